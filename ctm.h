@@ -1,0 +1,4185 @@
+/* ctm.h - Consistency Trajectory Models from scratch, in one C99 header - v0.1.0 - public domain or MIT (text at the end)
+
+   Trains and samples the models of Kim et al., "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory
+   of Diffusion" (ICLR 2024): tensors, reverse-mode differentiation, networks, teachers and their ODE solvers, the CTM
+   losses, the training step, all samplers, likelihood. Needs libc and libm; uses OpenMP if the compiler has it switched on.
+
+   In ONE .c file:    #define CTM_IMPLEMENTATION          every other file: just the #include
+                      #include "ctm.h"                    build: cc -O2 my.c -lm            (add -fopenmp for threads)
+
+   Chosen: you can stop on any line and print any number; every formula of the paper stands on the function that computes it;
+   the same bits come out for any number of threads. Given up: GPUs, tensor views and broadcasting in general, data types
+   other than one real type. Not given up: speed (`make bench`).
+
+   ---------------------------------------------------------------------------------------------------------------------
+   THE IDEA IN FIVE MINUTES
+
+   Add Gaussian noise of standard deviation t to data: x_t = x_0 + t·eps. A diffusion model knows the denoiser
+   D(x,t) = E[x_0 | x_t = x], and with it the probability-flow ODE  dx/dt = (x - D(x,t))/t,  whose paths carry noise at
+   t = 80 to data at t = 0. Solving that ODE takes dozens of network evaluations. A consistency trajectory model learns its
+   SOLUTION: one network that jumps from any noise level t to any lower one s on the same path.
+
+        noise                                                                  data
+        t = 80 ------------ t ----------- u ------------ s ------------------ 0          time runs down, left to right
+                            x_t ~~~~~~~> x_u                                             teacher: a few solver steps
+                             \             \____G____> x_target(s) ____G_ema____> x_target
+                              \_______________G______> x_est(s)    ____G_ema____> x_est      both must land together
+
+        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                            [eq:G]
+        L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
+        x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                               [alg:gamma]
+
+   The first line makes G(x,t,t) = x true for any weights. At s = t the inner g(x,t,t) is the denoiser (so the model still
+   knows the score); at s = 0, G is a consistency model (one-step generation); in between lie jumps that neither has.
+   The second line is the training: jumping straight from t must agree with letting the teacher walk to u and jumping from
+   there. The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
+
+   If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm_losses_shard (17), ctm_train_step (17),
+   ctm_sample_gamma (18).  Three ways through the file: "CTM in an hour": chapters 12-18. "Differentiation from nothing":
+   5-9. "Just use it": the program below, then the interface.
+
+   ---------------------------------------------------------------------------------------------------------------------
+   A COMPLETE PROGRAM  (tests/test_docs.sh extracts it, builds it and compares what it prints)
+
+   //BEGIN-PROGRAM
+   #define CTM_IMPLEMENTATION
+   #include "ctm.h"
+   #include <stdio.h>
+
+   // Data: two points of the plane, (-0.5, -0.5) and (0.5, 0.5), each blurred with standard deviation 0.05.
+   static void draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+       double side = ctm_uniform(rng, step, 4*index) < 0.5 ? -0.5 : 0.5;
+       (void)user;
+       x0[0] = (ctm_real)(side + 0.05 * ctm_normal(rng, step, 4*index + 2));
+       x0[1] = (ctm_real)(side + 0.05 * ctm_normal(rng, step, 4*index + 3));
+   }
+
+   int main(void) {
+       ctm_ctx ctx;
+       ctm_arena memory;
+       ctm_config cfg = ctm_config_default();
+       double mean[4] = {-0.5, -0.5, 0.5, 0.5};
+       ctm_real x[4] = {-80, -80, 80, 80};                       // two noises, at noise level sigma_max = 80
+       ctm_init(&ctx);
+       ctm_arena_init(&memory, &ctx, "model");
+       cfg.steps = 1500;
+       ctm_denoiser *teacher = ctm_mixture(&memory, 2, 2, mean, NULL, 0.05);
+       ctm_net *net = ctm_mlp(&memory, &cfg, 2, 1);
+       ctm_trainer *tr = ctm_trainer_new(&memory, &cfg, net, teacher, draw, NULL);
+       while (tr->step < cfg.steps)
+           if (!ctm_train_step(tr)) { fprintf(stderr, "%s\n", ctm_error(&ctx)); return 1; }
+       ctm_sample_points(tr->ema[0], x, 2, 1, 0.0, NULL);        // two points, one jump, gamma 0
+       for (int i = 0; i < 2; i++) printf("%.1f %.1f\n", (double)x[2*i], (double)x[2*i+1]);
+       ctm_arena_free(&memory);
+       return 0;
+   }
+   //END-PROGRAM
+   //BEGIN-OUTPUT
+   -0.6 -0.6
+   0.6 0.6
+   //END-OUTPUT
+
+   ---------------------------------------------------------------------------------------------------------------------
+   CONTENTS  (search "CHAPTER 8"; the same numbers serve interface and implementation)
+
+    1 ground    2 chance    3 memory    4 threads    5 tensors    6 seeing    7 the tape    8 the matrix product
+    9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
+   16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance (not here yet)
+   21 checkpoints      then: facts that have caused bugs, deviations, references, history, licence
+
+   NOTATION   | symbol        | in C            | shape  | meaning, unit
+              | x_0, x_t      | x0, x_t         | [B,D]  | data; data with noise. Data units, std near sigma_data = 0.5
+              | t, u, s       | t, u, s         | [B]    | noise levels (standard deviations), T >= t > u >= s >= sigma_min
+              | T, 0          | sigma_max, sigma_min      | 80 and 0.002; "time zero" is always sigma_min, as ln s enters
+              | θ, φ, sg(θ)   | theta, phi, ema |        | student; teacher; frozen moving average of the student
+              | N, i          | N, i            |        | the grid has N noise levels, index 0 is T, index N-1 sigma_min
+              | B, D, H, L, E | the same        |        | batch, data dimension, hidden width, layers, embedding width
+
+   OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
+     add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows  time_features
+     distance  weighted_mean  mixture (12)
+
+   EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
+     [eq:x_t] ctm_losses_shard   [eq:tweedie] ctm_score        [eq:pf_ode] ctm_solve        [eq:karras_grid] ctm_t_of_index
+     [eq:edm] ctm_inner_scalings [eq:outer] ctm_outer_scalings [eq:D_gmm] ctm_mixture       [eq:heun] ctm_solve
+     [eq:g] ctm_g_theta          [eq:G] ctm_G_theta            [eq:D_from_g] ctm_D_theta    [eq:law_h] ctm_times
+     [eq:law_gap] ctm_times      [eq:x_est] ctm_x_est          [eq:x_target] ctm_x_target   [eq:L_ctm] ctm_losses_shard
+     [eq:L_dsm] ctm_losses_shard [eq:lambda] ctm_adaptive_weight  [eq:weights] ctm_weight   [eq:dsm_law] ctm_dsm_sigma
+     [eq:film] ctm_mlp           [eq:radam] ctm_opt_step       [eq:ema] ctm_ema_step        [alg:train] ctm_train_step
+     [alg:gamma] ctm_sample_gamma [alg:heun] ctm_sample_heun   [eq:loglik] ctm_loglik       [eq:flow] ctm_exact_flow
+
+   WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
+
+   MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly.
+   ERRORS IN TWO: a mistake in your program (shapes that do not fit, NULL) stops at once in CTM_PANIC with names and shapes;
+   a fault of the outside world (files, memory of a file's size) returns 0 or NULL and ctm_error(ctx) has one line about it.
+
+   MACROS you may define before the #include (the same in every file):
+     CTM_IMPLEMENTATION  in exactly one file      CTM_STATIC        all functions static (then define both in each file)
+     CTM_REAL_DOUBLE     double instead of float  CTM_NO_SIMD       no vector extensions: plain loops only
+     CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing
+     CTM_DEBUG           look for NaN and Inf after every operation
+     CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
+     CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
+*/
+
+#ifndef CTM_H
+#define CTM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CTM_VERSION_MAJOR 0
+#define CTM_VERSION_MINOR 1
+#define CTM_VERSION_PATCH 0
+#define CTM_VERSION "0.1.0"
+
+#ifdef CTM_STATIC
+#  if defined(__GNUC__)
+#    define CTMDEF static __attribute__((unused))
+#  else
+#    define CTMDEF static
+#  endif
+#else
+#  define CTMDEF extern
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// =====================================================================================================================
+//                                                     I N T E R F A C E
+// =====================================================================================================================
+
+// ---- CHAPTER 1. GROUND ----------------------------------------------------------------------------------------------
+
+#ifdef CTM_REAL_DOUBLE
+typedef double ctm_real;    // the double build exists for tests: finite differences and golden values to 1e-9
+#else
+typedef float ctm_real;     // the one number type of tensors, weights and samples
+#endif
+
+// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
+enum { CTM_ISA_PORTABLE, CTM_ISA_V128, CTM_ISA_AVX2, CTM_ISA_AVX512, CTM_ISA_COUNT };
+
+struct ctm__kernels;
+
+// The context: settings and the last error. One per thread of yours that trains or samples on its own. No globals exist.
+typedef struct ctm_ctx {
+    char   error[512];                  // last error, one line; empty if none
+    int    threads;                     // how many OpenMP threads to use; 0 = as many as cores. Never changes a result
+    int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
+    const struct ctm__kernels *kernels; // the functions of that instruction set (chapter 8)
+    void  *user;                        // for your allocator
+    size_t allocated, high;             // bytes held by all arenas of this context: now, and at most so far
+} ctm_ctx;
+
+CTMDEF void        ctm_init(ctm_ctx *ctx);               // fills in the fastest instruction set this machine has; all threads
+CTMDEF const char *ctm_error(const ctm_ctx *ctx);        // one line about the last failure; valid until the next one
+CTMDEF int         ctm_set_isa(ctm_ctx *ctx, int isa);   // 1, or 0 if this machine or build does not have it
+CTMDEF const char *ctm_isa_name(int isa);
+
+// ---- CHAPTER 2. CHANCE ----------------------------------------------------------------------------------------------
+
+// A named stream of random numbers. A draw is a pure function of (seed, name, step, index): no state advances, so threads
+// cannot disturb it and a resumed run needs to remember nothing but its step.
+typedef struct ctm_rng { uint32_t key[2]; } ctm_rng;
+
+CTMDEF ctm_rng ctm_stream(uint64_t seed, const char *name);
+CTMDEF void    ctm_bits(const ctm_rng *rng, uint64_t step, uint64_t block, uint32_t out[4]);   // Philox4x32-10
+CTMDEF double  ctm_uniform(const ctm_rng *rng, uint64_t step, uint64_t index);   // in (0,1), from 24 bits
+CTMDEF double  ctm_normal(const ctm_rng *rng, uint64_t step, uint64_t index);    // N(0,1) by Box-Muller
+CTMDEF void    ctm_normals(const ctm_rng *rng, uint64_t step, uint64_t first, size_t n, ctm_real *out); // index first..first+n-1
+// uniform and normal read the same bits: do not use one index of one stream for both.
+
+// ---- CHAPTER 3. MEMORY ----------------------------------------------------------------------------------------------
+
+// An arena hands out memory from a list of blocks, in order, and takes it back in reverse order. It grows when full.
+typedef struct ctm_arena {
+    char     name[32];
+    ctm_ctx *ctx;
+    struct ctm__block *first, *now;     // all blocks; the one in use
+    size_t   used, high;                // bytes in use; the most there ever were
+} ctm_arena;
+typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
+
+CTMDEF void     ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name);
+CTMDEF void    *ctm_alloc(ctm_arena *a, size_t bytes);         // zeroed, aligned to 64; panics when the system has no more
+CTMDEF void    *ctm_alloc_raw(ctm_arena *a, size_t bytes);     // the same, not zeroed
+CTMDEF ctm_mark ctm_arena_mark(ctm_arena *a);
+CTMDEF void     ctm_arena_release(ctm_arena *a, ctm_mark m);   // forgets all that was allocated since the mark
+CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everything back to the system
+
+// ---- CHAPTER 4. THREADS ---------------------------------------------------------------------------------------------
+
+// Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside another
+// parallel_for it runs on the calling thread alone.
+CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
+
+// ---- CHAPTER 5. TENSORS ---------------------------------------------------------------------------------------------
+
+typedef struct ctm_tensor ctm_tensor;
+typedef struct ctm_tape   ctm_tape;
+
+struct ctm_tensor {
+    char        name[48];      // "x_est", or the operation's name if nobody gave one
+    const char *op;            // "linear", "mul", or "leaf"
+    int         id;            // its number on the tape: the same in every run with the same seed
+    int         ndim, shape[4];// [B,D], [B], or [] for a scalar (ndim 0); row-major, contiguous, always
+    size_t      len;           // product of the shape
+    ctm_real   *data;
+    ctm_real   *grad;          // dL/d(this), same layout; NULL: no gradient wanted, which is how stop-gradient works
+    ctm_tensor *src[4];        // what it was computed from
+    void      (*backward)(ctm_tape *tp, ctm_tensor *out);   // adds out's contribution to src[i]->grad
+    ctm_real   *saved;         // what the forward pass keeps for the backward pass
+    const int  *index;         // row numbers (gather, scatter)
+    int         iarg[2];       // small constants of the operation
+    double      arg[2];
+    ctm_tensor *prev, *next;   // its neighbours on the tape
+};
+
+// Leaves: named tensors in the tape's arena, zeroed, without a gradient. They live until the tape is reset or released.
+CTMDEF ctm_tensor *ctm_scalar(ctm_tape *tp, const char *name, double value);
+CTMDEF ctm_tensor *ctm_vector(ctm_tape *tp, const char *name, int n);                  // [n]
+CTMDEF ctm_tensor *ctm_matrix(ctm_tape *tp, const char *name, int rows, int cols);     // [rows,cols]
+CTMDEF ctm_tensor *ctm_fill(ctm_tensor *x, double value);                              // sets all entries; returns x
+CTMDEF ctm_tensor *ctm_wants_grad(ctm_tape *tp, ctm_tensor *leaf);                     // gives a leaf a zeroed gradient
+CTMDEF ctm_tensor *ctm_rows_of(ctm_tape *tp, ctm_tensor *x, int n);                    // first n rows, sharing x's data; no grad
+
+// ---- CHAPTER 6. SEEING ----------------------------------------------------------------------------------------------
+
+CTMDEF ctm_tensor *ctm_name(ctm_tensor *x, const char *name);    // names a result; returns x.  gdb: break ctm_name if ...
+CTMDEF void ctm_shape_text(const ctm_tensor *x, char *text, size_t size);              // "[256,2]"
+CTMDEF int  ctm_first_nonfinite(const ctm_tensor *x, size_t *where);                   // 1 and its index if x has NaN or Inf
+CTMDEF int  ctm_is_finite(double v);                                                   // by its bits: right under -ffast-math
+#ifndef CTM_NO_STDIO
+CTMDEF void ctm_print(const ctm_tensor *x);                      // name, shape, range, first values, gradient
+CTMDEF void ctm_tape_dump(const ctm_tape *tp);                   // one line for every recorded operation
+#endif
+// Seats for breakpoints: empty functions. `break ctm_on_record if t->id == 12` stops when that result has just been
+// computed; `break ctm_on_backward if $_streq(t->name,"x_est")` when its gradient is complete.
+CTMDEF void ctm_on_record(ctm_tensor *t);
+CTMDEF void ctm_on_backward(ctm_tensor *t);
+
+// ---- CHAPTER 7. THE TAPE --------------------------------------------------------------------------------------------
+
+struct ctm_tape {
+    ctm_ctx     *ctx;
+    ctm_arena   *arena;        // where results, gradients and saved values are allocated
+    ctm_tensor  *first, *last; // recorded results in the order of execution, which is a topological order
+    int          count;
+    int          next_id;
+    int          recording;    // 0: compute only ("no grad")
+};
+
+CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);   // recording on
+CTMDEF void ctm_tape_reset(ctm_tape *tp);                  // forget all nodes and everything in its arena
+// Reverse mode: sets dL/dL = 1 for the scalar L and walks the tape backwards. Gradients ADD to what is there.
+CTMDEF void ctm_backward(ctm_tape *tp, ctm_tensor *L);
+CTMDEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y);   // the same, with y->grad filled in by you (any shape)
+CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients of all recorded results (not of the leaves)
+
+// ---- CHAPTER 8. THE MATRIX PRODUCT ----------------------------------------------------------------------------------
+
+// C[i,j] (+)= sum_k A[i·a_row + k·a_step] · B[k·b_step + j],   i < M, j < N, k < K;   C row stride c_row.
+// bias: NULL, or [N] that every row starts from. add: 1 adds to what C holds (bias is then ignored).
+CTMDEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                     const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
+// The definition of the above: three nested loops. The tests compare the two.
+CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                           const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
+// y = exp(x), log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the context's instruction set, error about 1 ulp.
+CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
+CTMDEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
+CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *sine, ctm_real *cosine);
+
+// ---- CHAPTER 9. OPERATIONS ------------------------------------------------------------------------------------------
+// All results belong to the tape's arena until ctm_tape_reset. Shapes that do not fit stop in CTM_PANIC.
+
+CTMDEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a + b, same shapes
+CTMDEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a - b
+CTMDEF ctm_tensor *ctm_mul(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a·b, entry by entry
+CTMDEF ctm_tensor *ctm_scale(ctm_tape *tp, ctm_tensor *a, double c);                     // c·a
+CTMDEF ctm_tensor *ctm_square(ctm_tape *tp, ctm_tensor *a);                              // a²
+CTMDEF ctm_tensor *ctm_linear(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b);// x[B,I]·w[I,O] + b[O]; b may be NULL
+CTMDEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x);                                // x·sigmoid(x)
+// silu((1 + scale)·h + shift), h [B,H]; scale and shift are columns [at, at+H) and [at+H, at+2H) of film [U,F]; row n of h
+// takes row row[n] of film (row is not copied; NULL: row n, U = B).
+CTMDEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film, int at, const int *row);
+CTMDEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);               // [B,P],[B,Q] -> [B,P+Q]
+CTMDEF ctm_tensor *ctm_gather_rows(ctm_tape *tp, ctm_tensor *x, const int *index, int n);// out[i] = x[index[i]]; index is not copied
+CTMDEF ctm_tensor *ctm_scatter_rows(ctm_tape *tp, ctm_tensor *x, ctm_tensor *y, const int *index); // x with rows index[i] replaced by y[i]
+CTMDEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ctm_tensor *b, ctm_tensor *y); // a[i]·x[i] + b[i]·y[i]; y, b may be NULL
+// Features of a noise level t [B]: with z = ln(t)/4, the columns (z if keep_z), sin(f_k z), cos(f_k z), f_k = f_0·2^k, k < n.
+CTMDEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, double f_0, int keep_z);
+enum { CTM_L2, CTM_L1, CTM_HUBER };
+// d(a,b) for every row, [B,D] -> [B]. L2: mean of squares; L1: mean of |.|; HUBER: sqrt(|a-b|² + c²) - c.
+CTMDEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int kind, double c);
+CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i] / n; w may be NULL
+
+// ---- CHAPTER 10. NETWORKS -------------------------------------------------------------------------------------------
+
+// Noise levels and preconditioning, shared by networks, solvers and samplers (chapter 12 explains each).
+enum { CTM_INNER_EDM, CTM_INNER_CM, CTM_INNER_NONE };
+enum { CTM_OUTER_EULER, CTM_OUTER_VARIANCE, CTM_OUTER_MIXED };
+typedef struct ctm_noise {
+    double sigma_min, sigma_max;   // "time zero" and T: 0.002 and 80
+    double sigma_data;             // the data's standard deviation per coordinate, 0.5 after standardising
+    double rho;                    // curvature of the grid, 7
+    int    N;                      // levels of the grid, 18
+    int    inner, outer;           // CTM_INNER_*, CTM_OUTER_*
+} ctm_noise;
+
+enum { CTM_MAX_PARAMS = 512 };
+typedef struct ctm_net ctm_net;
+struct ctm_net {
+    char        kind[16];          // "mlp", or yours
+    ctm_ctx    *ctx;
+    int         dim;               // D, the data's dimension (input and output)
+    int         with_s;            // 1: a CTM, takes t and s. 0: a teacher or plain denoiser, takes t only
+    ctm_noise   noise;
+    // F(c_in·x, t, s): x [B,D] is already scaled by c_in; t, s [B] are noise levels (s is NULL if !with_s); returns [B,D].
+    ctm_tensor *(*forward)(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
+    int         count;             // parameters: tensors whose data are pieces of theta, whose grads pieces of grad
+    ctm_tensor *param[CTM_MAX_PARAMS];
+    int         last_weight;       // the parameter whose gradient balances the losses (chapter 16)
+    size_t      len;               // numbers in theta
+    ctm_real   *theta, *grad;      // all parameters, all gradients (NULL: frozen)
+    int         iconf[8];          // the network's own settings (mlp: hidden, layers, embed)
+    int         is_view;           // theta belongs to another network
+};
+
+// The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed.
+struct ctm_config;
+CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
+// Your own network: ctm_net_new, ctm_param for every parameter in order, ctm_net_ready, then set forward.
+CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s);
+CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
+CTMDEF void     ctm_net_ready(ctm_arena *a, ctm_net *net);                // allocates theta (zeros) and grad
+CTMDEF void     ctm_net_init(ctm_net *net, uint64_t seed, double last_gain); // weights uniform(±sqrt(6/(fan_in+fan_out))), biases 0
+CTMDEF ctm_net *ctm_net_clone(ctm_arena *a, const ctm_net *net);          // own theta (a copy), no gradient: an EMA
+CTMDEF ctm_net *ctm_net_view(ctm_arena *a, const ctm_net *net, int with_grad); // same theta, own gradient or none
+CTMDEF int      ctm_net_copy_matching(ctm_net *to, const ctm_net *from);  // copies parameters with equal name and shape; how many
+CTMDEF ctm_tensor *ctm_param_named(const ctm_net *net, const char *name); // NULL if there is none
+
+// ---- CHAPTER 11. OPTIMISERS AND EMA ---------------------------------------------------------------------------------
+
+enum { CTM_ADAM, CTM_RADAM };
+typedef struct ctm_opt {
+    int      kind;
+    double   lr, beta1, beta2, eps;    // 4e-4, 0.9, 0.999, 1e-8 are the authors' (RAdam)
+    long     k;                        // updates made
+    size_t   len;
+    ctm_real *m, *v;                   // running means of the gradient and its square
+} ctm_opt;
+CTMDEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr);
+CTMDEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad);            // [eq:radam]
+CTMDEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate); // [eq:ema]
+
+// ---- CHAPTER 12. DIFFUSION ------------------------------------------------------------------------------------------
+
+CTMDEF ctm_noise ctm_noise_default(void);                              // 0.002, 80, 0.5, 7, 18, edm, euler
+CTMDEF double ctm_t_of_index(const ctm_noise *z, double i);            // [eq:karras_grid], i real in [0,N-1]
+CTMDEF double ctm_index_of_t(const ctm_noise *z, double t);            // its inverse
+CTMDEF void   ctm_karras_times(const ctm_noise *z, int n, double *t);  // n levels from sigma_max to sigma_min
+CTMDEF double ctm_c_in(const ctm_noise *z, double t);                                                    // [eq:edm]
+CTMDEF void   ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out);           // [eq:edm]
+CTMDEF void   ctm_outer_scalings(const ctm_noise *z, double t, double s, double *C_skip, double *C_out); // [eq:outer]
+CTMDEF double ctm_denoiser_skip(const ctm_noise *z, double t);         // D = g + this·x  [eq:D_from_g]
+enum { CTM_W_UNIFORM, CTM_W_SNR, CTM_W_SNR1, CTM_W_KARRAS, CTM_W_TRUNCATED_SNR, CTM_W_UNIFORM_G, CTM_W_KARRAS_WEIGHT, CTM_W_SQRT_T };
+CTMDEF double ctm_weight(const ctm_noise *z, int schedule, double t, double s, double power);            // [eq:weights]
+
+// A denoiser D(x,t) ~ E[x_0 | x_t = x]: a teacher, an exact formula, or a CTM at s = t.
+typedef struct ctm_denoiser ctm_denoiser;
+struct ctm_denoiser {
+    const char *name;
+    int   dim;
+    void *impl;
+    // x [B,D], t [B] -> [B,D] in the tape's arena. Recorded if the tape records and x or the weights want gradients.
+    ctm_tensor *(*denoise)(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t);
+    // One point in double precision; NULL if there is no exact formula.
+    void   (*exact)(const ctm_denoiser *self, const double *x, double t, double *D);
+    double (*log_density)(const ctm_denoiser *self, const double *x, double t);   // log p_t(x); may be NULL
+};
+// Exact: data = mixture of K Gaussians N(mean_k, c²·I), mean [K,dim], weight [K] or NULL for equal; numbers are copied. [eq:D_gmm]
+CTMDEF ctm_denoiser *ctm_mixture(ctm_arena *a, int dim, int K, const double *mean, const double *weight, double c);
+// Exact: data = n rows, each equally likely (a mixture with c = 0). Its flow ends on the rows themselves.
+CTMDEF ctm_denoiser *ctm_empirical(ctm_arena *a, int dim, int n, const double *rows);
+// A network: a teacher (no s), or a CTM read at s = t. The network must outlive it.
+CTMDEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net);
+CTMDEF ctm_tensor   *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t);       // [eq:tweedie]
+
+// ---- CHAPTER 13. THE ODE --------------------------------------------------------------------------------------------
+
+enum { CTM_HEUN, CTM_EULER };
+// Solver(x, t -> u): row i goes from grid index from[i] to to[i] >= from[i] (real numbers) in equal steps of the index, at
+// least `substeps` of them for each grid interval. Not recorded. Returns [B,D].  [eq:heun]
+CTMDEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, ctm_tensor *x,
+                             const double *from, const double *to, int substeps);
+// The exact flow: n points x [n,dim] in double from noise level t through the k decreasing levels s[0..k-1]; out [k,n,dim].
+// Adaptive Dormand-Prince 5(4) in ln t with relative tolerance tol (1e-8 is plenty). D must have `exact`.  [eq:flow]
+CTMDEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const double *x, double t, int k, const double *s,
+                           double tol, double *out);
+
+// ---- CHAPTER 14. THE JUMP -------------------------------------------------------------------------------------------
+
+CTMDEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);  // [eq:g]
+CTMDEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);  // [eq:G]
+CTMDEF ctm_tensor *ctm_D_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t);                 // [eq:D_from_g]
+
+// A jump G(x,t,s): a CTM, or the exact flow of a denoiser that has one.
+typedef struct ctm_jump ctm_jump;
+struct ctm_jump {
+    const char *name;
+    int         dim;
+    ctm_noise   noise;
+    void       *impl;
+    ctm_tensor *(*jump)(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
+};
+CTMDEF ctm_jump *ctm_net_jump(ctm_arena *a, ctm_net *net);
+CTMDEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_noise *z);   // rows may differ in t and s
+
+// ---- CHAPTER 15. TIMES ----------------------------------------------------------------------------------------------
+
+enum { CTM_LAW_AUTHORS, CTM_LAW_GAP };
+enum { CTM_SOFT, CTM_LOCAL, CTM_GLOBAL };
+enum { CTM_AT_ZERO = 1, CTM_AT_S = 2, CTM_AT_BOTH = 3 };
+enum { CTM_DIAG_NONE, CTM_DIAG_DSM, CTM_DIAG_EXACT };
+enum { CTM_ROLE_ONLINE, CTM_ROLE_EMA };
+
+// Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the
+// published one. Both are printed and stored with the weights.
+typedef struct ctm_config {
+    ctm_noise noise;
+    // network (ctm_mlp)
+    int hidden, layers, embed;     // H, L, E
+    // times (chapter 15)
+    int    law;                    // CTM_LAW_AUTHORS or CTM_LAW_GAP
+    int    match;                  // CTM_SOFT; CTM_LOCAL: u one grid step after t; CTM_GLOBAL: u = s
+    int    continuous;             // 1: real grid indices
+    int    max_gap;                // M: most grid steps from t to u (authors: 17)
+    double gap_power;              // P(h) ~ h^power (authors: 1; 0 is uniform)
+    int    h_per_sample;           // 0: one h for the whole batch, as the authors do
+    int    s_smallest;             // 1: s = sigma_min always
+    double law_mix;                // gap law: share of samples drawn by the authors' law
+    double law_to_end;             // gap law: share of gaps that go straight to sigma_min
+    double law_focus;              // gap law: weight of the grid indices focus_from..focus_to as t, the others having 1
+    int    focus_from, focus_to;   // 8..13: noise levels 3.3 to 0.14, where paths decide between modes
+    int    solver, substeps;       // CTM_HEUN; solver steps per grid interval
+    // losses (chapter 16)
+    int    compare;                // CTM_AT_ZERO (paper), CTM_AT_S, or both, half each
+    int    distance;               // CTM_L2, CTM_L1, CTM_HUBER
+    double huber_c;
+    int    weight;                 // CTM_W_*, for L_CTM
+    double weight_power;           // for CTM_W_UNIFORM_G
+    int    target_inner;           // who jumps u -> s in the target: CTM_ROLE_ONLINE (code) or CTM_ROLE_EMA (paper)
+    int    diagonal;               // CTM_DIAG_DSM, CTM_DIAG_EXACT (regress g(x,t,t) on an exact teacher), CTM_DIAG_NONE
+    int    diagonal_batch;         // rows of the diagonal term
+    double lambda_dsm;             // its weight; with adaptive = 1 a factor on the adaptive one
+    int    adaptive;               // 1: [eq:lambda]
+    int    consistency;            // 0: only the diagonal term (this trains a teacher)
+    // optimiser (chapter 11)
+    int    optimiser;
+    double lr, beta1, beta2, eps;
+    double warmup, final_lr;       // share of the steps with rising lr; cosine decay to final_lr·lr (1: none)
+    double ema_rate[4];            // ema[0] is G_ema of the losses and the one to sample from; 0 ends the list
+    int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces (decides rounding, not threads)
+    long   steps;
+    uint64_t seed;
+} ctm_config;
+CTMDEF ctm_config ctm_config_default(void);
+CTMDEF ctm_config ctm_config_authors(void);
+#ifndef CTM_NO_STDIO
+CTMDEF void ctm_config_print(const ctm_config *cfg);
+#endif
+
+// Grid indices (t,u,s) of sample `index` of step `step`: i[0] < i[1] <= i[2].  [eq:law_h] [eq:law_gap]
+CTMDEF void   ctm_times(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);
+// Noise level of the diagonal term for sample `index` of `batch`.  [eq:dsm_law]
+CTMDEF double ctm_dsm_sigma(const ctm_config *cfg, uint64_t step, uint64_t index, uint64_t batch);
+CTMDEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw);  // normal draw, or uniform in (0,1)
+
+// ---- CHAPTER 16. LOSSES ---------------------------------------------------------------------------------------------
+
+// x_est at s = G_theta(x_t,t,s), and carried to time zero by the frozen ema.  Likewise the target from x_u.
+CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s,
+                             ctm_tensor **at_s);                                       // [eq:x_est]
+CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
+                                ctm_tensor **at_s);                                    // [eq:x_target], not recorded
+CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
+
+// ---- CHAPTER 17. ONE TRAINING STEP ----------------------------------------------------------------------------------
+
+// Writes sample `index` of step `step`: D numbers, standardised to std sigma_data. May be called from several threads.
+typedef void (*ctm_draw_fn)(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0);
+
+typedef struct ctm_trainer ctm_trainer;
+typedef struct ctm_shard {             // one piece of the batch, worked on by one thread
+    ctm_trainer *tr;
+    int          first, rows;          // its rows of L_CTM (global numbers first .. first+rows-1)
+    int          dfirst, drows;        // its rows of the diagonal term
+    ctm_arena    arena;
+    ctm_tape     tape;
+    ctm_net     *theta_ctm, *theta_dsm;// views of the student: its weights, and this shard's gradient of either loss
+    double       L_ctm, L_dsm;         // this shard's part of the batch means
+} ctm_shard;
+
+struct ctm_trainer {
+    ctm_ctx     *ctx;
+    ctm_config   cfg;
+    ctm_net     *theta;                // the student; yours
+    ctm_net     *ema[4]; int emas;     // moving averages; ema[0] is G_ema
+    const ctm_denoiser *teacher;       // NULL: none (self-teaching on g(x,t,t) of ema[0])
+    ctm_opt      opt;
+    ctm_draw_fn  draw; void *user;
+    ctm_rng      rng_data, rng_noise, rng_dsm_data, rng_dsm_noise;
+    long         step;                 // steps done
+    ctm_shard   *shard;
+    double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
+    ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards
+    ctm_denoiser *self;                // ema[0] as its own teacher
+};
+
+// All memory from `a`. The teacher and the student must outlive the trainer; cfg is copied. A teacher is trained by the same
+// trainer with cfg.consistency = 0 and a network without s.
+CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
+                                    ctm_draw_fn draw, void *user);
+CTMDEF int  ctm_train_step(ctm_trainer *tr);           // 1; or 0 with a line in ctm_error: a loss was not finite, nothing changed [alg:train]
+CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradients of one shard: the heart of the method
+CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
+
+// ---- CHAPTER 18. SAMPLERS -------------------------------------------------------------------------------------------
+
+enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };
+typedef struct ctm_sampler {
+    double         gamma;              // 0: along the ODE; 1: the consistency model's multistep sampler
+    int            form;               // how the intermediate level s is shifted, see [alg:gamma]
+    const ctm_rng *rng;                // stream of the noise added on the way (step = jump number, index = row·D + column)
+    uint64_t       first_row;          // global number of row 0
+    const ctm_real *noise;             // instead of rng: recorded noise [jumps-1,B,D]
+    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after every jump; return 0 to stop; may be NULL
+    void          *user;
+} ctm_sampler;
+CTMDEF ctm_sampler ctm_sampler_default(void);
+// n+1 decreasing levels ts[0..n]: x [B,D] at ts[0] is carried to ts[n] in n jumps. Returns [B,D]; 0 -> NULL with ctm_error on
+// gamma outside [0,1] or levels that do not decrease.
+CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how);
+CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);  // a last level 0 is an Euler step
+CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
+// The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0. 1, or 0 with ctm_error.
+CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
+
+// ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
+
+// log p(x) of n points x [n,D] by the probability-flow ODE with the exact divergence, Heun over `steps` Karras intervals;
+// nats; prior N(0, (sigma_max² + prior_var)·I) at sigma_max.  [eq:loglik]
+CTMDEF void ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, size_t n, const ctm_real *x, int steps,
+                       double prior_var, double *logp);
+
+// ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
+
+#ifndef CTM_NO_STDIO
+enum { CTM_F32, CTM_F64, CTM_I64 };
+typedef struct ctm_entry {             // one tensor of a safetensors file
+    char   name[128];
+    int    dtype, ndim, shape[4];
+    size_t len, offset;                // numbers; bytes from the start of the file's data part
+} ctm_entry;
+typedef struct ctm_file {
+    ctm_ctx *ctx;
+    char     path[512];
+    int      count, metas;
+    ctm_entry *entry;
+    char   **meta_key, **meta_value;
+    const unsigned char *data;         // the data part, in the arena
+} ctm_file;
+// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, short, or not what it says it is.
+CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
+CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
+CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
+CTMDEF void             ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers, any dtype
+// Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error.
+typedef struct ctm_writer {
+    ctm_ctx *ctx; ctm_arena *arena;
+    int count, capacity, metas;
+    ctm_entry *entry; const ctm_real **src; int *transposed;
+    char *meta; size_t meta_len;
+} ctm_writer;
+CTMDEF void ctm_writer_init(ctm_writer *w, ctm_arena *a);
+CTMDEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value);
+CTMDEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed);
+CTMDEF int  ctm_writer_save(ctm_writer *w, const char *path);
+
+// A network with its configuration. Weights have PyTorch's names and layout ([out,in]).
+CTMDEF int      ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path);
+CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // cfg may be NULL; NULL with ctm_error
+// Extra lines of metadata in both kinds of file: NULL-terminated pairs key, value, key, value, NULL.
+CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs);
+CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);     // by name, strictly; 0 with ctm_error
+// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, step, configuration.
+CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
+CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
+CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif // CTM_H
+
+// =====================================================================================================================
+//                                              I M P L E M E N T A T I O N
+// =====================================================================================================================
+// (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 8.)
+
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
+#define CTM__CHAPTERS_1_TO_7
+
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdio.h>
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+#  include <omp.h>
+#endif
+#if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
+#  define CTM__POSIX 1
+#  include <unistd.h>
+#  include <fcntl.h>
+#  include <errno.h>
+#else
+#  include <errno.h>
+#endif
+
+// =====================================================================================================================
+// CHAPTER 1. GROUND
+//
+// What the rest stands on: how the program stops when you made a mistake, how it reports when the world did, and how it
+// asks whether a number is one. Under -ffast-math a compiler may assume that NaN and Inf do not exist and drop the usual
+// tests, so ctm_is_finite looks at the exponent bits instead.
+// =====================================================================================================================
+
+#ifdef __cplusplus
+#  define CTM__LINKAGE extern "C"
+#else
+#  define CTM__LINKAGE
+#endif
+#ifdef CTM_STATIC
+#  define CTM__DEF static
+#else
+#  define CTM__DEF CTM__LINKAGE
+#endif
+
+#ifndef CTM_MALLOC
+#  define CTM_MALLOC(ctx, n) ((void)(ctx), malloc(n))
+#  define CTM_FREE(ctx, p)   ((void)(ctx), free(p))
+#endif
+
+#ifndef CTM_PANIC
+static void ctm__panic_default(const char *msg, const char *file, int line) {
+    fprintf(stderr, "ctm: %s\n     (%s:%d)\n", msg, file, line);
+    abort();    // not exit: a debugger keeps the whole stack of calls that led here
+}
+#  define CTM_PANIC(msg, file, line) ctm__panic_default(msg, file, line)
+#endif
+
+// The message of a programmer's error; every caller ends here.
+static void ctm__panic(int line, const char *format, ...) {
+    char msg[512];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(msg, sizeof msg, format, ap);
+    va_end(ap);
+    CTM_PANIC(msg, "ctm.h", line);
+}
+#define CTM__REQUIRE(ok, ...) do { if (!(ok)) ctm__panic(__LINE__, __VA_ARGS__); } while (0)
+
+// The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
+static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(ctx->error, sizeof ctx->error, format, ap);
+    va_end(ap);
+    return 0;
+}
+
+CTM__DEF const char *ctm_error(const ctm_ctx *ctx) { return ctx->error; }
+
+CTM__DEF int ctm_is_finite(double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    return (bits >> 52 & 0x7ff) != 0x7ff;    // all exponent bits set: infinite or not a number
+}
+
+static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
+static double ctm__dmin(double a, double b) { return a < b ? a : b; }
+static double ctm__dmax(double a, double b) { return a > b ? a : b; }
+
+// =====================================================================================================================
+// CHAPTER 2. CHANCE
+//
+// A usual generator is a machine with a state: who draws first gets the first number, so results depend on the order in
+// which threads run. A counter-based generator is a function instead: it scrambles a counter under a key. The i-th normal
+// of step n of the stream "noise" is  f(key(seed, "noise"), n, i)  and nothing else, whoever asks and whenever.
+//
+// The scrambler is Philox4x32-10 (Salmon et al., SC 2011): ten rounds of two 32x32 -> 64 bit products whose halves are
+// exchanged and mixed with the key. It passes the usual test batteries and its published test vector is in the tests.
+// =====================================================================================================================
+
+CTM__DEF ctm_rng ctm_stream(uint64_t seed, const char *name) {
+    uint64_t h = 1469598103934665603ull ^ seed;    // FNV-1a over the name, started from the seed, then finalised
+    ctm_rng rng;
+    for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211ull;
+    h ^= h >> 33; h *= 0xff51afd7ed558ccdull;
+    h ^= h >> 33; h *= 0xc4ceb9fe1a85ec53ull;
+    h ^= h >> 33;
+    rng.key[0] = (uint32_t)h;
+    rng.key[1] = (uint32_t)(h >> 32);
+    return rng;
+}
+
+CTM__DEF void ctm_bits(const ctm_rng *rng, uint64_t step, uint64_t block, uint32_t out[4]) {
+    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = (uint32_t)step, c3 = (uint32_t)(step >> 32);
+    uint32_t k0 = rng->key[0], k1 = rng->key[1];
+    int round;
+    for (round = 0; round < 10; round++) {
+        uint64_t p = (uint64_t)0xD2511F53u * c0, q = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(q >> 32) ^ c1 ^ k0;
+        c1 = (uint32_t)q;
+        c2 = (uint32_t)(p >> 32) ^ c3 ^ k1;
+        c3 = (uint32_t)p;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0; out[1] = c1; out[2] = c2; out[3] = c3;
+}
+
+// The middle of one of 2^24 equal cells of (0,1): never 0, never 1, so ln(u) is finite.
+static double ctm__unit(uint32_t bits) { return ((double)(bits >> 8) + 0.5) / 16777216.0; }
+
+// ln(u) and cos(2 pi v) of our own, so that normals do not depend on the C library. Both are good to 1e-12.
+//   ln: u = m·2^e with m near 1; with y = (m-1)/(m+1), ln m = 2(y + y³/3 + y⁵/5 + ...).
+static double ctm__ln(double u) {
+    uint64_t bits;
+    int64_t e;
+    double m, y, z, sum = 0;
+    int k;
+    memcpy(&bits, &u, 8);
+    e = ((int64_t)bits - (int64_t)0x3FE6A09E667F3BCDull) >> 52;     // so that m lies in [sqrt(1/2), sqrt(2))
+    bits -= (uint64_t)e << 52;
+    memcpy(&m, &bits, 8);
+    y = (m - 1) / (m + 1);
+    z = y * y;
+    for (k = 17; k >= 1; k -= 2) sum = sum * z + 1.0 / k;
+    return 2 * y * sum + (double)e * 0.693147180559945309;
+}
+//   cos: fold 2 pi v into an angle a of at most pi/4, use the Taylor series of cos or sin there.
+static double ctm__cos2pi(double v) {
+    double q = 4 * v, a, z, c = 1, s = 1;
+    int quarter = (int)(q + 0.5), k;                      // v in (0,1): quarter in 0..4
+    a = (q - quarter) * 1.57079632679489662;
+    z = a * a;
+    for (k = 14; k >= 2; k -= 2) { c = 1 - z / (k * (k - 1)) * c; s = 1 - z / (k * (k + 1)) * s; }
+    s *= a;
+    switch (quarter & 3) { case 0: return c; case 1: return -s; case 2: return -c; default: return s; }
+}
+
+CTM__DEF double ctm_uniform(const ctm_rng *rng, uint64_t step, uint64_t index) {
+    uint32_t r[4];
+    ctm_bits(rng, step, index / 4, r);
+    return ctm__unit(r[index % 4]);
+}
+
+// Box-Muller: two uniforms give sqrt(-2 ln u)·cos(2 pi v) and sqrt(-2 ln u)·sin(2 pi v), two independent normals.
+static void ctm__four_normals(const ctm_rng *rng, uint64_t step, uint64_t block, double out[4]) {
+    uint32_t r[4];
+    int i;
+    ctm_bits(rng, step, block, r);
+    for (i = 0; i < 4; i += 2) {
+        double radius = sqrt(-2 * ctm__ln(ctm__unit(r[i]))), v = ctm__unit(r[i + 1]);
+        out[i]     = radius * ctm__cos2pi(v);
+        out[i + 1] = radius * ctm__cos2pi(v < 0.25 ? v + 0.75 : v - 0.25);    // sin(2 pi v)
+    }
+}
+
+CTM__DEF double ctm_normal(const ctm_rng *rng, uint64_t step, uint64_t index) {
+    double z[4];
+    ctm__four_normals(rng, step, index / 4, z);
+    return z[index % 4];
+}
+
+CTM__DEF void ctm_normals(const ctm_rng *rng, uint64_t step, uint64_t first, size_t n, ctm_real *out) {
+    double z[4];
+    uint64_t block = first / 4;
+    size_t i;
+    ctm__four_normals(rng, step, block, z);
+    for (i = 0; i < n; i++) {
+        uint64_t at = first + i;
+        if (at / 4 != block) ctm__four_normals(rng, step, block = at / 4, z);
+        out[i] = (ctm_real)z[at % 4];
+    }
+}
+
+// =====================================================================================================================
+// CHAPTER 3. MEMORY
+//
+// A training step makes a few hundred tensors and then wants none of them. An arena suits that: allocating is adding to a
+// counter, forgetting everything is setting it back. When a block is full the next one is used; blocks are kept, so after
+// the first step no memory is asked of the system.
+// =====================================================================================================================
+
+typedef struct ctm__block { struct ctm__block *next; size_t size, used; unsigned char *start; } ctm__block;
+
+CTM__DEF void ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name) {
+    memset(a, 0, sizeof *a);
+    snprintf(a->name, sizeof a->name, "%s", name);
+    a->ctx = ctx;
+}
+
+static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
+    size_t size = a->now ? 2 * a->now->size : (size_t)1 << 16;
+    unsigned char *raw;
+    ctm__block *b;
+    if (size > (size_t)1 << 26) size = (size_t)1 << 26;
+    if (size < need) size = need;
+    raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
+    CTM__REQUIRE(raw != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name,
+                 (unsigned long)a->used, (unsigned long)size);
+    b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
+    b->start = raw + 128;
+    b->start += (64 - (uintptr_t)b->start % 64) % 64;
+    b->size = size;
+    b->used = 0;
+    b->next = NULL;
+    #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+    #endif
+    {
+        a->ctx->allocated += size;
+        if (a->ctx->allocated > a->ctx->high) a->ctx->high = a->ctx->allocated;
+    }
+    return b;
+}
+
+CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
+    size_t need = (bytes + 63) / 64 * 64;
+    unsigned char *p;
+    CTM__REQUIRE(need >= bytes, "arena \"%s\": %lu bytes is no size", a->name, (unsigned long)bytes);
+    while (!a->now || a->now->size - a->now->used < need) {
+        ctm__block *next = a->now ? a->now->next : a->first;
+        if (!next || next->size < need) {                        // insert a new block here
+            ctm__block *b = ctm__block_new(a, need);
+            b->next = next;
+            if (a->now) a->now->next = b; else a->first = b;
+            next = b;
+        }
+        a->now = next;
+        next->used = 0;
+    }
+    p = a->now->start + a->now->used;
+    a->now->used += need;
+    a->used += need;
+    if (a->used > a->high) a->high = a->used;
+    return p;
+}
+
+CTM__DEF void *ctm_alloc(ctm_arena *a, size_t bytes) {
+    void *p = ctm_alloc_raw(a, bytes);
+    memset(p, 0, bytes);
+    return p;
+}
+
+CTM__DEF ctm_mark ctm_arena_mark(ctm_arena *a) {
+    ctm_mark m;
+    m.block = a->now;
+    m.block_used = a->now ? a->now->used : 0;
+    m.used = a->used;
+    return m;
+}
+
+CTM__DEF void ctm_arena_release(ctm_arena *a, ctm_mark m) {
+    a->now = m.block;                                            // NULL: nothing was in use yet; `first` is kept
+    if (a->now) a->now->used = m.block_used;
+    a->used = m.used;
+}
+
+CTM__DEF void ctm_arena_free(ctm_arena *a) {
+    ctm__block *b = a->first;
+    while (b) {
+        ctm__block *next = b->next;
+        a->ctx->allocated -= b->size;
+        CTM_FREE(a->ctx, b);
+        b = next;
+    }
+    a->first = a->now = NULL;
+    a->used = 0;
+}
+
+// =====================================================================================================================
+// CHAPTER 4. THREADS
+//
+// One tool: n independent pieces of work, cut the same way whatever the number of threads. Which thread takes a piece
+// does not matter, because a piece writes only its own results and sums over pieces are made afterwards, in their order.
+// =====================================================================================================================
+
+CTM__DEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
+    int i;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    int threads = ctx->threads > 0 ? ctx->threads : omp_get_num_procs();
+    if (threads > 1 && n > 1 && !omp_in_parallel()) {
+        if (threads > n) threads = n;
+        #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+        for (i = 0; i < n; i++) work(arg, i);
+        return;
+    }
+#else
+    (void)ctx;
+#endif
+    for (i = 0; i < n; i++) work(arg, i);
+}
+
+// =====================================================================================================================
+// CHAPTER 5. TENSORS
+//
+// A tensor is a shape, its numbers, and (if wanted) the gradient of the loss with respect to them. Its name sits inside, so
+// that `print *t` in a debugger begins with who it is. There are no views and no strides: row-major and contiguous, always.
+// Stop-gradient needs no operation of its own: a tensor without a gradient buffer receives none.
+// =====================================================================================================================
+
+static ctm_tensor *ctm__tensor(ctm_arena *a, const char *name, const char *op, int ndim, const int *shape) {
+    ctm_tensor *x = (ctm_tensor *)ctm_alloc(a, sizeof *x);
+    int i;
+    snprintf(x->name, sizeof x->name, "%s", name);
+    x->op = op;
+    x->ndim = ndim;
+    x->len = 1;
+    for (i = 0; i < ndim; i++) {
+        CTM__REQUIRE(shape[i] >= 0, "%s: a dimension cannot be %d", name, shape[i]);
+        x->shape[i] = shape[i];
+        x->len *= (size_t)shape[i];
+    }
+    return x;
+}
+
+static ctm_tensor *ctm__leaf(ctm_tape *tp, const char *name, int ndim, int d0, int d1) {
+    int shape[2];
+    ctm_tensor *x;
+    shape[0] = d0;
+    shape[1] = d1;
+    x = ctm__tensor(tp->arena, name, "leaf", ndim, shape);
+    x->data = (ctm_real *)ctm_alloc(tp->arena, x->len * sizeof(ctm_real));
+    return x;
+}
+
+CTM__DEF ctm_tensor *ctm_scalar(ctm_tape *tp, const char *name, double value) { return ctm_fill(ctm__leaf(tp, name, 0, 0, 0), value); }
+CTM__DEF ctm_tensor *ctm_vector(ctm_tape *tp, const char *name, int n) { return ctm__leaf(tp, name, 1, n, 0); }
+CTM__DEF ctm_tensor *ctm_matrix(ctm_tape *tp, const char *name, int rows, int cols) { return ctm__leaf(tp, name, 2, rows, cols); }
+
+CTM__DEF ctm_tensor *ctm_fill(ctm_tensor *x, double value) {
+    size_t i;
+    for (i = 0; i < x->len; i++) x->data[i] = (ctm_real)value;
+    return x;
+}
+
+CTM__DEF ctm_tensor *ctm_wants_grad(ctm_tape *tp, ctm_tensor *leaf) {
+    leaf->grad = (ctm_real *)ctm_alloc(tp->arena, leaf->len * sizeof(ctm_real));
+    return leaf;
+}
+
+CTM__DEF ctm_tensor *ctm_rows_of(ctm_tape *tp, ctm_tensor *x, int n) {
+    int shape[2];
+    ctm_tensor *y;
+    CTM__REQUIRE(x->ndim >= 1 && x->ndim <= 2 && n <= x->shape[0], "ctm_rows_of: \"%s\" has no %d rows", x->name, n);
+    shape[0] = n;
+    shape[1] = x->shape[1];
+    y = ctm__tensor(tp->arena, x->name, "leaf", x->ndim, shape);
+    y->data = x->data;
+    return y;
+}
+
+static size_t ctm__row_len(const ctm_tensor *x) { return x->ndim > 1 ? (size_t)x->shape[1] : 1; }
+
+static int ctm__same_shape(const ctm_tensor *a, const ctm_tensor *b) {
+    int i;
+    if (a->ndim != b->ndim) return 0;
+    for (i = 0; i < a->ndim; i++) if (a->shape[i] != b->shape[i]) return 0;
+    return 1;
+}
+
+// =====================================================================================================================
+// CHAPTER 6. SEEING
+//
+// Before any operation: how to look at a tensor, how to find the first number that is none, and two empty functions whose
+// only purpose is that a debugger can stop in them.
+// =====================================================================================================================
+
+CTM__DEF ctm_tensor *ctm_name(ctm_tensor *x, const char *name) {
+    snprintf(x->name, sizeof x->name, "%s", name);
+    return x;
+}
+
+CTM__DEF void ctm_shape_text(const ctm_tensor *x, char *text, size_t size) {
+    size_t at = 0;
+    int i;
+    at += (size_t)snprintf(text, size, "[");
+    for (i = 0; i < x->ndim && at < size; i++)
+        at += (size_t)snprintf(text + at, size - at, i ? ",%d" : "%d", x->shape[i]);
+    if (at < size) snprintf(text + at, size - at, "]");
+}
+
+// Stops the program: operation `op` cannot take these two.
+static void ctm__bad_shapes(int line, const char *op, const char *rule, const ctm_tensor *a, const ctm_tensor *b) {
+    char sa[48], sb[48];
+    ctm_shape_text(a, sa, sizeof sa);
+    if (b) {
+        ctm_shape_text(b, sb, sizeof sb);
+        ctm__panic(line, "%s: %s\n     \"%s\" %s\n     \"%s\" %s", op, rule, a->name, sa, b->name, sb);
+    } else {
+        ctm__panic(line, "%s: %s\n     \"%s\" %s", op, rule, a->name, sa);
+    }
+}
+#define CTM__SHAPES(ok, op, rule, a, b) do { if (!(ok)) ctm__bad_shapes(__LINE__, op, rule, a, b); } while (0)
+
+CTM__DEF int ctm_first_nonfinite(const ctm_tensor *x, size_t *where) {
+    size_t i;
+    for (i = 0; i < x->len; i++)
+        if (!ctm_is_finite((double)x->data[i])) { if (where) *where = i; return 1; }
+    return 0;
+}
+
+#if defined(__GNUC__)
+#  define CTM__SEAT __attribute__((noinline))
+#else
+#  define CTM__SEAT
+#endif
+CTM__DEF CTM__SEAT void ctm_on_record(ctm_tensor *t)   { (void)t; }
+CTM__DEF CTM__SEAT void ctm_on_backward(ctm_tensor *t) { (void)t; }
+
+#ifndef CTM_NO_STDIO
+static void ctm__print_row(const char *label, const ctm_real *v, size_t n) {
+    size_t i;
+    double lo = n ? (double)v[0] : 0, hi = lo, sum = 0;
+    for (i = 0; i < n; i++) { lo = ctm__dmin(lo, (double)v[i]); hi = ctm__dmax(hi, (double)v[i]); sum += (double)v[i]; }
+    printf("  %-5s min %.5g  mean %.5g  max %.5g :", label, lo, n ? sum / (double)n : 0, hi);
+    for (i = 0; i < n && i < 8; i++) printf(" %.5g", (double)v[i]);
+    printf(n > 8 ? " ...\n" : "\n");
+}
+
+CTM__DEF void ctm_print(const ctm_tensor *x) {
+    char shape[48];
+    ctm_shape_text(x, shape, sizeof shape);
+    printf("%s %s %s (#%d)\n", x->name, shape, x->op, x->id);
+    ctm__print_row("data", x->data, x->len);
+    if (x->grad) ctm__print_row("grad", x->grad, x->len);
+}
+
+static double ctm__rms(const ctm_real *v, size_t n) {
+    double sum = 0;
+    size_t i;
+    for (i = 0; i < n; i++) sum += (double)v[i] * (double)v[i];
+    return n ? sqrt(sum / (double)n) : 0;
+}
+
+CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
+    const ctm_tensor *x;
+    printf("   #  name                     op             shape         rms data     rms grad   from\n");
+    for (x = tp->first; x; x = x->next) {
+        char shape[48];
+        int i;
+        ctm_shape_text(x, shape, sizeof shape);
+        printf("%4d  %-24s %-14s %-12s %9.3g    %9.3g  ", x->id, x->name, x->op, shape,
+               ctm__rms(x->data, x->len), x->grad ? ctm__rms(x->grad, x->len) : 0.0);
+        for (i = 0; i < 4; i++) if (x->src[i]) printf(" %s", x->src[i]->name);
+        printf("\n");
+    }
+}
+#endif
+
+// =====================================================================================================================
+// CHAPTER 7. THE TAPE
+//
+// Reverse-mode differentiation. Every operation computes its result at once and, if any input wants a gradient, appends
+// that result to a list. A result can only be made after its inputs, so the list is in topological order, and the chain rule
+//
+//        dL/d(input) += (d out/d input)^T dL/d(out)
+//
+// can be applied by walking the list once from its end: when a node's turn comes, all its consumers have already added
+// their part to its gradient. No sorting, no recursion, no graph compiler.
+// =====================================================================================================================
+
+CTM__DEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena) {
+    memset(tp, 0, sizeof *tp);
+    tp->ctx = ctx;
+    tp->arena = arena;
+    tp->recording = 1;
+}
+
+CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
+    ctm_mark start;
+    memset(&start, 0, sizeof start);
+    ctm_arena_release(tp->arena, start);
+    tp->first = tp->last = NULL;
+    tp->count = 0;
+    tp->next_id = 0;
+}
+
+// A new result of operation `op` with up to four inputs. It gets a gradient buffer, and a place on the tape, only if one of
+// its inputs has a gradient and the tape records.
+static ctm_tensor *ctm__result(ctm_tape *tp, const char *op, int ndim, int d0, int d1, ctm_tensor *a, ctm_tensor *b,
+                               ctm_tensor *c, ctm_tensor *d, void (*backward)(ctm_tape *, ctm_tensor *)) {
+    int shape[2], wanted;
+    ctm_tensor *out;
+    shape[0] = d0;
+    shape[1] = d1;
+    out = ctm__tensor(tp->arena, op, op, ndim, shape);
+    out->data = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
+    out->id = tp->next_id++;
+    out->src[0] = a; out->src[1] = b; out->src[2] = c; out->src[3] = d;
+    wanted = (a && a->grad) || (b && b->grad) || (c && c->grad) || (d && d->grad);
+    if (!tp->recording || !wanted) return out;
+    out->grad = (ctm_real *)ctm_alloc(tp->arena, out->len * sizeof(ctm_real));
+    out->backward = backward;
+    out->prev = tp->last;
+    if (tp->last) tp->last->next = out; else tp->first = out;
+    tp->last = out;
+    tp->count++;
+    return out;
+}
+
+// Last line of every operation, when out->data is filled in.
+static ctm_tensor *ctm__done(ctm_tensor *out) {
+#ifdef CTM_DEBUG
+    size_t where;
+    CTM__REQUIRE(!ctm_first_nonfinite(out, &where), "%s: entry %lu of the result \"%s\" (#%d) is not finite", out->op,
+                 (unsigned long)where, out->name, out->id);
+#endif
+    ctm_on_record(out);
+    return out;
+}
+
+CTM__DEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y) {
+    ctm_tensor *x;
+    CTM__REQUIRE(y->grad != NULL, "ctm_backward: \"%s\" depends on nothing that wants a gradient", y->name);
+    (void)tp;
+    for (x = y; x; x = x->prev) {
+        ctm_on_backward(x);
+        x->backward(tp, x);
+    }
+}
+
+CTM__DEF void ctm_backward(ctm_tape *tp, ctm_tensor *L) {
+    CTM__SHAPES(L->len == 1, "ctm_backward", "a loss must be a scalar", L, NULL);
+    CTM__REQUIRE(L->grad != NULL, "ctm_backward: \"%s\" depends on nothing that wants a gradient", L->name);
+    L->grad[0] += 1;
+    ctm_backward_seeded(tp, L);
+}
+
+CTM__DEF void ctm_tape_zero_grads(ctm_tape *tp) {
+    ctm_tensor *x;
+    for (x = tp->first; x; x = x->next) memset(x->grad, 0, x->len * sizeof(ctm_real));
+}
+
+// =====================================================================================================================
+// CHAPTER 8. THE MATRIX PRODUCT
+//
+// Nearly all the time of a neural network goes into  C[i,j] = sum_k A[i,k]·B[k,j].  The definition is three nested loops:
+// =====================================================================================================================
+
+CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                             const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    int i, j, k;
+    for (i = 0; i < M; i++)
+        for (j = 0; j < N; j++) {
+            ctm_real sum = add ? C[i * c_row + j] : bias ? bias[j] : 0;
+            for (k = 0; k < K; k++) sum += A[i * a_row + k * a_step] * B[k * b_step + j];
+            C[i * c_row + j] = sum;
+        }
+}
+
+// Why that is slow: every multiply-add loads two numbers, and waits for the sum before it. A core can start one or two
+// vector multiply-adds in every cycle, if it is fed. So
+//
+//   1. vectors:  let j run over the W lanes of a register; B's row is read W numbers at a time, A's entry is repeated.
+//   2. a tile:   hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
+//                MR·NV multiply-adds. With 8 x 3 that is 24 independent sums (enough to hide the 4 cycles a sum takes) and
+//                24 multiply-adds for 11 loads.
+//   3. strides:  A is read at A[i·a_row + k·a_step]. With the two exchanged the same code multiplies by A transposed, which
+//                is what the weight gradient needs; nothing is ever copied or packed.
+//
+// That inner tile is the one piece of code that must know the register width. So this file includes itself, once for each
+// instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
+// what it may use; ctm_init then picks the best that the processor has. All fast rows (exp, SiLU, optimiser, ...) share this.
+
+typedef struct ctm__kernels {
+    const char *name;
+    int lanes;
+    void (*gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B, ptrdiff_t b_step,
+                 ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
+    void (*exp_rows)(size_t n, const ctm_real *x, ctm_real *y);
+    void (*log_rows)(size_t n, const ctm_real *x, ctm_real *y);
+    void (*sincos_rows)(size_t n, const ctm_real *x, ctm_real *s, ctm_real *c);
+    void (*silu)(size_t n, const ctm_real *x, ctm_real *out, ctm_real *sig);
+    void (*silu_backward)(size_t n, const ctm_real *sig, const ctm_real *out, const ctm_real *dout, ctm_real *dx);
+    void (*film)(size_t n, const ctm_real *h, const ctm_real *scale, const ctm_real *shift, ctm_real *out, ctm_real *sig);
+    void (*film_backward)(size_t n, const ctm_real *h, const ctm_real *scale, const ctm_real *out, const ctm_real *sig,
+                          const ctm_real *dout, ctm_real *dh, ctm_real *dscale, ctm_real *dshift);
+    void (*adam)(size_t n, ctm_real *theta, const ctm_real *g, ctm_real *m, ctm_real *v, double b1, double b2,
+                 double rate, double root, double eps, int adaptive);
+    void (*ema)(size_t n, ctm_real *ema, const ctm_real *theta, double rate);
+    void (*axpy)(size_t n, double c, const ctm_real *x, ctm_real *y);
+    double (*sumsq)(size_t n, const ctm_real *x);
+    void (*mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2, const ctm_real *x,
+                    const ctm_real *t, ctm_real *D, ctm_real *scratch);
+} ctm__kernels;
+
+#if defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
+#  define CTM__VECTORS 1
+#  if defined(__x86_64__) || defined(__i386__)
+#    define CTM__X86 1
+#  endif
+#endif
+#if defined(__clang__)
+#  define CTM__UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__UNROLL _Pragma("GCC unroll 16")    // without it gcc -O2 keeps the tile in memory: three times slower
+#else
+#  define CTM__UNROLL
+#endif
+#if defined(__GNUC__)
+#  define CTM__INLINE inline __attribute__((always_inline, unused))
+#else
+#  define CTM__INLINE inline
+#endif
+#define CTM__GLUE2(a, b) a##b
+#define CTM__GLUE(a, b)  CTM__GLUE2(a, b)
+#define CTM__FN(name)    CTM__GLUE(ctm__##name, CTM__SUFFIX)     // ctm__tile_avx512, ...
+
+static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
+static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
+#endif // first part of the implementation
+
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTER_8)
+#define CTM__CHAPTER_8
+#define CTM__PASS
+#  define CTM__SUFFIX _portable
+#  define CTM__W  1
+#  define CTM__MR 4
+#  define CTM__NV 3
+#  define CTM__TARGET
+#  include "ctm.h"
+#  if defined(CTM__VECTORS) && (defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__) || defined(__VSX__))
+#    define CTM__HAS_V128 1
+#    define CTM__SUFFIX _v128
+#    define CTM__W  4
+#    define CTM__MR 4
+#    define CTM__NV 2
+#    define CTM__TARGET
+#    include "ctm.h"
+#  endif
+#  if defined(CTM__X86) && defined(CTM__VECTORS)
+#    define CTM__SUFFIX _avx2
+#    define CTM__W  8
+#    define CTM__MR 4
+#    define CTM__NV 3
+#    define CTM__TARGET __attribute__((target("avx2,fma")))
+#    include "ctm.h"
+#    define CTM__SUFFIX _avx512
+#    define CTM__W  16
+#    define CTM__MR 8
+#    define CTM__NV 3
+#    define CTM__TARGET __attribute__((target("avx512f")))
+#    include "ctm.h"
+#  endif
+#undef CTM__PASS
+#endif
+
+#ifdef CTM__PASS
+// ---- PASS: read once for each instruction set -----------------------------------------------------------------------
+// V is a vector of W real numbers, I the vector of W integers of the same size. A comparison of vectors gives an integer
+// vector of all-ones or all-zeros lanes; CTM__SELECT picks by it, since C has no ?: for vectors.
+
+#define V CTM__FN(vec)
+#define I CTM__FN(int)
+#define CTM__FUN static CTM__TARGET
+#if CTM__W == 1
+typedef ctm_real V;
+typedef int32_t  I;
+#  define CTM__LOADU(p)          (*(p))
+#  define CTM__TO_INT(v)         ((int32_t)(v))
+#  define CTM__TO_REAL(i)        ((ctm_real)(i))
+#  define CTM__BITS(v)           ctm__bits_of((float)(v))
+#  define CTM__FROM_BITS(i)      ctm__float_of(i)
+#  define CTM__SELECT(m, a, b)   ((m) ? (a) : (b))
+#else
+typedef ctm_real V __attribute__((vector_size(CTM__W * 4)));
+typedef int32_t  I __attribute__((vector_size(CTM__W * 4)));
+typedef ctm_real CTM__FN(vecu) __attribute__((vector_size(CTM__W * 4), aligned(4), may_alias));
+#  define CTM__LOADU(p)          (*(const CTM__FN(vecu) *)(p))
+#  define CTM__TO_INT(v)         __builtin_convertvector(v, I)
+#  define CTM__TO_REAL(i)        __builtin_convertvector(i, V)
+#  define CTM__BITS(v)           ((I)(v))
+#  define CTM__FROM_BITS(i)      ((V)(i))
+#  define CTM__SELECT(m, a, b)   ((V)(((I)(a) & (m)) | ((I)(b) & ~(m))))
+#endif
+
+// The first m of W lanes from and to memory; missing lanes are zero.
+CTM__FUN CTM__INLINE void CTM__FN(load)(V *v, const ctm_real *p, size_t m) {
+    if (m >= CTM__W) *v = CTM__LOADU(p);
+    else { memset(v, 0, sizeof *v); memcpy(v, p, m * sizeof *p); }
+}
+CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
+    memcpy(p, v, (m < CTM__W ? m : (size_t)CTM__W) * sizeof *p);
+}
+
+CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = *v + c; }
+
+// The tile: MR x NV vectors of C in registers. MR and NV are constants wherever this is inlined.
+CTM__FUN CTM__INLINE void CTM__FN(tile)(const int MR, const int NV, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
+                                        const ctm_real *bias, int add) {
+    V acc[CTM__MR][CTM__NV], b[CTM__NV];
+    int i, j, k;
+    CTM__UNROLL
+    for (i = 0; i < MR; i++) {
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) {
+            if (add)       CTM__FN(load)(&acc[i][j], C + i * c_row + j * CTM__W, CTM__W);
+            else if (bias) CTM__FN(load)(&acc[i][j], bias + j * CTM__W, CTM__W);
+            else           memset(&acc[i][j], 0, sizeof(V));
+        }
+    }
+    for (k = 0; k < K; k++) {
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) b[j] = CTM__LOADU(B + j * CTM__W);
+        CTM__UNROLL
+        for (i = 0; i < MR; i++) {
+            ctm_real a = A[i * a_row];
+            CTM__UNROLL
+            for (j = 0; j < NV; j++) acc[i][j] += a * b[j];
+        }
+        A += a_step;
+        B += b_step;
+    }
+    CTM__UNROLL
+    for (i = 0; i < MR; i++) {
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) memcpy(C + i * c_row + j * CTM__W, &acc[i][j], sizeof(V));
+    }
+}
+
+// All M rows of NV vectors of columns: full tiles, then tiles of 4, 2 and 1 rows.
+CTM__FUN CTM__INLINE void CTM__FN(panel)(const int NV, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                                         const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
+                                         const ctm_real *bias, int add) {
+    int i = 0;
+    for (; i + CTM__MR <= M; i += CTM__MR)
+        CTM__FN(tile)(CTM__MR, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
+    if (CTM__MR > 4 && i + 4 <= M) {
+        CTM__FN(tile)(4, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
+        i += 4;
+    }
+    if (i + 2 <= M) {
+        CTM__FN(tile)(2, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
+        i += 2;
+    }
+    if (i < M) CTM__FN(tile)(1, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
+}
+
+// The last N < W columns: B's columns are copied beside zeros, 128 rows at a time, and C's tile goes through a small copy.
+CTM__FUN void CTM__FN(edge)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
+                            ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    ctm_real b[128 * CTM__W], c[CTM__MR * CTM__W];
+    size_t n = (size_t)N * sizeof *c;
+    int k0, i, r;
+    memset(b, 0, sizeof b);
+    memset(c, 0, sizeof c);
+    for (k0 = 0; k0 < K || k0 == 0; k0 += 128) {
+        int kn = ctm__imin(128, K - k0), more = k0 > 0 || add;
+        for (r = 0; r < kn; r++) memcpy(b + r * CTM__W, B + (k0 + r) * b_step, n);
+        for (i = 0; i < M; i += CTM__MR) {
+            int m = ctm__imin(CTM__MR, M - i);
+            for (r = 0; r < m; r++) {
+                if (more)      memcpy(c + r * CTM__W, C + (i + r) * c_row, n);
+                else if (bias) memcpy(c + r * CTM__W, bias, n);
+                else           memset(c + r * CTM__W, 0, n);
+            }
+            CTM__FN(panel)(1, m, kn, A + i * a_row + k0 * a_step, a_row, a_step, b, CTM__W, c, CTM__W, NULL, 1);
+            for (r = 0; r < m; r++) memcpy(C + (i + r) * c_row, c + r * CTM__W, n);
+        }
+    }
+}
+
+CTM__FUN void CTM__FN(gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
+                            ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    int j = 0;
+    for (; j + CTM__NV * CTM__W <= N; j += CTM__NV * CTM__W)
+        CTM__FN(panel)(CTM__NV, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
+    if (CTM__NV > 2 && j + 2 * CTM__W <= N) {
+        CTM__FN(panel)(2, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
+        j += 2 * CTM__W;
+    }
+    if (j + CTM__W <= N) {
+        CTM__FN(panel)(1, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
+        j += CTM__W;
+    }
+    if (j < N) CTM__FN(edge)(M, N - j, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
+}
+
+// exp, log, sin, cos of W numbers. Each is brought into a small interval where its Taylor series is short; the double
+// build asks libm, lane by lane, as it has only one.
+#ifdef CTM_REAL_DOUBLE
+CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *x, V *y)  { *y = exp(*x); }
+CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *x, V *y)  { *y = log(*x); }
+CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *x, V *y) { *y = sqrt(*x); }
+CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *x, V *s, V *c) { *s = sin(*x); *c = cos(*x); }
+#else
+// exp(x) = 2^k · exp(r), |r| <= ln(2)/2. Clamped to [-87, 88], where float neither vanishes nor overflows.
+CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
+    V x = *in, lo, hi, k, r, p;
+    I n;
+    CTM__FN(splat)(&lo, -87.0f);
+    CTM__FN(splat)(&hi, 88.0f);
+    x = CTM__SELECT(x < lo, lo, x);
+    x = CTM__SELECT(x > hi, hi, x);
+    n = CTM__TO_INT(x * 1.44269504f + 127.5f);               // k + 127, and truncation rounds as it is positive
+    k = CTM__TO_REAL(n) - 127.0f;
+    r = x - k * 0.693359375f;                                // ln 2 in two parts: the first has few bits, so k times it is exact
+    r = r + k * 2.12194440e-4f;
+    p = 1.0f / 5040 * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    *out = p * CTM__FROM_BITS(n << 23);
+}
+// log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
+CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
+    I bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
+    V m = CTM__FROM_BITS(bits - (e << 23)), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
+    p = z * (1.0f / 9) + 1.0f / 7;
+    p = p * z + 1.0f / 5;
+    p = p * z + 1.0f / 3;
+    p = p * z * y;
+    *out = 2.0f * (p + y) + CTM__TO_REAL(e) * 0.69314718f;
+}
+// sqrt(x) = x · x^(-1/2); halving the exponent bits guesses x^(-1/2) to 3 %, and three Newton steps square that error each.
+CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *in, V *out) {
+    V x = *in, h = x * 0.5f, y = CTM__FROM_BITS(0x5f3759df - (CTM__BITS(x) >> 1));
+    y = y * (1.5f - h * y * y);
+    y = y * (1.5f - h * y * y);
+    y = y * (1.5f - h * y * y);
+    *out = x * y;
+}
+// x = k·pi/2 + r, |r| <= pi/4 (pi/2 in three parts); k mod 4 says which of sin r, cos r to take with which sign.
+CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
+    V x = *in, y = x * 0.636619772f, half, zero, k, r, z, s, c;
+    I n;
+    CTM__FN(splat)(&half, 0.5f);
+    CTM__FN(splat)(&zero, 0.0f);
+    n = CTM__TO_INT(y + CTM__SELECT(y < zero, -half, half));
+    k = CTM__TO_REAL(n);
+    r = x - k * 1.5703125f;
+    r = r - k * 4.83751297e-4f;
+    r = r - k * 7.54978995e-8f;
+    z = r * r;
+    s = z * (1.0f / 362880) - 1.0f / 5040;
+    s = s * z + 1.0f / 120;
+    s = s * z - 1.0f / 6;
+    s = s * z * r + r;
+    c = z * (-1.0f / 3628800) + 1.0f / 40320;
+    c = c * z - 1.0f / 720;
+    c = c * z + 1.0f / 24;
+    c = c * z - 0.5f;
+    c = c * z + 1.0f;
+    *sine   = CTM__SELECT(-(n & 1), c, s);
+    *cosine = CTM__SELECT(-(n & 1), s, c);
+    *sine   = CTM__SELECT(-((n >> 1) & 1), -*sine, *sine);
+    *cosine = CTM__SELECT(-(((n + 1) >> 1) & 1), -*cosine, *cosine);
+}
+#endif
+
+CTM__FUN void CTM__FN(exp_rows)(size_t n, const ctm_real *x, ctm_real *y) {
+    size_t i;
+    V v, e;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        CTM__FN(vexp)(&v, &e);
+        CTM__FN(store)(y + i, &e, n - i);
+    }
+}
+CTM__FUN void CTM__FN(log_rows)(size_t n, const ctm_real *x, ctm_real *y) {
+    size_t i;
+    V v, e;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        CTM__FN(vlog)(&v, &e);
+        CTM__FN(store)(y + i, &e, n - i);
+    }
+}
+CTM__FUN void CTM__FN(sincos_rows)(size_t n, const ctm_real *x, ctm_real *s, ctm_real *c) {
+    size_t i;
+    V v, a, b;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        CTM__FN(vsincos)(&v, &a, &b);
+        CTM__FN(store)(s + i, &a, n - i);
+        CTM__FN(store)(c + i, &b, n - i);
+    }
+}
+
+// sigmoid(x) = 1/(1 + exp(-x))
+CTM__FUN CTM__INLINE void CTM__FN(vsigmoid)(const V *x, V *sig) {
+    V minus = -*x, e;
+    CTM__FN(vexp)(&minus, &e);
+    *sig = (ctm_real)1 / ((ctm_real)1 + e);
+}
+// out = x·sigmoid(x); sig (if not NULL) is kept for the backward pass.
+CTM__FUN void CTM__FN(silu)(size_t n, const ctm_real *x, ctm_real *out, ctm_real *sig) {
+    size_t i;
+    V v, g;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        CTM__FN(vsigmoid)(&v, &g);
+        v = v * g;
+        CTM__FN(store)(out + i, &v, n - i);
+        if (sig) CTM__FN(store)(sig + i, &g, n - i);
+    }
+}
+// d silu/dx = sig + x·sig·(1 - sig) = sig + out·(1 - sig)
+CTM__FUN void CTM__FN(silu_backward)(size_t n, const ctm_real *sig, const ctm_real *out, const ctm_real *dout, ctm_real *dx) {
+    size_t i;
+    V g, y, d, a;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&g, sig + i, n - i);
+        CTM__FN(load)(&y, out + i, n - i);
+        CTM__FN(load)(&d, dout + i, n - i);
+        CTM__FN(load)(&a, dx + i, n - i);
+        a = a + d * (g + y * ((ctm_real)1 - g));
+        CTM__FN(store)(dx + i, &a, n - i);
+    }
+}
+// out = silu(v), v = (1 + scale)·h + shift
+CTM__FUN void CTM__FN(film)(size_t n, const ctm_real *h, const ctm_real *scale, const ctm_real *shift, ctm_real *out, ctm_real *sig) {
+    size_t i;
+    V a, b, c, v, g;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&a, h + i, n - i);
+        CTM__FN(load)(&b, scale + i, n - i);
+        CTM__FN(load)(&c, shift + i, n - i);
+        v = a + b * a + c;
+        CTM__FN(vsigmoid)(&v, &g);
+        v = v * g;
+        CTM__FN(store)(out + i, &v, n - i);
+        if (sig) CTM__FN(store)(sig + i, &g, n - i);
+    }
+}
+// dv = dout·(sig + out·(1 - sig));  dh += (1 + scale)·dv;  dscale += h·dv;  dshift += dv
+CTM__FUN void CTM__FN(film_backward)(size_t n, const ctm_real *h, const ctm_real *scale, const ctm_real *out, const ctm_real *sig,
+                                     const ctm_real *dout, ctm_real *dh, ctm_real *dscale, ctm_real *dshift) {
+    size_t i;
+    V a, b, y, g, d, sum;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&a, h + i, n - i);
+        CTM__FN(load)(&b, scale + i, n - i);
+        CTM__FN(load)(&y, out + i, n - i);
+        CTM__FN(load)(&g, sig + i, n - i);
+        CTM__FN(load)(&d, dout + i, n - i);
+        d = d * (g + y * ((ctm_real)1 - g));
+        if (dh) {
+            CTM__FN(load)(&sum, dh + i, n - i);
+            sum = sum + d + b * d;
+            CTM__FN(store)(dh + i, &sum, n - i);
+        }
+        if (dscale) {
+            CTM__FN(load)(&sum, dscale + i, n - i);
+            sum = sum + a * d;
+            CTM__FN(store)(dscale + i, &sum, n - i);
+            CTM__FN(load)(&sum, dshift + i, n - i);
+            sum = sum + d;
+            CTM__FN(store)(dshift + i, &sum, n - i);
+        }
+    }
+}
+// m <- b1·m + (1-b1)·g;  v <- b2·v + (1-b2)·g²;  theta <- theta - rate·m / (root·sqrt(v) + eps), or rate·m if not adaptive
+CTM__FUN void CTM__FN(adam)(size_t n, ctm_real *theta, const ctm_real *grad, ctm_real *mean, ctm_real *var, double beta1,
+                            double beta2, double rate_, double root_, double eps_, int adaptive) {
+    ctm_real b1 = (ctm_real)beta1, b2 = (ctm_real)beta2, a1 = (ctm_real)(1 - beta1), a2 = (ctm_real)(1 - beta2);
+    ctm_real rate = (ctm_real)rate_, root = (ctm_real)root_, eps = (ctm_real)eps_;
+    size_t i;
+    V w, g, m, v, s;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&w, theta + i, n - i);
+        CTM__FN(load)(&g, grad + i, n - i);
+        CTM__FN(load)(&m, mean + i, n - i);
+        CTM__FN(load)(&v, var + i, n - i);
+        m = b1 * m + a1 * g;
+        v = b2 * v + a2 * (g * g);
+        if (adaptive) {
+            CTM__FN(vsqrt)(&v, &s);
+            w = w - rate * m / (root * s + eps);
+        } else {
+            w = w - rate * m;
+        }
+        CTM__FN(store)(theta + i, &w, n - i);
+        CTM__FN(store)(mean + i, &m, n - i);
+        CTM__FN(store)(var + i, &v, n - i);
+    }
+}
+CTM__FUN void CTM__FN(ema)(size_t n, ctm_real *ema, const ctm_real *theta, double rate_) {
+    ctm_real rate = (ctm_real)rate_, rest = (ctm_real)(1 - rate_);
+    size_t i;
+    V e, w;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&e, ema + i, n - i);
+        CTM__FN(load)(&w, theta + i, n - i);
+        e = rate * e + rest * w;
+        CTM__FN(store)(ema + i, &e, n - i);
+    }
+}
+// y <- y + c·x
+CTM__FUN void CTM__FN(axpy)(size_t n, double c_, const ctm_real *x, ctm_real *y) {
+    ctm_real c = (ctm_real)c_;
+    size_t i;
+    V a, b;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&a, x + i, n - i);
+        CTM__FN(load)(&b, y + i, n - i);
+        b = b + c * a;
+        CTM__FN(store)(y + i, &b, n - i);
+    }
+}
+// sum of squares, one partial sum for each lane
+CTM__FUN double CTM__FN(sumsq)(size_t n, const ctm_real *x) {
+    ctm_real lane[CTM__W];
+    double total = 0;
+    size_t i;
+    V a, sum;
+    CTM__FN(splat)(&sum, 0);
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&a, x + i, n - i);
+        sum = sum + a * a;
+    }
+    memcpy(lane, &sum, sizeof lane);
+    for (i = 0; i < CTM__W; i++) total += (double)lane[i];
+    return total;
+}
+// The exact denoiser of a Gaussian mixture (chapter 12), W points at a time, one in each lane. scratch: (2·dim + K)·W numbers.
+CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2_, const ctm_real *x,
+                               const ctm_real *t, ctm_real *D, ctm_real *scratch) {
+    ctm_real c2 = (ctm_real)c2_;
+    ctm_real *xs = scratch, *acc = xs + dim * CTM__W, *logit = acc + dim * CTM__W;
+    int i, k, d, l;
+    for (i = 0; i < n; i += CTM__W) {
+        int m = ctm__imin(CTM__W, n - i);
+        V v, half, top, sum, a, q, e;
+        for (l = 0; l < CTM__W; l++) acc[l] = t[i + (l < m ? l : 0)];            // spare lanes repeat the first point
+        v = CTM__LOADU(acc);
+        v = v * v + c2;                                          // variance of each component at noise level t
+        half = (ctm_real)-0.5 / v;
+        for (d = 0; d < dim; d++)
+            for (l = 0; l < CTM__W; l++) xs[d * CTM__W + l] = x[(i + (l < m ? l : 0)) * dim + d];
+        memset(&top, 0, sizeof top);
+        for (k = 0; k < K; k++) {                                // log of weight times density, up to a common term
+            memset(&q, 0, sizeof q);
+            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = q + a * a; }
+            q = q * half + log_w[k];
+            top = k == 0 ? q : CTM__SELECT(top < q, q, top);
+            memcpy(logit + k * CTM__W, &q, sizeof q);
+        }
+        memset(&sum, 0, sizeof sum);
+        memset(acc, 0, sizeof(V) * (size_t)dim);
+        for (k = 0; k < K; k++) {                                // softmax, and the mean of the means under it
+            a = CTM__LOADU(logit + k * CTM__W) - top;
+            CTM__FN(vexp)(&a, &e);
+            sum = sum + e;
+            for (d = 0; d < dim; d++) {
+                q = CTM__LOADU(acc + d * CTM__W) + e * mean[k * dim + d];
+                memcpy(acc + d * CTM__W, &q, sizeof q);
+            }
+        }
+        a = c2 / v;
+        for (d = 0; d < dim; d++) {
+            q = a * CTM__LOADU(xs + d * CTM__W) + ((ctm_real)1 - a) * CTM__LOADU(acc + d * CTM__W) / sum;
+            for (l = 0; l < m; l++) memcpy(D + (i + l) * dim + d, (ctm_real *)&q + l, sizeof *D);
+        }
+    }
+}
+
+static const ctm__kernels CTM__FN(kernels) = {
+    "isa", CTM__W, CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows), CTM__FN(silu), CTM__FN(silu_backward),
+    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture)
+};
+#undef V
+#undef I
+#undef CTM__FUN
+#undef CTM__LOADU
+#undef CTM__TO_INT
+#undef CTM__TO_REAL
+#undef CTM__BITS
+#undef CTM__FROM_BITS
+#undef CTM__SELECT
+#undef CTM__SUFFIX
+#undef CTM__W
+#undef CTM__MR
+#undef CTM__NV
+#undef CTM__TARGET
+// ---- END OF PASS ----------------------------------------------------------------------------------------------------
+#endif
+
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_8_TO_21)
+#define CTM__CHAPTERS_8_TO_21
+
+static const ctm__kernels *ctm__kernels_of(int isa) {
+    switch (isa) {
+    case CTM_ISA_PORTABLE: return &ctm__kernels_portable;
+#ifdef CTM__HAS_V128
+    case CTM_ISA_V128: return &ctm__kernels_v128;
+#endif
+#if defined(CTM__X86) && defined(CTM__VECTORS)
+    case CTM_ISA_AVX2:   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &ctm__kernels_avx2 : NULL;
+    case CTM_ISA_AVX512: return __builtin_cpu_supports("avx512f") ? &ctm__kernels_avx512 : NULL;
+#endif
+    default: return NULL;
+    }
+}
+
+CTM__DEF const char *ctm_isa_name(int isa) {
+    static const char *const name[] = {"portable", "v128", "avx2", "avx512"};
+    return isa >= 0 && isa < CTM_ISA_COUNT ? name[isa] : "unknown";
+}
+
+CTM__DEF int ctm_set_isa(ctm_ctx *ctx, int isa) {
+    const ctm__kernels *k = ctm__kernels_of(isa);
+    if (!k) return ctm__fail(ctx, "instruction set \"%s\" is not available here", ctm_isa_name(isa));
+    ctx->kernels = k;
+    ctx->isa = isa;
+    return 1;
+}
+
+CTM__DEF void ctm_init(ctm_ctx *ctx) {
+    int isa;
+    memset(ctx, 0, sizeof *ctx);
+    for (isa = CTM_ISA_COUNT - 1; !ctm_set_isa(ctx, isa); isa--) { }
+    ctx->error[0] = 0;
+}
+
+// Large products are cut into blocks of rows (or of columns, if there are few rows) for the threads. Every entry of C is one
+// sum over k in order, wherever the cuts are, so cutting never changes a bit.
+typedef struct ctm__gemm_job {
+    ctm_ctx *ctx;
+    int M, N, K, m, n, add;
+    const ctm_real *A, *B, *bias;
+    ptrdiff_t a_row, a_step, b_step, c_row;
+    ctm_real *C;
+} ctm__gemm_job;
+
+static void ctm__gemm_piece(void *arg, int p) {
+    const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
+    int across = (g->N + g->n - 1) / g->n, i = p / across * g->m, j = p % across * g->n;
+    g->ctx->kernels->gemm(ctm__imin(g->m, g->M - i), ctm__imin(g->n, g->N - j), g->K, g->A + i * g->a_row, g->a_row, g->a_step,
+                          g->B + j, g->b_step, g->C + i * g->c_row + j, g->c_row, g->bias ? g->bias + j : NULL, g->add);
+}
+
+CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                       const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    ctm__gemm_job g;
+    if (M <= 0 || N <= 0) return;
+    if ((double)M * N * K < 5e5) {
+        ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+        return;
+    }
+    g.ctx = ctx; g.M = M; g.N = N; g.K = K; g.add = add;
+    g.m = M >= 64 ? 64 : M;
+    g.n = M >= 64 ? N : ctm__imin(N, 96);
+    g.A = A; g.B = B; g.bias = bias; g.C = C;
+    g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
+    ctm_parallel_for(ctx, ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n), ctm__gemm_piece, &g);
+}
+
+CTM__DEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->exp_rows(n, x, y); }
+CTM__DEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->log_rows(n, x, y); }
+CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *s, ctm_real *c) { ctx->kernels->sincos_rows(n, x, s, c); }
+
+// =====================================================================================================================
+// CHAPTER 9. OPERATIONS
+//
+// Each operation has a card, a backward function and, under it, the forward function that installs it. The backward
+// function quotes the forward line it differentiates. dX stands for dL/dX throughout. Gradients are added, never set,
+// because a tensor may be used twice.
+// =====================================================================================================================
+
+// op: add        out = a + b                        same shapes
+// Backward       da += dout;  db += dout            Saves nothing    Test  op_add
+static void ctm__add_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0], *b = out->src[1];
+    size_t i;
+    (void)tp;
+    if (a->grad) for (i = 0; i < out->len; i++) a->grad[i] += out->grad[i];
+    if (b->grad) for (i = 0; i < out->len; i++) b->grad[i] += out->grad[i];
+}
+CTM__DEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    ctm_tensor *out;
+    size_t i;
+    CTM__SHAPES(ctm__same_shape(a, b), "ctm_add", "both must have the same shape", a, b);
+    out = ctm__result(tp, "add", a->ndim, a->shape[0], a->shape[1], a, b, NULL, NULL, ctm__add_backward);
+    for (i = 0; i < out->len; i++) out->data[i] = a->data[i] + b->data[i];
+    return ctm__done(out);
+}
+
+// op: sub        out = a - b                        same shapes
+// Backward       da += dout;  db -= dout            Saves nothing    Test  op_sub
+static void ctm__sub_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0], *b = out->src[1];
+    size_t i;
+    (void)tp;
+    if (a->grad) for (i = 0; i < out->len; i++) a->grad[i] += out->grad[i];
+    if (b->grad) for (i = 0; i < out->len; i++) b->grad[i] -= out->grad[i];
+}
+CTM__DEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    ctm_tensor *out;
+    size_t i;
+    CTM__SHAPES(ctm__same_shape(a, b), "ctm_sub", "both must have the same shape", a, b);
+    out = ctm__result(tp, "sub", a->ndim, a->shape[0], a->shape[1], a, b, NULL, NULL, ctm__sub_backward);
+    for (i = 0; i < out->len; i++) out->data[i] = a->data[i] - b->data[i];
+    return ctm__done(out);
+}
+
+// op: mul        out = a·b, entry by entry          same shapes
+// Backward       da += b·dout;  db += a·dout        Saves nothing    Test  op_mul
+static void ctm__mul_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0], *b = out->src[1];
+    size_t i;
+    (void)tp;
+    if (a->grad) for (i = 0; i < out->len; i++) a->grad[i] += b->data[i] * out->grad[i];
+    if (b->grad) for (i = 0; i < out->len; i++) b->grad[i] += a->data[i] * out->grad[i];
+}
+CTM__DEF ctm_tensor *ctm_mul(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    ctm_tensor *out;
+    size_t i;
+    CTM__SHAPES(ctm__same_shape(a, b), "ctm_mul", "both must have the same shape", a, b);
+    out = ctm__result(tp, "mul", a->ndim, a->shape[0], a->shape[1], a, b, NULL, NULL, ctm__mul_backward);
+    for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * b->data[i];
+    return ctm__done(out);
+}
+
+// op: scale      out = c·a                          c a number
+// Backward       da += c·dout                       Saves nothing    Test  op_scale
+static void ctm__scale_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0];
+    ctm_real c = (ctm_real)out->arg[0];
+    size_t i;
+    (void)tp;
+    for (i = 0; i < out->len; i++) a->grad[i] += c * out->grad[i];
+}
+CTM__DEF ctm_tensor *ctm_scale(ctm_tape *tp, ctm_tensor *a, double c) {
+    ctm_tensor *out = ctm__result(tp, "scale", a->ndim, a->shape[0], a->shape[1], a, NULL, NULL, NULL, ctm__scale_backward);
+    size_t i;
+    out->arg[0] = c;
+    for (i = 0; i < out->len; i++) out->data[i] = (ctm_real)c * a->data[i];
+    return ctm__done(out);
+}
+
+// op: square     out = a²
+// Backward       da += 2·a·dout                     Saves nothing    Test  op_square
+static void ctm__square_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0];
+    size_t i;
+    (void)tp;
+    for (i = 0; i < out->len; i++) a->grad[i] += 2 * a->data[i] * out->grad[i];
+}
+CTM__DEF ctm_tensor *ctm_square(ctm_tape *tp, ctm_tensor *a) {
+    ctm_tensor *out = ctm__result(tp, "square", a->ndim, a->shape[0], a->shape[1], a, NULL, NULL, NULL, ctm__square_backward);
+    size_t i;
+    for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * a->data[i];
+    return ctm__done(out);
+}
+
+// op: linear     out[n,o] = b[o] + sum_i x[n,i]·w[i,o]      x [B,I]  w [I,O]  b [O] or none  out [B,O]
+// Backward       dx = dout·w^T;  dw = x^T·dout;  db = sum_n dout[n]         Saves nothing    Test  op_linear
+// All three products of the backward pass are the same kernel as the forward one: for dw the strides of x are exchanged; for
+// dx the small matrix w is transposed into scratch; for db the left operand is a row of ones (both its strides are zero).
+static void ctm__linear_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0], *w = out->src[1], *b = out->src[2];
+    int B = x->shape[0], I = w->shape[0], O = w->shape[1], i, o;
+    ctm_real one = 1;
+    if (x->grad) {
+        ctm_mark m = ctm_arena_mark(tp->arena);
+        ctm_real *wt = (ctm_real *)ctm_alloc_raw(tp->arena, w->len * sizeof(ctm_real));
+        for (o = 0; o < O; o++) for (i = 0; i < I; i++) wt[o * I + i] = w->data[i * O + o];
+        ctm_gemm(tp->ctx, B, I, O, out->grad, O, 1, wt, I, x->grad, I, NULL, 1);
+        ctm_arena_release(tp->arena, m);
+    }
+    if (w->grad) ctm_gemm(tp->ctx, I, O, B, x->data, 1, I, out->grad, O, w->grad, O, NULL, 1);
+    if (b && b->grad) ctm_gemm(tp->ctx, 1, O, B, &one, 0, 0, out->grad, O, b->grad, O, NULL, 1);
+}
+CTM__DEF ctm_tensor *ctm_linear(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 2 && w->ndim == 2 && x->shape[1] == w->shape[0], "ctm_linear", "x [B,I] needs w [I,O]", x, w);
+    if (b) CTM__SHAPES(b->ndim == 1 && b->shape[0] == w->shape[1], "ctm_linear", "w [I,O] needs b [O]", w, b);
+    out = ctm__result(tp, "linear", 2, x->shape[0], w->shape[1], x, w, b, NULL, ctm__linear_backward);
+    ctm_gemm(tp->ctx, x->shape[0], w->shape[1], w->shape[0], x->data, w->shape[0], 1, w->data, w->shape[1], out->data, w->shape[1],
+             b ? b->data : NULL, 0);
+    return ctm__done(out);
+}
+
+// op: silu       out = x·sig,  sig = 1/(1 + exp(-x))
+// Backward       dx += dout·(sig + out·(1 - sig))           Saves sig        Test  op_silu
+static void ctm__silu_backward(ctm_tape *tp, ctm_tensor *out) {
+    tp->ctx->kernels->silu_backward(out->len, out->saved, out->data, out->grad, out->src[0]->grad);
+}
+CTM__DEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out = ctm__result(tp, "silu", x->ndim, x->shape[0], x->shape[1], x, NULL, NULL, NULL, ctm__silu_backward);
+    if (out->grad) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
+    tp->ctx->kernels->silu(x->len, x->data, out->data, out->saved);
+    return ctm__done(out);
+}
+
+// op: film_silu  out = silu(v),  v = (1 + scale)·h + shift  h [B,H];  scale, shift: H columns each of film [U,F], from `at`
+// Backward       dv = dout·silu'(v);  dh += (1 + scale)·dv;  dscale += h·dv;  dshift += dv   Saves sig(v)   Test  op_film_silu
+static void ctm__film_silu_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *h = out->src[0], *film = out->src[1];
+    int B = h->shape[0], H = h->shape[1], F = film->shape[1], n;
+    for (n = 0; n < B; n++) {
+        size_t f = (size_t)(out->index ? out->index[n] : n) * (size_t)F + (size_t)out->iarg[0], r = (size_t)n * (size_t)H;
+        tp->ctx->kernels->film_backward((size_t)H, h->data + r, film->data + f, out->data + r, out->saved + r, out->grad + r,
+                                        h->grad ? h->grad + r : NULL, film->grad ? film->grad + f : NULL,
+                                        film->grad ? film->grad + f + H : NULL);
+    }
+}
+CTM__DEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film, int at, const int *row) {
+    int B = h->shape[0], H = h->shape[1], F = film->shape[1], n;
+    ctm_tensor *out;
+    CTM__SHAPES(h->ndim == 2 && film->ndim == 2 && (row || film->shape[0] == B) && at >= 0 && at + 2 * H <= F, "ctm_film_silu",
+                "h [B,H] needs film [B,F] with 2H columns from `at`", h, film);
+    out = ctm__result(tp, "film_silu", 2, B, H, h, film, NULL, NULL, ctm__film_silu_backward);
+    out->iarg[0] = at;
+    out->index = row;
+    if (out->grad) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
+    for (n = 0; n < B; n++) {
+        size_t f = (size_t)(row ? row[n] : n) * (size_t)F + (size_t)at, r = (size_t)n * (size_t)H;
+        tp->ctx->kernels->film((size_t)H, h->data + r, film->data + f, film->data + f + H, out->data + r,
+                               out->saved ? out->saved + r : NULL);
+    }
+    return ctm__done(out);
+}
+
+// op: concat     out = [a | b]                      a [B,P]  b [B,Q]  out [B,P+Q]
+// Backward       da += left part of dout;  db += right part of dout         Saves nothing    Test  op_concat
+static void ctm__concat_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0], *b = out->src[1];
+    int B = out->shape[0], P = a->shape[1], Q = b->shape[1], n, i;
+    (void)tp;
+    for (n = 0; n < B; n++) {
+        const ctm_real *d = out->grad + (size_t)n * (size_t)(P + Q);
+        if (a->grad) for (i = 0; i < P; i++) a->grad[n * P + i] += d[i];
+        if (b->grad) for (i = 0; i < Q; i++) b->grad[n * Q + i] += d[P + i];
+    }
+}
+CTM__DEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    int B = a->shape[0], P = a->shape[1], Q = b->shape[1], n;
+    ctm_tensor *out;
+    CTM__SHAPES(a->ndim == 2 && b->ndim == 2 && b->shape[0] == B, "ctm_concat", "both need two dimensions and equal rows", a, b);
+    out = ctm__result(tp, "concat", 2, B, P + Q, a, b, NULL, NULL, ctm__concat_backward);
+    for (n = 0; n < B; n++) {
+        memcpy(out->data + (size_t)n * (size_t)(P + Q), a->data + (size_t)n * (size_t)P, (size_t)P * sizeof(ctm_real));
+        memcpy(out->data + (size_t)n * (size_t)(P + Q) + P, b->data + (size_t)n * (size_t)Q, (size_t)Q * sizeof(ctm_real));
+    }
+    return ctm__done(out);
+}
+
+// op: gather_rows   out[i] = x[index[i]]            x [B,D] or [B]  out [n,D] or [n]
+// Backward          dx[index[i]] += dout[i]                         Saves nothing (keeps the pointer)   Test  op_gather_rows
+static void ctm__gather_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0];
+    size_t D = ctm__row_len(x), d;
+    int i;
+    (void)tp;
+    for (i = 0; i < out->shape[0]; i++)
+        for (d = 0; d < D; d++) x->grad[(size_t)out->index[i] * D + d] += out->grad[(size_t)i * D + d];
+}
+CTM__DEF ctm_tensor *ctm_gather_rows(ctm_tape *tp, ctm_tensor *x, const int *index, int n) {
+    ctm_tensor *out;
+    size_t D = ctm__row_len(x);
+    int i;
+    CTM__SHAPES(x->ndim == 1 || x->ndim == 2, "ctm_gather_rows", "x must be [B] or [B,D]", x, NULL);
+    out = ctm__result(tp, "gather_rows", x->ndim, n, x->shape[1], x, NULL, NULL, NULL, ctm__gather_backward);
+    out->index = index;
+    for (i = 0; i < n; i++) {
+        CTM__REQUIRE(index[i] >= 0 && index[i] < x->shape[0], "ctm_gather_rows: \"%s\" has no row %d", x->name, index[i]);
+        memcpy(out->data + (size_t)i * D, x->data + (size_t)index[i] * D, D * sizeof(ctm_real));
+    }
+    return ctm__done(out);
+}
+
+// op: scatter_rows  out = x, but out[index[i]] = y[i]               x, out [B,D]  y [n,D]; no index twice
+// Backward          dy[i] += dout[index[i]];  dx += dout elsewhere  Saves nothing (keeps the pointer)   Test  op_scatter_rows
+static void ctm__scatter_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0], *y = out->src[1];
+    size_t D = ctm__row_len(x), d;
+    int i;
+    (void)tp;
+    if (x->grad) for (d = 0; d < out->len; d++) x->grad[d] += out->grad[d];
+    for (i = 0; i < y->shape[0]; i++) {
+        size_t r = (size_t)out->index[i] * D;
+        if (y->grad) for (d = 0; d < D; d++) y->grad[(size_t)i * D + d] += out->grad[r + d];
+        if (x->grad) for (d = 0; d < D; d++) x->grad[r + d] -= out->grad[r + d];
+    }
+}
+CTM__DEF ctm_tensor *ctm_scatter_rows(ctm_tape *tp, ctm_tensor *x, ctm_tensor *y, const int *index) {
+    ctm_tensor *out;
+    size_t D = ctm__row_len(x);
+    int i;
+    CTM__SHAPES(x->ndim == 2 && y->ndim == 2 && x->shape[1] == y->shape[1], "ctm_scatter_rows", "rows must have equal length", x, y);
+    out = ctm__result(tp, "scatter_rows", 2, x->shape[0], x->shape[1], x, y, NULL, NULL, ctm__scatter_backward);
+    out->index = index;
+    memcpy(out->data, x->data, x->len * sizeof(ctm_real));
+    for (i = 0; i < y->shape[0]; i++) {
+        CTM__REQUIRE(index[i] >= 0 && index[i] < x->shape[0], "ctm_scatter_rows: \"%s\" has no row %d", x->name, index[i]);
+        memcpy(out->data + (size_t)index[i] * D, y->data + (size_t)i * D, D * sizeof(ctm_real));
+    }
+    return ctm__done(out);
+}
+
+// op: mix_rows   out[i] = a[i]·x[i] + b[i]·y[i]     a, b [B] constants   x, y, out [B,D];  without y: out[i] = a[i]·x[i]
+// Backward       dx[i] += a[i]·dout[i];  dy[i] += b[i]·dout[i]      Saves nothing    Test  op_mix_rows
+static void ctm__mix_rows_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0], *x = out->src[1], *b = out->src[2], *y = out->src[3];
+    size_t D = ctm__row_len(out), i;
+    (void)tp;
+    if (x->grad) for (i = 0; i < out->len; i++) x->grad[i] += a->data[i / D] * out->grad[i];
+    if (y && y->grad) for (i = 0; i < out->len; i++) y->grad[i] += b->data[i / D] * out->grad[i];
+}
+CTM__DEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ctm_tensor *b, ctm_tensor *y) {
+    ctm_tensor *out;
+    size_t D = ctm__row_len(x), i;
+    CTM__SHAPES(a->ndim == 1 && x->ndim == 2 && a->shape[0] == x->shape[0], "ctm_mix_rows", "a [B] needs x [B,D]", a, x);
+    CTM__REQUIRE(!a->grad && !(b && b->grad), "ctm_mix_rows: the coefficients \"%s\" are constants and cannot want a gradient", a->name);
+    if (y) CTM__SHAPES(b && b->len == a->len && ctm__same_shape(x, y), "ctm_mix_rows", "x and y need the same shape, b that of a", x, y);
+    out = ctm__result(tp, "mix_rows", 2, x->shape[0], x->shape[1], a, x, b, y, ctm__mix_rows_backward);
+    if (y) for (i = 0; i < out->len; i++) out->data[i] = a->data[i / D] * x->data[i] + b->data[i / D] * y->data[i];
+    else   for (i = 0; i < out->len; i++) out->data[i] = a->data[i / D] * x->data[i];
+    return ctm__done(out);
+}
+
+// op: time_features   z = ln(t)/4;  out = [z if keep_z | sin(f_k z) | cos(f_k z)],  f_k = f_0·2^k, k < n      t [B]
+// Backward            none: nothing differentiates with respect to a noise level           Test  op_time_features
+CTM__DEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, double f_0, int keep_z) {
+    int B = t->shape[0], W = 2 * n + (keep_z ? 1 : 0), i, k;
+    ctm_tensor *out;
+    ctm_real *z, *a, *s, *c;
+    ctm_mark m;
+    CTM__SHAPES(t->ndim == 1 && !t->grad, "ctm_time_features", "t must be [B] and cannot want a gradient", t, NULL);
+    out = ctm__result(tp, "time_features", 2, B, W, NULL, NULL, NULL, NULL, NULL);
+    m = ctm_arena_mark(tp->arena);
+    z = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)B * sizeof(ctm_real));
+    a = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)(B * n) * sizeof(ctm_real));
+    s = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)(B * n) * sizeof(ctm_real));
+    c = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)(B * n) * sizeof(ctm_real));
+    ctm_log_rows(tp->ctx, (size_t)B, t->data, z);
+    for (i = 0; i < B; i++) {
+        double f = f_0;
+        z[i] *= (ctm_real)0.25;
+        for (k = 0; k < n; k++, f *= 2) a[i * n + k] = (ctm_real)f * z[i];
+    }
+    ctm_sincos_rows(tp->ctx, (size_t)(B * n), a, s, c);
+    for (i = 0; i < B; i++) {
+        ctm_real *row = out->data + (size_t)i * (size_t)W;
+        if (keep_z) *row++ = z[i];
+        memcpy(row, s + i * n, (size_t)n * sizeof(ctm_real));
+        memcpy(row + n, c + i * n, (size_t)n * sizeof(ctm_real));
+    }
+    ctm_arena_release(tp->arena, m);
+    return ctm__done(out);
+}
+
+// op: distance   L2: mean_d (a-b)²   L1: mean_d |a-b|   HUBER: sqrt(sum_d (a-b)² + c²) - c       a, b [B,D]  out [B]
+// Backward       da = -db = dout·{2(a-b)/D,  sign(a-b)/D,  (a-b)/(out + c)}     Saves nothing    Test  op_distance
+static void ctm__distance_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0], *b = out->src[1];
+    size_t D = ctm__row_len(a), i;
+    double c = out->arg[0];
+    (void)tp;
+    for (i = 0; i < a->len; i++) {
+        ctm_real r = a->data[i] - b->data[i], slope;
+        if (out->iarg[0] == CTM_L2)      slope = 2 * r / (ctm_real)D;
+        else if (out->iarg[0] == CTM_L1) slope = (ctm_real)((r > 0) - (r < 0)) / (ctm_real)D;
+        else                             slope = r / (out->data[i / D] + (ctm_real)c);
+        slope *= out->grad[i / D];
+        if (a->grad) a->grad[i] += slope;
+        if (b->grad) b->grad[i] -= slope;
+    }
+}
+CTM__DEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int kind, double c) {
+    size_t D = ctm__row_len(a), d;
+    ctm_tensor *out;
+    int n;
+    CTM__SHAPES(a->ndim == 2 && ctm__same_shape(a, b), "ctm_distance", "both must be [B,D] and equal", a, b);
+    CTM__REQUIRE(kind == CTM_L2 || kind == CTM_L1 || kind == CTM_HUBER, "ctm_distance: %d is no kind of distance", kind);
+    out = ctm__result(tp, "distance", 1, a->shape[0], 0, a, b, NULL, NULL, ctm__distance_backward);
+    out->iarg[0] = kind;
+    out->arg[0] = c;
+    for (n = 0; n < a->shape[0]; n++) {
+        const ctm_real *p = a->data + (size_t)n * D, *q = b->data + (size_t)n * D;
+        double sum = 0;
+        if (kind == CTM_L1) for (d = 0; d < D; d++) sum += fabs((double)(p[d] - q[d]));
+        else                for (d = 0; d < D; d++) sum += (double)(p[d] - q[d]) * (double)(p[d] - q[d]);
+        if (kind == CTM_HUBER) sum = sum / (sqrt(sum + c * c) + c);     // sqrt(q + c²) - c without cancellation
+        else                   sum /= (double)D;
+        out->data[n] = (ctm_real)sum;
+    }
+    return ctm__done(out);
+}
+
+// op: weighted_mean   out = sum_i w[i]·d[i] / n     d [B]  w [B] constants or none  out []
+// Backward            dd[i] += w[i]·dout/n                          Saves nothing    Test  op_weighted_mean
+static void ctm__weighted_mean_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *d = out->src[0], *w = out->src[1];
+    size_t i;
+    (void)tp;
+    for (i = 0; i < d->len; i++) d->grad[i] += (w ? w->data[i] : 1) * out->grad[0] / (ctm_real)out->arg[0];
+}
+CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n) {
+    ctm_tensor *out;
+    double sum = 0;
+    size_t i;
+    if (w) CTM__SHAPES(w->len == d->len && !w->grad, "ctm_weighted_mean", "the weights are constants, one for each entry", d, w);
+    out = ctm__result(tp, "weighted_mean", 0, 0, 0, d, w, NULL, NULL, ctm__weighted_mean_backward);
+    out->arg[0] = n;
+    for (i = 0; i < d->len; i++) sum += (w ? (double)w->data[i] : 1.0) * (double)d->data[i];
+    out->data[0] = (ctm_real)(sum / n);
+    return ctm__done(out);
+}
+
+// =====================================================================================================================
+// CHAPTER 10. NETWORKS
+//
+// A network is a list of named parameters and a function. All parameters lie in one array theta and all gradients in
+// another, so that the optimiser, the moving averages and the sums over shards are single loops. Two ways to have the same
+// network twice: a clone has its own theta (a moving average); a view shares theta and has its own gradient (a shard), or
+// none at all (frozen: gradients pass through it to its input, and stop there for its weights).
+//
+// The network for points [eq:film]. An MLP sees x; the noise levels t and s act on every layer by scaling and shifting what
+// comes out of it (FiLM), which proved worth more than any other choice of architecture in 2D:
+//
+//        f(z) = [z, sin(f_k z), cos(f_k z)]        z = ln(t)/4,  f_k = (pi/2)·{1,2,4,8}            9 features
+//        e    = silu(W_t f(z_t) + b_t + W_s f(z_s))                                               [B,E]
+//        (scale_l, shift_l) = rows of  W_film e + b_film                                          [B,2H] for each layer
+//        h_0  = c_in·x;   h_{l+1} = silu((1 + scale_l)·(W_l h_l + b_l) + shift_l);   F = W_out h_L + b_out
+//
+// A teacher has no W_s. Weights are stored [in,out], as the product wants them; files have PyTorch's [out,in].
+// =====================================================================================================================
+
+CTM__DEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s) {
+    ctm_net *net = (ctm_net *)ctm_alloc(a, sizeof *net);
+    snprintf(net->kind, sizeof net->kind, "%s", kind);
+    net->ctx = a->ctx;
+    net->noise = *noise;
+    net->dim = dim;
+    net->with_s = with_s;
+    return net;
+}
+
+CTM__DEF int ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols) {
+    int shape[2];
+    CTM__REQUIRE(net->count < CTM_MAX_PARAMS, "ctm_param: more than %d parameters", CTM_MAX_PARAMS);
+    shape[0] = rows;
+    shape[1] = cols;
+    net->param[net->count] = ctm__tensor(a, name, "leaf", cols ? 2 : 1, shape);
+    net->last_weight = net->count;                     // the last matrix, until another one follows
+    if (!cols && net->count) net->last_weight = net->count - 1;
+    return net->count++;
+}
+
+// Where parameter p begins in theta: every parameter starts on a 64-byte line.
+static size_t ctm__param_room(const ctm_net *net, int p) { return (net->param[p]->len + 15) / 16 * 16; }
+
+static void ctm__net_place(ctm_net *net) {
+    size_t at = 0;
+    int p;
+    for (p = 0; p < net->count; p++) {
+        net->param[p]->data = net->theta + at;
+        net->param[p]->grad = net->grad ? net->grad + at : NULL;
+        at += ctm__param_room(net, p);
+    }
+}
+
+CTM__DEF void ctm_net_ready(ctm_arena *a, ctm_net *net) {
+    int p;
+    net->len = 0;
+    for (p = 0; p < net->count; p++) net->len += ctm__param_room(net, p);
+    net->theta = (ctm_real *)ctm_alloc(a, net->len * sizeof(ctm_real));
+    net->grad = (ctm_real *)ctm_alloc(a, net->len * sizeof(ctm_real));
+    ctm__net_place(net);
+}
+
+// Each parameter draws from a stream of its own name, so adding one elsewhere changes none of the others.
+CTM__DEF void ctm_net_init(ctm_net *net, uint64_t seed, double last_gain) {
+    int p;
+    for (p = 0; p < net->count; p++) {
+        ctm_tensor *w = net->param[p];
+        char name[64];
+        ctm_rng rng;
+        double bound;
+        size_t i;
+        memset(w->data, 0, w->len * sizeof(ctm_real));
+        if (w->ndim < 2) continue;
+        snprintf(name, sizeof name, "init.%s", w->name);
+        rng = ctm_stream(seed, name);
+        bound = sqrt(6.0 / (w->shape[0] + w->shape[1])) * (p == net->last_weight ? last_gain : 1);
+        for (i = 0; i < w->len; i++) w->data[i] = (ctm_real)(bound * (2 * ctm_uniform(&rng, 0, i) - 1));
+    }
+}
+
+static ctm_net *ctm__net_copy(ctm_arena *a, const ctm_net *net) {
+    ctm_net *copy = (ctm_net *)ctm_alloc(a, sizeof *copy);
+    int p;
+    *copy = *net;
+    copy->grad = NULL;
+    for (p = 0; p < net->count; p++) {
+        copy->param[p] = (ctm_tensor *)ctm_alloc(a, sizeof(ctm_tensor));
+        *copy->param[p] = *net->param[p];
+    }
+    return copy;
+}
+
+CTM__DEF ctm_net *ctm_net_clone(ctm_arena *a, const ctm_net *net) {
+    ctm_net *copy = ctm__net_copy(a, net);
+    copy->theta = (ctm_real *)ctm_alloc_raw(a, net->len * sizeof(ctm_real));
+    memcpy(copy->theta, net->theta, net->len * sizeof(ctm_real));
+    copy->is_view = 0;
+    ctm__net_place(copy);
+    return copy;
+}
+
+CTM__DEF ctm_net *ctm_net_view(ctm_arena *a, const ctm_net *net, int with_grad) {
+    ctm_net *copy = ctm__net_copy(a, net);
+    if (with_grad) copy->grad = (ctm_real *)ctm_alloc(a, net->len * sizeof(ctm_real));
+    copy->is_view = 1;
+    ctm__net_place(copy);
+    return copy;
+}
+
+CTM__DEF ctm_tensor *ctm_param_named(const ctm_net *net, const char *name) {
+    int p;
+    for (p = 0; p < net->count; p++) if (strcmp(net->param[p]->name, name) == 0) return net->param[p];
+    return NULL;
+}
+
+CTM__DEF int ctm_net_copy_matching(ctm_net *to, const ctm_net *from) {
+    int p, copied = 0;
+    for (p = 0; p < to->count; p++) {
+        ctm_tensor *w = ctm_param_named(from, to->param[p]->name);
+        if (!w || !ctm__same_shape(w, to->param[p])) continue;
+        memcpy(to->param[p]->data, w->data, w->len * sizeof(ctm_real));
+        copied++;
+    }
+    return copied;
+}
+
+enum { CTM__TIME_FREQS = 4 };
+
+// Rows at equal (t,s) share one row of scale and shift: row[n] is its number, and the distinct levels come back in *t_u, *s_u.
+// While sampling all rows are equal; in training, jumps on a grid repeat. Found with a small hash table of the numbers' bits.
+static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_tensor *s, ctm_tensor **t_u, ctm_tensor **s_u) {
+    int B = t->shape[0], U = 0, slots = 16, n, *row = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int)), *slot, *first;
+    ctm_mark m;
+    while (slots < 2 * B) slots *= 2;
+    *t_u = ctm_vector(tp, "t", B);
+    *s_u = s ? ctm_vector(tp, "s", B) : NULL;
+    m = ctm_arena_mark(tp->arena);
+    slot = (int *)ctm_alloc(tp->arena, (size_t)slots * sizeof(int));              // 0: free, else 1 + number of the pair
+    first = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int));       // the first row that has the pair
+    for (n = 0; n < B; n++) {
+        ctm_real pair[2];
+        uint64_t bits = 0, half = 0;
+        int at;
+        pair[0] = t->data[n];
+        pair[1] = s ? s->data[n] : 0;
+        memcpy(&bits, &pair[0], sizeof pair[0]);
+        memcpy(&half, &pair[1], sizeof pair[1]);
+        bits = (bits * 0x9E3779B97F4A7C15ull) ^ (half * 0xC2B2AE3D27D4EB4Full);
+        for (at = (int)(bits >> 33) & (slots - 1); slot[at]; at = (at + 1) & (slots - 1)) {
+            int r = first[slot[at] - 1];
+            if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n])) break;
+        }
+        if (!slot[at]) {
+            first[U] = n;
+            (*t_u)->data[U] = t->data[n];
+            if (s) (*s_u)->data[U] = s->data[n];
+            slot[at] = ++U;
+        }
+        row[n] = slot[at] - 1;
+    }
+    ctm_arena_release(tp->arena, m);
+    (*t_u)->shape[0] = U;
+    (*t_u)->len = (size_t)U;
+    if (s) { (*s_u)->shape[0] = U; (*s_u)->len = (size_t)U; }
+    return row;
+}
+
+// Parameters come in the order in which ctm_mlp registers them; w points at the next one.
+static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    int H = net->iconf[0], L = net->iconf[1], l;
+    ctm_tensor **w = net->param, *f_t, *f_s, *e, *film, *h;
+    int *row = ctm__distinct_levels(tp, t, s, &t, &s);                           // from here t, s hold U <= B distinct levels
+    f_t = ctm_time_features(tp, t, CTM__TIME_FREQS, 1.57079632679489662, 1);     // f(z_t)                    [U,9]
+    e = ctm_linear(tp, f_t, w[0], w[1]);                                         // W_t f(z_t) + b_t          [U,E]
+    w += 2;
+    if (net->with_s) {
+        f_s = ctm_time_features(tp, s, CTM__TIME_FREQS, 1.57079632679489662, 1); // f(z_s)                    [U,9]
+        f_s = ctm_linear(tp, f_s, *w++, NULL);                                   // W_s f(z_s)                [U,E]
+        e = ctm_add(tp, e, f_s);
+    }
+    e = ctm_silu(tp, e);
+    film = ctm_linear(tp, e, w[0], w[1]);                                        // scale and shift, all layers  [U,2LH]
+    ctm_name(film, "film");
+    w += 2;
+    h = x;
+    for (l = 0; l < L; l++, w += 2) {
+        h = ctm_linear(tp, h, w[0], w[1]);                                       // W_l h_l + b_l             [B,H]
+        h = ctm_film_silu(tp, h, film, 2 * l * H, row);                          // h_{l+1}                   [B,H]
+    }
+    return ctm_linear(tp, h, w[0], w[1]);                                        // F                         [B,D]
+}
+
+CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
+    int H = cfg->hidden, L = cfg->layers, E = cfg->embed, F = 2 * CTM__TIME_FREQS + 1, l;
+    ctm_net *net = ctm_net_new(a, "mlp", &cfg->noise, dim, with_s);
+    char name[32];
+    CTM__REQUIRE(dim > 0 && H > 0 && L > 0 && L <= 64 && E > 0, "ctm_mlp: %d layers of width %d for dimension %d?", L, H, dim);
+    ctm_param(a, net, "map_t.weight", F, E);
+    ctm_param(a, net, "map_t.bias", E, 0);
+    if (with_s) ctm_param(a, net, "map_s.weight", F, E);
+    ctm_param(a, net, "film.weight", E, 2 * L * H);
+    ctm_param(a, net, "film.bias", 2 * L * H, 0);
+    for (l = 0; l < L; l++) {
+        snprintf(name, sizeof name, "layers.%d.weight", l);
+        ctm_param(a, net, name, l ? H : dim, H);
+        snprintf(name, sizeof name, "layers.%d.bias", l);
+        ctm_param(a, net, name, H, 0);
+    }
+    ctm_param(a, net, "out.weight", H, dim);
+    ctm_param(a, net, "out.bias", dim, 0);
+    ctm_net_ready(a, net);
+    net->iconf[0] = H;
+    net->iconf[1] = L;
+    net->iconf[2] = E;
+    net->forward = ctm__mlp_forward;
+    ctm_net_init(net, cfg->seed, 0.1);
+    return net;
+}
+
+// =====================================================================================================================
+// CHAPTER 11. OPTIMISERS AND EMA
+//
+// Adam keeps running means m of the gradient and v of its square, and moves each weight by -lr·m̂/(sqrt(v̂) + eps), where the
+// hats undo the bias of starting from zero: m̂ = m/(1 - beta1^k), v̂ = v/(1 - beta2^k). In the first steps v̂ is a mean of very
+// few numbers, and its inverse root is wild. RAdam [eq:radam] measures that: rho_k is the number of gradients v̂ amounts to;
+// while rho_k <= 5 it moves by m̂ alone, and afterwards multiplies Adam's step by
+//
+//        r_k = sqrt( (rho_k - 4)(rho_k - 2) rho_inf / ((rho_inf - 4)(rho_inf - 2) rho_k) ),   rho_inf = 2/(1 - beta2) - 1,
+//        rho_k = rho_inf - 2 k beta2^k / (1 - beta2^k)
+//
+// With beta2 = 0.999 the first five steps are plain momentum.  The moving average of the weights [eq:ema] is
+// ema <- rate·ema + (1 - rate)·theta.
+// =====================================================================================================================
+
+CTM__DEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr) {
+    memset(o, 0, sizeof *o);
+    o->kind = kind;
+    o->lr = lr;
+    o->beta1 = 0.9;
+    o->beta2 = 0.999;
+    o->eps = 1e-8;
+    o->len = len;
+    o->m = (ctm_real *)ctm_alloc(a, len * sizeof(ctm_real));
+    o->v = (ctm_real *)ctm_alloc(a, len * sizeof(ctm_real));
+}
+
+CTM__DEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad) {
+    double k = (double)++o->k, p1 = 1 - pow(o->beta1, k), p2 = 1 - pow(o->beta2, k);     // the bias corrections
+    double rate = o->lr / p1, root = 1 / sqrt(p2), eps = o->eps;
+    int adaptive = 1;
+    if (o->kind == CTM_RADAM) {
+        double rho_inf = 2 / (1 - o->beta2) - 1, rho = rho_inf - 2 * k * (1 - p2) / p2;
+        if (rho > 5) {
+            rate *= sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) / root;
+            root = 1;                                  // r_k·m̂·sqrt(1 - beta2^k)/(sqrt(v) + eps): where PyTorch puts eps
+        } else {
+            adaptive = 0;
+        }
+    }
+    ctx->kernels->adam(o->len, theta, grad, o->m, o->v, o->beta1, o->beta2, rate, root, eps, adaptive);
+}
+
+CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate) {
+    ctx->kernels->ema(len, ema, theta, rate);
+}
+
+// =====================================================================================================================
+// CHAPTER 12. DIFFUSION
+//
+// Noise is added with standard deviation t: x_t = x_0 + t·eps [eq:x_t]. The best guess of x_0 from x_t is the denoiser
+// D(x,t) = E[x_0 | x_t = x], and it knows the score of the noised density:  grad log p_t(x) = (D(x,t) - x)/t²  [eq:tweedie].
+//
+// Noise levels span 0.002 to 80, and are visited on a grid that is even in t^(1/rho) [eq:karras_grid]:
+//        t_i = ( T^(1/rho) + i/(N-1)·(sigma_min^(1/rho) - T^(1/rho)) )^rho,      i = 0 .. N-1, rho = 7
+//
+// A network should see inputs of unit size and predict targets of unit size at every t. So [eq:edm], with sd = sigma_data,
+//        g = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s)        c_in = 1/sqrt(t² + sd²)
+//        edm:   c_skip = sd²/(t² + sd²)                c_out = t·sd/sqrt(t² + sd²)
+//        cm:    the same with t - sigma_min for t, except under c_out's root (so g = x at sigma_min)
+//        none:  c_skip = 0, c_out = 1
+// =====================================================================================================================
+
+CTM__DEF ctm_noise ctm_noise_default(void) {
+    ctm_noise z;
+    z.sigma_min = 0.002;
+    z.sigma_max = 80;
+    z.sigma_data = 0.5;
+    z.rho = 7;
+    z.N = 18;
+    z.inner = CTM_INNER_EDM;
+    z.outer = CTM_OUTER_EULER;
+    return z;
+}
+
+CTM__DEF double ctm_t_of_index(const ctm_noise *z, double i) {
+    double a = pow(z->sigma_max, 1 / z->rho), b = pow(z->sigma_min, 1 / z->rho);
+    if (i <= 0) return z->sigma_max;                    // the ends exactly, not to rounding
+    if (i >= z->N - 1) return z->sigma_min;
+    return pow(a + i / (z->N - 1) * (b - a), z->rho);
+}
+
+CTM__DEF double ctm_index_of_t(const ctm_noise *z, double t) {
+    double a = pow(z->sigma_max, 1 / z->rho), b = pow(z->sigma_min, 1 / z->rho);
+    return (pow(t, 1 / z->rho) - a) / (b - a) * (z->N - 1);
+}
+
+CTM__DEF void ctm_karras_times(const ctm_noise *z, int n, double *t) {
+    ctm_noise fine = *z;
+    int i;
+    fine.N = n;
+    for (i = 0; i < n; i++) t[i] = ctm_t_of_index(&fine, i);
+}
+
+CTM__DEF double ctm_c_in(const ctm_noise *z, double t) { return 1 / sqrt(t * t + z->sigma_data * z->sigma_data); }
+
+CTM__DEF void ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out) {
+    double sd = z->sigma_data, q = z->inner == CTM_INNER_CM ? t - z->sigma_min : t;
+    *c_skip = z->inner == CTM_INNER_NONE ? 0 : sd * sd / (q * q + sd * sd);
+    *c_out = z->inner == CTM_INNER_NONE ? 1 : q * sd / sqrt(t * t + sd * sd);
+}
+
+// G = C_skip·x + C_out·g with C_out = 1 - s/t, computed as (t-s)/t, which does not cancel [eq:outer]:
+//        euler     C_skip = s/t                                                (the paper's; G = x + (s-t)(x-g)/t)
+//        variance  C_skip = sqrt( ((s-min)² + sd²) / ((t-min)² + sd²) )        (exact for Gaussian data)
+//        mixed     C_skip = (s + the variance form)/(t + 1)
+CTM__DEF void ctm_outer_scalings(const ctm_noise *z, double t, double s, double *C_skip, double *C_out) {
+    double sd = z->sigma_data, p = s - z->sigma_min, q = t - z->sigma_min;
+    double variance = sqrt((p * p + sd * sd) / (q * q + sd * sd));
+    *C_out = (t - s) / t;
+    *C_skip = z->outer == CTM_OUTER_EULER ? s / t : z->outer == CTM_OUTER_VARIANCE ? variance : (s + variance) / (t + 1);
+}
+
+// What must be added to g, as a multiple of x, to make the denoiser [eq:D_from_g]: it follows from dG/ds = (x - D)/t at s = t.
+CTM__DEF double ctm_denoiser_skip(const ctm_noise *z, double t) {
+    double sd = z->sigma_data, p = t - z->sigma_min, q = p / (p * p + sd * sd);
+    return z->outer == CTM_OUTER_EULER ? 0 : z->outer == CTM_OUTER_VARIANCE ? 1 - t * q : 1 - t / (t + 1) * (1 + q);
+}
+
+// The weights of the authors' code [eq:weights]. KARRAS and KARRAS_WEIGHT are the same number written twice; it is 1/c_out².
+CTM__DEF double ctm_weight(const ctm_noise *z, int schedule, double t, double s, double power) {
+    double sd = z->sigma_data, snr = 1 / (t * t);
+    switch (schedule) {
+    case CTM_W_SNR:           return snr;
+    case CTM_W_SNR1:          return snr + 1;
+    case CTM_W_KARRAS:        return snr + 1 / (sd * sd);
+    case CTM_W_TRUNCATED_SNR: return snr > 1 ? snr : 1;
+    case CTM_W_UNIFORM_G:     return pow((t - s) / t, -power);
+    case CTM_W_KARRAS_WEIGHT: return (t * t + sd * sd) / (t * sd * t * sd);
+    case CTM_W_SQRT_T:        return sqrt(t);
+    default:                  return 1;
+    }
+}
+
+// ---- exact denoisers
+// Data that are a mixture of Gaussians stay one under noise: each component's variance grows from c² to v = c² + t². So
+//        D(x,t) = a·x + (1-a)·sum_k r_k(x)·m_k,    a = c²/v,    r_k = softmax_k( ln w_k - |x - m_k|²/(2v) )       [eq:D_gmm]
+// and its Jacobian is  a·I + (1-a)/v·Cov_r(m),  the covariance of the means under r. With c = 0 the mixture is a finite set
+// of points: the exact empirical denoiser. No training is involved: this is how the project knows the truth.
+typedef struct ctm__gmm {
+    int dim, K;
+    double c, *mean, *log_w;           // double for `exact`, ctm_real for `denoise`
+    ctm_real *mean_r, *log_w_r;
+} ctm__gmm;
+
+// log of weight times density of component k at x, without the factor (2 pi v)^(-dim/2).
+static double ctm__gmm_logit(const ctm__gmm *g, const double *x, double v, int k) {
+    double q = 0;
+    int d;
+    for (d = 0; d < g->dim; d++) { double r = x[d] - g->mean[k * g->dim + d]; q += r * r; }
+    return g->log_w[k] - q / (2 * v);
+}
+
+static double ctm__gmm_top(const ctm__gmm *g, const double *x, double v) {
+    double top = ctm__gmm_logit(g, x, v, 0);
+    int k;
+    for (k = 1; k < g->K; k++) top = ctm__dmax(top, ctm__gmm_logit(g, x, v, k));
+    return top;
+}
+
+static void ctm__gmm_exact(const ctm_denoiser *self, const double *x, double t, double *D) {
+    const ctm__gmm *g = (const ctm__gmm *)self->impl;
+    double v = g->c * g->c + t * t, a = g->c * g->c / v, top = ctm__gmm_top(g, x, v), sum = 0;
+    int k, d;
+    for (d = 0; d < g->dim; d++) D[d] = 0;
+    for (k = 0; k < g->K; k++) {
+        double l = ctm__gmm_logit(g, x, v, k) - top, r;
+        if (l < -45) continue;                          // adds less than 1e-19 of the whole
+        r = exp(l);
+        sum += r;
+        for (d = 0; d < g->dim; d++) D[d] += r * g->mean[k * g->dim + d];
+    }
+    for (d = 0; d < g->dim; d++) D[d] = a * x[d] + (1 - a) * D[d] / sum;
+}
+
+static double ctm__gmm_log_density(const ctm_denoiser *self, const double *x, double t) {
+    const ctm__gmm *g = (const ctm__gmm *)self->impl;
+    double v = g->c * g->c + t * t, top = ctm__gmm_top(g, x, v), sum = 0;
+    int k;
+    for (k = 0; k < g->K; k++) sum += exp(ctm__gmm_logit(g, x, v, k) - top);
+    return top + log(sum) - 0.5 * g->dim * log(2 * 3.14159265358979324 * v);
+}
+
+typedef struct ctm__gmm_job { ctm_ctx *ctx; const ctm__gmm *g; const ctm_tensor *x, *t; ctm_tensor *out; ctm_real *scratch; int rows; size_t room; } ctm__gmm_job;
+static void ctm__gmm_piece(void *arg, int p) {
+    const ctm__gmm_job *j = (const ctm__gmm_job *)arg;
+    int first = p * j->rows, n = ctm__imin(j->rows, j->x->shape[0] - first);
+    size_t at = (size_t)first * (size_t)j->g->dim;
+    j->ctx->kernels->mixture(n, j->g->dim, j->g->K, j->g->mean_r, j->g->log_w_r, j->g->c * j->g->c, j->x->data + at,
+                             j->t->data + first, j->out->data + at, j->scratch + (size_t)p * j->room);
+}
+
+// op: mixture    out = D(x,t) of [eq:D_gmm]         x [B,dim]  t [B]  out [B,dim]
+// Backward       dx += a·dout + (1-a)/v·sum_k r_k (m_k - m̄)((m_k - m̄)·dout)       Saves nothing     Test  op_mixture
+static void ctm__gmm_backward(ctm_tape *tp, ctm_tensor *out) {
+    const ctm_tensor *x = out->src[0], *t = out->src[1];
+    const ctm__gmm *g = (const ctm__gmm *)(const void *)out->saved;
+    int dim = g->dim, n, k, d;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    double *xd = (double *)ctm_alloc(tp->arena, (size_t)(3 * dim) * sizeof(double)), *bar = xd + dim, *acc = bar + dim;
+    double *r = (double *)ctm_alloc(tp->arena, (size_t)g->K * sizeof(double));
+    for (n = 0; n < x->shape[0]; n++) {
+        const ctm_real *dout = out->grad + n * dim;
+        double tt = (double)t->data[n], v = g->c * g->c + tt * tt, a = g->c * g->c / v, top, sum = 0;
+        for (d = 0; d < dim; d++) { xd[d] = (double)x->data[n * dim + d]; bar[d] = acc[d] = 0; }
+        top = ctm__gmm_top(g, xd, v);
+        for (k = 0; k < g->K; k++) sum += r[k] = exp(ctm__gmm_logit(g, xd, v, k) - top);
+        for (k = 0; k < g->K; k++) for (d = 0; d < dim; d++) bar[d] += r[k] / sum * g->mean[k * dim + d];
+        for (k = 0; k < g->K; k++) {
+            double along = 0;
+            for (d = 0; d < dim; d++) along += (g->mean[k * dim + d] - bar[d]) * (double)dout[d];
+            for (d = 0; d < dim; d++) acc[d] += r[k] / sum * along * (g->mean[k * dim + d] - bar[d]);
+        }
+        for (d = 0; d < dim; d++) x->grad[n * dim + d] += (ctm_real)(a * (double)dout[d] + (1 - a) / v * acc[d]);
+    }
+    ctm_arena_release(tp->arena, m);
+}
+
+static ctm_tensor *ctm__gmm_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
+    const ctm__gmm *g = (const ctm__gmm *)self->impl;
+    ctm__gmm_job j;
+    ctm_tensor *out;
+    ctm_mark m;
+    int pieces;
+    CTM__SHAPES(x->ndim == 2 && x->shape[1] == g->dim && t->ndim == 1 && t->shape[0] == x->shape[0], "mixture",
+                "x must be [B,dim] of the data, t [B]", x, t);
+    out = ctm__result(tp, "mixture", 2, x->shape[0], g->dim, x, t, NULL, NULL, ctm__gmm_backward);
+    out->saved = (ctm_real *)self->impl;
+    m = ctm_arena_mark(tp->arena);
+    j.rows = ctm__imin(256, x->shape[0]);
+    if (x->shape[0] > 32 * j.rows) j.rows = (x->shape[0] + 31) / 32;      // at most 32 pieces, so at most 32 scratch areas
+    pieces = j.rows ? (x->shape[0] + j.rows - 1) / j.rows : 0;
+    j.ctx = tp->ctx; j.g = g; j.x = x; j.t = t; j.out = out;
+    j.room = (size_t)(2 * g->dim + g->K) * 16;
+    j.scratch = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)pieces * j.room * sizeof(ctm_real));
+    ctm_parallel_for(tp->ctx, pieces, ctm__gmm_piece, &j);
+    ctm_arena_release(tp->arena, m);
+    return ctm__done(out);
+}
+
+CTM__DEF ctm_denoiser *ctm_mixture(ctm_arena *a, int dim, int K, const double *mean, const double *weight, double c) {
+    ctm_denoiser *D = (ctm_denoiser *)ctm_alloc(a, sizeof *D);
+    ctm__gmm *g = (ctm__gmm *)ctm_alloc(a, sizeof *g);
+    size_t n = (size_t)dim * (size_t)K, i;
+    double sum = 0;
+    int k;
+    CTM__REQUIRE(dim > 0 && K > 0 && c >= 0, "ctm_mixture: %d components in %d dimensions with std %g?", K, dim, c);
+    g->dim = dim; g->K = K; g->c = c;
+    g->mean = (double *)ctm_alloc(a, n * sizeof(double));
+    g->mean_r = (ctm_real *)ctm_alloc(a, n * sizeof(ctm_real));
+    g->log_w = (double *)ctm_alloc(a, (size_t)K * sizeof(double));
+    g->log_w_r = (ctm_real *)ctm_alloc(a, (size_t)K * sizeof(ctm_real));
+    for (i = 0; i < n; i++) g->mean_r[i] = (ctm_real)(g->mean[i] = mean[i]);
+    for (k = 0; k < K; k++) sum += weight ? weight[k] : 1;
+    for (k = 0; k < K; k++) g->log_w_r[k] = (ctm_real)(g->log_w[k] = log((weight ? weight[k] : 1) / sum));
+    D->name = "mixture";
+    D->dim = dim;
+    D->impl = g;
+    D->denoise = ctm__gmm_denoise;
+    D->exact = ctm__gmm_exact;
+    D->log_density = ctm__gmm_log_density;
+    return D;
+}
+
+CTM__DEF ctm_denoiser *ctm_empirical(ctm_arena *a, int dim, int n, const double *rows) {
+    ctm_denoiser *D = ctm_mixture(a, dim, n, rows, NULL, 0);
+    D->name = "empirical";
+    return D;
+}
+
+static ctm_tensor *ctm__net_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
+    return ctm_D_theta(tp, (ctm_net *)self->impl, x, t);
+}
+
+CTM__DEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net) {
+    ctm_denoiser *D = (ctm_denoiser *)ctm_alloc(a, sizeof *D);
+    D->name = net->with_s ? "ctm at s = t" : "network";
+    D->dim = net->dim;
+    D->impl = net;
+    D->denoise = ctm__net_denoise;
+    return D;
+}
+
+// Tensors of per-row coefficients, [B].
+static ctm_tensor *ctm__coefficients(ctm_tape *tp, const char *name, const ctm_tensor *t) { return ctm_vector(tp, name, t->shape[0]); }
+
+CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t) {
+    ctm_tensor *d = D->denoise(tp, D, x, t), *a = ctm__coefficients(tp, "1/t^2", t);
+    ctm_tensor *b = ctm__coefficients(tp, "-1/t^2", t);
+    int i;
+    for (i = 0; i < t->shape[0]; i++) {
+        a->data[i] = 1 / (t->data[i] * t->data[i]);
+        b->data[i] = -a->data[i];
+    }
+    return ctm_name(ctm_mix_rows(tp, a, d, b, x), "score");                      // (D - x)/t²
+}
+
+// =====================================================================================================================
+// CHAPTER 13. THE ODE
+//
+// Data and noise are joined by the paths of the probability-flow ODE [eq:pf_ode]:   dx/dt = (x - D(x,t))/t.
+// A step from t to t' < t by Euler, and Heun's correction, which averages the slope at both ends [eq:heun]:
+//
+//        d = (x - D(x,t))/t       y = x + (t'-t)·d                  Euler: error of order (t'-t)² a step
+//        d' = (y - D(y,t'))/t'    x' = x + (t'-t)·(d + d')/2        Heun: order (t'-t)³
+//
+// Solver(x_t, t -> u) takes such steps along the grid. The rows of a batch travel different distances, so they are sorted by
+// their number of steps: those still travelling are then always the first n rows, and no evaluation is wasted.
+// =====================================================================================================================
+
+// The noise level after step j of n from grid index `from` to `to`; table[q] holds the level of index q/substeps.
+static double ctm__node(const ctm_noise *z, const double *table, int substeps, double from, double to, int j, int n) {
+    double i = from + (to - from) * j / n, q = i * substeps, whole = floor(q + 0.5);
+    return fabs(q - whole) < 1e-9 ? table[(int)whole] : ctm_t_of_index(z, i);
+}
+
+// One step for the first n rows of x (in place) from levels t to t_next.
+static void ctm__solver_step(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, ctm_tensor *t, ctm_tensor *t_next) {
+    int B = x->shape[0], dim = x->shape[1], i, d;
+    ctm_tensor *D_t = D->denoise(tp, D, x, t), *y = ctm_matrix(tp, "y", B, dim), *D_y;
+    for (i = 0; i < B; i++)
+        for (d = i * dim; d < (i + 1) * dim; d++)
+            y->data[d] = x->data[d] + (t_next->data[i] - t->data[i]) * ((x->data[d] - D_t->data[d]) / t->data[i]);
+    if (method == CTM_EULER) {
+        memcpy(x->data, y->data, x->len * sizeof(ctm_real));
+        return;
+    }
+    D_y = D->denoise(tp, D, y, t_next);
+    for (i = 0; i < B; i++)
+        for (d = i * dim; d < (i + 1) * dim; d++) {
+            ctm_real slope = (x->data[d] - D_t->data[d]) / t->data[i], slope_y = (y->data[d] - D_y->data[d]) / t_next->data[i];
+            x->data[d] += (t_next->data[i] - t->data[i]) * (slope + slope_y) / 2;
+        }
+}
+
+CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, ctm_tensor *x,
+                               const double *from, const double *to, int substeps) {
+    int B = x->shape[0], dim = x->shape[1], recording = tp->recording, levels = (z->N - 1) * substeps + 1, most = 0, i, j, n;
+    ctm_tensor *out = ctm_matrix(tp, "x_u", B, dim), *sorted;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    int *steps = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int)), *order = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int));
+    double *table = (double *)ctm_alloc(tp->arena, (size_t)levels * sizeof(double));
+    size_t row = (size_t)dim * sizeof(ctm_real);
+    CTM__REQUIRE(substeps > 0 && x->ndim == 2, "ctm_solve: \"%s\" must be [B,D] and substeps positive", x->name);
+    tp->recording = 0;
+    ctm_karras_times(z, levels, table);
+
+    // Sort the rows by their number of steps, most first.
+    for (i = 0; i < B; i++) {
+        CTM__REQUIRE(from[i] >= 0 && from[i] <= to[i] && to[i] <= z->N - 1, "ctm_solve: row %d cannot go from index %g to %g", i, from[i], to[i]);
+        steps[i] = (int)ceil((to[i] - from[i]) * substeps - 1e-9);
+        if (steps[i] > most) most = steps[i];
+    }
+    for (n = 0, j = most; j >= 0; j--) for (i = 0; i < B; i++) if (steps[i] == j) order[n++] = i;
+    sorted = ctm_matrix(tp, "x", B, dim);
+    for (i = 0; i < B; i++) memcpy(sorted->data + i * dim, x->data + order[i] * dim, row);
+
+    // Step j moves the first n rows, those with more than j steps.
+    for (j = 0, n = B; j < most; j++) {
+        ctm_mark inner = ctm_arena_mark(tp->arena);
+        ctm_tensor *t, *t_next;
+        while (n > 0 && steps[order[n - 1]] <= j) n--;
+        t = ctm_vector(tp, "t", n);
+        t_next = ctm_vector(tp, "t_next", n);
+        for (i = 0; i < n; i++) {
+            int r = order[i];
+            t->data[i]      = (ctm_real)ctm__node(z, table, substeps, from[r], to[r], j, steps[r]);
+            t_next->data[i] = (ctm_real)ctm__node(z, table, substeps, from[r], to[r], j + 1, steps[r]);
+        }
+        ctm__solver_step(tp, D, method, ctm_rows_of(tp, sorted, n), t, t_next);
+        ctm_arena_release(tp->arena, inner);
+    }
+    for (i = 0; i < B; i++) memcpy(out->data + order[i] * dim, sorted->data + i * dim, row);
+    ctm_arena_release(tp->arena, m);
+    tp->recording = recording;
+    return out;
+}
+
+// The exact flow [eq:flow]. With tau = ln t the ODE is  dx/dtau = x - D(x,t),  which is not stiff, and Dormand and Prince's
+// fifth-order step with its built-in fourth-order estimate of the error chooses its own step length for every point.
+enum { CTM__FLOW_DIM = 64 };
+
+static void ctm__flow_slope(const ctm_denoiser *D, const double *x, double tau, double *f) {
+    int d;
+    D->exact(D, x, exp(tau), f);
+    for (d = 0; d < D->dim; d++) f[d] = x[d] - f[d];
+}
+
+// One trial step of length h from (tau, x) with slope k1: the new point y, its slope k7, and the error in units of tol.
+static double ctm__dopri_step(const ctm_denoiser *D, const double *x, double tau, double h, double tol, double k[7][CTM__FLOW_DIM], double *y) {
+    static const double a[6][6] = {
+        {1.0 / 5, 0, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0, 0}, {44.0 / 45, -56.0 / 15, 32.0 / 9, 0, 0, 0},
+        {19372.0 / 6561, -25360.0 / 2187, 64448.0 / 6561, -212.0 / 729, 0, 0},
+        {9017.0 / 3168, -355.0 / 33, 46732.0 / 5247, 49.0 / 176, -5103.0 / 18656, 0},
+        {35.0 / 384, 0, 500.0 / 1113, 125.0 / 192, -2187.0 / 6784, 11.0 / 84}};
+    static const double c[6] = {1.0 / 5, 3.0 / 10, 4.0 / 5, 8.0 / 9, 1, 1};
+    static const double e[7] = {71.0 / 57600, 0, -71.0 / 16695, 71.0 / 1920, -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
+    double err = 0;
+    int s, r, d;
+    for (s = 0; s < 6; s++) {
+        for (d = 0; d < D->dim; d++) {
+            double sum = 0;
+            for (r = 0; r <= s; r++) sum += a[s][r] * k[r][d];
+            y[d] = x[d] + h * sum;
+        }
+        ctm__flow_slope(D, y, tau + c[s] * h, k[s + 1]);
+    }
+    for (d = 0; d < D->dim; d++) {
+        double sum = 0;
+        for (r = 0; r < 7; r++) sum += e[r] * k[r][d];
+        sum *= h / (tol * (0.1 + fabs(x[d])));
+        err += sum * sum;
+    }
+    return sqrt(err / D->dim);
+}
+
+static void ctm__flow_point(const ctm_denoiser *D, const double *x0, double t, int n, const double *s, double tol, double *out, size_t stride) {
+    double k[7][CTM__FLOW_DIM], x[CTM__FLOW_DIM], y[CTM__FLOW_DIM], tau = log(t), h = -0.05;
+    int i;
+    size_t bytes = (size_t)D->dim * sizeof(double);
+    memcpy(x, x0, bytes);
+    ctm__flow_slope(D, x, tau, k[0]);
+    for (i = 0; i < n; i++) {
+        double end = log(s[i]);
+        while (tau > end + 1e-12) {
+            double step = tau + h < end ? end - tau : h;
+            double err = ctm__dopri_step(D, x, tau, step, tol, k, y), grow;
+            if (err <= 1 || step > -1e-9) {
+                tau += step;
+                memcpy(x, y, bytes);
+                memcpy(k[0], k[6], bytes);              // the last slope of a step is the first of the next
+            }
+            grow = ctm__dmin(5, ctm__dmax(0.2, 0.9 * pow(err + 1e-12, -0.2)));
+            if (err > 1 || step == h) h = step * grow;  // a step cut short by `end` says nothing about the next
+        }
+        memcpy(out + (size_t)i * stride, x, bytes);
+    }
+}
+
+typedef struct ctm__flow_job { const ctm_denoiser *D; size_t n; const double *x; double t, tol; int k; const double *s; double *out; } ctm__flow_job;
+static void ctm__flow_piece(void *arg, int p) {
+    const ctm__flow_job *j = (const ctm__flow_job *)arg;
+    size_t dim = (size_t)j->D->dim, i;
+    for (i = (size_t)p * 64; i < (size_t)(p + 1) * 64 && i < j->n; i++)
+        ctm__flow_point(j->D, j->x + i * dim, j->t, j->k, j->s, j->tol, j->out + i * dim, j->n * dim);
+}
+
+CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const double *x, double t, int k, const double *s,
+                             double tol, double *out) {
+    ctm__flow_job j;
+    CTM__REQUIRE(D->exact != NULL, "ctm_exact_flow: the denoiser \"%s\" has no exact formula", D->name);
+    CTM__REQUIRE(D->dim <= CTM__FLOW_DIM, "ctm_exact_flow: more than %d dimensions", CTM__FLOW_DIM);
+    j.D = D; j.n = n; j.x = x; j.t = t; j.tol = tol; j.k = k; j.s = s; j.out = out;
+    ctm_parallel_for(ctx, (int)((n + 63) / 64), ctm__flow_piece, &j);
+}
+
+// =====================================================================================================================
+// CHAPTER 14. THE JUMP
+//
+// The solution of the ODE from t to s, with its x-part pulled out, has the form
+//
+//        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                                 [eq:G]
+//        g(x,t,s) = x + t/(t-s) · integral from t to s of (x_u - D(x_u,u))/u du                  [eq:g]
+//
+// g is x minus t times the mean slope over [s,t]. As s -> t the mean slope becomes the slope at t, and g becomes the
+// denoiser: g(x,t,t) = D(x,t). So a network for g is a denoiser, a score, and a jump, all at once; and G(x,t,t) = x holds
+// for whatever the network says. With g replaced by D the formula is one Euler step; all that a CTM adds is that g may
+// depend on s, so that the step is exact however long it is.
+// =====================================================================================================================
+
+CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    ctm_tensor *c_in = ctm__coefficients(tp, "c_in", t), *c_skip = ctm__coefficients(tp, "c_skip", t);
+    ctm_tensor *c_out = ctm__coefficients(tp, "c_out", t), *scaled, *F;
+    int i;
+    CTM__SHAPES(x->ndim == 2 && x->shape[1] == net->dim && t->ndim == 1 && t->shape[0] == x->shape[0], "ctm_g_theta",
+                "x must be [B,D] of the network, t [B]", x, t);
+    CTM__REQUIRE(!net->with_s || s, "ctm_g_theta: this network needs s");
+    if (net->with_s) CTM__SHAPES(s->ndim == 1 && s->shape[0] == x->shape[0], "ctm_g_theta", "s must be [B] like t", t, s);
+    for (i = 0; i < t->shape[0]; i++) {
+        double skip, out;
+        ctm_inner_scalings(&net->noise, (double)t->data[i], &skip, &out);
+        c_in->data[i] = (ctm_real)ctm_c_in(&net->noise, (double)t->data[i]);
+        c_skip->data[i] = (ctm_real)skip;
+        c_out->data[i] = (ctm_real)out;
+    }
+    scaled = ctm_mix_rows(tp, c_in, x, NULL, NULL);                              // c_in·x
+    F = net->forward(tp, net, scaled, t, net->with_s ? s : NULL);                // F(c_in·x, t, s)
+    return ctm_name(ctm_mix_rows(tp, c_skip, x, c_out, F), "g");                 // c_skip·x + c_out·F
+}
+
+static ctm_tensor *ctm__G_all_rows(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    ctm_tensor *C_skip = ctm__coefficients(tp, "C_skip", t), *C_out = ctm__coefficients(tp, "C_out", t), *g;
+    int i;
+    for (i = 0; i < t->shape[0]; i++) {
+        double skip, out;
+        ctm_outer_scalings(&net->noise, (double)t->data[i], (double)s->data[i], &skip, &out);
+        C_skip->data[i] = (ctm_real)skip;
+        C_out->data[i] = (ctm_real)out;
+    }
+    g = ctm_g_theta(tp, net, x, t, s);
+    return ctm_name(ctm_mix_rows(tp, C_skip, x, C_out, g), "G");                 // (s/t)·x + (1 - s/t)·g
+}
+
+// Rows with s = t stay where they are, so the network is asked about the others only. About half of the authors' targets
+// have u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
+CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    int B = t->shape[0], n = 0, i, *index;
+    ctm_tensor *moving;
+    CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
+    CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == B, "ctm_G_theta", "t and s must be [B]", t, s);
+    index = (int *)ctm_alloc_raw(tp->arena, (size_t)B * sizeof(int));
+    for (i = 0; i < B; i++) {
+        CTM__REQUIRE(s->data[i] <= t->data[i], "ctm_G_theta: row %d would jump up, from %g to %g", i, (double)t->data[i], (double)s->data[i]);
+        if (s->data[i] < t->data[i]) index[n++] = i;
+    }
+    if (n == 0) return x;
+    if (n == B) return ctm__G_all_rows(tp, net, x, t, s);
+    moving = ctm__G_all_rows(tp, net, ctm_gather_rows(tp, x, index, n), ctm_gather_rows(tp, t, index, n), ctm_gather_rows(tp, s, index, n));
+    return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
+}
+
+CTM__DEF ctm_tensor *ctm_D_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t) {
+    ctm_tensor *g = ctm_g_theta(tp, net, x, t, t), *one, *skip;
+    int i;
+    if (!net->with_s || net->noise.outer == CTM_OUTER_EULER) return ctm_name(g, "D");
+    one = ctm_fill(ctm__coefficients(tp, "1", t), 1);
+    skip = ctm__coefficients(tp, "skip", t);
+    for (i = 0; i < t->shape[0]; i++) skip->data[i] = (ctm_real)ctm_denoiser_skip(&net->noise, (double)t->data[i]);
+    return ctm_name(ctm_mix_rows(tp, one, g, skip, x), "D");                     // g + skip·x
+}
+
+static ctm_tensor *ctm__net_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    return ctm_G_theta(tp, (ctm_net *)self->impl, x, t, s);
+}
+
+CTM__DEF ctm_jump *ctm_net_jump(ctm_arena *a, ctm_net *net) {
+    ctm_jump *G = (ctm_jump *)ctm_alloc(a, sizeof *G);
+    G->name = "ctm";
+    G->dim = net->dim;
+    G->noise = net->noise;
+    G->impl = net;
+    G->jump = ctm__net_jump;
+    return G;
+}
+
+typedef struct ctm__flow_rows { const ctm_denoiser *D; const ctm_tensor *x, *t, *s; ctm_tensor *out; } ctm__flow_rows;
+static void ctm__flow_row(void *arg, int i) {
+    const ctm__flow_rows *j = (const ctm__flow_rows *)arg;
+    double x[CTM__FLOW_DIM], y[CTM__FLOW_DIM], s = (double)j->s->data[i];
+    int dim = j->D->dim, d;
+    memset(x, 0, sizeof x);
+    for (d = 0; d < dim; d++) x[d] = (double)j->x->data[i * dim + d];
+    ctm__flow_point(j->D, x, (double)j->t->data[i], 1, &s, 1e-9, y, 0);
+    for (d = 0; d < dim; d++) j->out->data[i * dim + d] = (ctm_real)y[d];
+}
+
+static ctm_tensor *ctm__flow_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    ctm__flow_rows j;
+    j.D = (const ctm_denoiser *)self->impl;
+    j.x = x; j.t = t; j.s = s;
+    j.out = ctm_matrix(tp, "G", x->shape[0], x->shape[1]);
+    ctm_parallel_for(tp->ctx, x->shape[0], ctm__flow_row, &j);
+    return j.out;
+}
+
+CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_noise *z) {
+    ctm_jump *G = (ctm_jump *)ctm_alloc(a, sizeof *G);
+    CTM__REQUIRE(D->exact != NULL && D->dim <= CTM__FLOW_DIM, "ctm_flow_jump: the denoiser \"%s\" has no exact formula", D->name);
+    G->name = "exact flow";
+    G->dim = D->dim;
+    G->noise = *z;
+    G->impl = (void *)(size_t)D;
+    G->jump = ctm__flow_jump;
+    return G;
+}
+
+// =====================================================================================================================
+// CHAPTER 15. TIMES
+//
+// Which jumps are practised decides which jumps are good. All laws draw grid indices i_t < i_u <= i_s.
+//
+// The authors' [eq:law_h]: the number h of grid steps from t to u has P(h) ~ h on 1..M, one h for the whole batch; then t is
+// uniform among the indices that leave room for h, u = t + h, and s is uniform from u to the end. Nearly half of the draws
+// have u = s, nearly a third start at T, and only 1 in 153 has h = 1: short jumps are hardly ever practised.
+//
+// The gap law [eq:law_gap] (ours): chains of jumps need the short ones. t has more weight where the paths decide between
+// modes, the gap k has P(k) ~ 1/k, sometimes goes straight to the end, and u = s = t + k, so that the target is the solver's
+// point itself. A share of the draws stays with the authors' law, which ties the jumps to one another.
+// =====================================================================================================================
+
+CTM__DEF ctm_config ctm_config_default(void) {
+    ctm_config c;
+    memset(&c, 0, sizeof c);
+    c.noise = ctm_noise_default();
+    c.hidden = 64; c.layers = 4; c.embed = 32;
+    c.law = CTM_LAW_GAP;
+    c.match = CTM_SOFT;
+    c.max_gap = 17; c.gap_power = 1; c.h_per_sample = 1;
+    c.law_mix = 0.1; c.law_to_end = 0.05; c.law_focus = 3; c.focus_from = 8; c.focus_to = 13;
+    c.solver = CTM_HEUN; c.substeps = 3;
+    c.compare = CTM_AT_BOTH;
+    c.distance = CTM_HUBER; c.huber_c = 0.03;
+    c.weight = CTM_W_UNIFORM; c.weight_power = 1;
+    c.target_inner = CTM_ROLE_ONLINE;
+    c.diagonal = CTM_DIAG_EXACT; c.diagonal_batch = 128; c.lambda_dsm = 0.1; c.adaptive = 0;
+    c.consistency = 1;
+    c.optimiser = CTM_ADAM; c.lr = 5e-3; c.beta1 = 0.9; c.beta2 = 0.999; c.eps = 1e-8;
+    c.warmup = 0.02; c.final_lr = 0;
+    c.ema_rate[0] = 0.999;
+    c.batch = 256; c.shards = 4; c.steps = 20000;
+    return c;
+}
+
+CTM__DEF ctm_config ctm_config_authors(void) {
+    ctm_config c = ctm_config_default();
+    c.law = CTM_LAW_AUTHORS;
+    c.h_per_sample = 0;
+    c.substeps = 1;
+    c.compare = CTM_AT_ZERO;
+    c.distance = CTM_L2;
+    c.diagonal = CTM_DIAG_DSM; c.diagonal_batch = c.batch; c.lambda_dsm = 1; c.adaptive = 1;
+    c.optimiser = CTM_RADAM; c.lr = 4e-4;
+    c.warmup = 0; c.final_lr = 1;
+    c.ema_rate[1] = 0.9999;
+    return c;
+}
+
+// The first k in lo..hi whose cumulated weight k^power exceeds the fraction r of the total.
+static int ctm__draw_power(double r, int lo, int hi, double power) {
+    double total = 0, sum = 0;
+    int k;
+    for (k = lo; k <= hi; k++) total += power == 1 ? k : power == -1 ? 1.0 / k : pow(k, power);
+    for (k = lo; k < hi; k++) {
+        sum += power == 1 ? k : power == -1 ? 1.0 / k : pow(k, power);
+        if (sum > r * total) return k;
+    }
+    return hi;
+}
+
+static int ctm__draw_below(double r, int n) { return ctm__imin(n - 1, (int)(r * n)); }    // uniform on 0..n-1
+
+static void ctm__times_authors(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
+    ctm_rng rng_h = ctm_stream(c->seed, "times.h");
+    double last = c->noise.N - 1, r_h = ctm_uniform(&rng_h, step, c->h_per_sample ? index : 0);
+    double r_t = ctm_uniform(rng, step, 8 * index), r_s = ctm_uniform(rng, step, 8 * index + 1);
+    int M = ctm__imin(c->max_gap, c->noise.N - 1), h;
+    if (c->continuous) {                               // the same on the real line: a gap of at most M/N of it
+        double gap = (c->match == CTM_LOCAL ? 1 : r_h * M) / c->noise.N;
+        i[0] = r_t * (1 - gap) * last;
+        i[1] = i[0] + gap * last;
+        i[2] = c->match == CTM_GLOBAL ? i[1] : c->s_smallest ? last : i[1] + r_s * (last - i[1]);
+        return;
+    }
+    h = c->match == CTM_LOCAL ? 1 : ctm__draw_power(r_h, 1, M, c->gap_power);
+    i[0] = ctm__draw_below(r_t, c->noise.N - h);
+    i[1] = i[0] + h;
+    i[2] = i[1] + ctm__draw_below(r_s, c->noise.N - (int)i[1]);
+    if (c->s_smallest) i[2] = last;
+    if (c->match == CTM_GLOBAL) i[2] = i[1];
+}
+
+CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    ctm_rng rng = ctm_stream(c->seed, "times");
+    int last = c->noise.N - 1, t, k;
+    double total, sum = 0, r;
+    if (c->law == CTM_LAW_AUTHORS || ctm_uniform(&rng, step, 8 * index + 2) < c->law_mix) {
+        ctm__times_authors(c, &rng, step, index, i);
+        return;
+    }
+    total = last + (c->law_focus - 1) * (ctm__imin(c->focus_to, last - 1) - c->focus_from + 1);
+    r = ctm_uniform(&rng, step, 8 * index + 3) * total;
+    for (t = 0; t < last - 1; t++) {
+        sum += t >= c->focus_from && t <= c->focus_to ? c->law_focus : 1;
+        if (sum > r) break;
+    }
+    k = ctm_uniform(&rng, step, 8 * index + 4) < c->law_to_end ? last - t
+      : ctm__draw_power(ctm_uniform(&rng, step, 8 * index + 5), 1, last - t, -1);
+    i[0] = t;
+    i[1] = i[2] = t + k;
+}
+
+// Noise levels of the diagonal term [eq:dsm_law]: the first half of the batch is log-normal, exp(-1.2 + 1.2 n), where the
+// denoiser is hardest; the rest is spread over the upper part of the grid, sigma in (0.318, 80].
+CTM__DEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw) {
+    if (lognormal_half) return exp(-1.2 + 1.2 * draw);
+    return ctm_t_of_index(z, 0.7 * draw * (z->N - 1));
+}
+
+CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index, uint64_t batch) {
+    ctm_rng rng = ctm_stream(c->seed, "dsm.sigma");
+    if (index < batch / 2) return ctm_dsm_law(&c->noise, 1, ctm_normal(&rng, step, index));
+    return ctm_dsm_law(&c->noise, 0, ctm_uniform(&rng, step, index));
+}
+
+// =====================================================================================================================
+// CHAPTER 16. LOSSES
+//
+// Soft consistency: jumping from t to s must agree with letting the teacher solve the ODE from t to some u between, and
+// jumping from u to s. Both results are carried on to time zero by the frozen average ema, where a distance between them
+// means a distance between samples:
+//
+//        x_est    = G_ema( G_theta(x_t,t,s), s, 0 )                                   [eq:x_est]
+//        x_target = G_ema( G_sg( Solver(x_t,t,u), u, s ), s, 0 )                      [eq:x_target]
+//        L_CTM    = E d(x_est, x_target)                                              [eq:L_ctm]
+//
+// The gradient runs through ema's INPUT into G_theta; ema's weights get none. All of x_target is constant. Who jumps from u
+// to s is ema in the paper and theta (without gradient) in the authors' code. Near s = t the factor 1 - s/t damps whatever
+// L_CTM could teach about g(x,t,t), so denoising score matching is added there:
+//
+//        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²,    w = 1/c_out²                    [eq:L_dsm]
+//
+// With an exact teacher the noisy target x_0 may be replaced by its mean D(x_t,t): same minimum, far less noise (DIAG_EXACT).
+// =====================================================================================================================
+
+CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s, ctm_tensor **at_s) {
+    ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", t->shape[0]), theta->noise.sigma_min);
+    ctm_tensor *x_s = ctm_G_theta(tp, theta, x_t, t, s);
+    ctm_name(x_s, "x_est(s)");
+    if (at_s) *at_s = x_s;
+    if (!ema) return x_s;
+    return ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_est");
+}
+
+CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s, ctm_tensor **at_s) {
+    ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", u->shape[0]), inner->noise.sigma_min), *x_s, *x_0;
+    int recording = tp->recording;
+    tp->recording = 0;                                  // stop-gradient: nothing of the target is differentiated
+    x_s = ctm_G_theta(tp, inner, x_u, u, s);
+    if (at_s) *at_s = x_s;
+    x_0 = ema ? ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_target") : x_s;
+    tp->recording = recording;
+    return x_0;
+}
+
+// lambda_X = |grad of L| / (|grad of X| + 1e-4), at the last layer, in [0, 1e4]: X then pulls as hard as L does. [eq:lambda]
+CTM__DEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n) {
+    double L = 0, X = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        L += (double)grad_L[i] * (double)grad_L[i];
+        X += (double)grad_X[i] * (double)grad_X[i];
+    }
+    return ctm__dmin(sqrt(L) / (sqrt(X) + 1e-4), 1e4);
+}
+
+// =====================================================================================================================
+// CHAPTER 17. ONE TRAINING STEP
+//
+// The paper's algorithm, line by line. The batch is cut into shards; a shard draws its rows by their global numbers, works
+// on its own tape, and leaves its part of both losses and both gradients. Sums over shards are made in order, so neither
+// threads nor machines can change a bit. One backward pass per loss, into cleared gradients, and then
+//        total = grad L_CTM + lambda·grad L_DSM
+// gives the norms that lambda needs, and lets a reader print the gradient of each loss alone.
+// =====================================================================================================================
+
+// Rows of data drawn by their global numbers.
+static ctm_tensor *ctm__draw_data(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *rng, int first, int rows) {
+    ctm_tensor *x0 = ctm_matrix(tp, "x0", rows, tr->theta->dim);
+    int i;
+    for (i = 0; i < rows; i++)
+        tr->draw(tr->user, rng, (uint64_t)tr->step, (uint64_t)(first + i), x0->data + (size_t)i * (size_t)tr->theta->dim);
+    return x0;
+}
+
+// x_t = x_0 + t·eps, eps from a stream by global number.  [eq:x_t]
+static ctm_tensor *ctm__add_noise(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *rng, int first, ctm_tensor *x0, ctm_tensor *t) {
+    ctm_tensor *x_t = ctm_matrix(tp, "x_t", x0->shape[0], x0->shape[1]);
+    size_t D = ctm__row_len(x0), i;
+    ctm_normals(rng, (uint64_t)tr->step, (uint64_t)first * D, x_t->len, x_t->data);
+    for (i = 0; i < x_t->len; i++) x_t->data[i] = x0->data[i] + t->data[i / D] * x_t->data[i];
+    return x_t;
+}
+
+// Compared at s instead of time zero, x_s is scaled to the data's size: x_s·sd/sqrt(s² + sd²).
+static ctm_tensor *ctm__unit_scale(ctm_tape *tp, const ctm_noise *z, ctm_tensor *x_s, ctm_tensor *s) {
+    ctm_tensor *c = ctm__coefficients(tp, "sd/sqrt(s^2+sd^2)", s);
+    int i;
+    for (i = 0; i < s->shape[0]; i++) c->data[i] = (ctm_real)(z->sigma_data * ctm_c_in(z, (double)s->data[i]));
+    return ctm_mix_rows(tp, c, x_s, NULL, NULL);
+}
+
+// L_CTM of one shard, as its part of the batch mean.
+static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
+    ctm_trainer *tr = sh->tr;
+    const ctm_config *cfg = &tr->cfg;
+    ctm_tape *tp = &sh->tape;
+    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *inner;
+    const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
+    ctm_tensor *x0, *x_t, *x_u, *est_s, *x_est, *target_s, *x_target, *d, *d_s, *L;
+    int B = sh->rows, i;
+    ctm_tensor *t = ctm_vector(tp, "t", B), *u = ctm_vector(tp, "u", B), *s = ctm_vector(tp, "s", B), *w = ctm_vector(tp, "w", B);
+    double *i_t = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
+    double *i_u = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
+
+    // Draw data, the noise levels t > u >= s, and the noised point.
+    for (i = 0; i < B; i++) {
+        double index[3], level[3];
+        int q;
+        ctm_times(cfg, (uint64_t)tr->step, (uint64_t)(sh->first + i), index);
+        for (q = 0; q < 3; q++) level[q] = ctm_t_of_index(&cfg->noise, index[q]);
+        i_t[i] = index[0];
+        i_u[i] = index[1];
+        t->data[i] = (ctm_real)level[0];
+        u->data[i] = (ctm_real)level[1];
+        s->data[i] = (ctm_real)level[2];
+        w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->weight, level[0], level[2], cfg->weight_power);
+    }
+    x0 = ctm__draw_data(tp, tr, &tr->rng_data, sh->first, B);
+    x_t = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, x0, t);
+
+    // The teacher walks from t to u.
+    x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, x_t, i_t, i_u, cfg->substeps);
+
+    // The target jumps from u to s, and on to time zero; the estimate jumps from t to s, and on to time zero.
+    inner = cfg->target_inner == CTM_ROLE_EMA ? ema : theta;
+    x_target = ctm_x_target(tp, inner, cfg->compare & CTM_AT_ZERO ? ema : NULL, x_u, u, s, &target_s);
+    x_est = ctm_x_est(tp, theta, cfg->compare & CTM_AT_ZERO ? ema : NULL, x_t, t, s, &est_s);
+
+    // Compare them.
+    if (cfg->compare == CTM_AT_ZERO) {
+        d = ctm_distance(tp, x_est, x_target, cfg->distance, cfg->huber_c);
+    } else {
+        est_s = ctm__unit_scale(tp, &cfg->noise, est_s, s);
+        target_s = ctm__unit_scale(tp, &cfg->noise, target_s, s);
+        d = ctm_distance(tp, est_s, target_s, cfg->distance, cfg->huber_c);
+        if (cfg->compare == CTM_AT_BOTH) {
+            d_s = d;
+            d = ctm_distance(tp, x_est, x_target, cfg->distance, cfg->huber_c);
+            d = ctm_scale(tp, ctm_add(tp, d, d_s), 0.5);
+        }
+    }
+    L = ctm_weighted_mean(tp, d, w, cfg->batch);
+    return ctm_name(L, "L_ctm");
+}
+
+// L_DSM of one shard: regress g(x_t,t,t) on x_0, or on the exact denoiser.
+static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
+    ctm_trainer *tr = sh->tr;
+    const ctm_config *cfg = &tr->cfg;
+    ctm_tape *tp = &sh->tape;
+    int B = sh->drows, i;
+    ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0, *x_t, *target, *g, *d;
+    for (i = 0; i < B; i++) {
+        double sigma = ctm_dsm_sigma(cfg, (uint64_t)tr->step, (uint64_t)(sh->dfirst + i), (uint64_t)cfg->diagonal_batch);
+        t->data[i] = (ctm_real)sigma;
+        w->data[i] = (ctm_real)ctm_weight(&cfg->noise, CTM_W_KARRAS_WEIGHT, sigma, sigma, 1);
+    }
+    x0 = ctm__draw_data(tp, tr, &tr->rng_dsm_data, sh->dfirst, B);
+    x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
+    target = cfg->diagonal == CTM_DIAG_EXACT ? tr->teacher->denoise(tp, tr->teacher, x_t, t) : x0;
+    g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
+    d = ctm_distance(tp, g, target, CTM_L2, 0);
+    return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
+}
+
+CTM__DEF void ctm_losses_shard(ctm_shard *sh) {
+    ctm_tensor *L;
+    sh->L_ctm = sh->L_dsm = 0;
+    if (sh->tr->cfg.consistency && sh->rows > 0) {
+        ctm_tape_reset(&sh->tape);
+        memset(sh->theta_ctm->grad, 0, sh->theta_ctm->len * sizeof(ctm_real));
+        L = ctm__ctm_loss(sh);
+        ctm_backward(&sh->tape, L);
+        sh->L_ctm = (double)L->data[0];
+    }
+    if (sh->tr->cfg.diagonal != CTM_DIAG_NONE && sh->drows > 0) {
+        ctm_tape_reset(&sh->tape);
+        memset(sh->theta_dsm->grad, 0, sh->theta_dsm->len * sizeof(ctm_real));
+        L = ctm__dsm_loss(sh);
+        ctm_backward(&sh->tape, L);
+        sh->L_dsm = (double)L->data[0];
+    }
+}
+
+static void ctm__shard_work(void *arg, int i) { ctm_losses_shard(((ctm_trainer *)arg)->shard + i); }
+
+// Linear warm-up, then half a cosine down to final_lr·lr.
+static double ctm__learning_rate(const ctm_config *c, long step) {
+    double done = c->steps > 0 ? (double)step / (double)c->steps : 0, x;
+    if (c->warmup > 0 && done < c->warmup) return c->lr * ((double)step + 1) / (c->warmup * (double)c->steps + 1);
+    if (c->final_lr >= 1 || c->warmup >= 1) return c->lr;
+    x = ctm__dmin(1, (done - c->warmup) / (1 - c->warmup));
+    return c->lr * (c->final_lr + (1 - c->final_lr) * 0.5 * (1 + cos(3.14159265358979324 * x)));
+}
+
+CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
+                                      ctm_draw_fn draw, void *user) {
+    ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
+    int i;
+    CTM__REQUIRE(cfg->batch > 0 && cfg->shards > 0 && cfg->diagonal_batch >= 0, "ctm_trainer_new: batch %d in %d shards?", cfg->batch, cfg->shards);
+    CTM__REQUIRE(theta->with_s || !cfg->consistency, "ctm_trainer_new: a network without s can only be trained with consistency = 0");
+    CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher, "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher");
+    CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
+    tr->ctx = a->ctx;
+    tr->cfg = *cfg;
+    tr->theta = theta;
+    tr->teacher = teacher;
+    tr->draw = draw;
+    tr->user = user;
+    for (i = 0; i < 4 && cfg->ema_rate[i] > 0; i++) tr->ema[tr->emas++] = ctm_net_clone(a, theta);
+    CTM__REQUIRE(tr->emas > 0, "ctm_trainer_new: the losses need at least one moving average (ema_rate[0])");
+    tr->self = ctm_net_denoiser(a, tr->ema[0]);
+    ctm_opt_init(a, &tr->opt, cfg->optimiser, theta->len, cfg->lr);
+    tr->opt.beta1 = cfg->beta1;
+    tr->opt.beta2 = cfg->beta2;
+    tr->opt.eps = cfg->eps;
+    tr->rng_data = ctm_stream(cfg->seed, "data");
+    tr->rng_noise = ctm_stream(cfg->seed, "noise");
+    tr->rng_dsm_data = ctm_stream(cfg->seed, "dsm.data");
+    tr->rng_dsm_noise = ctm_stream(cfg->seed, "dsm.noise");
+    tr->g_ctm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
+    tr->g_dsm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
+    tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)cfg->shards * sizeof(ctm_shard));
+    for (i = 0; i < cfg->shards; i++) {
+        ctm_shard *sh = tr->shard + i;
+        char name[32];
+        sh->tr = tr;
+        sh->first  = (int)((int64_t)cfg->batch * i / cfg->shards);
+        sh->rows   = (int)((int64_t)cfg->batch * (i + 1) / cfg->shards) - sh->first;
+        sh->dfirst = (int)((int64_t)cfg->diagonal_batch * i / cfg->shards);
+        sh->drows  = (int)((int64_t)cfg->diagonal_batch * (i + 1) / cfg->shards) - sh->dfirst;
+        snprintf(name, sizeof name, "shard %d", i);
+        ctm_arena_init(&sh->arena, a->ctx, name);
+        ctm_tape_init(&sh->tape, a->ctx, &sh->arena);
+        sh->theta_ctm = ctm_net_view(a, theta, 1);
+        sh->theta_dsm = ctm_net_view(a, theta, 1);
+    }
+    return tr;
+}
+
+CTM__DEF void ctm_trainer_free(ctm_trainer *tr) {
+    int i;
+    for (i = 0; i < tr->cfg.shards; i++) ctm_arena_free(&tr->shard[i].arena);
+}
+
+CTM__DEF int ctm_train_step(ctm_trainer *tr) {
+    const ctm_config *cfg = &tr->cfg;
+    const ctm_tensor *last = tr->theta->param[tr->theta->last_weight];
+    size_t len = tr->theta->len, at = (size_t)(last->data - tr->theta->theta);
+    ctm_real *total = tr->theta->grad;
+    int i;
+
+    // Losses and gradients, shard by shard; then their sums, in order.
+    ctm_parallel_for(tr->ctx, cfg->shards, ctm__shard_work, tr);
+    memset(tr->g_ctm, 0, len * sizeof(ctm_real));
+    memset(tr->g_dsm, 0, len * sizeof(ctm_real));
+    tr->L_ctm = tr->L_dsm = 0;
+    for (i = 0; i < cfg->shards; i++) {
+        const ctm_shard *sh = tr->shard + i;
+        tr->L_ctm += sh->L_ctm;
+        tr->L_dsm += sh->L_dsm;
+        if (cfg->consistency && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_ctm->grad, tr->g_ctm);
+        if (cfg->diagonal != CTM_DIAG_NONE && sh->drows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_dsm->grad, tr->g_dsm);
+    }
+
+    // lambda, and the total gradient.
+    tr->lambda_dsm = cfg->diagonal == CTM_DIAG_NONE ? 0 : cfg->consistency ? cfg->lambda_dsm : 1;
+    if (cfg->adaptive && cfg->consistency && cfg->diagonal != CTM_DIAG_NONE)
+        tr->lambda_dsm *= ctm_adaptive_weight(tr->g_ctm + at, tr->g_dsm + at, last->len);
+    memcpy(total, tr->g_ctm, len * sizeof(ctm_real));
+    tr->ctx->kernels->axpy(len, tr->lambda_dsm, tr->g_dsm, total);
+    tr->grad_norm = sqrt(tr->ctx->kernels->sumsq(len, total));
+
+    // A loss that is no number changes nothing.
+    if (!ctm_is_finite(tr->L_ctm)) return ctm__fail(tr->ctx, "step %ld: the loss L_ctm is not finite; nothing was updated", tr->step);
+    if (!ctm_is_finite(tr->L_dsm)) return ctm__fail(tr->ctx, "step %ld: the loss L_dsm is not finite; nothing was updated", tr->step);
+    if (!ctm_is_finite(tr->grad_norm)) return ctm__fail(tr->ctx, "step %ld: the gradient is not finite; nothing was updated", tr->step);
+
+    // Update the student, then its moving averages.
+    tr->opt.lr = tr->lr = ctm__learning_rate(cfg, tr->step);
+    ctm_opt_step(tr->ctx, &tr->opt, tr->theta->theta, total);
+    for (i = 0; i < tr->emas; i++) ctm_ema_step(tr->ctx, len, tr->ema[i]->theta, tr->theta->theta, cfg->ema_rate[i]);
+    tr->step++;
+    return 1;
+}
+
+// =====================================================================================================================
+// CHAPTER 18. SAMPLERS
+//
+// gamma-sampling [alg:gamma]. From level t, jump to s = sqrt(1-gamma²)·t' below the next level t', then add noise of standard
+// deviation gamma·t': the variances add up to t'² again, so the marginals are right for every gamma if G is.
+//        gamma = 0   no noise: a chain of jumps along one ODE path
+//        gamma = 1   s = 0: jump to the end and noise again, the consistency model's multistep sampler
+// s cannot go below sigma_min; the noise is therefore taken as sqrt(t'² - s²), which is gamma·t' unless s was stopped there.
+// The authors' code shifts the schedule: s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, same noise formula. The last jump
+// adds no noise.
+// =====================================================================================================================
+
+CTM__DEF ctm_sampler ctm_sampler_default(void) {
+    ctm_sampler how;
+    memset(&how, 0, sizeof how);
+    how.form = CTM_FORM_PAPER;
+    return how;
+}
+
+static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, double lowest) {
+    int i;
+    if (n < 1) return ctm__fail(ctx, "a sampler needs at least one jump, not %d", n);
+    for (i = 0; i < n; i++)
+        if (!(ts[i] > ts[i + 1])) return ctm__fail(ctx, "noise levels must decrease: level %d is %g, level %d is %g", i, ts[i], i + 1, ts[i + 1]);
+    if (!(ts[n] >= lowest)) return ctm__fail(ctx, "the last noise level is %g; it cannot be below %g", ts[n], lowest);
+    return 1;
+}
+
+CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how) {
+    double lo = G->noise.sigma_min, root, gamma = how->gamma;
+    int B = x->shape[0], j;
+    if (!ctm__check_levels(tp->ctx, n, ts, lo * (1 - 1e-9))) return NULL;
+    if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
+    if (gamma > 0 && n > 1 && !how->rng && !how->noise) { ctm__fail(tp->ctx, "gamma is %g, but no stream of noise was given", gamma); return NULL; }
+    root = sqrt(1 - gamma * gamma);
+    for (j = 0; j < n; j++) {
+        int last = j == n - 1;
+        double t_next = ts[j + 1];
+        double s = last ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
+        double noise = sqrt(ctm__dmax(t_next * t_next - s * s, 0));
+        ctm_tensor *t = ctm_fill(ctm_vector(tp, "t", B), ts[j]), *to = ctm_fill(ctm_vector(tp, "s", B), s);
+        x = G->jump(tp, G, x, t, to);
+        if (!last && gamma > 0) {
+            ctm_tensor *y = ctm_matrix(tp, "x_next", B, x->shape[1]);
+            size_t i;
+            if (how->noise) memcpy(y->data, how->noise + (size_t)j * y->len, y->len * sizeof(ctm_real));
+            else ctm_normals(how->rng, (uint64_t)j, how->first_row * (uint64_t)x->shape[1], y->len, y->data);
+            for (i = 0; i < y->len; i++) y->data[i] = x->data[i] + (ctm_real)noise * y->data[i];
+            x = y;
+        }
+        if (how->watch && !how->watch(how->user, j + 1, last ? s : t_next, x)) break;
+    }
+    return x;
+}
+
+// The solvers of chapter 13 as samplers, on the denoiser: x is carried through levels ts[0..n]; at level 0 nothing can be
+// evaluated, so a step that ends there is Euler's, whose end point is D itself.  [alg:heun]
+static ctm_tensor *ctm__sample_ode(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts) {
+    int B = x->shape[0], recording = tp->recording, j;
+    ctm_tensor *y;
+    if (!ctm__check_levels(tp->ctx, n, ts, 0)) return NULL;
+    tp->recording = 0;
+    y = ctm_matrix(tp, "x", B, x->shape[1]);
+    memcpy(y->data, x->data, x->len * sizeof(ctm_real));
+    for (j = 0; j < n; j++) {
+        ctm_mark m = ctm_arena_mark(tp->arena);
+        ctm_tensor *t = ctm_fill(ctm_vector(tp, "t", B), ts[j]), *t_next = ctm_fill(ctm_vector(tp, "t_next", B), ts[j + 1]);
+        ctm__solver_step(tp, D, ts[j + 1] > 0 ? method : CTM_EULER, y, t, t_next);
+        ctm_arena_release(tp->arena, m);
+    }
+    tp->recording = recording;
+    return y;
+}
+
+CTM__DEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts) {
+    return ctm__sample_ode(tp, D, CTM_HEUN, x, n, ts);
+}
+CTM__DEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts) {
+    return ctm__sample_ode(tp, D, CTM_EULER, x, n, ts);
+}
+
+CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng) {
+    enum { ROWS = 1024 };                              // a piece whose activations stay in cache
+    ctm_arena arena;
+    ctm_tape tape;
+    ctm_sampler how = ctm_sampler_default();
+    ctm_jump *G;
+    double *ts;
+    ctm_mark m;
+    int first, ok = 1;
+    if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);
+    ctm_arena_init(&arena, net->ctx, "samples");
+    ctm_tape_init(&tape, net->ctx, &arena);
+    tape.recording = 0;
+    G = ctm_net_jump(&arena, net);
+    ts = (double *)ctm_alloc(&arena, ((size_t)jumps + 1) * sizeof(double));
+    ctm_karras_times(&net->noise, jumps + 1, ts);
+    how.gamma = gamma;
+    how.rng = rng;
+    m = ctm_arena_mark(&arena);
+    for (first = 0; first < n && ok; first += ROWS) {
+        int rows = ctm__imin(ROWS, n - first);
+        ctm_real *at = x + (size_t)first * (size_t)net->dim;
+        ctm_tensor *in = ctm_matrix(&tape, "x_T", rows, net->dim), *out;
+        memcpy(in->data, at, in->len * sizeof(ctm_real));
+        how.first_row = (uint64_t)first;
+        out = ctm_sample_gamma(&tape, G, in, jumps, ts, &how);
+        if (out) memcpy(at, out->data, in->len * sizeof(ctm_real)); else ok = 0;
+        ctm_arena_release(&arena, m);
+    }
+    ctm_arena_free(&arena);
+    return ok;
+}
+
+// =====================================================================================================================
+// CHAPTER 19. LIKELIHOOD
+//
+// A density carried along an ODE dx/dt = f changes by d ln p(x_t)/dt = -div f. Walking from data up to T, where the density
+// is known to be nearly N(0, T²), and adding up the divergence gives the likelihood  [eq:loglik]:
+//
+//        ln p_0(x_0) = ln p_T(x_T) + integral from 0 to T of div f(x_t,t) dt,     f = (x - D)/t,   div f = (dim - tr dD/dx)/t
+//
+// The trace is exact here: one backward pass for every coordinate. That is affordable in low dimension.
+// =====================================================================================================================
+
+// f and div f of n points at one noise level.
+static void ctm__drift_and_divergence(ctm_tape *tp, const ctm_denoiser *D, size_t n, const double *x, double t, double *f, double *div) {
+    int dim = D->dim, d, i;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    ctm_tensor *xt = ctm_wants_grad(tp, ctm_matrix(tp, "x", (int)n, dim)), *tt = ctm_fill(ctm_vector(tp, "t", (int)n), t), *Dx;
+    size_t k;
+    for (k = 0; k < xt->len; k++) xt->data[k] = (ctm_real)x[k];
+    Dx = D->denoise(tp, D, xt, tt);
+    CTM__REQUIRE(Dx->grad != NULL, "ctm_loglik: the denoiser \"%s\" cannot be differentiated", D->name);
+    for (k = 0; k < xt->len; k++) f[k] = ((double)xt->data[k] - (double)Dx->data[k]) / t;
+    for (k = 0; k < n; k++) div[k] = dim / t;
+    for (d = 0; d < dim; d++) {
+        ctm_tape_zero_grads(tp);
+        memset(xt->grad, 0, xt->len * sizeof(ctm_real));
+        for (i = 0; i < (int)n; i++) Dx->grad[i * dim + d] = 1;
+        ctm_backward_seeded(tp, Dx);
+        for (k = 0; k < n; k++) div[k] -= (double)xt->grad[k * (size_t)dim + (size_t)d] / t;
+    }
+    tp->first = tp->last = NULL;
+    tp->count = 0;
+    ctm_arena_release(tp->arena, m);
+}
+
+CTM__DEF void ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, size_t n, const ctm_real *points, int steps,
+                         double prior_var, double *logp) {
+    size_t dim = (size_t)D->dim, len = n * dim, k, d;
+    int recording = tp->recording, j;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    double *x = (double *)ctm_alloc(tp->arena, len * sizeof(double)), *y = (double *)ctm_alloc(tp->arena, len * sizeof(double));
+    double *f = (double *)ctm_alloc(tp->arena, len * sizeof(double)), *f_y = (double *)ctm_alloc(tp->arena, len * sizeof(double));
+    double *div = (double *)ctm_alloc(tp->arena, n * sizeof(double)), *div_y = (double *)ctm_alloc(tp->arena, n * sizeof(double));
+    double *ts = (double *)ctm_alloc(tp->arena, ((size_t)steps + 1) * sizeof(double));
+    double variance = z->sigma_max * z->sigma_max + prior_var;
+    CTM__REQUIRE(tp->first == NULL, "ctm_loglik: the tape must be empty");
+    tp->recording = 1;
+    ctm_karras_times(z, steps + 1, ts);
+    for (k = 0; k < len; k++) x[k] = (double)points[k];
+    for (k = 0; k < n; k++) logp[k] = 0;
+
+    // Heun's method upwards, for the point and the integral together.
+    for (j = steps; j > 0; j--) {
+        double t = ts[j], t_next = ts[j - 1], h = t_next - t;
+        ctm__drift_and_divergence(tp, D, n, x, t, f, div);
+        for (k = 0; k < len; k++) y[k] = x[k] + h * f[k];
+        ctm__drift_and_divergence(tp, D, n, y, t_next, f_y, div_y);
+        for (k = 0; k < len; k++) x[k] += h * (f[k] + f_y[k]) / 2;
+        for (k = 0; k < n; k++) logp[k] += h * (div[k] + div_y[k]) / 2;
+    }
+    for (k = 0; k < n; k++) {
+        double q = 0;
+        for (d = 0; d < dim; d++) q += x[k * dim + d] * x[k * dim + d];
+        logp[k] -= q / (2 * variance) + 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
+    }
+    tp->recording = recording;
+    ctm_arena_release(tp->arena, m);
+}
+
+// =====================================================================================================================
+// CHAPTER 20. EDITING AND GUIDANCE comes with the samplers for images.
+// =====================================================================================================================
+
+// =====================================================================================================================
+// CHAPTER 21. CHECKPOINTS
+//
+// Files are safetensors: eight bytes with the length of a JSON header, the header (name, type, shape and place of every
+// tensor, and a map of strings), then the numbers, little-endian. Python opens them with one call. All bytes are put
+// together by hand, so a file means the same on every machine. Reading believes nothing: every length is checked against
+// the file before it is used. Writing goes to PATH.tmp, which takes PATH's name only when it is complete on disk.
+// =====================================================================================================================
+
+#ifndef CTM_NO_STDIO
+
+// ---- reading
+
+// A cursor over the JSON header. Every ctm__json_ function returns 0 when the text is not what it should be.
+typedef struct ctm__json { const char *p, *end; } ctm__json;
+
+static void ctm__json_space(ctm__json *j) { while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++; }
+
+static int ctm__json_char(ctm__json *j, char c) {
+    ctm__json_space(j);
+    if (j->p >= j->end || *j->p != c) return 0;
+    j->p++;
+    return 1;
+}
+
+// A string into `out`, cut off at size-1 bytes. Escapes \" \\ \/ \n \t \r \b \f are read; \uXXXX becomes '?'.
+static int ctm__json_string(ctm__json *j, char *out, size_t size) {
+    size_t n = 0;
+    if (!ctm__json_char(j, '"')) return 0;
+    while (j->p < j->end && *j->p != '"') {
+        char c = *j->p++;
+        if (c == '\\') {
+            if (j->p >= j->end) return 0;
+            c = *j->p++;
+            if (c == 'n') c = '\n'; else if (c == 't') c = '\t'; else if (c == 'r') c = '\r';
+            else if (c == 'b') c = '\b'; else if (c == 'f') c = '\f';
+            else if (c == 'u') { if (j->end - j->p < 4) return 0; j->p += 4; c = '?'; }
+        }
+        if (n + 1 < size) out[n++] = c;
+    }
+    out[n] = 0;
+    return ctm__json_char(j, '"');
+}
+
+static int ctm__json_size(ctm__json *j, size_t *v) {
+    size_t x = 0;
+    int digits = 0;
+    ctm__json_space(j);
+    for (; j->p < j->end && *j->p >= '0' && *j->p <= '9'; j->p++, digits++) {
+        if (x > (SIZE_MAX - 9) / 10) return 0;
+        x = x * 10 + (size_t)(*j->p - '0');
+    }
+    *v = x;
+    return digits > 0;
+}
+
+// {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}
+static const char *ctm__json_entry(ctm__json *j, ctm_entry *e, size_t data_len) {
+    char key[32], type[16];
+    size_t begin = 0, end = 0, v, bytes;
+    int have = 0;
+    if (!ctm__json_char(j, '{')) return "a tensor's description should be an object";
+    do {
+        if (!ctm__json_string(j, key, sizeof key) || !ctm__json_char(j, ':')) return "a key and a colon were expected";
+        if (strcmp(key, "dtype") == 0) {
+            if (!ctm__json_string(j, type, sizeof type)) return "dtype should be a string";
+            e->dtype = strcmp(type, "F32") == 0 ? CTM_F32 : strcmp(type, "F64") == 0 ? CTM_F64 : strcmp(type, "I64") == 0 ? CTM_I64 : -1;
+            have |= 1;
+        } else if (strcmp(key, "shape") == 0) {
+            if (!ctm__json_char(j, '[')) return "shape should be a list";
+            e->len = 1;
+            for (e->ndim = 0; !ctm__json_char(j, ']'); ) {
+                if (e->ndim && !ctm__json_char(j, ',')) return "a comma was expected in a shape";
+                if (!ctm__json_size(j, &v) || v > 0x7fffffff || e->ndim == 4) return "a shape has at most four dimensions below 2^31";
+                if (v && e->len > SIZE_MAX / 16 / v) return "a shape is too large";
+                e->len *= v;
+                e->shape[e->ndim++] = (int)v;
+            }
+            have |= 2;
+        } else if (strcmp(key, "data_offsets") == 0) {
+            if (!ctm__json_char(j, '[') || !ctm__json_size(j, &begin) || !ctm__json_char(j, ',') || !ctm__json_size(j, &end) ||
+                !ctm__json_char(j, ']')) return "data_offsets should be two numbers";
+            have |= 4;
+        } else {
+            return "an unknown key in a tensor's description";
+        }
+    } while (ctm__json_char(j, ','));
+    if (!ctm__json_char(j, '}') || have != 7) return "a tensor needs dtype, shape and data_offsets";
+    if (e->dtype < 0) return "only F32, F64 and I64 tensors are known";
+    bytes = e->len * (e->dtype == CTM_F32 ? 4 : 8);
+    if (begin > end || end > data_len || end - begin != bytes) return "data_offsets do not fit the shape or the file";
+    e->offset = begin;
+    return NULL;
+}
+
+static char *ctm__keep(ctm_arena *a, const char *text) {
+    size_t n = strlen(text) + 1;
+    char *copy = (char *)ctm_alloc_raw(a, n);
+    memcpy(copy, text, n);
+    return copy;
+}
+
+static const char *ctm__json_header(ctm_file *f, ctm_arena *a, ctm__json *j, size_t data_len) {
+    char name[128], *text = (char *)ctm_alloc_raw(a, (size_t)(j->end - j->p) + 1);
+    size_t room = (size_t)(j->end - j->p) + 1;
+    int capacity = 0, metas = 0;
+    const char *p;
+    for (p = j->p; p < j->end; p++) if (*p == ':') { capacity++; metas++; }     // an upper bound for both
+    f->entry = (ctm_entry *)ctm_alloc(a, ((size_t)capacity / 3 + 1) * sizeof(ctm_entry));
+    f->meta_key = (char **)ctm_alloc(a, ((size_t)metas + 1) * sizeof(char *));
+    f->meta_value = (char **)ctm_alloc(a, ((size_t)metas + 1) * sizeof(char *));
+    if (!ctm__json_char(j, '{')) return "the header is not a JSON object";
+    if (ctm__json_char(j, '}')) return NULL;
+    do {
+        if (!ctm__json_string(j, name, sizeof name) || !ctm__json_char(j, ':')) return "a name and a colon were expected";
+        if (strcmp(name, "__metadata__") == 0) {
+            if (!ctm__json_char(j, '{')) return "__metadata__ should be an object";
+            if (ctm__json_char(j, '}')) continue;
+            do {
+                if (!ctm__json_string(j, name, sizeof name) || !ctm__json_char(j, ':') || !ctm__json_string(j, text, room))
+                    return "__metadata__ should hold strings only";
+                if (f->metas == metas) return "too many entries";
+                f->meta_key[f->metas] = ctm__keep(a, name);
+                f->meta_value[f->metas++] = ctm__keep(a, text);
+            } while (ctm__json_char(j, ','));
+            if (!ctm__json_char(j, '}')) return "__metadata__ does not end";
+        } else {
+            const char *wrong;
+            if (f->count >= capacity / 3 + 1) return "too many entries";
+            snprintf(f->entry[f->count].name, sizeof f->entry[f->count].name, "%s", name);
+            wrong = ctm__json_entry(j, &f->entry[f->count], data_len);
+            if (wrong) return wrong;
+            f->count++;
+        }
+    } while (ctm__json_char(j, ','));
+    if (!ctm__json_char(j, '}')) return "the header does not end";
+    ctm__json_space(j);
+    return j->p == j->end ? NULL : "there is text after the header";
+}
+
+// The file's bytes in the arena; NULL with ctm_error.
+static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
+    FILE *f = fopen(path, "rb");
+    long n;
+    unsigned char *bytes;
+    if (!f) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
+    if (fseek(f, 0, SEEK_END) != 0 || (n = ftell(f)) < 0 || n > 0x7ffffffe || fseek(f, 0, SEEK_SET) != 0) {
+        ctm__fail(a->ctx, "%s: not a regular file of less than 2 GiB", path);
+        fclose(f);
+        return NULL;
+    }
+    bytes = (unsigned char *)ctm_alloc_raw(a, (size_t)n + 1);
+    *size = (size_t)n;
+    if (fread(bytes, 1, (size_t)n, f) != (size_t)n) {
+        ctm__fail(a->ctx, "%s: could not be read to its end", path);
+        fclose(f);
+        return NULL;
+    }
+    fclose(f);
+    return bytes;
+}
+
+CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
+    ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
+    size_t size = 0, header = 0;
+    unsigned char *bytes = ctm__slurp(a, path, &size);
+    const char *wrong;
+    ctm__json j;
+    int i;
+    if (!bytes) return NULL;
+    f->ctx = a->ctx;
+    snprintf(f->path, sizeof f->path, "%s", path);
+    for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
+    if (size < 10 || header > size - 8 || bytes[8] != '{') {
+        ctm__fail(a->ctx, "%s: not a safetensors file, or cut off in its header (%lu bytes)", path, (unsigned long)size);
+        return NULL;
+    }
+    j.p = (const char *)bytes + 8;
+    j.end = j.p + header;
+    wrong = ctm__json_header(f, a, &j, size - 8 - header);
+    if (wrong) { ctm__fail(a->ctx, "%s: damaged safetensors file: %s", path, wrong); return NULL; }
+    f->data = bytes + 8 + header;
+    return f;
+}
+
+CTM__DEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name) {
+    int i;
+    for (i = 0; i < f->count; i++) if (strcmp(f->entry[i].name, name) == 0) return &f->entry[i];
+    return NULL;
+}
+
+CTM__DEF const char *ctm_file_meta(const ctm_file *f, const char *key) {
+    int i;
+    for (i = 0; i < f->metas; i++) if (strcmp(f->meta_key[i], key) == 0) return f->meta_value[i];
+    return NULL;
+}
+
+CTM__DEF void ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out) {
+    const unsigned char *p = f->data + e->offset;
+    int width = e->dtype == CTM_F32 ? 4 : 8, b;
+    size_t i;
+    for (i = 0; i < e->len; i++, p += width) {
+        uint64_t bits = 0;
+        for (b = width - 1; b >= 0; b--) bits = bits << 8 | p[b];
+        if (e->dtype == CTM_F32)      { uint32_t low = (uint32_t)bits; float v; memcpy(&v, &low, 4); out[i] = (double)v; }
+        else if (e->dtype == CTM_F64) { double v; memcpy(&v, &bits, 8); out[i] = v; }
+        else                          { int64_t v; memcpy(&v, &bits, 8); out[i] = (double)v; }
+    }
+}
+
+// ---- writing
+
+CTM__DEF void ctm_writer_init(ctm_writer *w, ctm_arena *a) {
+    memset(w, 0, sizeof *w);
+    w->ctx = a->ctx;
+    w->arena = a;
+    w->meta = ctm__keep(a, "");
+}
+
+// `text` as a JSON string at the end of `out`.
+static size_t ctm__json_quote(char *out, const char *text) {
+    size_t n = 0;
+    out[n++] = '"';
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') { out[n++] = '\\'; out[n++] = *text; }
+        else if ((unsigned char)*text < 32) out[n++] = ' ';
+        else out[n++] = *text;
+    }
+    out[n++] = '"';
+    out[n] = 0;
+    return n;
+}
+
+CTM__DEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value) {
+    char *grown = (char *)ctm_alloc_raw(w->arena, w->meta_len + 2 * strlen(key) + 2 * strlen(value) + 16);
+    memcpy(grown, w->meta, w->meta_len);
+    if (w->metas++) grown[w->meta_len++] = ',';
+    w->meta_len += ctm__json_quote(grown + w->meta_len, key);
+    grown[w->meta_len++] = ':';
+    w->meta_len += ctm__json_quote(grown + w->meta_len, value);
+    w->meta = grown;
+}
+
+CTM__DEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed) {
+    ctm_entry *e;
+    int i;
+    if (w->count == w->capacity) {
+        int room = w->capacity ? 2 * w->capacity : 64;
+        ctm_entry *entry = (ctm_entry *)ctm_alloc(w->arena, (size_t)room * sizeof *entry);
+        const ctm_real **src = (const ctm_real **)ctm_alloc(w->arena, (size_t)room * sizeof *src);
+        int *flag = (int *)ctm_alloc(w->arena, (size_t)room * sizeof *flag);
+        if (w->count) {
+            memcpy(entry, w->entry, (size_t)w->count * sizeof *entry);
+            memcpy(src, w->src, (size_t)w->count * sizeof *src);
+            memcpy(flag, w->transposed, (size_t)w->count * sizeof *flag);
+        }
+        w->entry = entry; w->src = src; w->transposed = flag; w->capacity = room;
+    }
+    e = &w->entry[w->count];
+    snprintf(e->name, sizeof e->name, "%s", name);
+    e->dtype = sizeof(ctm_real) == 4 ? CTM_F32 : CTM_F64;
+    e->ndim = ndim;
+    e->len = 1;
+    for (i = 0; i < ndim; i++) {
+        e->shape[i] = transposed ? shape[1 - i] : shape[i];
+        e->len *= (size_t)shape[i];
+    }
+    e->offset = w->count ? w->entry[w->count - 1].offset + w->entry[w->count - 1].len * sizeof(ctm_real) : 0;
+    w->src[w->count] = data;
+    w->transposed[w->count++] = transposed;
+}
+
+static void ctm__put_real(unsigned char *p, ctm_real v) {
+    uint64_t bits = 0;
+    size_t b;
+    if (sizeof v == 4) { float x = (float)v; uint32_t low; memcpy(&low, &x, 4); bits = low; }
+    else { double x = (double)v; memcpy(&bits, &x, 8); }
+    for (b = 0; b < sizeof v; b++) p[b] = (unsigned char)(bits >> (8 * b));
+}
+
+// Writes all of it and makes sure it has reached the disk; 0 with errno set.
+static int ctm__write_whole(const char *path, const unsigned char *bytes, size_t n) {
+    FILE *f = fopen(path, "wb");
+    int ok;
+    if (!f) return 0;
+    ok = fwrite(bytes, 1, n, f) == n && fflush(f) == 0;
+    if (fclose(f) != 0) ok = 0;
+#ifdef CTM__POSIX
+    if (ok) {
+        int fd = open(path, O_WRONLY);
+        ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);        // EINVAL: something that cannot be synced, such as a pipe
+        if (fd >= 0) close(fd);
+    }
+#endif
+    return ok;
+}
+
+// Under its own name only when complete: PATH.tmp first, then rename.
+static int ctm__write_atomic(ctm_ctx *ctx, const char *path, const unsigned char *bytes, size_t n) {
+    char tmp[1024];
+    int ok, saved;
+    if (strlen(path) + 5 > sizeof tmp) return ctm__fail(ctx, "%.80s...: the path is too long", path);
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    errno = 0;
+    ok = ctm__write_whole(tmp, bytes, n);
+#ifdef _WIN32
+    if (ok) remove(path);
+#endif
+    if (ok && rename(tmp, path) == 0) return 1;
+    saved = errno;
+    remove(tmp);
+    return ctm__fail(ctx, "%s: could not be written: %s", path, saved ? strerror(saved) : "unknown reason");
+}
+
+CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
+    size_t room = w->meta_len + 64, n, total = 0, header, i;
+    unsigned char *bytes, *p;
+    char *text;
+    int t, d, ok;
+    ctm_mark m = ctm_arena_mark(w->arena);
+    for (t = 0; t < w->count; t++) { room += 2 * strlen(w->entry[t].name) + 160; total += w->entry[t].len * sizeof(ctm_real); }
+    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room + total);
+    text = (char *)bytes + 8;
+    n = (size_t)sprintf(text, "{\"__metadata__\":{");
+    memcpy(text + n, w->meta, w->meta_len);
+    n += w->meta_len;
+    text[n++] = '}';
+    for (t = 0; t < w->count; t++) {
+        const ctm_entry *e = &w->entry[t];
+        text[n++] = ',';
+        n += ctm__json_quote(text + n, e->name);
+        n += (size_t)sprintf(text + n, ":{\"dtype\":\"%s\",\"shape\":[", e->dtype == CTM_F32 ? "F32" : "F64");
+        for (d = 0; d < e->ndim; d++) n += (size_t)sprintf(text + n, d ? ",%d" : "%d", e->shape[d]);
+        n += (size_t)sprintf(text + n, "],\"data_offsets\":[%lu,%lu]}", (unsigned long)e->offset,
+                             (unsigned long)(e->offset + e->len * sizeof(ctm_real)));
+    }
+    text[n++] = '}';
+    while (n % 8) text[n++] = ' ';
+    header = n;
+    for (i = 0; i < 8; i++) bytes[i] = (unsigned char)((uint64_t)header >> (8 * i));
+    p = bytes + 8 + header;
+    for (t = 0; t < w->count; t++) {
+        const ctm_entry *e = &w->entry[t];
+        size_t rows = w->transposed[t] ? (size_t)e->shape[0] : 1, cols = w->transposed[t] ? (size_t)e->shape[1] : e->len, r, c;
+        for (r = 0; r < rows; r++)
+            for (c = 0; c < cols; c++, p += sizeof(ctm_real)) ctm__put_real(p, w->src[t][c * rows + r]);
+    }
+    ok = ctm__write_atomic(w->ctx, path, bytes, 8 + header + total);
+    ctm_arena_release(w->arena, m);
+    return ok;
+}
+
+// ---- the configuration as strings. One table serves printing, saving and loading.
+
+typedef struct ctm__field { const char *name; char type; size_t at; } ctm__field;    // type: i int, d double, l long, u uint64_t
+#define CTM__F(name, type) {#name, type, offsetof(ctm_config, name)}
+static const ctm__field ctm__fields[] = {
+    CTM__F(noise.sigma_min, 'd'), CTM__F(noise.sigma_max, 'd'), CTM__F(noise.sigma_data, 'd'), CTM__F(noise.rho, 'd'), CTM__F(noise.N, 'i'),
+    CTM__F(noise.inner, 'i'), CTM__F(noise.outer, 'i'), CTM__F(hidden, 'i'), CTM__F(layers, 'i'), CTM__F(embed, 'i'), CTM__F(law, 'i'),
+    CTM__F(match, 'i'), CTM__F(continuous, 'i'), CTM__F(max_gap, 'i'), CTM__F(gap_power, 'd'), CTM__F(h_per_sample, 'i'),
+    CTM__F(s_smallest, 'i'), CTM__F(law_mix, 'd'), CTM__F(law_to_end, 'd'), CTM__F(law_focus, 'd'), CTM__F(focus_from, 'i'),
+    CTM__F(focus_to, 'i'), CTM__F(solver, 'i'), CTM__F(substeps, 'i'), CTM__F(compare, 'i'), CTM__F(distance, 'i'), CTM__F(huber_c, 'd'),
+    CTM__F(weight, 'i'), CTM__F(weight_power, 'd'), CTM__F(target_inner, 'i'), CTM__F(diagonal, 'i'), CTM__F(diagonal_batch, 'i'),
+    CTM__F(lambda_dsm, 'd'), CTM__F(adaptive, 'i'), CTM__F(consistency, 'i'), CTM__F(optimiser, 'i'), CTM__F(lr, 'd'), CTM__F(beta1, 'd'),
+    CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'), CTM__F(ema_rate[1], 'd'),
+    CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(batch, 'i'), CTM__F(shards, 'i'), CTM__F(steps, 'l'), CTM__F(seed, 'u')};
+#undef CTM__F
+enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]) };
+
+static void ctm__field_text(const ctm_config *cfg, const ctm__field *f, char text[40]) {
+    const char *at = (const char *)cfg + f->at;
+    switch (f->type) {
+    case 'i': { int v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%d", v); break; }
+    case 'l': { long v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%ld", v); break; }
+    case 'u': { uint64_t v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%llu", (unsigned long long)v); break; }
+    default:  { double v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%.17g", v); break; }
+    }
+}
+
+static int ctm__field_read(ctm_config *cfg, const ctm__field *f, const char *text) {
+    char *at = (char *)cfg + f->at, *end;
+    errno = 0;
+    switch (f->type) {
+    case 'i': { long v = strtol(text, &end, 10); int x = (int)v; if (x != v) return 0; memcpy(at, &x, sizeof x); break; }
+    case 'l': { long v = strtol(text, &end, 10); memcpy(at, &v, sizeof v); break; }
+    case 'u': { unsigned long long v = strtoull(text, &end, 10); uint64_t x = v; memcpy(at, &x, sizeof x); break; }
+    default:  { double v = strtod(text, &end); if (!ctm_is_finite(v)) return 0; memcpy(at, &v, sizeof v); break; }
+    }
+    return *text && *end == 0 && errno == 0;
+}
+
+CTM__DEF void ctm_config_print(const ctm_config *cfg) {
+    int i;
+    for (i = 0; i < CTM__FIELDS; i++) {
+        char text[40];
+        ctm__field_text(cfg, &ctm__fields[i], text);
+        if (ctm__fields[i].type == 'd') snprintf(text, sizeof text, "%g", strtod(text, NULL));
+        printf("%-18s %-10s%s", ctm__fields[i].name, text, i % 4 == 3 || i == CTM__FIELDS - 1 ? "\n" : " ");
+    }
+}
+
+CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
+    int i;
+    *cfg = ctm_config_default();
+    for (i = 0; i < CTM__FIELDS; i++) {
+        char key[64];
+        const char *text;
+        snprintf(key, sizeof key, "ctm.%s", ctm__fields[i].name);
+        text = ctm_file_meta(f, key);
+        if (!text) return ctm__fail(f->ctx, "%s: its metadata has no \"%s\"; it was not written by ctm.h", f->path, key);
+        if (!ctm__field_read(cfg, &ctm__fields[i], text)) return ctm__fail(f->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", f->path, key, text);
+    }
+    if (!(cfg->noise.sigma_min > 0 && cfg->noise.sigma_max > cfg->noise.sigma_min && cfg->noise.sigma_data > 0 && cfg->noise.rho > 0 &&
+          cfg->noise.N >= 2 && cfg->noise.N <= 100000 && cfg->hidden > 0 && cfg->hidden <= 65536 && cfg->layers > 0 && cfg->layers <= 64 &&
+          cfg->embed > 0 && cfg->embed <= 65536 && cfg->shards > 0 && cfg->batch > 0))
+        return ctm__fail(f->ctx, "%s: its configuration makes no sense (noise levels, sizes or batch)", f->path);
+    return 1;
+}
+
+// ---- networks and trainers
+
+static void ctm__write_net(ctm_writer *w, const ctm_net *net, const char *prefix, const ctm_real *values) {
+    int p;
+    for (p = 0; p < net->count; p++) {
+        const ctm_tensor *t = net->param[p];
+        char name[128];
+        snprintf(name, sizeof name, "%s%s", prefix, t->name);
+        ctm_writer_add(w, name, values + (t->data - net->theta), t->ndim, t->shape, t->ndim == 2);
+    }
+}
+
+static void ctm__write_config(ctm_writer *w, const ctm_net *net, const ctm_config *cfg, const char *what, const char *const *pairs) {
+    char key[64], text[40];
+    int i;
+    ctm_writer_meta(w, "ctm.format", what);
+    ctm_writer_meta(w, "ctm.version", CTM_VERSION);
+    ctm_writer_meta(w, "ctm.network", net->kind);
+    snprintf(text, sizeof text, "%d", net->dim);
+    ctm_writer_meta(w, "ctm.dim", text);
+    ctm_writer_meta(w, "ctm.with_s", net->with_s ? "1" : "0");
+    for (i = 0; i < CTM__FIELDS; i++) {
+        snprintf(key, sizeof key, "ctm.%s", ctm__fields[i].name);
+        ctm__field_text(cfg, &ctm__fields[i], text);
+        ctm_writer_meta(w, key, text);
+    }
+    for (; pairs && pairs[0]; pairs += 2) ctm_writer_meta(w, pairs[0], pairs[1]);
+}
+
+CTM__DEF int ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs) {
+    ctm_mark m = ctm_arena_mark(scratch);
+    ctm_writer w;
+    int ok;
+    ctm_writer_init(&w, scratch);
+    ctm__write_config(&w, net, cfg, "model", pairs);
+    ctm__write_net(&w, net, "", net->theta);
+    ok = ctm_writer_save(&w, path);
+    ctm_arena_release(scratch, m);
+    return ok;
+}
+
+CTM__DEF int ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path) {
+    return ctm_save_with(scratch, net, cfg, path, NULL);
+}
+
+// Fills the values of parameter t from the file's tensor, turning [out,in] into [in,out]; every number must be finite.
+static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, ctm_real *values) {
+    const ctm_entry *e = ctm_file_find(f, name);
+    int matrix = t->ndim == 2, rows = matrix ? t->shape[1] : 1, cols = t->shape[0], r, c;
+    double *row, v;
+    ctm_entry one;
+    if (!e) return ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name);
+    if (e->ndim != t->ndim || e->len != t->len || (matrix ? e->shape[0] != rows || e->shape[1] != cols : e->shape[0] != cols))
+        return ctm__fail(f->ctx, matrix ? "%s: \"%s\" has %lu numbers of %d dimensions, but this network needs [%d,%d]"
+                         : "%s: \"%s\" has %lu numbers of %d dimensions, but this network needs [%.0d%d]",
+                         f->path, name, (unsigned long)e->len, e->ndim, matrix ? rows : 0, cols);
+    (void)row;
+    one = *e;
+    one.len = 1;
+    for (r = 0; r < rows; r++)
+        for (c = 0; c < cols; c++) {
+            ctm_file_get(f, &one, &v);
+            if (!ctm_is_finite(v)) return ctm__fail(f->ctx, "%s: \"%s\" holds a number that is not finite", f->path, name);
+            values[c * rows + r] = (ctm_real)v;
+            one.offset += e->dtype == CTM_F32 ? 4 : 8;
+        }
+    return 1;
+}
+
+static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *prefix, ctm_real *values) {
+    int p;
+    for (p = 0; p < net->count; p++) {
+        const ctm_tensor *t = net->param[p];
+        char name[128];
+        snprintf(name, sizeof name, "%s%s", prefix, t->name);
+        if (!ctm__read_param(f, name, t, values + (t->data - net->theta))) return 0;
+    }
+    return 1;
+}
+
+CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
+    int i, p;
+    if (!ctm__read_values(net, f, prefix, net->theta)) return 0;
+    for (i = 0; i < f->count; i++) {                       // strict: every tensor under the prefix must have been wanted
+        const char *name = f->entry[i].name;
+        if (strncmp(name, prefix, strlen(prefix)) != 0) continue;
+        for (p = 0; p < net->count && strcmp(net->param[p]->name, name + strlen(prefix)) != 0; p++) { }
+        if (p == net->count) return ctm__fail(f->ctx, "%s: tensor \"%s\" has no place in this network", f->path, name);
+    }
+    return 1;
+}
+
+// The network that a file's metadata describe, with fresh weights; NULL with ctm_error.
+static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *what, ctm_config *cfg) {
+    const char *format = ctm_file_meta(f, "ctm.format"), *kind = ctm_file_meta(f, "ctm.network");
+    const char *dim = ctm_file_meta(f, "ctm.dim"), *with_s = ctm_file_meta(f, "ctm.with_s");
+    long d = dim ? strtol(dim, NULL, 10) : 0;
+    if (!format || strcmp(format, what) != 0) {
+        ctm__fail(f->ctx, "%s: is %s%s%s, not a %s of ctm.h", f->path, format ? "a " : "a file without ctm.h's metadata", format ? format : "", "", what);
+        return NULL;
+    }
+    if (!kind || strcmp(kind, "mlp") != 0) { ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" was expected", f->path, kind ? kind : "?"); return NULL; }
+    if (d < 1 || d > 65536 || !with_s) { ctm__fail(f->ctx, "%s: its data dimension is \"%s\"", f->path, dim ? dim : "?"); return NULL; }
+    if (!ctm_config_read(f, cfg)) return NULL;
+    return ctm_mlp(a, cfg, (int)d, with_s[0] == '1');
+}
+
+CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
+    ctm_arena scratch;
+    ctm_config own;
+    ctm_file *f;
+    ctm_net *net = NULL;
+    ctm_arena_init(&scratch, a->ctx, "file");
+    f = ctm_file_read(&scratch, path);
+    if (f) net = ctm__net_of_file(a, f, "model", cfg ? cfg : &own);
+    if (net && !ctm_net_read(net, f, "")) net = NULL;
+    ctm_arena_free(&scratch);
+    return net;
+}
+
+CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
+    ctm_mark m = ctm_arena_mark(scratch);
+    ctm_writer w;
+    char text[40];
+    int i, ok;
+    ctm_writer_init(&w, scratch);
+    ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
+    snprintf(text, sizeof text, "%ld", tr->step);
+    ctm_writer_meta(&w, "ctm.step", text);
+    snprintf(text, sizeof text, "%ld", tr->opt.k);
+    ctm_writer_meta(&w, "ctm.opt.k", text);
+    ctm__write_net(&w, tr->theta, "theta.", tr->theta->theta);
+    ctm__write_net(&w, tr->theta, "opt.m.", tr->opt.m);
+    ctm__write_net(&w, tr->theta, "opt.v.", tr->opt.v);
+    for (i = 0; i < tr->emas; i++) {
+        char prefix[16];
+        snprintf(prefix, sizeof prefix, "ema%d.", i);
+        ctm__write_net(&w, tr->theta, prefix, tr->ema[i]->theta);
+    }
+    ok = ctm_writer_save(&w, path);
+    ctm_arena_release(scratch, m);
+    return ok;
+}
+
+CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path) {
+    ctm_mark m = ctm_arena_mark(scratch);
+    ctm_file *f = ctm_file_read(scratch, path);
+    ctm_real *values = (ctm_real *)ctm_alloc(scratch, 8 * tr->theta->len * sizeof(ctm_real)), *at = values;
+    ctm_real *place[7];
+    const char *format, *step, *k;
+    char *end_step, *end_k;
+    long n_step, n_k;
+    int i, n = 0, ok = f != NULL;
+    if (ok) {
+        format = ctm_file_meta(f, "ctm.format");
+        step = ctm_file_meta(f, "ctm.step");
+        k = ctm_file_meta(f, "ctm.opt.k");
+        if (!format || strcmp(format, "checkpoint") != 0 || !step || !k) ok = ctm__fail(tr->ctx, "%s: is not a checkpoint of ctm.h", path);
+    }
+    place[n++] = tr->theta->theta;
+    place[n++] = tr->opt.m;
+    place[n++] = tr->opt.v;
+    for (i = 0; i < tr->emas; i++) place[n++] = tr->ema[i]->theta;
+    for (i = 0; i < n && ok; i++, at += tr->theta->len) {       // all of it is read before any of it is used
+        static const char *const prefix[7] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3."};
+        ok = ctm__read_values(tr->theta, f, prefix[i], at);
+    }
+    if (ok) {
+        n_step = strtol(step, &end_step, 10);
+        n_k = strtol(k, &end_k, 10);
+        if (*end_step || *end_k || n_step < 0 || n_k < 0) ok = ctm__fail(tr->ctx, "%s: its step is \"%s\"", path, step);
+        else {
+            for (i = 0, at = values; i < n; i++, at += tr->theta->len) memcpy(place[i], at, tr->theta->len * sizeof(ctm_real));
+            tr->step = n_step;
+            tr->opt.k = n_k;
+        }
+    }
+    ctm_arena_release(scratch, m);
+    return ok;
+}
+#endif // CTM_NO_STDIO
+#endif // second part of the implementation
+
+/* =====================================================================================================================
+   FACTS THAT HAVE CAUSED BUGS
+   - The outer jump of x_est passes the gradient through its input, not into its weights. Under no-grad nothing would train.
+   - "Time zero" is sigma_min = 0.002. ln(0) would be far outside what the embedding of s ever saw.
+   - At s = t use g, never (G - (s/t)·x)/(1 - s/t).
+   - The score of a CTM is read at s = t for every t; any other fixed s gives nonsense.
+   - 18-node Heun is not the exact flow: from x = 80 on N(0, 0.5²) it ends at 0.5276, the flow at 0.5000. A student learns
+     the teacher it is given; substeps make that teacher nearly exact.
+   - One h for the whole batch (the authors' law) and one for each sample differ in what a batch teaches.
+   - karras_weight at sigma_min is 250 004; times c_out² it is 1.
+
+   DEVIATIONS (PAPER_NOTES.md says more about each)
+   d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them
+   d2 Tweedie's formula has t², where the paper's main text prints t
+   d3 lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
+   d4 when the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
+
+   REFERENCES
+   Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.
+   Karras, Aittala, Aila, Laine: Elucidating the Design Space of Diffusion-Based Generative Models. NeurIPS 2022.
+   Song, Dhariwal, Chen, Sutskever: Consistency Models. ICML 2023.     Song et al.: Score-Based Generative Modeling through SDEs. ICLR 2021.
+   Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3. SC 2011.     Liu et al.: On the Variance of the
+   Adaptive Learning Rate and Beyond. ICLR 2020 (RAdam).     Perez et al.: FiLM. AAAI 2018.     Dormand, Prince: A family of embedded
+   Runge-Kutta formulae. 1980.
+
+   HISTORY
+   0.1.0  points from end to end: chapters 1-19 (likelihood exact), 21
+
+   LICENCE: choose either.
+   ALTERNATIVE A - MIT License. Copyright (c) 2026 the ctm.h authors.
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the
+   "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish,
+   distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to
+   the following conditions: The above copyright notice and this permission notice shall be included in all copies or substantial portions of
+   the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+   WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE
+   LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+   WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+   ALTERNATIVE B - Public Domain (www.unlicense.org). This is free and unencumbered software released into the public domain. Anyone is free to
+   copy, modify, publish, use, compile, sell, or distribute this software, either in source code form or as a compiled binary, for any purpose,
+   commercial or non-commercial, and by any means. In jurisdictions that recognize copyright laws, the author or authors of this software
+   dedicate any and all copyright interest in the software to the public domain. We make this dedication for the benefit of the public at
+   large and to the detriment of our heirs and successors. We intend this dedication to be an overt act of relinquishment in perpetuity of all
+   present and future rights to this software under copyright law. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.
+   ===================================================================================================================== */
