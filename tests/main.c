@@ -1,0 +1,40 @@
+// All tests in one program: build/test_float and build/test_double. Arguments: a part of a name runs the tests that contain it.
+#include <stdio.h>
+static void test_panic_handler(const char *msg, const char *file, int line);
+#define CTM_PANIC(msg, file, line) test_panic_handler(msg, file, line)
+#define CTM_IMPLEMENTATION
+#include "../ctm.h"
+#include "test.h"
+
+test_state test_now;
+jmp_buf    test_jump;
+int        test_jump_set;
+char       test_panic[1024];
+
+static void test_panic_handler(const char *msg, const char *file, int line) {
+    snprintf(test_panic, sizeof test_panic, "%s", msg);
+    if (test_jump_set) longjmp(test_jump, 1);
+    printf("FAIL %s  panic outside of PANICS: %s (%s:%d)\n", test_now.name ? test_now.name : "?", msg, file, line);
+    exit(1);
+}
+
+#include "test_base.c"         // chapters 1-8: ground, chance, memory, threads, tensors, seeing, tape, matrix product
+#include "test_operations.c"   // chapter 9
+#include "test_networks.c"     // chapters 10, 11
+#include "test_diffusion.c"    // chapters 12-15: schedules, denoisers, solvers, the jump, times
+#include "test_training.c"     // chapters 16, 17
+#include "test_sampling.c"     // chapters 18, 19
+#include "test_checkpoints.c"  // chapter 21
+
+int main(int argc, char **argv) {
+    test_now.only = argc > 1 ? argv[1] : NULL;
+    run_base();
+    run_operations();
+    run_networks();
+    run_diffusion();
+    run_training();
+    run_sampling();
+    run_checkpoints();
+    printf("%s: %d passed, %d failed, %d skipped\n", IN_DOUBLE ? "double" : "float", test_now.passed_total, test_now.failed_total, test_now.skipped_total);
+    return test_now.failed_total > 0;
+}
