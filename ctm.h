@@ -849,6 +849,18 @@ CTM__DEF void ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name) {
     a->ctx = ctx;
 }
 
+// Keeps the context's count of bytes held; arenas may grow and go in several threads at once.
+static void ctm__count_memory(ctm_ctx *ctx, size_t more, size_t less) {
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        ctx->allocated += more;
+        ctx->allocated -= less;
+        if (ctx->allocated > ctx->high) ctx->high = ctx->allocated;
+    }
+}
+
 static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     size_t size = a->now ? 2 * a->now->size : (size_t)1 << 16;
     unsigned char *raw;
@@ -864,13 +876,7 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     b->size = size;
     b->used = 0;
     b->next = NULL;
-    #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
-    #pragma omp critical(ctm_memory)
-    #endif
-    {
-        a->ctx->allocated += size;
-        if (a->ctx->allocated > a->ctx->high) a->ctx->high = a->ctx->allocated;
-    }
+    ctm__count_memory(a->ctx, size, 0);
     return b;
 }
 
@@ -920,7 +926,7 @@ CTM__DEF void ctm_arena_free(ctm_arena *a) {
     ctm__block *b = a->first;
     while (b) {
         ctm__block *next = b->next;
-        a->ctx->allocated -= b->size;
+        ctm__count_memory(a->ctx, 0, b->size);
         CTM_FREE(a->ctx, b);
         b = next;
     }
@@ -3395,20 +3401,30 @@ CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tenso
     if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
     if (gamma > 0 && n > 1 && !how->rng && !how->noise) { ctm__fail(tp->ctx, "gamma is %g, but no stream of noise was given", gamma); return NULL; }
     root = sqrt(1 - gamma * gamma);
+    if (!tp->recording) {                              // no gradients: one buffer for x, and each jump gives its memory back
+        ctm_tensor *y = ctm_matrix(tp, "x", B, x->shape[1]);
+        memcpy(y->data, x->data, x->len * sizeof(ctm_real));
+        x = y;
+    }
     for (j = 0; j < n; j++) {
         int last = j == n - 1;
         double t_next = ts[j + 1];
         double s = last ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
         double noise = sqrt(ctm__dmax(t_next * t_next - s * s, 0));
+        ctm_mark m = ctm_arena_mark(tp->arena);
         ctm_tensor *t = ctm_fill(ctm_vector(tp, "t", B), ts[j]), *to = ctm_fill(ctm_vector(tp, "s", B), s);
-        x = G->jump(tp, G, x, t, to);
+        ctm_tensor *x_next = G->jump(tp, G, x, t, to);
         if (!last && gamma > 0) {
-            ctm_tensor *y = ctm_matrix(tp, "x_next", B, x->shape[1]);
-            size_t i;
-            if (how->noise) memcpy(y->data, how->noise + (size_t)j * y->len, y->len * sizeof(ctm_real));
-            else ctm_normals(how->rng, (uint64_t)j, how->first_row * (uint64_t)x->shape[1], y->len, y->data);
-            for (i = 0; i < y->len; i++) y->data[i] = x->data[i] + (ctm_real)noise * y->data[i];
-            x = y;
+            ctm_tensor *z = ctm_matrix(tp, "eps", B, x->shape[1]);
+            if (how->noise) memcpy(z->data, how->noise + (size_t)j * z->len, z->len * sizeof(ctm_real));
+            else ctm_normals(how->rng, (uint64_t)j, how->first_row * (uint64_t)x->shape[1], z->len, z->data);
+            x_next = ctm_add(tp, x_next, ctm_scale(tp, z, noise));
+        }
+        if (tp->recording) {
+            x = x_next;
+        } else {
+            memcpy(x->data, x_next->data, x->len * sizeof(ctm_real));
+            ctm_arena_release(tp->arena, m);
         }
         if (how->watch && !how->watch(how->user, j + 1, last ? s : t_next, x)) break;
     }

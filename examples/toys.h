@@ -51,8 +51,9 @@ static inline const char *const *toy_names(void) {
 
 // The tail of the normal distribution without its exponential: Q(z) = P(eps > z) = exp(-z²/2)·h(z), for z >= 0.
 static inline double toy__tail(double z) {
-    double w = 1/(z*z);
+    double w;
     if (z < 35) return 0.5*exp(0.5*z*z)*erfc(z*0.70710678118654752440);
+    w = 1/(z*z);
     return (1 - w*(1 - 3*w*(1 - 5*w*(1 - 7*w*(1 - 9*w)))))/(z*2.50662827463100050242);
 }
 
@@ -60,11 +61,11 @@ static inline double toy__tail(double z) {
 typedef struct toy__class { double log_scale, mantissa, mean; } toy__class;
 
 // The interval between two edges at a < b (in units of t from x), whose scaled tails are ha = h(|a|), hb = h(|b|). The
-// largest exponential, exp(-near²/2) with near the distance of x, is kept apart: nothing underflows however far x is.
+// largest exponential, exp(-lo²/2) with lo the distance of x, is kept apart: nothing underflows however far x is.
 static inline toy__class toy__interval(double x, double t, double a, double b, double ha, double hb) {
     const double density = 0.39894228040143267794;     // 1/sqrt(2 pi)
     toy__class r;
-    double side = 1, near, far, gap, lean;
+    double side = 1, lo, hi, gap, lean;
     if (a < 0 && b > 0) {                               // x is inside
         double ea = exp(-0.5*a*a), eb = exp(-0.5*b*b);
         r.log_scale = 0;
@@ -72,11 +73,11 @@ static inline toy__class toy__interval(double x, double t, double a, double b, d
         r.mean = x + t*density*(ea - eb)/r.mantissa;
         return r;
     }
-    near = a; far = b;
-    if (b <= 0) { double h = ha; ha = hb; hb = h; near = -b; far = -a; side = -1; }   // x is to the right: reflect
-    gap = -0.5*(far - near)*(far + near);
+    lo = a; hi = b;
+    if (b <= 0) { double h = ha; ha = hb; hb = h; lo = -b; hi = -a; side = -1; }   // x is to the right: reflect
+    gap = -0.5*(hi - lo)*(hi + lo);
     lean = -expm1(gap);
-    r.log_scale = -0.5*near*near;
+    r.log_scale = -0.5*lo*lo;
     r.mantissa = ha - (1 - lean)*hb;
     r.mean = x + side*t*density*lean/r.mantissa;
     return r;
@@ -150,7 +151,9 @@ enum { TOY_ROWS = 16, TOY_LANES = 2*TOY_ROWS };        // rows of a block; the b
 typedef struct toy__sums { ctm_real mass[2][TOY_LANES], moment[2][TOY_LANES]; } toy__sums;   // [even, odd]
 
 // At the five edges, z = (edge - x)/t:  exponent = -z²/2,  bell = exp(-z²/2),  signed_tail = sign(z)·Q(|z|).
-typedef struct toy__edges { ctm_real z[5][TOY_LANES], exponent[5][TOY_LANES], bell[5][TOY_LANES], signed_tail[5][TOY_LANES]; } toy__edges;
+typedef struct toy__edges {
+    ctm_real z[5][TOY_LANES], exponent[5][TOY_LANES], bell[5][TOY_LANES], signed_tail[5][TOY_LANES];
+} toy__edges;
 
 // Q(z) = exp(-z²/2)·h(z) with h(z) = u·poly(u), u = 1/(1 + 0.255 z): relative error 5e-8 for all z >= 0 (a polynomial that
 // interpolates at the Chebyshev points of u).
@@ -247,11 +250,11 @@ static inline void toy__combine(const toy__sums *s, toy__result *d) {
     }
 }
 
-// Rows row[0..n-1] (n <= TOY_ROWS), all near or all far.
-static inline void toy__board_block(ctm_ctx *ctx, const ctm_denoiser *self, int far, const int *row, int n, const ctm_real *x,
+// Rows row[0..n-1] (n <= TOY_ROWS), all near (away = 0) or all far.
+static inline void toy__board_block(ctm_ctx *ctx, const ctm_denoiser *self, int away, const int *row, int n, const ctm_real *x,
                                     const ctm_real *t, ctm_real *D) {
     const double side = *(const double *)self->impl;
-    const ctm_real rare = far ? (ctm_real)0 : (ctm_real)1e-14;   // near: below this, x is many t away from all data
+    const ctm_real rare = away ? (ctm_real)0 : (ctm_real)1e-14;   // near: below this, x is many t away from all data
     ctm_real bx[TOY_LANES], bt[TOY_LANES];
     toy__sums s;
     toy__result d;
@@ -261,8 +264,8 @@ static inline void toy__board_block(ctm_ctx *ctx, const ctm_denoiser *self, int 
         bx[TOY_ROWS + j] = x[2*r + 1];
         bt[j] = bt[TOY_ROWS + j] = t[r];
     }
-    if (far) toy__far(ctx, side, bx, bt, &s);
-    else     toy__near(ctx, side, bx, bt, &s);
+    if (away) toy__far(ctx, side, bx, bt, &s);
+    else      toy__near(ctx, side, bx, bt, &s);
     toy__combine(&s, &d);
     for (int j = 0; j < n; j++) {
         const int r = row[j];

@@ -1,0 +1,1170 @@
+/* 02_points.c - consistency trajectory models of points: train, look, measure, sample
+
+   points [train] --data ring|grid|moons|checker|swiss|spiral|pinwheel|FILE.csv --out DIR
+       trains a model and leaves in DIR: index.html (the story, with every figure), *.svg, metrics.csv, loss.csv,
+       samples.csv, model.safetensors, checkpoint.safetensors. An interrupted run goes on with --resume, bit for bit.
+   points sample --weights DIR/model.safetensors --n 1000 --out F.csv
+       samples from a trained model, in the units of its data.
+   points loglik --weights DIR/model.safetensors --data FILE.csv --out F.csv
+       the log-density of given rows under the model.
+
+   Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage.
+
+   How to read this file: the chapters are data, recipe, losses, teacher, training, results, sample, loglik. The method
+   itself is ctm.h; the pictures are story.h, the measures measure.h, the toy data toys.h. */
+
+#include "args.h"
+#define CTM_IMPLEMENTATION
+#include "../ctm.h"
+#include "toys.h"
+#include "measure.h"
+#include "plot.h"
+#include "table.h"
+#include "story.h"
+
+#include <signal.h>
+
+enum {
+    LOSS_ROWS       = 500,      // about so many rows in loss.csv
+    SAMPLE_ROWS     = 2000,     // rows of samples.csv,
+    SAMPLE_JUMPS    = 4,        // made with so many jumps
+    LAW_STEPS       = 4000,     // of each of the two short runs that compare the laws of (t,u,s)
+    LAW_NOISES      = 10000,    // measured on so many starting noises
+    TABLE_NOISES    = 5000,     // starting noises for the measures of tables
+    DENSITY_DIM_MAX = 16        // the likelihood needs a backward pass for every column
+};
+#define CHECKPOINT_SECONDS 10.0
+
+// Says what is wrong with the world, in one line; returns the exit status.
+static int wrong(const char *line) {
+    fprintf(stderr, "points: %s\n", line);
+    return 1;
+}
+
+// The same for the way the program was called.
+static int misused(const char *line) {
+    fprintf(stderr, "points: %s\n", line);
+    return 2;
+}
+
+// ---- Data --------------------------------------------------------------------------------------------------------------
+//
+// The trainer wants points with standard deviation sigma_data = 0.5. A toy set has that by definition; the columns of a
+// table are shifted and scaled, and mean and unit remember how:  own units = mean + unit·standardised.
+
+typedef struct dataset {
+    const char  *name;                  // "ring", or the file
+    int          dim, is_toy;
+    toy          toy_set;
+    table        file;
+    const char **column;                // [dim] names
+    double      *mean, *unit;           // [dim]
+    size_t       rows, held;            // for training (toys: for figures), and held out
+    ctm_real    *row, *held_row;        // [rows,dim], [held,dim], standardised
+    uint64_t     hash;                  // of the rows: a resumed run must see the same ones
+} dataset;
+
+static uint64_t hash_bytes(const void *bytes, size_t n) {                // FNV-1a
+    const unsigned char *p = (const unsigned char *)bytes;
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < n; i++) h = (h ^ p[i])*1099511628211u;
+    return h;
+}
+
+static int is_toy_name(const char *name) {
+    for (int i = 0; i < TOY_COUNT; i++)
+        if (strcmp(name, toy_names()[i]) == 0) return 1;
+    return 0;
+}
+
+// A ctm_draw_fn: one of the rows, all equally likely.
+static void draw_row(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    const dataset *d = (const dataset *)user;
+    const size_t i = (size_t)(ctm_uniform(rng, step, index)*(double)d->rows);
+    memcpy(x0, d->row + i*(size_t)d->dim, (size_t)d->dim*sizeof *x0);
+}
+
+static void units_alloc(dataset *d, ctm_arena *a, int dim) {
+    d->dim = dim;
+    d->column = (const char **)ctm_alloc(a, (size_t)dim*sizeof *d->column);
+    d->mean = (double *)ctm_alloc(a, (size_t)dim*sizeof(double));
+    d->unit = (double *)ctm_alloc(a, (size_t)dim*sizeof(double));
+}
+
+static void data_toy(dataset *d, ctm_arena *a, const char *name, uint64_t seed) {
+    static const char *const xy[2] = {"x", "y"};
+    toy_make(&d->toy_set, a, name);
+    units_alloc(d, a, 2);
+    for (int j = 0; j < 2; j++) { d->column[j] = xy[j]; d->unit[j] = 1; }
+    d->name = d->toy_set.name;
+    d->is_toy = 1;
+    d->rows = SAMPLE_ROWS;
+    d->row = (ctm_real *)ctm_alloc(a, 2*d->rows*sizeof(ctm_real));
+    measure_draw(&d->toy_set, seed, 1000, d->rows, d->row);
+}
+
+// A random order of 0..n-1 (Fisher and Yates).
+static size_t *shuffled(ctm_arena *a, size_t n, uint64_t seed) {
+    const ctm_rng rng = ctm_stream(seed, "held out");
+    size_t *order = (size_t *)ctm_alloc(a, n*sizeof *order);
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t i = n; i > 1; i--) {
+        const size_t j = (size_t)(ctm_uniform(&rng, 0, i)*(double)i), keep = order[i - 1];
+        order[i - 1] = order[j];
+        order[j] = keep;
+    }
+    return order;
+}
+
+// Numbers of the file become rows of standard deviation 0.5; a tenth of them is held out for measures.
+static int data_table(dataset *d, ctm_arena *a, const char *path, const char *columns, uint64_t seed, char *err, size_t errlen) {
+    const table *f = &d->file;
+    if (!table_read_csv(path, columns, NULL, &d->file, err, errlen)) return 0;
+    units_alloc(d, a, f->d);
+    d->name = path;
+    for (int j = 0; j < d->dim; j++) {
+        d->column[j] = f->names[j];
+        d->mean[j] = f->mean[j];
+        d->unit[j] = f->std[j]/TOY_SIGMA_DATA;
+    }
+    d->held = f->n/10 > 0 ? f->n/10 : 1;
+    d->rows = f->n - d->held;
+    d->row = (ctm_real *)ctm_alloc(a, f->n*(size_t)d->dim*sizeof(ctm_real));
+    d->held_row = d->row + d->rows*(size_t)d->dim;
+    const size_t *order = shuffled(a, f->n, seed);
+    for (size_t i = 0; i < f->n; i++)
+        for (int j = 0; j < d->dim; j++) {
+            const double value = f->data[order[i]*(size_t)d->dim + (size_t)j];
+            d->row[i*(size_t)d->dim + (size_t)j] = (ctm_real)((value - d->mean[j])/d->unit[j]);
+        }
+    d->hash = hash_bytes(d->row, f->n*(size_t)d->dim*sizeof(ctm_real));
+    return 1;
+}
+
+// Standardised points to their own units.
+static double *own_units(ctm_arena *a, size_t n, int dim, const ctm_real *x, const double *mean, const double *unit) {
+    double *out = (double *)ctm_alloc(a, n*(size_t)dim*sizeof(double));
+    for (size_t i = 0; i < n; i++)
+        for (int j = 0; j < dim; j++) {
+            const size_t k = i*(size_t)dim + (size_t)j;
+            out[k] = mean[j] + unit[j]*(double)x[k];
+        }
+    return out;
+}
+
+// Text kept in an arena.
+static const char *keep_text(ctm_arena *a, const char *text) {
+    char *copy = (char *)ctm_alloc(a, strlen(text) + 1);
+    strcpy(copy, text);
+    return copy;
+}
+
+// Lines for the metadata of weights: NULL-terminated pairs key, value, key, value, NULL.
+enum { NOTES_MAX = 400 };
+typedef struct notes { ctm_arena *arena; int n; const char *pair[NOTES_MAX + 1]; } notes;
+
+static void note(notes *t, const char *key, const char *value) {
+    if (t->n + 2 > NOTES_MAX) return;
+    t->pair[t->n++] = keep_text(t->arena, key);
+    t->pair[t->n++] = keep_text(t->arena, value);
+    t->pair[t->n] = NULL;
+}
+
+static void note_number(notes *t, const char *key, double value) {
+    char text[40];
+    snprintf(text, sizeof text, "%.17g", value);
+    note(t, key, text);
+}
+
+static void note_hash(notes *t, const char *key, uint64_t value) {
+    char text[40];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)value);
+    note(t, key, text);
+}
+
+// What `sample` must know to write in the data's own units.
+static void note_units(notes *t, const dataset *d) {
+    note(t, "data.name", d->name);
+    for (int j = 0; j < d->dim; j++) {
+        char key[40];
+        snprintf(key, sizeof key, "data.column.%d", j);
+        note(t, key, d->column[j]);
+        snprintf(key, sizeof key, "data.mean.%d", j);
+        note_number(t, key, d->mean[j]);
+        snprintf(key, sizeof key, "data.unit.%d", j);
+        note_number(t, key, d->unit[j]);
+    }
+}
+
+static double meta_number(const ctm_file *f, const char *key, int j, double otherwise) {
+    char name[64];
+    double value;
+    const char *text;
+    snprintf(name, sizeof name, "%s.%d", key, j);
+    text = ctm_file_meta(f, name);
+    return text && args_real(text, &value) == 1 ? value : otherwise;
+}
+
+// The other way round. A model without such lines works in standardised units, columns x0, x1, ...
+static void units_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int dim) {
+    units_alloc(d, a, dim);
+    for (int j = 0; j < dim; j++) {
+        char key[40], plain[16];
+        const char *name;
+        snprintf(key, sizeof key, "data.column.%d", j);
+        snprintf(plain, sizeof plain, "x%d", j);
+        name = ctm_file_meta(f, key);
+        d->column[j] = keep_text(a, name ? name : plain);
+        d->mean[j] = meta_number(f, "data.mean", j, 0);
+        d->unit[j] = meta_number(f, "data.unit", j, 1);
+    }
+}
+
+// ---- The run and its settings ------------------------------------------------------------------------------------------
+
+typedef struct settings {
+    args_common common;
+    const char *data, *columns, *label, *teacher;
+    long long   steps, batch, hidden, layers;      // 0: the recipe's
+    long long   stop_at, law_steps, noises;
+    double      seconds, lr;
+    int         match, law, gan, resume, plain;
+} settings;
+
+typedef struct run {
+    settings            set;
+    const args_option  *option;
+    int                 options, argc;
+    char              **argv;
+    ctm_ctx             ctx;
+    ctm_arena           memory, scratch;
+    dataset             data;
+    ctm_config          cfg;
+    long                teacher_steps;             // of a learned teacher
+    const ctm_denoiser *teacher;                   // NULL: none
+    uint64_t            teacher_hash;              // of its weights
+    story_losses       *losses;
+    double              sum[STORY_LOSS_COLUMNS];   // of the steps since the last row of losses
+    long                summed;
+    double              seconds;                   // spent on training, all phases
+    const ctm_file     *from;                      // the checkpoint of a resumed run
+    char                line[600];                 // the last error
+} run;
+
+// The settings that make a run what it is: kept in its checkpoint, restored by --resume, printed on its page.
+static const char *const kept_flags[] = {"data", "columns", "teacher", "match", "law", "seed", "steps", "batch", "hidden", "layers", "lr"};
+
+static const args_option *option_named(const run *r, const char *name) {
+    for (int i = 0; i < r->options; i++)
+        if (strcmp(r->option[i].name, name) == 0) return &r->option[i];
+    return NULL;
+}
+
+// The value of an option as text; 0 if it has none (a text that is NULL, a number 0 that stands for the recipe's).
+static int option_text(const args_option *o, char *text, size_t size) {
+    text[0] = '\0';
+    if (o->kind == ARGS_TEXT && *(const char **)o->target) snprintf(text, size, "%s", *(const char **)o->target);
+    if (o->kind == ARGS_INT && (*(long long *)o->target || strcmp(o->name, "seed") == 0)) snprintf(text, size, "%lld", *(long long *)o->target);
+    if (o->kind == ARGS_REAL && *(double *)o->target > 0) snprintf(text, size, "%.17g", *(double *)o->target);
+    if (o->kind == ARGS_CHOICE) args_choice_name(o->choices, *(int *)o->target, text, size);
+    return text[0] != '\0';
+}
+
+static void note_settings(notes *t, const run *r) {
+    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
+        char key[64], text[ARGS_PATH];
+        snprintf(key, sizeof key, "points.%s", kept_flags[i]);
+        if (option_text(option_named(r, kept_flags[i]), text, sizeof text)) note(t, key, text);
+    }
+}
+
+// Settings of the checkpoint replace the defaults; a flag that contradicts it is an error.
+static int restore_settings(run *r) {
+    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
+        const args_option *o = option_named(r, kept_flags[i]);
+        char key[64], given[ARGS_PATH];
+        const char *was;
+        snprintf(key, sizeof key, "points.%s", kept_flags[i]);
+        was = ctm_file_meta(r->from, key);
+        if (args_given(kept_flags[i], r->argc, r->argv)) {
+            option_text(o, given, sizeof given);
+            if (!was || strcmp(was, given) != 0)
+                return args_fail(r->line, sizeof r->line, "%s: is the checkpoint of a run with --%s %s, not %s; --resume needs no other flags than --out",
+                                 r->from->path, kept_flags[i], was ? was : "left to the recipe", given);
+        } else if (was && !args_store(o, was))
+            return args_fail(r->line, sizeof r->line, "%s: \"%s\" is \"%s\", which is not a value of --%s", r->from->path, key, was, kept_flags[i]);
+    }
+    return 1;
+}
+
+static const char *out_path(run *r, const char *file, char *path) {
+    args_join(path, ARGS_PATH, r->set.common.out, file);
+    return path;
+}
+
+// ---- The recipe --------------------------------------------------------------------------------------------------------
+
+// What a data set wants other than ctm_config_default(). The moons bend their paths sharply at the tips: more solver steps.
+static void recipe_for(const char *name, ctm_config *cfg) {
+    if (strcmp(name, "moons") == 0) cfg->substeps = 6;
+}
+
+// The student's configuration: defaults, then the data's recipe, then the teacher's kind, then the flags.
+static void configure(run *r) {
+    ctm_config *cfg = &r->cfg;
+    *cfg = ctm_config_default();
+    recipe_for(r->data.name, cfg);
+    if (strcmp(r->set.teacher, "none") == 0 && cfg->diagonal == CTM_DIAG_EXACT) {
+        cfg->diagonal = CTM_DIAG_DSM;      // without a teacher the data are the only source of truth: full weight
+        cfg->lambda_dsm = 1;
+    }
+    cfg->match = r->set.match == 0 ? CTM_SOFT : r->set.match == 1 ? CTM_LOCAL : CTM_GLOBAL;
+    cfg->law = r->set.law == 0 ? CTM_LAW_GAP : CTM_LAW_AUTHORS;
+    cfg->seed = (uint64_t)r->set.common.seed;
+    if (r->set.batch)  cfg->batch = (int)r->set.batch;
+    if (r->set.hidden) cfg->hidden = (int)r->set.hidden;
+    if (r->set.layers) cfg->layers = (int)r->set.layers;
+    if (r->set.lr > 0) cfg->lr = r->set.lr;
+    if (r->set.steps)  cfg->steps = (long)r->set.steps;
+}
+
+// A teacher is the same network without s, trained on the diagonal term alone: denoising score matching.
+static ctm_config teacher_config(const run *r) {
+    ctm_config cfg = r->cfg;
+    cfg.consistency = 0;
+    cfg.diagonal = CTM_DIAG_DSM;
+    cfg.adaptive = 0;
+    cfg.diagonal_batch = 2*cfg.batch;
+    cfg.steps = r->teacher_steps;
+    return cfg;
+}
+
+static ctm_draw_fn drawing(run *r, void **user) {
+    *user = r->data.is_toy ? (void *)&r->data.toy_set : (void *)&r->data;
+    return r->data.is_toy ? toy_draw : draw_row;
+}
+
+static ctm_trainer *trainer(run *r, ctm_arena *a, const ctm_config *cfg, const ctm_denoiser *teacher) {
+    void *user;
+    const ctm_draw_fn draw = drawing(r, &user);
+    return ctm_trainer_new(a, cfg, ctm_mlp(a, cfg, r->data.dim, cfg->consistency), teacher, draw, user);
+}
+
+// Seconds for one step of a run with this configuration: tried out on a trainer that is then thrown away.
+static double step_seconds(run *r, const ctm_config *cfg, const ctm_denoiser *teacher) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    ctm_trainer *tr = trainer(r, &r->scratch, cfg, teacher);
+    double start;
+    ctm_train_step(tr);                              // the first step also allocates
+    start = args_seconds();
+    while (tr->step < 100 && args_seconds() - start < 2) ctm_train_step(tr);
+    const double each = (args_seconds() - start)/(double)(tr->step > 1 ? tr->step - 1 : 1);
+    ctm_trainer_free(tr);
+    ctm_arena_release(&r->scratch, mark);
+    return each;
+}
+
+// How many steps fit into --seconds. The learning rate falls over the whole run, so the number must be known beforehand. A
+// learned teacher takes as many steps as its student (they are cheaper: no solver, no target).
+static void plan_steps(run *r) {
+    const int learned = strcmp(r->set.teacher, "learned") == 0;
+    if (r->set.seconds > 0) {
+        const ctm_config teacher = teacher_config(r);
+        const double each = step_seconds(r, &r->cfg, r->teacher) + (learned ? step_seconds(r, &teacher, NULL) : 0);
+        const double n = r->set.seconds/each;
+        r->cfg.steps = n < 1 ? 1 : n > 1e9 ? 1000000000L : (long)n;
+    }
+    r->set.steps = r->cfg.steps;                     // from now on as if it had been asked for
+    r->teacher_steps = learned ? r->cfg.steps : 0;
+}
+
+// ---- Losses over training ----------------------------------------------------------------------------------------------
+
+static const char *const loss_names[STORY_LOSS_COLUMNS] = {"step", "L_ctm", "L_dsm", "lambda_dsm", "lr", "grad_norm"};
+
+// Nine digits, so that a row read back from the checkpoint is the row that was written.
+static double rounded(double v) {
+    char text[40];
+    snprintf(text, sizeof text, "%.9g", v);
+    return strtod(text, NULL);
+}
+
+static void add_losses(run *r, const ctm_trainer *tr) {
+    const double now[STORY_LOSS_COLUMNS] = {0, tr->L_ctm, tr->L_dsm, tr->lambda_dsm, tr->lr, tr->grad_norm};
+    const long every = tr->cfg.steps/LOSS_ROWS > 0 ? tr->cfg.steps/LOSS_ROWS : 1;
+    for (int k = 1; k < STORY_LOSS_COLUMNS; k++) r->sum[k] += now[k];
+    r->summed++;
+    if ((tr->step%every != 0 && tr->step != tr->cfg.steps) || r->losses->n == STORY_LOSSES_MAX) return;
+    double *row = r->losses->row[r->losses->n++];
+    row[STORY_STEP] = (double)tr->step;
+    for (int k = 1; k < STORY_LOSS_COLUMNS; k++) row[k] = rounded(r->sum[k]/(double)r->summed);
+    memset(r->sum, 0, sizeof r->sum);
+    r->summed = 0;
+}
+
+static int write_losses(run *r) {
+    char path[ARGS_PATH];
+    return table_write_csv(out_path(r, "loss.csv", path), loss_names, (size_t)r->losses->n, STORY_LOSS_COLUMNS, r->losses->row[0], r->line, sizeof r->line);
+}
+
+// The rows so far, and the unfinished one, go into the checkpoint as text: one file holds all of a run.
+static void note_losses(notes *t, const run *r) {
+    enum { WIDTH = 26 };
+    const size_t size = ((size_t)r->losses->n*STORY_LOSS_COLUMNS + 1)*WIDTH;
+    char *text = (char *)ctm_alloc(t->arena, size), sums[STORY_LOSS_COLUMNS*32];
+    size_t at = 0;
+    for (int i = 0; i < r->losses->n; i++)
+        for (int k = 0; k < STORY_LOSS_COLUMNS; k++) at += (size_t)snprintf(text + at, size - at, "%.9g ", r->losses->row[i][k]);
+    note(t, "points.losses", text);
+    at = 0;
+    for (int k = 1; k < STORY_LOSS_COLUMNS; k++) at += (size_t)snprintf(sums + at, sizeof sums - at, "%.17g ", r->sum[k]);
+    note(t, "points.sums", sums);
+    note_number(t, "points.summed", (double)r->summed);
+}
+
+static void restore_losses(run *r) {
+    const char *text = ctm_file_meta(r->from, "points.losses"), *sums = ctm_file_meta(r->from, "points.sums");
+    const char *summed = ctm_file_meta(r->from, "points.summed");
+    char *end;
+    for (r->losses->n = 0; text && r->losses->n < STORY_LOSSES_MAX; r->losses->n++)
+        for (int k = 0; k < STORY_LOSS_COLUMNS; k++) {
+            r->losses->row[r->losses->n][k] = strtod(text, &end);
+            if (end == text) goto rows_done;
+            text = end;
+        }
+rows_done:
+    for (int k = 1; sums && k < STORY_LOSS_COLUMNS; k++) { r->sum[k] = strtod(sums, &end); sums = end; }
+    r->summed = summed ? strtol(summed, NULL, 10) : 0;
+}
+
+// ---- Training ----------------------------------------------------------------------------------------------------------
+
+// The only variable of the program that is not in `run`: a signal handler can reach nothing else.
+static volatile sig_atomic_t asked_to_stop;
+
+static void on_signal(int number) {
+    asked_to_stop = 1;
+    signal(number, SIG_DFL);           // a second one ends the program at once
+}
+
+// Everything needed to go on, in one file that is replaced as a whole.
+static int save_checkpoint(run *r, const ctm_trainer *tr) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    char path[ARGS_PATH];
+    notes t;
+    t.arena = &r->scratch;
+    t.n = 0;
+    note(&t, "points.phase", tr->cfg.consistency ? "student" : "teacher");
+    note_settings(&t, r);
+    note_hash(&t, "points.rows_hash", r->data.hash);
+    note_hash(&t, "points.teacher_hash", r->teacher_hash);
+    note_number(&t, "points.seconds", r->seconds);
+    note_losses(&t, r);
+    const int ok = ctm_checkpoint_save(&r->scratch, tr, out_path(r, "checkpoint.safetensors", path), t.pair);
+    ctm_arena_release(&r->scratch, mark);
+    return ok ? write_losses(r) : args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
+}
+
+// Steps until the end, a signal or --stop-at. 1 finished; 0 stopped, state saved; -1 failed, r->line says why.
+static int train(run *r, ctm_trainer *tr) {
+    const long stop_at = r->set.stop_at > 0 && tr->cfg.consistency ? (long)r->set.stop_at : tr->cfg.steps;
+    const char *text = tr->cfg.consistency ? "" : "teacher ";
+    double now = args_seconds(), saved = now;
+    char losses[80] = "";
+    args_progress line;
+    args_progress_begin(&line, tr->step, tr->cfg.steps, 0, r->set.common.quiet);
+    while (tr->step < tr->cfg.steps && tr->step < stop_at && !asked_to_stop) {
+        if (!ctm_train_step(tr)) {
+            args_progress_end(&line, tr->step, losses);
+            args_fail(r->line, sizeof r->line, "%s; try a smaller --lr (the last checkpoint is untouched)", ctm_error(&r->ctx));
+            return -1;
+        }
+        add_losses(r, tr);
+        r->seconds += args_seconds() - now;
+        now = args_seconds();
+        if (args_progress_due(&line)) {
+            snprintf(losses, sizeof losses, "%sL_ctm %.2g L_dsm %.2g lambda %.2g", text, tr->L_ctm, tr->L_dsm, tr->lambda_dsm);
+            args_progress_print(&line, tr->step, losses);
+        }
+        if (now - saved < CHECKPOINT_SECONDS) continue;
+        if (!save_checkpoint(r, tr)) return -1;
+        saved = now = args_seconds();
+    }
+    args_progress_end(&line, tr->step, losses);
+    if (!save_checkpoint(r, tr)) return -1;
+    return tr->step == tr->cfg.steps;
+}
+
+static int stopped(const run *r, const ctm_trainer *tr) {
+    printf("stopped after step %ld of %ld; to go on: points --resume --out %s\n", tr->step, tr->cfg.steps, r->set.common.out);
+    return 0;
+}
+
+// 1 if the checkpoint belongs to this phase and was loaded into tr, 0 if not, -1 on an error.
+static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
+    if (!r->from || strcmp(ctm_file_meta(r->from, "points.phase"), phase) != 0) return 0;
+    if (!ctm_checkpoint_load(&r->scratch, tr, r->from->path)) {
+        args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
+        return -1;
+    }
+    restore_losses(r);
+    return 1;
+}
+
+// ---- The teacher -------------------------------------------------------------------------------------------------------
+
+static void use_network_as_teacher(run *r, ctm_net *net) {
+    r->teacher = ctm_net_denoiser(&r->memory, net);
+    r->teacher_hash = hash_bytes(net->theta, net->len*sizeof(ctm_real));
+}
+
+// Weights from a file. Their data must be this data, in the same units.
+static int load_teacher(run *r, const char *path) {
+    const ctm_file *f = ctm_file_read(&r->memory, path);
+    ctm_net *net = f ? ctm_load(&r->memory, path, NULL) : NULL;
+    dataset other;
+    memset(&other, 0, sizeof other);
+    if (!net) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
+    if (net->dim != r->data.dim)
+        return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d columns, but the data has %d", path, net->dim, r->data.dim);
+    units_of_file(&other, &r->memory, f, net->dim);
+    for (int j = 0; j < net->dim; j++)
+        if (fabs(other.mean[j] - r->data.mean[j]) > 1e-6*r->data.unit[j] || fabs(other.unit[j]/r->data.unit[j] - 1) > 1e-6)
+            return args_fail(r->line, sizeof r->line, "%s: was trained on other data: its column %d (\"%s\") has mean %g and unit %g, here they are %g and %g",
+                             path, j + 1, other.column[j], other.mean[j], other.unit[j], r->data.mean[j], r->data.unit[j]);
+    use_network_as_teacher(r, net);
+    return 1;
+}
+
+// A denoiser trained from the data, before the student. 1 done, 0 stopped, -1 failed.
+static int learn_teacher(run *r) {
+    const ctm_config cfg = teacher_config(r);
+    char path[ARGS_PATH];
+    ctm_trainer *tr;
+    notes t;
+    int state;
+    out_path(r, "teacher.safetensors", path);
+    if (r->from && strcmp(ctm_file_meta(r->from, "points.phase"), "student") == 0) return load_teacher(r, path) ? 1 : -1;
+    tr = trainer(r, &r->memory, &cfg, NULL);
+    if (resume_phase(r, tr, "teacher") < 0) return -1;
+    state = train(r, tr);
+    if (state < 1) return state < 0 ? -1 : stopped(r, tr);
+    t.arena = &r->memory;
+    t.n = 0;
+    note_units(&t, &r->data);
+    if (!ctm_save_with(&r->scratch, tr->ema[0], &cfg, path, t.pair)) {
+        args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
+        return -1;
+    }
+    if (!r->set.common.quiet)
+        printf("teacher learned: %ld steps, L_dsm %.4f, %.0f s; in %s\n", tr->step, r->losses->row[r->losses->n - 1][STORY_L_DSM], r->seconds, path);
+    use_network_as_teacher(r, tr->ema[0]);
+    ctm_trainer_free(tr);
+    r->losses->n = 0;                                // loss.csv is about the student
+    return 1;
+}
+
+static const ctm_denoiser *exact_teacher(run *r) {
+    const dataset *d = &r->data;
+    if (d->is_toy) return d->toy_set.denoiser;
+    double *rows = (double *)ctm_alloc(&r->memory, d->rows*(size_t)d->dim*sizeof(double));
+    for (size_t i = 0; i < d->rows*(size_t)d->dim; i++) rows[i] = (double)d->row[i];
+    return ctm_empirical(&r->memory, d->dim, (int)d->rows, rows);
+}
+
+// All kinds but `learned`, which needs the number of steps first.
+static int find_teacher(run *r) {
+    const char *kind = r->set.teacher;
+    if (strcmp(kind, "exact") == 0) r->teacher = exact_teacher(r);
+    else if (strcmp(kind, "learned") != 0 && strcmp(kind, "none") != 0) return load_teacher(r, kind);
+    return 1;
+}
+
+// ---- Results -----------------------------------------------------------------------------------------------------------
+
+static int save_model(run *r, ctm_net *net) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    char path[ARGS_PATH];
+    notes t;
+    t.arena = &r->scratch;
+    t.n = 0;
+    note_units(&t, &r->data);
+    note_settings(&t, r);
+    const int ok = ctm_save_with(&r->scratch, net, &r->cfg, out_path(r, "model.safetensors", path), t.pair);
+    ctm_arena_release(&r->scratch, mark);
+    return ok ? 1 : args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
+}
+
+static int save_samples(run *r, ctm_net *net) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    const size_t n = (size_t)SAMPLE_ROWS*(size_t)net->dim;
+    ctm_real *x = (ctm_real *)ctm_alloc(&r->scratch, n*sizeof(ctm_real));
+    const ctm_rng rng = ctm_stream(r->cfg.seed, "samples");
+    char path[ARGS_PATH];
+    ctm_normals(&rng, 0, 0, n, x);
+    for (size_t i = 0; i < n; i++) x[i] *= (ctm_real)net->noise.sigma_max;
+    ctm_sample_points(net, x, SAMPLE_ROWS, SAMPLE_JUMPS, 0, NULL);
+    const double *own = own_units(&r->scratch, SAMPLE_ROWS, net->dim, x, r->data.mean, r->data.unit);
+    const int ok = table_write_csv(out_path(r, "samples.csv", path), r->data.column, SAMPLE_ROWS, net->dim, own, r->line, sizeof r->line);
+    ctm_arena_release(&r->scratch, mark);
+    return ok;
+}
+
+// Minus the mean log-density of held-out rows.
+static double held_out_nll(run *r, ctm_net *net) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    const size_t n = r->data.held < 2000 ? r->data.held : 2000;
+    double *logp = (double *)ctm_alloc(&r->scratch, n*sizeof(double)), sum = 0;
+    measure_loglik(net, n, r->data.held_row, 80, logp);
+    for (size_t i = 0; i < n; i++) sum -= logp[i];
+    ctm_arena_release(&r->scratch, mark);
+    return sum/(double)n;
+}
+
+static void measure_run(run *r, ctm_net *net, measures *m) {
+    const dataset *d = &r->data;
+    measure_job job = measure_job_default(net, d->is_toy ? &d->toy_set : NULL, r->teacher, r->cfg.substeps, r->cfg.seed);
+    job.samples = (int)r->set.noises;
+    if (d->is_toy) {
+        job.flows = job.samples/2;
+        job.table = job.samples/10;
+        job.per_level = job.samples/50;
+        job.held_out = job.samples/50;
+        measure_all(m, &r->scratch, &job);
+    } else {
+        job.flows = job.samples < TABLE_NOISES ? job.samples : TABLE_NOISES;
+        measure_rows(m, &r->scratch, &job, d->rows, d->row, d->held, d->held_row);
+        if (d->dim <= DENSITY_DIM_MAX) measure_add(m, "nll_held_out", held_out_nll(r, net));
+        measure_add(m, "rows_train", (double)d->rows);
+        measure_add(m, "rows_held_out", (double)d->held);
+        measure_add(m, "rows_skipped", (double)d->file.skipped);
+    }
+    measure_add(m, "train_seconds", r->seconds);
+    measure_add(m, "steps_per_second", (double)(r->cfg.steps + r->teacher_steps)/r->seconds);
+}
+
+static int write_metrics(run *r, const measures *m) {
+    char path[ARGS_PATH];
+    args_file file;
+    FILE *f = args_open_atomic(&file, out_path(r, "metrics.csv", path), r->line, sizeof r->line);
+    if (!f) return 0;
+    fprintf(f, "name,value\n");
+    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%.6g\n", m->row[i].name, m->row[i].value);
+    return args_close_atomic(&file, r->line, sizeof r->line);
+}
+
+// One short run with a given law of (t,u,s), and the flow errors of its chains.
+static int try_law(run *r, int law, long steps, const ctm_real *noise, const double *exact, double rms[MEASURE_CHAINS]) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    ctm_real *y = (ctm_real *)ctm_alloc(&r->scratch, 2*LAW_NOISES*sizeof(ctm_real));
+    ctm_config cfg = r->cfg;
+    args_progress line;
+    ctm_trainer *tr;
+    int ok = 1;
+    cfg.law = law;
+    cfg.steps = steps;
+    tr = trainer(r, &r->scratch, &cfg, r->teacher);
+    args_progress_begin(&line, 0, steps, 0, r->set.common.quiet);
+    while (ok && tr->step < steps && !asked_to_stop) {
+        ok = ctm_train_step(tr);
+        args_progress_step(&line, tr->step, law == CTM_LAW_GAP ? "for laws.svg: gap law" : "for laws.svg: authors' law");
+    }
+    args_progress_end(&line, tr->step, "for laws.svg");
+    for (int c = 0; c < MEASURE_CHAINS; c++) {
+        measure_ctm(tr->ema[0], measure_chains()[c], LAW_NOISES, noise, y);
+        rms[c] = sqrt(measure_squares(LAW_NOISES, 2, y, exact)/LAW_NOISES)/cfg.noise.sigma_data;
+    }
+    ctm_trainer_free(tr);
+    ctm_arena_release(&r->scratch, mark);
+    return ok && !asked_to_stop;
+}
+
+// Both laws, equally long. Leaves s->law_steps = 0 if that makes no sense here.
+static void compare_laws(run *r, story *s) {
+    const long steps = r->cfg.steps/4 < (long)r->set.law_steps ? r->cfg.steps/4 : (long)r->set.law_steps;
+    if (!r->data.is_toy || !r->teacher || steps < 1) return;
+    ctm_real *noise = (ctm_real *)ctm_alloc(&r->memory, 2*LAW_NOISES*sizeof(ctm_real));
+    double *exact = (double *)ctm_alloc(&r->memory, 2*LAW_NOISES*sizeof(double));
+    measure_noise(r->cfg.seed, r->cfg.noise.sigma_max, LAW_NOISES, 2, noise);
+    measure_flow(&r->scratch, r->data.toy_set.denoiser, LAW_NOISES, noise, r->cfg.noise.sigma_max, 1, &r->cfg.noise.sigma_min, 1e-6, exact);
+    if (try_law(r, CTM_LAW_AUTHORS, steps, noise, exact, s->law_rms[0]) && try_law(r, CTM_LAW_GAP, steps, noise, exact, s->law_rms[1]))
+        s->law_steps = (int)steps;
+}
+
+// "points --data ring --teacher exact ..." into text.
+static void command_text(const run *r, char *text, size_t size) {
+    size_t at = (size_t)snprintf(text, size, "points");
+    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
+        char value[ARGS_PATH];
+        if (!option_text(option_named(r, kept_flags[i]), value, sizeof value) || at >= size) continue;
+        at += (size_t)snprintf(text + at, size - at, strchr(value, ' ') ? " --%s \"%s\"" : " --%s %s", kept_flags[i], value);
+    }
+}
+
+static int write_story(run *r, ctm_net *net, const measures *m) {
+    static const char *const laws[2] = {"authors'", "gap"};
+    char command[4096], line[512];
+    story s;
+    story_init(&s, &r->scratch, net, r->set.common.out);
+    s.name = r->data.name;
+    s.data = r->data.is_toy ? &r->data.toy_set : NULL;
+    s.teacher = r->teacher;
+    s.rows = r->data.rows;
+    s.row = r->data.row;
+    s.column = r->data.column;
+    s.mean = r->data.mean;
+    s.unit = r->data.unit;
+    s.m = m;
+    s.losses = r->losses;
+    s.seed = r->cfg.seed;
+    compare_laws(r, &s);
+    command_text(r, command, sizeof command);
+    snprintf(line, sizeof line, "%ld training steps with batches of %d + %d in %.0f s, seed %llu, %s law, %d solver steps a grid interval, ctm.h %s%s",
+             r->cfg.steps, r->cfg.batch, r->cfg.diagonal_batch, r->seconds, (unsigned long long)r->cfg.seed, laws[r->cfg.law == CTM_LAW_GAP],
+             r->cfg.substeps, CTM_VERSION, r->set.seconds > 0 ? "; the number of steps was fitted to --seconds" : "");
+    s.command = command;
+    s.settings = line;
+    return story_write(&s) ? 1 : args_fail(r->line, sizeof r->line, "%s", s.error);
+}
+
+static void print_results(const run *r, const measures *m, double after) {
+    static const char *const shown[] = {"flow_rms_onestep", "flow_median_onestep", "flow_rms_chain4", "flow_rms_chain17", "flow_rms_onestep_vs_teacher",
+                                        "flow_rms_chain4_vs_teacher", "denoiser_rms", "sw2_ratio_nfe1", "sw2_ratio_nfe4", "off_support_nfe1", "nll_gap",
+                                        "nll_held_out", "train_seconds", "steps_per_second"};
+    for (int i = 0; i < ARGS_COUNT(shown); i++)
+        if (measure_get(m, shown[i], -1e9) > -1e9) printf("%-28s %.4g\n", shown[i], measure_get(m, shown[i], 0));
+    printf("measures and figures took %.1f s\nopen %s/index.html\n", after, r->set.common.out);
+}
+
+static int results(run *r, ctm_net *net) {
+    measures *m = (measures *)ctm_alloc(&r->memory, sizeof *m);
+    const double start = args_seconds();
+    if (!save_model(r, net) || !save_samples(r, net)) return wrong(r->line);
+    measure_run(r, net, m);
+    if (!write_metrics(r, m)) return wrong(r->line);
+    if (!r->set.plain && !write_story(r, net, m)) return wrong(r->line);
+    print_results(r, m, args_seconds() - start);
+    return 0;
+}
+
+// ---- points train ------------------------------------------------------------------------------------------------------
+
+static int read_data(run *r) {
+    const settings *s = &r->set;
+    char shown[64];
+    const char *near_name;
+    if (is_toy_name(s->data)) {
+        data_toy(&r->data, &r->memory, s->data, (uint64_t)s->common.seed);
+        return 1;
+    }
+    near_name = args_suggest(s->data, toy_names(), TOY_COUNT);
+    if (args_path_kind(s->data) == 0 && !strpbrk(s->data, "./\\"))
+        return args_fail(r->line, sizeof r->line, "flag --data: found \"%s\", expected ring, grid, moons, checker, swiss, spiral, pinwheel or a CSV file%s%s%s",
+                         args_excerpt(s->data, shown, sizeof shown), near_name ? "; did you mean " : "", near_name ? near_name : "", near_name ? "?" : "");
+    return data_table(&r->data, &r->memory, s->data, s->columns, (uint64_t)s->common.seed, r->line, sizeof r->line);
+}
+
+static void report_data(const run *r) {
+    const dataset *d = &r->data;
+    if (d->is_toy) return;
+    printf("%s: %lu rows for training, %lu held out, %lu skipped (a value is missing)\n", d->name, (unsigned long)d->rows, (unsigned long)d->held,
+           (unsigned long)d->file.skipped);
+    for (int j = 0; j < d->dim; j++) printf("    %-24s mean %-10.5g std %.5g\n", d->column[j], d->file.mean[j], d->file.std[j]);
+    for (int j = 0; j < d->file.left_out; j++) printf("    %-24s left out: not a column of numbers\n", d->file.left_out_names[j]);
+}
+
+static void report_settings(const run *r) {
+    char command[4096], threads[32];
+    if (r->set.common.quiet) return;
+    command_text(r, command, sizeof command);
+    snprintf(threads, sizeof threads, "%lld threads", r->set.common.threads);
+    printf("%s\nctm.h %s, seed %llu, %s, %s; into %s\n", command, CTM_VERSION, (unsigned long long)r->cfg.seed,
+           r->set.common.threads ? threads : "all cores", ctm_isa_name(r->ctx.isa), r->set.common.out);
+    report_data(r);
+    ctm_config_print(&r->cfg);
+    if (r->set.seconds > 0) printf("the number of steps was fitted to --seconds: another machine or moment gives another; --steps is reproducible\n");
+    fflush(stdout);
+}
+
+// A resumed run: its settings come from the checkpoint, whatever else is known of it must agree.
+static int open_checkpoint(run *r) {
+    char path[ARGS_PATH];
+    r->from = ctm_file_read(&r->memory, out_path(r, "checkpoint.safetensors", path));
+    if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
+    if (!ctm_file_meta(r->from, "points.phase") || !ctm_file_meta(r->from, "points.data"))
+        return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `points train`", path);
+    return restore_settings(r);
+}
+
+static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
+    const char *was = ctm_file_meta(r->from, key);
+    char now[40];
+    snprintf(now, sizeof now, "%016llx", (unsigned long long)hash);
+    return was && strcmp(was, now) == 0 ? 1 : args_fail(r->line, sizeof r->line, "%s: %s is not the one this run began with", r->from->path, what);
+}
+
+// The student's configuration is that of the checkpoint if it is already in training.
+static int resume_config(run *r) {
+    const char *seconds = ctm_file_meta(r->from, "points.seconds");
+    ctm_config was;
+    r->seconds = seconds ? strtod(seconds, NULL) : 0;
+    if (!same_hash(r, "points.rows_hash", r->data.hash, r->data.name)) return 0;
+    if (!ctm_config_read(r->from, &was)) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
+    if (was.consistency) r->cfg = was;
+    return 1;
+}
+
+static int train_student(run *r) {
+    ctm_trainer *tr = trainer(r, &r->memory, &r->cfg, r->teacher);
+    int resumed = resume_phase(r, tr, "student"), state;
+    if (resumed < 0) return wrong(r->line);
+    if (resumed && !same_hash(r, "points.teacher_hash", r->teacher_hash, "the teacher")) return wrong(r->line);
+    if (resumed && !r->set.common.quiet) printf("resumed after step %ld\n", tr->step);
+    state = train(r, tr);
+    if (state < 0) return wrong(r->line);
+    if (state == 0) return stopped(r, tr);
+    state = results(r, tr->ema[0]);
+    ctm_trainer_free(tr);
+    return state;
+}
+
+static int train_run(run *r) {
+    if (r->set.resume && !open_checkpoint(r)) return wrong(r->line);
+    if (!read_data(r)) return wrong(r->line);
+    if (!r->set.teacher) r->set.teacher = r->data.is_toy ? "exact" : "learned";
+    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
+    configure(r);
+    if (!find_teacher(r)) return wrong(r->line);
+    plan_steps(r);
+    if (r->from && !resume_config(r)) return wrong(r->line);
+    report_settings(r);
+    if (r->teacher_steps > 0) {
+        const int state = learn_teacher(r);
+        if (state < 1) return state < 0 ? wrong(r->line) : 0;
+    }
+    return train_student(r);
+}
+
+// Flags that contradict each other or what exists.
+static int check_settings(const settings *s, int argc, char **argv) {
+    if (s->gan) return misused("flag --gan: the adversarial loss is not here yet; it comes with a later version");
+    if (s->label) return misused("flag --label: class labels are not here yet; they come with a later version");
+    if (s->seconds > 0 && s->steps) return misused("flags --steps and --seconds: give one of them");
+    if (s->seconds > 0 && s->resume) return misused("flags --seconds and --resume: the number of steps is kept in the checkpoint");
+    if (s->columns && is_toy_name(s->data) && !s->resume) return misused("flag --columns: goes with --data FILE.csv");
+    if (args_given("threads", argc, argv) && s->common.threads > 1024) return misused("flag --threads: found more than 1024");
+    return 0;
+}
+
+static int train_main(int argc, char **argv) {
+    run *r = (run *)calloc(1, sizeof *r);
+    settings *s;
+    int status;
+    if (!r) return wrong("no memory");
+    s = &r->set;
+    s->common = args_common_defaults("out/points");
+    s->data = "ring";
+    s->law_steps = LAW_STEPS;
+    s->noises = 100000;
+    const args_option options[] = {
+        {"data",      ARGS_TEXT,   &s->data,      0, 0,   NULL, "ring, grid, moons, checker, swiss, spiral, pinwheel, or a CSV file"},
+        {"columns",   ARGS_TEXT,   &s->columns,   0, 0,   NULL, "columns of the CSV file, A,B,...; all columns of numbers if not given"},
+        {"label",     ARGS_TEXT,   &s->label,     0, 0,   NULL, "class column of the CSV file (not here yet)"},
+        {"steps",     ARGS_INT,    &s->steps,     1, 1e9, NULL, "total number of training steps; the recipe's if not given"},
+        {"seconds",   ARGS_REAL,   &s->seconds,   0.1, 1e7, NULL, "instead of --steps: train about so long (not reproducible)"},
+        {"teacher",   ARGS_TEXT,   &s->teacher,   0, 0,   NULL, "exact (default of the toys), learned (default of tables; as many steps as the student, before it), none, or a safetensors file"},
+        {"gan",       ARGS_FLAG,   &s->gan,       0, 0,   NULL, "adversarial loss (not here yet)"},
+        {"match",     ARGS_CHOICE, &s->match,     0, 0,   "soft,local,global", "u anywhere between t and s; u one grid step after t; u = s"},
+        {"law",       ARGS_CHOICE, &s->law,       0, 0,   "gap,authors", "which jumps (t,u,s) are practised"},
+        {"resume",    ARGS_FLAG,   &s->resume,    0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
+        {"stop-at",   ARGS_INT,    &s->stop_at,   1, 1e9, NULL, "stop after this step as if interrupted; --resume goes on"},
+        {"batch",     ARGS_INT,    &s->batch,     1, 65536, NULL, "points per step; the recipe's if not given"},
+        {"hidden",    ARGS_INT,    &s->hidden,    1, 4096, NULL, "width of the network; the recipe's if not given"},
+        {"layers",    ARGS_INT,    &s->layers,    1, 64,  NULL, "depth of the network; the recipe's if not given"},
+        {"lr",        ARGS_REAL,   &s->lr,        1e-9, 10, NULL, "learning rate; the recipe's if not given"},
+        {"plain",     ARGS_FLAG,   &s->plain,     0, 0,   NULL, "no figures and no index.html"},
+        {"law-steps", ARGS_INT,    &s->law_steps, 0, 1e9, NULL, "steps of each of the two short runs for laws.svg, at most a quarter of --steps; 0: no such figure"},
+        {"noises",    ARGS_INT,    &s->noises,    1000, 1e7, NULL, "starting noises for the measures"},
+        ARGS_COMMON(s->common)
+    };
+    status = args_parse("points", "points [train] [flags]      (also: points sample --help, points loglik --help)", options, ARGS_COUNT(options), argc, argv);
+    if (status) status = args_exit_status(status);
+    else status = check_settings(s, argc, argv);
+    if (status == 0 && !args_given("help", argc, argv) && !(argc > 1 && strcmp(argv[argc - 1], "-h") == 0)) {
+        r->option = options;
+        r->options = ARGS_COUNT(options);
+        r->argc = argc;
+        r->argv = argv;
+        ctm_init(&r->ctx);
+        r->ctx.threads = (int)s->common.threads;
+        ctm_arena_init(&r->memory, &r->ctx, "model");
+        ctm_arena_init(&r->scratch, &r->ctx, "scratch");
+        r->losses = (story_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        status = train_run(r);
+        table_free(&r->data.file);
+        ctm_arena_free(&r->scratch);
+        ctm_arena_free(&r->memory);
+    }
+    free(r);
+    return status;
+}
+
+// ---- points sample -----------------------------------------------------------------------------------------------------
+
+enum { BY_GAMMA, BY_EXACT, BY_ONESTEP, BY_CM, BY_HEUN, BY_EULER };
+
+typedef struct sampling {
+    args_common common;
+    const char *weights, *noise;
+    long long   n, nfe;
+    double      gamma;
+    int         sampler, form;
+    ctm_net    *net;
+    double     *ts;                     // levels
+    int         jumps;
+    ctm_rng     rng;
+    npy_array   file;                   // of --noise
+    size_t      rows;
+} sampling;
+
+// Karras levels from sigma_max to sigma_min; Heun's go on to 0, where its last step is Euler's.
+static void sampling_levels(sampling *q, ctm_arena *a) {
+    const ctm_noise *z = &q->net->noise;
+    q->jumps = q->sampler == BY_HEUN ? (int)(q->nfe + 1)/2 : q->sampler == BY_ONESTEP ? 1 : (int)q->nfe;
+    q->ts = (double *)ctm_alloc(a, ((size_t)q->jumps + 2)*sizeof(double));
+    if (q->sampler != BY_HEUN) ctm_karras_times(z, q->jumps + 1, q->ts);
+    else {
+        q->ts[0] = z->sigma_max;
+        if (q->jumps > 1) ctm_karras_times(z, q->jumps, q->ts);
+        q->ts[q->jumps] = 0;
+    }
+}
+
+// Noise for the jumps of one piece of the rows, if the file holds it: [jump,rows,dim] cut from [1+jumps,n,dim].
+static const ctm_real *noise_of_piece(const sampling *q, ctm_arena *a, size_t first, size_t rows) {
+    const size_t dim = (size_t)q->net->dim;
+    ctm_real *out;
+    if (q->file.ndim != 3 || q->jumps < 2) return NULL;
+    out = (ctm_real *)ctm_alloc(a, (size_t)(q->jumps - 1)*rows*dim*sizeof *out);
+    for (int j = 1; j < q->jumps; j++)
+        for (size_t i = 0; i < rows*dim; i++) out[(size_t)(j - 1)*rows*dim + i] = (ctm_real)q->file.data[((size_t)j*q->rows + first)*dim + i];
+    return out;
+}
+
+// A measure_fn: the samples of rows first, first + 1, ...
+static ctm_tensor *sample_piece(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg) {
+    const sampling *q = (const sampling *)arg;
+    ctm_sampler how = ctm_sampler_default();
+    if (q->sampler == BY_HEUN)  return ctm_sample_heun(tp, ctm_net_denoiser(tp->arena, q->net), x, q->jumps, q->ts);
+    if (q->sampler == BY_EULER) return ctm_sample_euler(tp, ctm_net_denoiser(tp->arena, q->net), x, q->jumps, q->ts);
+    how.gamma = q->sampler == BY_GAMMA ? q->gamma : q->sampler == BY_CM ? 1 : 0;
+    how.form = q->form == 0 ? CTM_FORM_PAPER : CTM_FORM_AUTHORS;
+    how.rng = &q->rng;
+    how.first_row = first;
+    how.noise = noise_of_piece(q, tp->arena, first, (size_t)x->shape[0]);
+    return ctm_sample_gamma(tp, ctm_net_jump(tp->arena, q->net), x, q->jumps, q->ts, &how);
+}
+
+// The starting points: sigma_max times unit noise, from the file or from a stream of the seed.
+static ctm_real *sampling_start(sampling *q, ctm_arena *a, char *err, size_t errlen) {
+    const size_t dim = (size_t)q->net->dim;
+    const ctm_rng rng = ctm_stream((uint64_t)q->common.seed, "samples");
+    const int last = q->file.ndim - 1;
+    size_t where;
+    ctm_real *x;
+    q->rows = (size_t)q->n;
+    if (q->noise) {
+        if (!npy_read_f32(q->noise, &q->file, err, errlen)) return NULL;
+        if (q->file.ndim < 2 || q->file.ndim > 3 || q->file.shape[q->file.ndim - 1] != dim || q->file.count == 0) {
+            args_fail(err, errlen, "%s: found an array of %d dimensions, the last of length %lu; expected [n,%lu] or [jumps,n,%lu] with n > 0", q->noise,
+                      q->file.ndim, q->file.ndim ? (unsigned long)q->file.shape[q->file.ndim - 1] : 0ul, (unsigned long)dim, (unsigned long)dim);
+            return NULL;
+        }
+        if (!npy_all_finite(&q->file, &where)) {
+            args_fail(err, errlen, "%s: number %lu is not finite", q->noise, (unsigned long)where);
+            return NULL;
+        }
+        if (q->file.ndim == 3 && q->file.shape[0] < (size_t)q->jumps) {
+            args_fail(err, errlen, "%s: found noise for %lu jumps, expected %d", q->noise, (unsigned long)q->file.shape[0], q->jumps);
+            return NULL;
+        }
+        q->rows = q->file.shape[q->file.ndim - 2];
+    }
+    (void)last;
+    x = (ctm_real *)ctm_alloc(a, q->rows*dim*sizeof *x);
+    if (!q->noise) ctm_normals(&rng, 0, 0, q->rows*dim, x);
+    for (size_t i = 0; i < q->rows*dim; i++)
+        x[i] = (ctm_real)(q->net->noise.sigma_max*(q->noise ? (double)q->file.data[i] : (double)x[i]));
+    return x;
+}
+
+static int ends_with(const char *text, const char *end) {
+    const size_t n = strlen(text), k = strlen(end);
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
+// .npy: standardised, float32. .csv: the data's own units.
+static int write_points(const char *path, ctm_arena *a, const dataset *units, size_t n, const ctm_real *x, char *err, size_t errlen) {
+    const int dim = units->dim;
+    if (ends_with(path, ".npy")) {
+        const size_t shape[2] = {n, (size_t)dim};
+        float *f = (float *)ctm_alloc(a, n*(size_t)dim*sizeof *f);
+        for (size_t i = 0; i < n*(size_t)dim; i++) f[i] = (float)x[i];
+        return npy_write_f32(path, 2, shape, f, err, errlen);
+    }
+    return table_write_csv(path, units->column, n, dim, own_units(a, n, dim, x, units->mean, units->unit), err, errlen);
+}
+
+static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
+    char err[600];
+    dataset units;
+    const ctm_file *f = ctm_file_read(a, q->weights);
+    ctm_real *x;
+    memset(&units, 0, sizeof units);
+    q->net = f ? ctm_load(a, q->weights, NULL) : NULL;
+    if (!q->net) return wrong(ctm_error(ctx));
+    if (!q->net->with_s && q->sampler != BY_HEUN && q->sampler != BY_EULER) {
+        args_fail(err, sizeof err, "%s: is a teacher, a network without s; it cannot jump: use --sampler heun or euler", q->weights);
+        return wrong(err);
+    }
+    units_of_file(&units, a, f, q->net->dim);
+    sampling_levels(q, a);
+    q->rng = ctm_stream((uint64_t)q->common.seed, "sample.gamma");
+    x = sampling_start(q, a, err, sizeof err);
+    if (!x) return wrong(err);
+    measure_map(ctx, sample_piece, q, q->rows, q->net->dim, x, x);
+    if (!write_points(q->common.out, a, &units, q->rows, x, err, sizeof err)) return wrong(err);
+    if (!q->common.quiet) printf("%lu samples in %s\n", (unsigned long)q->rows, q->common.out);
+    return 0;
+}
+
+static int check_sampling(const sampling *q, int argc, char **argv) {
+    char line[600];
+    if (!q->weights) return misused("flag --weights: is missing; expected a safetensors file");
+    if (q->sampler == BY_HEUN && q->nfe%2 == 0) {
+        snprintf(line, sizeof line, "flag --nfe: found %lld, but Heun needs an odd number: two evaluations a step, one for the last", q->nfe);
+        return misused(line);
+    }
+    if (q->sampler == BY_ONESTEP && q->nfe != 1) return misused("flag --nfe: --sampler onestep takes one evaluation");
+    if (q->sampler != BY_GAMMA && args_given("gamma", argc, argv)) return misused("flag --gamma: goes with --sampler gamma");
+    if (q->noise && args_given("n", argc, argv)) return misused("flags --n and --noise: give one of them");
+    if (!ends_with(q->common.out, ".csv") && !ends_with(q->common.out, ".npy")) {
+        args_fail(line, sizeof line, "flag --out: found \"%.400s\", expected a name that ends in .csv or .npy", q->common.out);
+        return misused(line);
+    }
+    return 0;
+}
+
+static int sample_main(int argc, char **argv) {
+    sampling q;
+    ctm_ctx ctx;
+    ctm_arena a;
+    int status;
+    memset(&q, 0, sizeof q);
+    q.common = args_common_defaults("samples.csv");
+    q.n = 1000;
+    q.nfe = 1;
+    const args_option options[] = {
+        {"weights",    ARGS_TEXT,   &q.weights, 0, 0,    NULL, "model.safetensors of a training folder"},
+        {"n",          ARGS_INT,    &q.n,       1, 1e8,  NULL, "how many samples"},
+        {"noise",      ARGS_TEXT,   &q.noise,   0, 0,    NULL, "start from this .npy file: float32 [n,d] of unit variance, or [jumps,n,d] with the noise of all jumps"},
+        {"sampler",    ARGS_CHOICE, &q.sampler, 0, 0,    "gamma,exact,onestep,cm,heun,euler",
+         "gamma: jumps with --gamma; exact: gamma 0; onestep; cm: gamma 1; heun, euler: small steps along the ODE of the network at s = t"},
+        {"nfe",        ARGS_INT,    &q.nfe,     1, 1e6,  NULL, "network evaluations per sample (heun: an odd number)"},
+        {"gamma",      ARGS_REAL,   &q.gamma,   0, 1,    NULL, "share of fresh noise: 0 none, 1 all of it"},
+        {"gamma-form", ARGS_CHOICE, &q.form,    0, 0,    "paper,authors", "how the level below the next one is chosen"},
+        ARGS_COMMON(q.common)
+    };
+    status = args_parse("points", "points sample --weights W.safetensors [flags]", options, ARGS_COUNT(options), argc, argv);
+    if (status) return args_exit_status(status);
+    status = check_sampling(&q, argc, argv);
+    if (status) return status;
+    ctm_init(&ctx);
+    ctx.threads = (int)q.common.threads;
+    ctm_arena_init(&a, &ctx, "sample");
+    status = sample_run(&q, &ctx, &a);
+    npy_free(&q.file);
+    ctm_arena_free(&a);
+    return status;
+}
+
+// ---- points loglik -----------------------------------------------------------------------------------------------------
+
+// "A,B,C": the columns that the model was trained on, as table_read_csv wants them.
+static char *column_list(ctm_arena *a, const dataset *units) {
+    size_t length = 1;
+    char *list;
+    for (int j = 0; j < units->dim; j++) length += strlen(units->column[j]) + 1;
+    list = (char *)ctm_alloc(a, length);
+    for (int j = 0; j < units->dim; j++) {
+        if (j) strcat(list, ",");
+        strcat(list, units->column[j]);
+    }
+    return list;
+}
+
+// ln p of every row in its own units: that of the standardised row, minus the logarithms of the units.
+static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const char *data, const args_common *common) {
+    const ctm_file *f = ctm_file_read(a, weights);
+    ctm_net *net = f ? ctm_load(a, weights, NULL) : NULL;
+    static const char *const name[1] = {"logp"};
+    dataset units;
+    char err[600];
+    double *logp, sum = 0;
+    ctm_real *x;
+    table t;
+    int ok;
+    memset(&units, 0, sizeof units);
+    if (!net) return wrong(ctm_error(ctx));
+    units_of_file(&units, a, f, net->dim);
+    if (!table_read_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
+    x = (ctm_real *)ctm_alloc(a, t.n*(size_t)t.d*sizeof *x);
+    logp = (double *)ctm_alloc(a, t.n*sizeof *logp);
+    for (size_t i = 0; i < t.n*(size_t)t.d; i++) {
+        const size_t j = i%(size_t)t.d;
+        x[i] = (ctm_real)((t.data[i] - units.mean[j])/units.unit[j]);
+    }
+    measure_loglik(net, t.n, x, 80, logp);
+    for (size_t i = 0; i < t.n; i++) {
+        for (int j = 0; j < t.d; j++) logp[i] -= log(units.unit[j]);
+        sum += logp[i];
+    }
+    ok = table_write_csv(common->out, name, t.n, 1, logp, err, sizeof err);
+    if (ok && !common->quiet)
+        printf("%lu rows (%lu skipped), mean log-density %.5g nats, in %s\n", (unsigned long)t.n, (unsigned long)t.skipped, sum/(double)t.n, common->out);
+    table_free(&t);
+    return ok ? 0 : wrong(err);
+}
+
+static int loglik_main(int argc, char **argv) {
+    const char *weights = NULL, *data = NULL;
+    args_common common = args_common_defaults("loglik.csv");
+    ctm_ctx ctx;
+    ctm_arena a;
+    int status;
+    const args_option options[] = {
+        {"weights", ARGS_TEXT, &weights, 0, 0, NULL, "model.safetensors of a training folder"},
+        {"data",    ARGS_TEXT, &data,    0, 0, NULL, "CSV file with the columns that the model was trained on"},
+        ARGS_COMMON(common)
+    };
+    status = args_parse("points", "points loglik --weights W.safetensors --data FILE.csv --out F.csv", options, ARGS_COUNT(options), argc, argv);
+    if (status) return args_exit_status(status);
+    if (!weights) return misused("flag --weights: is missing; expected a safetensors file");
+    if (!data) return misused("flag --data: is missing; expected a CSV file");
+    ctm_init(&ctx);
+    ctx.threads = (int)common.threads;
+    ctm_arena_init(&a, &ctx, "loglik");
+    status = loglik_run(&ctx, &a, weights, data, &common);
+    ctm_arena_free(&a);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    const int command = args_command("points", "train,sample,loglik", &argc, &argv);
+    if (command < 0) return 2;
+    if (command == 1) return sample_main(argc, argv);
+    if (command == 2) return loglik_main(argc, argv);
+    return train_main(argc, argv);
+}

@@ -1,0 +1,118 @@
+#!/bin/sh
+# The example programs from the outside: what they write, resuming, and one clear line for every kind of bad input.
+cd "$(dirname "$0")/.." || exit 1
+points=build/points
+tmp=$(mktemp -d) || exit 1
+trap 'chmod -R u+w "$tmp" 2>/dev/null; rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+ok()   { passed=$((passed + 1)); }
+bad()  { failed=$((failed + 1)); echo "FAIL programs: $*"; }
+skip() { skipped=$((skipped + 1)); echo "skip programs: $*"; }
+
+# refuses NAME STATUS FRAGMENT COMMAND...: exits with STATUS, says one line on stderr that contains FRAGMENT
+refuses() {
+    name=$1 want=$2 part=$3; shift 3
+    "$@" >"$tmp/stdout" 2>"$tmp/stderr"; got=$?
+    lines=$(wc -l <"$tmp/stderr")
+    if [ $got != "$want" ]; then bad "$name: exit status $got, expected $want: $(head -c 300 "$tmp/stderr")"
+    elif [ "$lines" != 1 ]; then bad "$name: $lines lines on stderr instead of 1: $(head -c 300 "$tmp/stderr")"
+    elif ! grep -qF -- "$part" "$tmp/stderr"; then bad "$name: \"$part\" is not in: $(cat "$tmp/stderr")"
+    else ok; fi
+}
+# runs NAME COMMAND...: must succeed
+runs() {
+    name=$1; shift
+    if "$@" >"$tmp/stdout" 2>"$tmp/stderr"; then ok; else bad "$name: exit status $?: $(head -c 300 "$tmp/stderr")"; fi
+}
+exists() { for f in "$@"; do if [ -s "$f" ]; then ok; else bad "$f is missing or empty"; fi; done; }
+absent() { for f in "$@"; do if [ -e "$f" ]; then bad "$f should not exist"; else ok; fi; done; }
+
+# ---- a short training run and its files
+run=$tmp/run
+runs "train" $points train --data ring --steps 60 --seed 3 --out "$run" --quiet --threads 2
+exists "$run/index.html" "$run/metrics.csv" "$run/loss.csv" "$run/samples.csv" "$run/model.safetensors" "$run/checkpoint.safetensors"
+for f in "$run"/*.svg; do
+    case $(head -c 5 "$f") in '<?xml'|'<svg ') ok ;; *) bad "$f is not an SVG" ;; esac
+done
+for name in flow_rms_onestep flow_rms_grid flow_median_onestep flow_rms_chain2 flow_rms_chain4 flow_rms_chain8 flow_rms_chain17 \
+            flow_p99_onestep flow_p99_chain17 denoiser_rms flow_rms_onestep_vs_teacher teacher_rms_onestep sw2_ratio_nfe1 \
+            sw2_ratio_nfe2 sw2_ratio_nfe4 sw2_ratio_nfe8 sw2_ratio_nfe17 off_support_nfe1 off_support_nfe4 off_support_nfe17 nll_gap \
+            train_seconds steps_per_second; do
+    if grep -Eq "^$name,-?[0-9.]+(e[-+]?[0-9]+)?$" "$run/metrics.csv"; then ok; else bad "metrics.csv has no number for $name"; fi
+done
+[ "$(ls "$run" | grep -c '\.tmp$')" = 0 ] && ok || bad "temporary files were left in $run"
+
+# ---- a run stopped at 60 of 120 and resumed equals the uninterrupted one; the number of threads changes nothing
+runs "whole run" $points train --data ring --steps 120 --seed 4 --out "$tmp/whole" --quiet --threads 1
+cat >"$tmp/stop.sh" <<'STOP'
+# starts a run of 120 steps, interrupts it on the way, and resumes until it is done
+"$1" train --data ring --steps 120 --seed 4 --out "$2" --quiet --threads 2 & pid=$!
+sleep 0.15; kill -INT $pid 2>/dev/null; wait $pid
+"$1" train --data ring --steps 120 --seed 4 --out "$2" --quiet --threads 2 --resume
+STOP
+runs "interrupted and resumed" sh "$tmp/stop.sh" $points "$tmp/parts"
+cmp -s "$tmp/whole/model.safetensors" "$tmp/parts/model.safetensors" && ok || bad "the resumed run's weights differ from the whole run's"
+cmp -s "$tmp/whole/loss.csv" "$tmp/parts/loss.csv" && ok || bad "the resumed run's loss.csv differs from the whole run's"
+
+# ---- sampling
+runs "sample csv" $points sample --weights "$run/model.safetensors" --n 50 --nfe 4 --gamma 0.3 --out "$tmp/s.csv"
+[ "$(wc -l <"$tmp/s.csv")" = 51 ] && ok || bad "sample --n 50 wrote $(wc -l <"$tmp/s.csv") lines"
+for sampler in gamma exact onestep cm heun euler; do
+    runs "sampler $sampler" $points sample --weights "$run/model.safetensors" --n 20 --sampler $sampler --nfe 1 --out "$tmp/$sampler.npy"
+    exists "$tmp/$sampler.npy"
+done
+runs "noise file" $points sample --weights "$run/model.safetensors" --noise "$tmp/exact.npy" --nfe 2 --out "$tmp/n.npy"
+
+# ---- tables
+printf 'name,height,"wide, unit",count\r\nx,1.5,2,3\r\ny,2.5,NA,4\r\n"z ""q""",3.5,4,5\r\nw,4.5,7,6\r\nv,1.0,3,1\r\n' >"$tmp/t.csv"
+for i in 1 2 3 4 5 6; do printf 'r,%s.25,%s,%s\r\n' $i $((i * 3 % 7)) $((7 - i)); done >>"$tmp/t.csv"
+runs "table" $points train --data "$tmp/t.csv" --columns "height,count" --steps 40 --seed 1 --out "$tmp/table" --quiet
+exists "$tmp/table/samples.csv" "$tmp/table/metrics.csv" "$tmp/table/index.html"
+head -1 "$tmp/table/samples.csv" | grep -q '^height,count' && ok || bad "samples.csv does not carry the table's column names"
+runs "three columns" $points train --data "$tmp/t.csv" --columns 'height,"wide, unit",count' --steps 20 --out "$tmp/table3" --quiet
+runs "sample of a table" $points sample --weights "$tmp/table/model.safetensors" --n 5 --nfe 1 --out "$tmp/ts.csv"
+head -1 "$tmp/ts.csv" | grep -q '^height,count' && ok || bad "sample does not carry the table's column names"
+
+# ---- bad tables
+csv() { printf "$2" >"$tmp/$1.csv"; }
+csv empty ''; csv header 'a,b\n'; csv short 'a,b\n1,2\n3\n4,5\n'; csv word 'a,b\n1,2\n3,x\n4,5\n6,7\n8,9\n'; csv inf 'a,b\n1,2\n3,inf\n4,5\n'
+csv constant 'a,b\n1,2\n1,3\n1,4\n'; csv onerow 'a,b\n1,2\n'; csv good 'alpha,beta\n1,2\n2,5\n3,1\n4,4\n'
+bad_table() { refuses "$1" 1 "$2" $points train --data "$tmp/$1.csv" --steps 5 --out "$tmp/bad" --quiet; }
+refuses "no such file" 1 "$tmp/none.csv" $points train --data "$tmp/none.csv" --steps 5 --out "$tmp/bad" --quiet
+bad_table empty empty.csv; bad_table header header.csv; bad_table short short.csv; bad_table inf inf
+refuses "a number that is none" 1 "x" $points train --data "$tmp/word.csv" --columns a,b --steps 5 --out "$tmp/bad" --quiet
+bad_table constant constant.csv; bad_table onerow onerow.csv
+refuses "unknown column" 1 "beta" $points train --data "$tmp/good.csv" --columns alpha,betta --steps 5 --out "$tmp/bad" --quiet
+refuses "text column" 1 "name" $points train --data "$tmp/t.csv" --columns name,height --steps 5 --out "$tmp/bad" --quiet
+absent "$tmp/bad/model.safetensors" "$tmp/bad/metrics.csv"
+
+# ---- bad flags: wrong usage is status 2
+flag() { name="$*"; part=$1; refuses "$name" 2 "$part" $points train "$@" --out "$tmp/flag"; }
+flag --steps -5; flag --steps 1e99; flag --seed abc; flag --threads x; flag --stepps 5
+"$points" train --stepps 5 2>&1 | grep -q -- '--steps' && ok || bad "an unknown flag gets no suggestion"
+refuses "unknown data" 2 "rign" $points train --data rign --out "$tmp/flag"
+refuses "gamma 2" 2 "--gamma" $points sample --weights "$run/model.safetensors" --gamma 2 --out "$tmp/x.csv"
+refuses "nfe 0" 2 "--nfe" $points sample --weights "$run/model.safetensors" --nfe 0 --out "$tmp/x.csv"
+refuses "even nfe for Heun" 2 "--nfe" $points sample --weights "$run/model.safetensors" --sampler heun --nfe 4 --out "$tmp/x.csv"
+absent "$tmp/flag" "$tmp/x.csv"
+
+# ---- bad weights and places
+head -c 300 "$run/model.safetensors" >"$tmp/cut.safetensors"
+head -c 30000 "$run/model.safetensors" >"$tmp/cut2.safetensors"
+echo "hello" >"$tmp/foreign.safetensors"
+sample() { refuses "$1" 1 "$2" $points sample --weights "$2" --n 5 --nfe 1 --out "$tmp/y.csv"; }
+sample "no weights" "$tmp/nowhere.safetensors"; sample "cut in the header" "$tmp/cut.safetensors"; sample "cut in the data" "$tmp/cut2.safetensors"
+sample "foreign file" "$tmp/foreign.safetensors"; sample "checkpoint as weights" "$run/checkpoint.safetensors"
+absent "$tmp/y.csv"
+refuses "resume without a checkpoint" 1 "checkpoint.safetensors" $points train --data ring --steps 5 --out "$tmp/fresh" --resume --quiet
+mkdir "$tmp/other"; cp "$tmp/table/checkpoint.safetensors" "$tmp/other/"
+refuses "resume from other data" 1 "checkpoint.safetensors" $points train --data ring --steps 60 --out "$tmp/other" --resume --quiet
+echo x >"$tmp/file"
+refuses "output under a file" 1 "$tmp/file" $points train --data ring --steps 5 --out "$tmp/file/out" --quiet
+if [ -w /dev/full ]; then refuses "full disk" 1 "/dev/full" $points sample --weights "$run/model.safetensors" --n 5000 --nfe 1 --out /dev/full
+else skip "no /dev/full here"; fi
+
+# ---- help, and the other programs
+runs "help" $points --help; runs "hello's help or run" build/use_weights "$run/model.safetensors"
+echo "programs: $passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
