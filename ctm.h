@@ -464,6 +464,7 @@ typedef struct ctm_config {
     int    s_smallest;             // 1: s = sigma_min always
     double law_mix;                // gap law: share of samples drawn by the authors' law
     double law_to_end;             // gap law: share of gaps that go straight to sigma_min
+    double law_power;              // gap law: P(gap k) ~ k^power
     double law_focus;              // gap law: weight of the grid indices focus_from..focus_to as t, the others having 1
     int    focus_from, focus_to;   // 8..13: noise levels 3.3 to 0.14, where paths decide between modes
     int    solver, substeps;       // CTM_HEUN; solver steps per grid interval
@@ -482,6 +483,7 @@ typedef struct ctm_config {
     // optimiser (chapter 11)
     int    optimiser;
     double lr, beta1, beta2, eps;
+    double clip;                   // a total gradient longer than this is shortened to it; 0: never (the authors)
     double warmup, final_lr;       // share of the steps with rising lr; cosine decay to final_lr·lr (1: none)
     double ema_rate[4];            // ema[0] is G_ema of the losses and the one to sample from; 0 ends the list
     int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces (decides rounding, not threads)
@@ -2733,6 +2735,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     int *steps = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int)), *order = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int));
     double *table = (double *)ctm_alloc(tp->arena, (size_t)levels * sizeof(double));
     size_t row = (size_t)dim * sizeof(ctm_real);
+    ctm_real *level;
     CTM__REQUIRE(substeps > 0 && x->ndim == 2, "ctm_solve: \"%s\" must be [B,D] and substeps positive", x->name);
     tp->recording = 0;
     ctm_karras_times(z, levels, table);
@@ -2747,7 +2750,9 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     sorted = ctm_matrix(tp, "x", B, dim);
     for (i = 0; i < B; i++) memcpy(sorted->data + i * dim, x->data + order[i] * dim, row);
 
-    // Step j moves the first n rows, those with more than j steps.
+    // Step j moves the first n rows, those with more than j steps, from level[] to the next node.
+    level = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * sizeof(ctm_real));
+    for (i = 0; i < B; i++) level[i] = (ctm_real)ctm__node(z, table, substeps, from[order[i]], to[order[i]], 0, 1);
     for (j = 0, n = B; j < most; j++) {
         ctm_mark inner = ctm_arena_mark(tp->arena);
         ctm_tensor *t, *t_next;
@@ -2756,8 +2761,8 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
         t_next = ctm_vector(tp, "t_next", n);
         for (i = 0; i < n; i++) {
             int r = order[i];
-            t->data[i]      = (ctm_real)ctm__node(z, table, substeps, from[r], to[r], j, steps[r]);
-            t_next->data[i] = (ctm_real)ctm__node(z, table, substeps, from[r], to[r], j + 1, steps[r]);
+            t->data[i] = level[i];
+            t_next->data[i] = level[i] = (ctm_real)ctm__node(z, table, substeps, from[r], to[r], j + 1, steps[r]);
         }
         ctm__solver_step(tp, D, method, ctm_rows_of(tp, sorted, n), t, t_next);
         ctm_arena_release(tp->arena, inner);
@@ -2988,7 +2993,7 @@ CTM__DEF ctm_config ctm_config_default(void) {
     c.law = CTM_LAW_GAP;
     c.match = CTM_SOFT;
     c.max_gap = 17; c.gap_power = 1; c.h_per_sample = 1;
-    c.law_mix = 0.1; c.law_to_end = 0.05; c.law_focus = 3; c.focus_from = 8; c.focus_to = 13;
+    c.law_mix = 0.1; c.law_to_end = 0.05; c.law_power = -1; c.law_focus = 3; c.focus_from = 8; c.focus_to = 13;
     c.solver = CTM_HEUN; c.substeps = 3;
     c.compare = CTM_AT_BOTH;
     c.distance = CTM_HUBER; c.huber_c = 0.03;
@@ -3012,7 +3017,7 @@ CTM__DEF ctm_config ctm_config_authors(void) {
     c.distance = CTM_L2;
     c.diagonal = CTM_DIAG_DSM; c.diagonal_batch = c.batch; c.lambda_dsm = 1; c.adaptive = 1;
     c.optimiser = CTM_RADAM; c.lr = 4e-4;
-    c.warmup = 0; c.final_lr = 1;
+    c.clip = 0; c.warmup = 0; c.final_lr = 1;
     c.ema_rate[1] = 0.9999;
     return c;
 }
@@ -3066,9 +3071,14 @@ CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, doub
         if (sum > r) break;
     }
     k = ctm_uniform(&rng, step, 8 * index + 4) < c->law_to_end ? last - t
-      : ctm__draw_power(ctm_uniform(&rng, step, 8 * index + 5), 1, last - t, -1);
+      : ctm__draw_power(ctm_uniform(&rng, step, 8 * index + 5), 1, last - t, c->law_power);
     i[0] = t;
     i[1] = i[2] = t + k;
+    if (c->continuous) {                               // anywhere within half an index of the grid's, and at its ends
+        i[0] = ctm__dmax(0, i[0] + ctm_uniform(&rng, step, 8 * index + 6) - 0.5);
+        i[1] = ctm__dmax(i[0] + 0.1, i[1] + ctm_uniform(&rng, step, 8 * index + 7) - 0.5);
+        i[1] = i[2] = ctm__dmin(last, i[1]);
+    }
 }
 
 // Noise levels of the diagonal term [eq:dsm_law]: the first half of the batch is log-normal, exp(-1.2 + 1.2 n), where the
@@ -3357,6 +3367,13 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
     if (!ctm_is_finite(tr->L_ctm)) return ctm__fail(tr->ctx, "step %ld: the loss L_ctm is not finite; nothing was updated", tr->step);
     if (!ctm_is_finite(tr->L_dsm)) return ctm__fail(tr->ctx, "step %ld: the loss L_dsm is not finite; nothing was updated", tr->step);
     if (!ctm_is_finite(tr->grad_norm)) return ctm__fail(tr->ctx, "step %ld: the gradient is not finite; nothing was updated", tr->step);
+
+    // Shorten a gradient that is far too long: Adam forgives its size, but one such step can throw the weights far away.
+    if (cfg->clip > 0 && tr->grad_norm > cfg->clip) {
+        ctm_real shorter = (ctm_real)(cfg->clip / tr->grad_norm);
+        size_t w;
+        for (w = 0; w < len; w++) total[w] *= shorter;
+    }
 
     // Update the student, then its moving averages.
     tr->opt.lr = tr->lr = ctm__learning_rate(cfg, tr->step);
@@ -3929,11 +3946,11 @@ static const ctm__field ctm__fields[] = {
     CTM__F(noise.sigma_min, 'd'), CTM__F(noise.sigma_max, 'd'), CTM__F(noise.sigma_data, 'd'), CTM__F(noise.rho, 'd'), CTM__F(noise.N, 'i'),
     CTM__F(noise.inner, 'i'), CTM__F(noise.outer, 'i'), CTM__F(hidden, 'i'), CTM__F(layers, 'i'), CTM__F(embed, 'i'), CTM__F(law, 'i'),
     CTM__F(match, 'i'), CTM__F(continuous, 'i'), CTM__F(max_gap, 'i'), CTM__F(gap_power, 'd'), CTM__F(h_per_sample, 'i'),
-    CTM__F(s_smallest, 'i'), CTM__F(law_mix, 'd'), CTM__F(law_to_end, 'd'), CTM__F(law_focus, 'd'), CTM__F(focus_from, 'i'),
+    CTM__F(s_smallest, 'i'), CTM__F(law_mix, 'd'), CTM__F(law_to_end, 'd'), CTM__F(law_power, 'd'), CTM__F(law_focus, 'd'), CTM__F(focus_from, 'i'),
     CTM__F(focus_to, 'i'), CTM__F(solver, 'i'), CTM__F(substeps, 'i'), CTM__F(compare, 'i'), CTM__F(distance, 'i'), CTM__F(huber_c, 'd'),
     CTM__F(weight, 'i'), CTM__F(weight_power, 'd'), CTM__F(target_inner, 'i'), CTM__F(diagonal, 'i'), CTM__F(diagonal_batch, 'i'),
     CTM__F(lambda_dsm, 'd'), CTM__F(adaptive, 'i'), CTM__F(consistency, 'i'), CTM__F(optimiser, 'i'), CTM__F(lr, 'd'), CTM__F(beta1, 'd'),
-    CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'), CTM__F(ema_rate[1], 'd'),
+    CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(clip, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'), CTM__F(ema_rate[1], 'd'),
     CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(batch, 'i'), CTM__F(shards, 'i'), CTM__F(steps, 'l'), CTM__F(seed, 'u')};
 #undef CTM__F
 enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]) };

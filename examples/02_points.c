@@ -28,7 +28,7 @@ enum {
     LOSS_ROWS       = 500,      // about so many rows in loss.csv
     SAMPLE_ROWS     = 2000,     // rows of samples.csv,
     SAMPLE_JUMPS    = 4,        // made with so many jumps
-    LAW_STEPS       = 4000,     // of each of the two short runs that compare the laws of (t,u,s)
+    LAW_STEPS       = 3000,     // of each of the two short runs that compare the laws of (t,u,s)
     LAW_NOISES      = 10000,    // measured on so many starting noises
     TABLE_NOISES    = 5000,     // starting noises for the measures of tables
     DENSITY_DIM_MAX = 16        // the likelihood needs a backward pass for every column
@@ -307,6 +307,7 @@ static const char *out_path(run *r, const char *file, char *path) {
 // What a data set wants other than ctm_config_default(). The moons bend their paths sharply at the tips: more solver steps.
 static void recipe_for(const char *name, ctm_config *cfg) {
     if (strcmp(name, "moons") == 0) cfg->substeps = 6;
+    if (!is_toy_name(name)) { cfg->substeps = 1; cfg->steps = 10000; }     // a learned teacher is dear, and has errors of its own
 }
 
 // The student's configuration: defaults, then the data's recipe, then the teacher's kind, then the flags.
@@ -665,7 +666,7 @@ static int try_law(run *r, int law, long steps, const ctm_real *noise, const dou
     cfg.steps = steps;
     tr = trainer(r, &r->scratch, &cfg, r->teacher);
     args_progress_begin(&line, 0, steps, 0, r->set.common.quiet);
-    while (ok && tr->step < steps && !asked_to_stop) {
+    while (ok && tr->step < steps) {
         ok = ctm_train_step(tr);
         args_progress_step(&line, tr->step, law == CTM_LAW_GAP ? "for laws.svg: gap law" : "for laws.svg: authors' law");
     }
@@ -676,13 +677,13 @@ static int try_law(run *r, int law, long steps, const ctm_real *noise, const dou
     }
     ctm_trainer_free(tr);
     ctm_arena_release(&r->scratch, mark);
-    return ok && !asked_to_stop;
+    return ok;
 }
 
 // Both laws, equally long. Leaves s->law_steps = 0 if that makes no sense here.
 static void compare_laws(run *r, story *s) {
     const long steps = r->cfg.steps/4 < (long)r->set.law_steps ? r->cfg.steps/4 : (long)r->set.law_steps;
-    if (!r->data.is_toy || !r->teacher || steps < 1) return;
+    if (!r->data.is_toy || strcmp(r->set.teacher, "exact") != 0 || steps < 1) return;
     ctm_real *noise = (ctm_real *)ctm_alloc(&r->memory, 2*LAW_NOISES*sizeof(ctm_real));
     double *exact = (double *)ctm_alloc(&r->memory, 2*LAW_NOISES*sizeof(double));
     measure_noise(r->cfg.seed, r->cfg.noise.sigma_max, LAW_NOISES, 2, noise);
@@ -751,16 +752,10 @@ static int results(run *r, ctm_net *net) {
 
 static int read_data(run *r) {
     const settings *s = &r->set;
-    char shown[64];
-    const char *near_name;
     if (is_toy_name(s->data)) {
         data_toy(&r->data, &r->memory, s->data, (uint64_t)s->common.seed);
         return 1;
     }
-    near_name = args_suggest(s->data, toy_names(), TOY_COUNT);
-    if (args_path_kind(s->data) == 0 && !strpbrk(s->data, "./\\"))
-        return args_fail(r->line, sizeof r->line, "flag --data: found \"%s\", expected ring, grid, moons, checker, swiss, spiral, pinwheel or a CSV file%s%s%s",
-                         args_excerpt(s->data, shown, sizeof shown), near_name ? "; did you mean " : "", near_name ? near_name : "", near_name ? "?" : "");
     return data_table(&r->data, &r->memory, s->data, s->columns, (uint64_t)s->common.seed, r->line, sizeof r->line);
 }
 
@@ -823,6 +818,8 @@ static int train_student(run *r) {
     state = train(r, tr);
     if (state < 0) return wrong(r->line);
     if (state == 0) return stopped(r, tr);
+    signal(SIGINT, SIG_DFL);           // nothing is lost any more: from here on a signal ends the program
+    signal(SIGTERM, SIG_DFL);
     state = results(r, tr->ema[0]);
     ctm_trainer_free(tr);
     return state;
@@ -845,23 +842,47 @@ static int train_run(run *r) {
     return train_student(r);
 }
 
+// A word that is no toy, no file, and does not look like the name of one.
+static int unknown_data(const char *data) {
+    const char *near_name = args_suggest(data, toy_names(), TOY_COUNT);
+    char shown[64], line[300];
+    args_fail(line, sizeof line, "flag --data: found \"%s\", expected ring, grid, moons, checker, swiss, spiral, pinwheel or a CSV file%s%s%s",
+              args_excerpt(data, shown, sizeof shown), near_name ? "; did you mean " : "", near_name ? near_name : "", near_name ? "?" : "");
+    return misused(line);
+}
+
 // Flags that contradict each other or what exists.
-static int check_settings(const settings *s, int argc, char **argv) {
+static int check_settings(const settings *s) {
+    if (!is_toy_name(s->data) && args_path_kind(s->data) == 0 && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
     if (s->gan) return misused("flag --gan: the adversarial loss is not here yet; it comes with a later version");
     if (s->label) return misused("flag --label: class labels are not here yet; they come with a later version");
     if (s->seconds > 0 && s->steps) return misused("flags --steps and --seconds: give one of them");
     if (s->seconds > 0 && s->resume) return misused("flags --seconds and --resume: the number of steps is kept in the checkpoint");
     if (s->columns && is_toy_name(s->data) && !s->resume) return misused("flag --columns: goes with --data FILE.csv");
-    if (args_given("threads", argc, argv) && s->common.threads > 1024) return misused("flag --threads: found more than 1024");
     return 0;
 }
 
-static int train_main(int argc, char **argv) {
-    run *r = (run *)calloc(1, sizeof *r);
-    settings *s;
+static int train_with(run *r) {
     int status;
-    if (!r) return wrong("no memory");
-    s = &r->set;
+    ctm_init(&r->ctx);
+    r->ctx.threads = (int)r->set.common.threads;
+    ctm_arena_init(&r->memory, &r->ctx, "model");
+    ctm_arena_init(&r->scratch, &r->ctx, "scratch");
+    r->losses = (story_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    status = train_run(r);
+    table_free(&r->data.file);
+    ctm_arena_free(&r->scratch);
+    ctm_arena_free(&r->memory);
+    return status;
+}
+
+static int train_main(int argc, char **argv) {
+    run r;
+    settings *s = &r.set;
+    int status;
+    memset(&r, 0, sizeof r);
     s->common = args_common_defaults("out/points");
     s->data = "ring";
     s->law_steps = LAW_STEPS;
@@ -888,27 +909,14 @@ static int train_main(int argc, char **argv) {
         ARGS_COMMON(s->common)
     };
     status = args_parse("points", "points [train] [flags]      (also: points sample --help, points loglik --help)", options, ARGS_COUNT(options), argc, argv);
-    if (status) status = args_exit_status(status);
-    else status = check_settings(s, argc, argv);
-    if (status == 0 && !args_given("help", argc, argv) && !(argc > 1 && strcmp(argv[argc - 1], "-h") == 0)) {
-        r->option = options;
-        r->options = ARGS_COUNT(options);
-        r->argc = argc;
-        r->argv = argv;
-        ctm_init(&r->ctx);
-        r->ctx.threads = (int)s->common.threads;
-        ctm_arena_init(&r->memory, &r->ctx, "model");
-        ctm_arena_init(&r->scratch, &r->ctx, "scratch");
-        r->losses = (story_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
-        signal(SIGINT, on_signal);
-        signal(SIGTERM, on_signal);
-        status = train_run(r);
-        table_free(&r->data.file);
-        ctm_arena_free(&r->scratch);
-        ctm_arena_free(&r->memory);
-    }
-    free(r);
-    return status;
+    if (status) return args_exit_status(status);
+    status = check_settings(s);
+    if (status) return status;
+    r.option = options;
+    r.options = ARGS_COUNT(options);
+    r.argc = argc;
+    r.argv = argv;
+    return train_with(&r);
 }
 
 // ---- points sample -----------------------------------------------------------------------------------------------------
@@ -971,7 +979,6 @@ static ctm_tensor *sample_piece(ctm_tape *tp, ctm_tensor *x, size_t first, const
 static ctm_real *sampling_start(sampling *q, ctm_arena *a, char *err, size_t errlen) {
     const size_t dim = (size_t)q->net->dim;
     const ctm_rng rng = ctm_stream((uint64_t)q->common.seed, "samples");
-    const int last = q->file.ndim - 1;
     size_t where;
     ctm_real *x;
     q->rows = (size_t)q->n;
@@ -992,7 +999,6 @@ static ctm_real *sampling_start(sampling *q, ctm_arena *a, char *err, size_t err
         }
         q->rows = q->file.shape[q->file.ndim - 2];
     }
-    (void)last;
     x = (ctm_real *)ctm_alloc(a, q->rows*dim*sizeof *x);
     if (!q->noise) ctm_normals(&rng, 0, 0, q->rows*dim, x);
     for (size_t i = 0; i < q->rows*dim; i++)

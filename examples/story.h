@@ -125,7 +125,7 @@ static inline story_box story_limits(story *s) {
         hi[j] += room;
     }
     b.x0 = lo[0]; b.x1 = hi[0]; b.y0 = lo[1]; b.y1 = hi[1];
-    b.flags = PLOT_NOTICKS;
+    b.flags = 0;
     if (s->data) {
         double half = hi[0];
         if (-lo[0] > half) half = -lo[0];
@@ -232,6 +232,8 @@ static inline double *story_paths(story *s, size_t n, const ctm_real *x, int k, 
 
 static inline void story_samples_panel(story *s, plot *p, int i, const char *title, story_box b) {
     const int left = i%4 == 0, bottom = i >= 8;
+    if (!left) b.flags |= PLOT_NOYTICKS;
+    if (!bottom) b.flags |= PLOT_NOXTICKS;
     plot_grid_panel(p, 3, 4, i, title);
     plot_axes(p, b.x0, b.x1, b.y0, b.y1, bottom ? s->column[0] : NULL, left ? s->column[1] : NULL, b.flags);
 }
@@ -247,8 +249,8 @@ static inline int story_samples_figure(story *s) {
     const size_t shown = s->rows < (size_t)N ? s->rows : (size_t)N;
     double ends[2];
     char title[64];
-    plot *p = story_open(s, "samples.svg", 1200, 960, "Data and samples, coloured by the direction of the starting noise");
-    plot_layout(p, PLOT_NOTICKS);
+    plot *p = story_open(s, "samples.svg", 1200, 1000, "Data and samples, coloured by the direction of the starting noise");
+    plot_margins(p, 56, 4, 32, 46);
 
     story_samples_panel(s, p, 0, "data", b);
     plot_points(p, (int)shown, story_own(s, shown, s->row), 2, PLOT_INK, 1.3, 0.6);
@@ -330,7 +332,7 @@ static inline void story_fan_panel(story *s, plot *p, const ctm_real *noise, con
         const double to = ctm_t_of_index(z, j);
         story_draw_marks(s, p, story_jump(s, STORY_PATHS, noise, z->sigma_max, to), to, plot_color(j == z->N - 1), j == z->N - 1 ? 9 : 6);
     }
-    plot_legend_add(p, PLOT_LINE, PLOT_INK, s->data ? "exact flow" : "teacher's flow");
+    plot_legend_add(p, PLOT_LINE, PLOT_INK, s->data ? "exact flow" : s->teacher ? "teacher's flow" : "flow of g(x,t,t)");
     plot_legend_add(p, PLOT_CIRCLE, plot_color(0), "G(x, 80, s)");
     plot_legend_add(p, PLOT_CIRCLE, plot_color(1), "G(x, 80, 0)");
 }
@@ -885,7 +887,7 @@ static inline int story_write(story *s) {
     if (known && !story_triangle_figure(s)) return 0;
     if (known && !story_score_figure(s)) return 0;
     if (plane && !story_gamma_figure(s)) return 0;
-    if (known && s->m->nfes > 0 && !story_nfe_figure(s)) return 0;
+    if (known && s->teacher && s->m->nfes > 0 && !story_nfe_figure(s)) return 0;
     if (known && s->law_steps > 0 && !story_laws_figure(s)) return 0;
     if (!story_loss_figure(s)) return 0;
     return story_page(s);

@@ -1,0 +1,1011 @@
+// Chapters 16 and 17: the losses piece by piece against the oracle, and the training step against its pieces.
+#include "golden.h"
+
+// ---- golden losses --------------------------------------------------------------------------------------------------
+
+// The nets and the recorded draws of one loss file (or of one of the steps of the training file).
+typedef struct loss_case {
+    golden_file *g;
+    room         r;
+    ctm_net     *model, *ema, *teacher_net;
+    ctm_denoiser *teacher;
+    ctm_noise    z;
+    int          B, at_zero, at_s, distance, paper, substeps;
+    // results
+    ctm_tensor *t, *u, *s, *x_t, *x_u, *est_s, *target_s, *x_est, *x_target, *loss, *L_ctm, *dsm_loss, *L_dsm;
+    double lambda;
+    ctm_real *g_ctm, *g_dsm;
+} loss_case;
+
+static void loss_case_open(loss_case *c, const char *file) {
+    const char *match, *distance, *kind;
+    memset(c, 0, sizeof *c);
+    c->g = golden_open(file);
+    room_open(&c->r);
+    kind = golden_text(c->g, "network");
+    match = golden_text(c->g, "match");
+    distance = golden_text(c->g, "distance");
+    c->model = golden_net(&c->r.keep, c->g, kind, "w.model.", 1);
+    c->ema = ctm_net_clone(&c->r.keep, golden_net(&c->r.keep, c->g, kind, "w.ema.", 1));         // a clone has no gradient: frozen
+    c->teacher_net = golden_net(&c->r.keep, c->g, kind, "w.teacher.", 0);
+    c->teacher = ctm_net_denoiser(&c->r.keep, c->teacher_net);
+    c->z = ctm_noise_default();
+    c->at_zero = strcmp(match, "s") != 0;
+    c->at_s = strcmp(match, "zero") != 0 && match[0];
+    c->distance = strcmp(distance, "l1") == 0 ? CTM_L1 : strcmp(distance, "huber") == 0 ? CTM_HUBER : CTM_L2;
+    c->paper = strcmp(golden_text(c->g, "role"), "paper") == 0;
+    c->substeps = golden_text(c->g, "substeps")[0] ? (int)golden_number(c->g, "substeps") : 1;
+    c->g_ctm = (ctm_real *)ctm_alloc(&c->r.keep, c->model->len * sizeof(ctm_real));
+    c->g_dsm = (ctm_real *)ctm_alloc(&c->r.keep, c->model->len * sizeof(ctm_real));
+}
+static void loss_case_close(loss_case *c) {
+    room_close(&c->r);
+    golden_close(c->g);
+}
+
+static ctm_tensor *unit_scale(ctm_tape *tp, const ctm_noise *z, ctm_tensor *x, ctm_tensor *s) {
+    ctm_tensor *k = ctm_vector(tp, "k", s->shape[0]);
+    int i;
+    for (i = 0; i < s->shape[0]; i++) k->data[i] = (ctm_real)(z->sigma_data * ctm_c_in(z, (double)s->data[i]));
+    return ctm_mix_rows(tp, k, x, NULL, NULL);
+}
+
+// Rows [step·B, (step+1)·B) of the recorded draws through the public pieces; gradients end in g_ctm, g_dsm.
+static void loss_case_run(loss_case *c, int step) {
+    ctm_tape *tp = &c->r.tape;
+    const double *x0 = golden(c->g, "in.x0", NULL), *noise = golden(c->g, "in.noise", NULL), *ind_t = golden(c->g, "in.ind_t", NULL);
+    const double *ind_u = golden(c->g, "in.ind_u", NULL), *ind_s = golden(c->g, "in.ind_s", NULL);
+    const double *sigma = golden(c->g, "in.dsm_sigma", NULL), *dsm_noise = golden(c->g, "in.dsm_noise", NULL);
+    ctm_tensor *w, *x_sigma, *x_clean, *sig, *d = NULL, *d_s;
+    const ctm_tensor *last = c->model->param[c->model->last_weight];
+    size_t at = (size_t)(last->data - c->model->theta), i;
+    int B = c->B = 8, b, o = step * B;
+    x0 += 2 * o; noise += 2 * o; dsm_noise += 2 * o; ind_t += o; ind_u += o; ind_s += o; sigma += o;
+    ctm_tape_reset(tp);
+    c->t = ctm_vector(tp, "t", B);
+    c->u = ctm_vector(tp, "u", B);
+    c->s = ctm_vector(tp, "s", B);
+    for (b = 0; b < B; b++) {
+        c->t->data[b] = (ctm_real)ctm_t_of_index(&c->z, ind_t[b]);
+        c->u->data[b] = (ctm_real)ctm_t_of_index(&c->z, ind_u[b]);
+        c->s->data[b] = (ctm_real)ctm_t_of_index(&c->z, ind_s[b]);
+    }
+    x_clean = matrix_of(tp, "x0", B, 2, x0);
+    c->x_t = ctm_matrix(tp, "x_t", B, 2);
+    for (i = 0; i < 16; i++) c->x_t->data[i] = x_clean->data[i] + c->t->data[i / 2] * (ctm_real)noise[i];
+    c->x_u = ctm_solve(tp, c->teacher, &c->z, CTM_HEUN, c->x_t, ind_t, ind_u, c->substeps);
+    c->x_target = ctm_x_target(tp, c->paper ? c->ema : c->model, c->at_zero ? c->ema : NULL, c->x_u, c->u, c->s, &c->target_s);
+    c->x_est = ctm_x_est(tp, c->model, c->at_zero ? c->ema : NULL, c->x_t, c->t, c->s, &c->est_s);
+    if (c->at_zero) d = ctm_distance(tp, c->x_est, c->x_target, c->distance, 0.03);
+    if (c->at_s) {
+        d_s = ctm_distance(tp, unit_scale(tp, &c->z, c->est_s, c->s), unit_scale(tp, &c->z, c->target_s, c->s), c->distance, 0.03);
+        d = d ? ctm_scale(tp, ctm_add(tp, d, d_s), 0.5) : d_s;
+    }
+    c->loss = d;
+    c->L_ctm = ctm_weighted_mean(tp, d, NULL, B);
+    memset(c->model->grad, 0, c->model->len * sizeof(ctm_real));
+    ctm_backward(tp, c->L_ctm);
+    memcpy(c->g_ctm, c->model->grad, c->model->len * sizeof(ctm_real));
+
+    sig = vector_of(tp, "sigma", B, sigma);
+    w = ctm_vector(tp, "w", B);
+    x_sigma = ctm_matrix(tp, "x_sigma", B, 2);
+    for (i = 0; i < 16; i++) x_sigma->data[i] = x_clean->data[i] + sig->data[i / 2] * (ctm_real)dsm_noise[i];
+    for (b = 0; b < B; b++) w->data[b] = (ctm_real)ctm_weight(&c->z, CTM_W_KARRAS_WEIGHT, sigma[b], sigma[b], 1);
+    d = ctm_distance(tp, ctm_D_theta(tp, c->model, x_sigma, sig), x_clean, CTM_L2, 0);
+    c->dsm_loss = ctm_vector(tp, "dsm_loss", B);
+    for (b = 0; b < B; b++) c->dsm_loss->data[b] = w->data[b] * d->data[b];
+    c->L_dsm = ctm_weighted_mean(tp, d, w, B);
+    ctm_tape_zero_grads(tp);                                                     // L_ctm's pass left its gradients on the same tape
+    memset(c->model->grad, 0, c->model->len * sizeof(ctm_real));
+    ctm_backward(tp, c->L_dsm);
+    memcpy(c->g_dsm, c->model->grad, c->model->len * sizeof(ctm_real));
+    c->lambda = ctm_adaptive_weight(c->g_ctm + at, c->g_dsm + at, last->len);
+    for (i = 0; i < c->model->len; i++) c->model->grad[i] = c->g_ctm[i] + (ctm_real)c->lambda * c->g_dsm[i];
+}
+
+static void check_real(golden_file *g, const char *name, double value) {
+    ctm_real v = (ctm_real)value;
+    golden_check(g, name, &v, 1);
+}
+static void check_params(golden_file *g, const char *prefix, const ctm_net *net, const ctm_real *numbers) {
+    int p;
+    for (p = 0; p < net->count; p++) golden_check_param(g, prefix, net->param[p], numbers + (net->param[p]->data - net->theta));
+}
+
+// [eq:x_t] [eq:x_est] [eq:x_target] [eq:L_ctm] [eq:L_dsm] [eq:lambda]: every intermediate, loss and parameter gradient of a file.
+static void check_loss_file(const char *file) {
+    loss_case c;
+    loss_case_open(&c, file);
+    loss_case_run(&c, 0);
+    golden_check(c.g, "out.t", c.t->data, c.t->len);
+    golden_check_rows(c.g, "out.u", c.u->data, c.u->len);
+    golden_check_rows(c.g, "out.s", c.s->data, c.s->len);
+    golden_check_rows(c.g, "out.x_t", c.x_t->data, c.x_t->len);
+    golden_check_rows(c.g, "out.x_u", c.x_u->data, c.x_u->len);
+    golden_check_rows(c.g, "out.est_s", c.est_s->data, c.est_s->len);
+    golden_check_rows(c.g, "out.target_s", c.target_s->data, c.target_s->len);
+    if (c.at_zero) {
+        golden_check_rows(c.g, "out.x_est", c.x_est->data, c.x_est->len);
+        golden_check_rows(c.g, "out.x_target", c.x_target->data, c.x_target->len);
+    } else {
+        CHECK(c.x_est == c.est_s && c.x_target == c.target_s);
+    }
+    golden_check(c.g, "out.loss", c.loss->data, c.loss->len);
+    check_real(c.g, "out.ctm", (double)c.L_ctm->data[0]);
+    golden_check(c.g, "out.dsm_loss", c.dsm_loss->data, c.dsm_loss->len);
+    check_real(c.g, "out.dsm", (double)c.L_dsm->data[0]);
+    check_real(c.g, "out.lambda_dsm", c.lambda);
+    check_real(c.g, "out.total", (double)c.L_ctm->data[0] + c.lambda * (double)c.L_dsm->data[0]);
+    check_params(c.g, "out.grad.ctm.", c.model, c.g_ctm);
+    check_params(c.g, "out.grad.dsm.", c.model, c.g_dsm);
+    check_params(c.g, "out.grad.total.", c.model, c.model->grad);
+    loss_case_close(&c);
+}
+static void test_loss_golden_soft(void) {
+    check_loss_file("loss_concat_soft_zero_l2");
+    check_loss_file("loss_concat_soft_zero_l1");
+    check_loss_file("loss_concat_soft_zero_huber");
+    check_loss_file("loss_concat_soft_s_l2");
+    check_loss_file("loss_concat_soft_half_huber");
+}
+static void test_loss_golden_paper_role(void) {
+    check_loss_file("loss_concat_paper_zero_l2");
+    check_loss_file("loss_concat_paper_half_l1");
+}
+static void test_loss_golden_local_and_global(void) {
+    check_loss_file("loss_concat_local_zero_l2");
+    check_loss_file("loss_concat_local_s_huber");
+    check_loss_file("loss_concat_global_zero_l2");
+    check_loss_file("loss_concat_global_s_l1");
+}
+static void test_loss_golden_film(void) {
+    check_loss_file("loss_film_soft_zero_l2");
+    check_loss_file("loss_film_soft_half_huber");
+}
+
+// [eq:L_dsm] with the exact denoiser in place of x_0 (the mixture of that file has components of different std).
+static void test_loss_golden_diagonal(void) {
+    golden_file *g = golden_open("loss_diag");
+    room r;
+    ctm_net *model;
+    wide_mixture m;
+    ctm_denoiser W;
+    ctm_noise z = ctm_noise_default();
+    ctm_tensor *x0, *sigma, *w, *x, *D, *gg, *d, *L, *per_row;
+    const double *noise = golden(g, "in.noise", NULL);
+    int i;
+    room_open(&r);
+    model = golden_net(&r.keep, g, "film", "w.model.", 1);
+    m.K = 3;
+    m.mean = golden(g, "in.means", NULL);
+    m.std = golden(g, "in.stds", NULL);
+    m.weight = golden(g, "in.weights", NULL);
+    W = wide_denoiser(&m, 2);
+    x0 = golden_tensor(&r.tape, g, "in.x0");
+    sigma = golden_tensor(&r.tape, g, "in.sigma");
+    x = ctm_matrix(&r.tape, "x", 8, 2);
+    w = ctm_vector(&r.tape, "w", 8);
+    for (i = 0; i < 16; i++) x->data[i] = x0->data[i] + sigma->data[i / 2] * (ctm_real)noise[i];
+    for (i = 0; i < 8; i++) w->data[i] = (ctm_real)ctm_weight(&z, CTM_W_KARRAS_WEIGHT, (double)sigma->data[i], 0, 1);
+    D = W.denoise(&r.tape, &W, x, sigma);
+    gg = ctm_D_theta(&r.tape, model, x, sigma);
+    d = ctm_distance(&r.tape, gg, D, CTM_L2, 0);
+    L = ctm_weighted_mean(&r.tape, d, w, 8);
+    ctm_backward(&r.tape, L);
+    per_row = ctm_vector(&r.tape, "loss", 8);
+    for (i = 0; i < 8; i++) per_row->data[i] = w->data[i] * d->data[i];
+    golden_check_rows(g, "out.x", x->data, x->len);
+    golden_check_rows(g, "out.D", D->data, D->len);
+    golden_check_rows(g, "out.g", gg->data, gg->len);
+    golden_check(g, "out.loss", per_row->data, 8);
+    golden_check(g, "out.diag", L->data, 1);
+    golden_check_grads(g, "out.grad.", model);
+    room_close(&r);
+    golden_close(g);
+}
+
+// [alg:train] [eq:radam] [eq:ema] Ten recorded steps: log of each and the weights at the end.
+static void test_train_golden_ten_steps(void) {
+    loss_case c;
+    ctm_opt opt;
+    ctm_real log_[40];
+    int n;
+    loss_case_open(&c, "train");
+    ctm_opt_init(&c.r.keep, &opt, CTM_RADAM, c.model->len, golden_number(c.g, "lr"));
+    for (n = 0; n < 10; n++) {
+        loss_case_run(&c, n);
+        log_[4 * n] = c.L_ctm->data[0];
+        log_[4 * n + 1] = c.L_dsm->data[0];
+        log_[4 * n + 2] = (ctm_real)c.lambda;
+        log_[4 * n + 3] = (ctm_real)((double)c.L_ctm->data[0] + c.lambda * (double)c.L_dsm->data[0]);
+        ctm_opt_step(&c.r.ctx, &opt, c.model->theta, c.model->grad);
+        ctm_ema_step(&c.r.ctx, c.model->len, c.ema->theta, c.model->theta, golden_number(c.g, "ema_rate"));
+    }
+    golden_check(c.g, "out.log", log_, 40);
+    golden_check_rows(c.g, "out.log", log_, 40);
+    golden_check_weights(c.g, "out.model.", c.model);
+    golden_check_weights(c.g, "out.ema.", c.ema);
+    loss_case_close(&c);
+}
+
+// ---- the invariants of the losses -----------------------------------------------------------------------------------
+
+// Rows (t,u,s) of all kinds: s = u, s = sigma_min, the ends of the grid.
+static const double tri_t[7] = {0, 0, 3, 5, 8, 12, 16}, tri_u[7] = {17, 4, 4, 9, 11, 13, 17}, tri_s[7] = {17, 9, 4, 17, 11, 15, 17};
+static void tri_levels(ctm_tape *tp, ctm_tensor **t, ctm_tensor **u, ctm_tensor **s) {
+    ctm_noise z = ctm_noise_default();
+    int i;
+    *t = ctm_vector(tp, "t", 7);
+    *u = ctm_vector(tp, "u", 7);
+    *s = ctm_vector(tp, "s", 7);
+    for (i = 0; i < 7; i++) {
+        (*t)->data[i] = (ctm_real)ctm_t_of_index(&z, tri_t[i]);
+        (*u)->data[i] = (ctm_real)ctm_t_of_index(&z, tri_u[i]);
+        (*s)->data[i] = (ctm_real)ctm_t_of_index(&z, tri_s[i]);
+    }
+}
+
+// [eq:L_ctm] With student, EMA and solver all the exact flow of a Gaussian, x_est = x_target and the loss is zero, for every (t,u,s).
+static void test_invariant_30_exact_flow_has_no_loss(void) {
+    room r;
+    ctm_net *net;
+    ctm_jump *flow;
+    ctm_tensor *t, *u, *s, *x, *x_u, *est, *target, *est_s, *target_s, *L;
+    double zero[2] = {0, 0};
+    ctm_noise z = ctm_noise_default();
+    size_t i;
+    room_open(&r);
+    net = gauss_net(&r.keep, 2);
+    flow = ctm_flow_jump(&r.keep, ctm_mixture(&r.keep, 2, 1, zero, NULL, 0.5), &z);
+    tri_levels(&r.tape, &t, &u, &s);
+    x = noised(&r.tape, "no loss", t, 2, 0.5);
+    x_u = flow->jump(&r.tape, flow, x, t, u);
+    target = ctm_x_target(&r.tape, net, net, x_u, u, s, &target_s);
+    est = ctm_x_est(&r.tape, net, net, x, t, s, &est_s);
+    for (i = 0; i < est->len; i++) {
+        double size = larger(1, fabs((double)target_s->data[i]));
+        CHECK_CLOSE(est_s->data[i], target_s->data[i], rounding(1e-6, 1e-8) * size);
+        CHECK_CLOSE(est->data[i], target->data[i], rounding(1e-6, 1e-8));
+        CHECK(fabs((double)est->data[i]) > 1e-4);
+    }
+    L = ctm_weighted_mean(&r.tape, ctm_distance(&r.tape, est, target, CTM_L2, 0), NULL, 7);
+    CHECK_CLOSE(L->data[0], 0, rounding(1e-12, 1e-16));
+    room_close(&r);
+}
+
+// The L_ctm of a student against a target that is held constant or computed anew; 0: no gradient wanted.
+static double tri_loss(room *r, ctm_net *theta, ctm_net *ema, const ctm_real *x, const ctm_real *fixed_target, ctm_real *target_out, int backward) {
+    ctm_tensor *t, *u, *s, *x_t, *target, *est, *L;
+    ctm_noise z = ctm_noise_default();
+    double value;
+    ctm_denoiser *D = ring(&r->work);
+    int recording = r->tape.recording;
+    r->tape.recording = backward;
+    tri_levels(&r->tape, &t, &u, &s);
+    x_t = ctm_matrix(&r->tape, "x_t", 7, 2);
+    memcpy(x_t->data, x, 14 * sizeof(ctm_real));
+    if (fixed_target) {
+        target = ctm_matrix(&r->tape, "target", 7, 2);
+        memcpy(target->data, fixed_target, 14 * sizeof(ctm_real));
+    } else {
+        ctm_tensor *x_u = ctm_solve(&r->tape, D, &z, CTM_HEUN, x_t, tri_t, tri_u, 1);
+        target = ctm_x_target(&r->tape, theta, ema, x_u, u, s, NULL);
+    }
+    if (target_out) memcpy(target_out, target->data, 14 * sizeof(ctm_real));
+    est = ctm_x_est(&r->tape, theta, ema, x_t, t, s, NULL);
+    L = ctm_weighted_mean(&r->tape, ctm_distance(&r->tape, est, target, CTM_HUBER, 0.03), NULL, 7);
+    value = (double)L->data[0];
+    if (backward) ctm_backward(&r->tape, L);
+    ctm_tape_reset(&r->tape);
+    r->tape.recording = recording;
+    return value;
+}
+static void tri_points(ctm_real x[14]) {
+    ctm_rng rng = ctm_stream(8, "tri");
+    ctm_noise z = ctm_noise_default();
+    int i;
+    for (i = 0; i < 14; i++) x[i] = (ctm_real)(0.5 * ctm_normal(&rng, 0, (uint64_t)i) + ctm_t_of_index(&z, tri_t[i / 2]) * ctm_normal(&rng, 1, (uint64_t)i));
+}
+
+// [eq:x_target] The target is a constant: whether it is computed from the same weights or handed in, the gradient has the same bits;
+// the EMA's weights receive none even if they could, and the teacher is not on the tape.
+static void test_invariant_31_target_is_constant(void) {
+    room r;
+    ctm_net *theta, *ema, *open_ema;
+    ctm_real x[14], target[14], *first;
+    ctm_tensor *t, *u, *s, *xt, *x_t, *y;
+    size_t i, n = 0;
+    room_open(&r);
+    theta = wild_net(&r.keep, 2, 1, 1);
+    ema = ctm_net_clone(&r.keep, wild_net(&r.keep, 2, 1, 2));
+    first = (ctm_real *)ctm_alloc(&r.keep, theta->len * sizeof(ctm_real));
+    tri_points(x);
+    tri_loss(&r, theta, ema, x, NULL, target, 1);
+    memcpy(first, theta->grad, theta->len * sizeof(ctm_real));
+    memset(theta->grad, 0, theta->len * sizeof(ctm_real));
+    tri_loss(&r, theta, ema, x, target, NULL, 1);
+    CHECK(same_bits(first, theta->grad, theta->len));
+    for (i = 0; i < theta->len; i++) n += first[i] != 0;
+    CHECK(n > theta->len / 2);                                                   // and it is not all zero
+    open_ema = wild_net(&r.keep, 2, 1, 2);                                       // an EMA that has a gradient buffer: only the target is frozen
+    tri_levels(&r.tape, &t, &u, &s);
+    xt = ctm_wants_grad(&r.tape, ctm_matrix(&r.tape, "x_u", 7, 2));
+    memcpy(xt->data, x, 14 * sizeof(ctm_real));
+    y = ctm_x_target(&r.tape, theta, open_ema, xt, u, s, NULL);
+    CHECK(y->grad == NULL && r.tape.first == NULL && r.tape.recording == 1);
+    x_t = ctm_matrix(&r.tape, "x_t", 7, 2);
+    memcpy(x_t->data, x, 14 * sizeof(ctm_real));
+    ctm_solve(&r.tape, ctm_net_denoiser(&r.keep, open_ema), &open_ema->noise, CTM_HEUN, xt, tri_t, tri_u, 1);
+    CHECK(r.tape.first == NULL);                                                 // neither does the solver record
+    for (i = 0; i < open_ema->len; i++) CHECK(open_ema->grad[i] == 0);
+    room_close(&r);
+}
+
+// [eq:x_est] The gradient passes through the frozen EMA's input into theta: finite differences with the target held fixed; with the
+// target following theta the differences are others.
+static void test_invariant_32_gradient_through_ema(void) {
+    room r;
+    ctm_net *theta, *ema;
+    ctm_real x[14], target[14];
+    double h = 1e-5, moved = 0;
+    int p;
+    if (!IN_DOUBLE) SKIP("finite differences need double");
+    room_open(&r);
+    theta = wild_net(&r.keep, 2, 1, 1);
+    ema = ctm_net_clone(&r.keep, wild_net(&r.keep, 2, 1, 2));
+    tri_points(x);
+    tri_loss(&r, theta, ema, x, NULL, target, 1);
+    for (p = 0; p < theta->count; p++) {
+        ctm_tensor *w = theta->param[p];
+        size_t step = w->len / 3 + 1, i;
+        for (i = 0; i < w->len; i += step) {
+            ctm_real keep = w->data[i];
+            double up, down, up_moving;
+            w->data[i] = keep + (ctm_real)h;
+            up = tri_loss(&r, theta, ema, x, target, NULL, 0);
+            up_moving = tri_loss(&r, theta, ema, x, NULL, NULL, 0);
+            w->data[i] = keep - (ctm_real)h;
+            down = tri_loss(&r, theta, ema, x, target, NULL, 0);
+            moved = larger(moved, fabs(up_moving - up) / h);
+            w->data[i] = keep;
+            CHECK_CLOSE((up - down) / (2 * h), w->grad[i], 1e-7 + 1e-5 * fabs((double)w->grad[i]));
+        }
+    }
+    CHECK(moved > 1e-4);
+    room_close(&r);
+}
+
+// [eq:x_est] At s = sigma_min the outer jump is nothing: the gradient is that of the inner term alone, bit for bit.
+static void test_invariant_33_no_outer_jump_at_the_end(void) {
+    room r;
+    ctm_net *theta, *ema;
+    ctm_real *first;
+    ctm_tensor *t, *s, *x, *y, *at_s;
+    int pass;
+    room_open(&r);
+    theta = wild_net(&r.keep, 2, 1, 3);
+    ema = ctm_net_clone(&r.keep, wild_net(&r.keep, 2, 1, 4));
+    first = (ctm_real *)ctm_alloc(&r.keep, theta->len * sizeof(ctm_real));
+    for (pass = 0; pass < 2; pass++) {
+        size_t i;
+        t = levels(&r.tape, "t", 5, 3);
+        s = levels(&r.tape, "s", 5, theta->noise.sigma_min);
+        x = noised(&r.tape, "inner", t, 2, 0.5);
+        y = ctm_x_est(&r.tape, theta, pass ? NULL : ema, x, t, s, &at_s);
+        CHECK(y == at_s);
+        for (i = 0; i < y->len; i++) y->grad[i] = (ctm_real)(1 + (double)i);
+        ctm_backward_seeded(&r.tape, y);
+        if (pass == 0) {
+            memcpy(first, theta->grad, theta->len * sizeof(ctm_real));
+            memset(theta->grad, 0, theta->len * sizeof(ctm_real));
+        }
+        ctm_tape_reset(&r.tape);
+    }
+    CHECK(same_bits(first, theta->grad, theta->len));
+    CHECK(first[0] != 0);
+    room_close(&r);
+}
+
+// [eq:x_target] Global: s = u, the target at s is the solver's own point. Local with s = sigma_min (CD): the target is one jump to
+// the end by the inner network, no outer jump.
+static void test_invariant_34_local_and_global(void) {
+    room r;
+    ctm_net *theta, *ema;
+    ctm_tensor *u, *s, *x_u, *y, *at_s, *zero, *cd;
+    room_open(&r);
+    theta = wild_net(&r.keep, 2, 1, 5);
+    ema = ctm_net_clone(&r.keep, wild_net(&r.keep, 2, 1, 6));
+    u = levels(&r.tape, "u", 4, 0.7);
+    s = levels(&r.tape, "s", 4, 0.7);
+    x_u = noised(&r.tape, "global", u, 2, 0.5);
+    y = ctm_x_target(&r.tape, theta, NULL, x_u, u, s, &at_s);
+    CHECK(y == at_s && same_bits(y->data, x_u->data, y->len));
+    zero = levels(&r.tape, "zero", 4, 0.002);
+    y = ctm_x_target(&r.tape, theta, ema, x_u, u, zero, &at_s);
+    cd = ctm_G_theta(&r.tape, theta, x_u, u, zero);
+    CHECK(same_bits(y->data, cd->data, y->len) && y == at_s);
+    room_close(&r);
+}
+
+// [eq:x_target] When s = u the inner jump of the target is the identity, so x_target = G_ema(x_u, u, sigma_min), whoever is inner.
+static void test_invariant_35_target_when_s_is_u(void) {
+    room r;
+    ctm_net *theta, *ema;
+    ctm_tensor *u, *x_u, *y, *direct, *at_s;
+    room_open(&r);
+    theta = wild_net(&r.keep, 2, 1, 5);
+    ema = ctm_net_clone(&r.keep, wild_net(&r.keep, 2, 1, 6));
+    u = levels(&r.tape, "u", 4, 1.5);
+    x_u = noised(&r.tape, "s is u", u, 2, 0.5);
+    y = ctm_x_target(&r.tape, theta, ema, x_u, u, u, &at_s);
+    direct = ctm_G_theta(&r.tape, ema, x_u, u, levels(&r.tape, "zero", 4, 0.002));
+    CHECK(same_bits(y->data, direct->data, y->len));
+    CHECK(same_bits(at_s->data, x_u->data, x_u->len));
+    y = ctm_x_target(&r.tape, ema, ema, x_u, u, u, NULL);
+    CHECK(same_bits(y->data, direct->data, y->len));
+    room_close(&r);
+}
+
+// [eq:lambda] 39: scaling; lambda·|grad X| = |grad L| up to 1e-4. 40: the clamps.
+static void test_invariant_39_40_adaptive_weight(void) {
+    ctm_real L[4] = {3, 0, -4, 0}, X[4] = {0, 6, 0, 8}, Y[4], zero[4] = {0, 0, 0, 0}, tiny[4] = {(ctm_real)1e-3, 0, 0, 0};
+    double base = ctm_adaptive_weight(L, X, 4);
+    int i;
+    CHECK_CLOSE(base, 5 / (10 + 1e-4), 1e-12);
+    for (i = 0; i < 4; i++) Y[i] = 7 * L[i];
+    CHECK_CLOSE(ctm_adaptive_weight(Y, X, 4), 7 * base, 1e-12);
+    for (i = 0; i < 4; i++) Y[i] = 7 * X[i];
+    CHECK_CLOSE(ctm_adaptive_weight(L, Y, 4), 5 / (70 + 1e-4), 1e-12);
+    CHECK_CLOSE(base * 10, 5, 1e-4);
+    CHECK_CLOSE(ctm_adaptive_weight(tiny, zero, 4), 10, 1e-6);                   // |grad L|/1e-4
+    CHECK(ctm_adaptive_weight(L, zero, 4) == 1e4);                               // clamped
+    CHECK(ctm_adaptive_weight(zero, X, 4) == 0);
+    CHECK(ctm_adaptive_weight(zero, zero, 4) == 0);
+}
+
+// 44: [eq:ema] after k steps of constant theta, EMA - theta has shrunk by rate^k.
+static void test_invariant_44_ema_shrinks(void) {
+    room r;
+    ctm_real theta[20], ema[20];
+    int i, k;
+    room_open(&r);
+    for (i = 0; i < 20; i++) { theta[i] = (ctm_real)(0.1 * i); ema[i] = (ctm_real)(0.1 * i + 1 - 0.05 * i); }
+    for (k = 0; k < 50; k++) ctm_ema_step(&r.ctx, 20, ema, theta, 0.9);
+    for (i = 0; i < 20; i++) CHECK_CLOSE((double)ema[i] - (double)theta[i], pow(0.9, 50) * (1 - 0.05 * i), rounding(1e-6, 1e-14));
+    room_close(&r);
+}
+
+// 47: [eq:film] With map_s zeroed, a student that has the teacher's weights is the teacher for every s, and G is one Euler step; and
+// the trainer starts with EMAs equal to the student.
+static void no_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    (void)user; (void)rng; (void)step; (void)index;
+    x0[0] = x0[1] = 0;
+}
+static void test_invariant_47_student_from_teacher(void) {
+    static const double t_[5] = {80, 10, 1, 0.3, 0.01}, s_[5] = {0.002, 9, 0.5, 0.002, 0.005};
+    room r;
+    ctm_net *teacher, *student;
+    ctm_tensor *t, *s, *x, *D, *g, *G, *map_s;
+    ctm_config cfg = golden_net_config();
+    ctm_trainer *tr;
+    int i, d;
+    room_open(&r);
+    teacher = wild_net(&r.keep, 2, 0, 10);
+    student = wild_net(&r.keep, 2, 1, 11);
+    CHECK(ctm_net_copy_matching(student, teacher) == teacher->count);
+    CHECK(student->count == teacher->count + 1);
+    t = vector_of(&r.tape, "t", 5, t_);
+    s = vector_of(&r.tape, "s", 5, s_);
+    x = noised(&r.tape, "from teacher", t, 2, 0.5);
+    D = ctm_D_theta(&r.tape, teacher, x, t);
+    g = ctm_g_theta(&r.tape, student, x, t, s);
+    CHECK(!same_bits(D->data, g->data, D->len));                                 // a random s-branch disturbs
+    map_s = ctm_param_named(student, "map_s.weight");
+    CHECK(map_s != NULL);
+    if (map_s) memset(map_s->data, 0, map_s->len * sizeof(ctm_real));
+    g = ctm_g_theta(&r.tape, student, x, t, s);
+    CHECK(same_bits(D->data, g->data, D->len));
+    G = ctm_G_theta(&r.tape, student, x, t, s);
+    for (i = 0; i < 5; i++)
+        for (d = 2 * i; d < 2 * i + 2; d++)
+            CHECK_CLOSE(G->data[d], (double)x->data[d] + (s_[i] - t_[i]) * ((double)x->data[d] - (double)D->data[d]) / t_[i],
+                        rounding(1e-6, 1e-13) * larger(1, fabs((double)x->data[d])));
+    cfg.diagonal = CTM_DIAG_DSM;
+    cfg.ema_rate[1] = 0.99;
+    tr = ctm_trainer_new(&r.keep, &cfg, student, NULL, no_draw, NULL);
+    CHECK(tr->emas == 2);
+    for (i = 0; i < tr->emas; i++) CHECK(same_bits(tr->ema[i]->theta, student->theta, student->len) && tr->ema[i]->grad == NULL);
+    ctm_trainer_free(tr);
+    room_close(&r);
+}
+
+// 50: self-taught without DSM, the degenerate student g = 0, G = (s/t)x has zero loss on any data; its DSM loss is not zero.
+static void test_invariant_50_degenerate_student(void) {
+    room r;
+    ctm_net *zero;
+    ctm_denoiser *self;
+    ctm_tensor *t, *u, *s, *x, *x_u, *est, *target, *d;
+    size_t i;
+    room_open(&r);
+    zero = constant_net(&r.keep, 2, 0);
+    zero->noise.inner = CTM_INNER_NONE;
+    self = ctm_net_denoiser(&r.keep, zero);
+    tri_levels(&r.tape, &t, &u, &s);
+    x = noised(&r.tape, "degenerate", t, 2, 0.5);
+    x_u = ctm_solve(&r.tape, self, &zero->noise, CTM_HEUN, x, tri_t, tri_u, 1);
+    target = ctm_x_target(&r.tape, zero, zero, x_u, u, s, NULL);
+    est = ctm_x_est(&r.tape, zero, zero, x, t, s, NULL);
+    for (i = 0; i < est->len; i++) CHECK_CLOSE(est->data[i], target->data[i], rounding(1e-6, 1e-14) * fabs((double)est->data[i]) + 1e-12);
+    d = ctm_distance(&r.tape, ctm_D_theta(&r.tape, zero, x, t), x, CTM_L2, 0);
+    CHECK((double)d->data[3] > 0);
+    room_close(&r);
+}
+
+// ---- the training step ----------------------------------------------------------------------------------------------
+
+// Data: two points, each blurred.
+static const double pair_mean[4] = {-0.5, -0.4, 0.5, 0.4};
+static void pair_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    int k = ctm_uniform(rng, step, 8 * index) < 0.5 ? 0 : 1, d;
+    (void)user;
+    for (d = 0; d < 2; d++) x0[d] = (ctm_real)(pair_mean[2 * k + d] + 0.1 * ctm_normal(rng, step, 8 * index + 4 + (uint64_t)d));
+}
+static ctm_config small_config(void) {
+    ctm_config c = ctm_config_default();
+    c.hidden = 16; c.layers = 2; c.embed = 8;
+    c.batch = 48; c.diagonal_batch = 24; c.shards = 4;
+    c.substeps = 1;
+    c.steps = 40;
+    c.seed = 3;
+    return c;
+}
+static ctm_config small_authors(void) {
+    ctm_config c = small_config(), a = ctm_config_authors();
+    a.hidden = c.hidden; a.layers = c.layers; a.embed = c.embed;
+    a.batch = c.batch; a.diagonal_batch = 30; a.shards = c.shards; a.steps = c.steps; a.seed = c.seed;
+    a.lr = 1e-3;
+    return a;
+}
+typedef struct run { room r; ctm_net *net; ctm_denoiser *teacher; ctm_trainer *tr; } run;
+static void run_open_with(run *n, const ctm_config *c, ctm_draw_fn draw, void *user) {
+    room_open(&n->r);
+    n->teacher = ctm_mixture(&n->r.keep, 2, 2, pair_mean, NULL, 0.1);
+    n->net = ctm_mlp(&n->r.keep, c, 2, 1);
+    n->tr = ctm_trainer_new(&n->r.keep, c, n->net, n->teacher, draw, user);
+}
+static void run_open(run *n, const ctm_config *c) { run_open_with(n, c, pair_draw, NULL); }
+static void run_close(run *n) { ctm_trainer_free(n->tr); room_close(&n->r); }
+static int run_same(const run *a, const run *b) {
+    int i, same = a->tr->step == b->tr->step && a->tr->opt.k == b->tr->opt.k && same_bits(a->net->theta, b->net->theta, a->net->len) &&
+                  same_bits(a->tr->opt.m, b->tr->opt.m, a->net->len) && same_bits(a->tr->opt.v, b->tr->opt.v, a->net->len);
+    for (i = 0; i < a->tr->emas; i++) same = same && same_bits(a->tr->ema[i]->theta, b->tr->ema[i]->theta, a->net->len);
+    return same;
+}
+
+// [alg:train] One call of ctm_train_step against the same thing put together from public pieces, for both recipes.
+static void check_step_by_hand(const ctm_config *cfg, int steps) {
+    run n;
+    room r;
+    ctm_net *theta, *ema[4];
+    ctm_opt opt;
+    ctm_real *g_ctm, *g_dsm;
+    size_t at, k;
+    int step, i, e, emas = 0;
+    const ctm_tensor *last;
+    double tol = rounding(2e-5, 1e-10);
+    run_open(&n, cfg);
+    room_open(&r);
+    theta = ctm_mlp(&r.keep, cfg, 2, 1);
+    for (e = 0; e < 4 && cfg->ema_rate[e] > 0; e++) ema[emas++] = ctm_net_clone(&r.keep, theta);
+    ctm_opt_init(&r.keep, &opt, cfg->optimiser, theta->len, cfg->lr);
+    opt.beta1 = cfg->beta1; opt.beta2 = cfg->beta2; opt.eps = cfg->eps;
+    g_ctm = (ctm_real *)ctm_alloc(&r.keep, theta->len * sizeof(ctm_real));
+    g_dsm = (ctm_real *)ctm_alloc(&r.keep, theta->len * sizeof(ctm_real));
+    last = theta->param[theta->last_weight];
+    at = (size_t)(last->data - theta->theta);
+    CHECK(strcmp(last->name, "out.weight") == 0);
+    for (step = 0; step < steps; step++) {
+        ctm_tape *tp = &r.tape;
+        int B = cfg->batch, Q = cfg->diagonal_batch;
+        ctm_tensor *t = ctm_vector(tp, "t", B), *u = ctm_vector(tp, "u", B), *s = ctm_vector(tp, "s", B), *w = ctm_vector(tp, "w", B), *x = ctm_matrix(tp, "x", B, 2);
+        ctm_tensor *x_u, *est, *est_s, *target, *target_s, *d, *L, *sigma, *clean, *y;
+        double *from = (double *)ctm_alloc(&r.work, (size_t)B * sizeof(double)), *to = (double *)ctm_alloc(&r.work, (size_t)B * sizeof(double));
+        double L_ctm, L_dsm, lambda = cfg->lambda_dsm, done = (double)step / (double)cfg->steps, norm = 0;
+        for (i = 0; i < B; i++) {
+            double q[3];
+            int c;
+            ctm_times(cfg, (uint64_t)step, (uint64_t)i, q);
+            from[i] = q[0]; to[i] = q[1];
+            t->data[i] = (ctm_real)ctm_t_of_index(&cfg->noise, q[0]);
+            u->data[i] = (ctm_real)ctm_t_of_index(&cfg->noise, q[1]);
+            s->data[i] = (ctm_real)ctm_t_of_index(&cfg->noise, q[2]);
+            w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->weight, ctm_t_of_index(&cfg->noise, q[0]), ctm_t_of_index(&cfg->noise, q[2]), cfg->weight_power);
+            pair_draw(NULL, &n.tr->rng_data, (uint64_t)step, (uint64_t)i, x->data + 2 * i);
+            for (c = 0; c < 2; c++) x->data[2 * i + c] += t->data[i] * (ctm_real)ctm_normal(&n.tr->rng_noise, (uint64_t)step, (uint64_t)(2 * i + c));
+        }
+        x_u = ctm_solve(tp, n.teacher, &cfg->noise, cfg->solver, x, from, to, cfg->substeps);
+        target = ctm_x_target(tp, cfg->target_inner == CTM_ROLE_EMA ? ema[0] : theta, cfg->compare & CTM_AT_ZERO ? ema[0] : NULL, x_u, u, s, &target_s);
+        est = ctm_x_est(tp, theta, cfg->compare & CTM_AT_ZERO ? ema[0] : NULL, x, t, s, &est_s);
+        d = ctm_distance(tp, est, target, cfg->distance, cfg->huber_c);
+        if (cfg->compare & CTM_AT_S) {
+            y = ctm_distance(tp, unit_scale(tp, &cfg->noise, est_s, s), unit_scale(tp, &cfg->noise, target_s, s), cfg->distance, cfg->huber_c);
+            d = cfg->compare == CTM_AT_S ? y : ctm_scale(tp, ctm_add(tp, d, y), 0.5);
+        }
+        L = ctm_weighted_mean(tp, d, w, B);
+        L_ctm = (double)L->data[0];
+        memset(theta->grad, 0, theta->len * sizeof(ctm_real));
+        ctm_backward(tp, L);
+        memcpy(g_ctm, theta->grad, theta->len * sizeof(ctm_real));
+        ctm_tape_reset(tp);
+
+        L_dsm = 0;
+        memset(theta->grad, 0, theta->len * sizeof(ctm_real));
+        if (cfg->diagonal != CTM_DIAG_NONE) {
+            sigma = ctm_vector(tp, "sigma", Q);
+            w = ctm_vector(tp, "w", Q);
+            clean = ctm_matrix(tp, "clean", Q, 2);
+            x = ctm_matrix(tp, "x", Q, 2);
+            for (i = 0; i < Q; i++) {
+                int c;
+                double level = ctm_dsm_sigma(cfg, (uint64_t)step, (uint64_t)i, (uint64_t)Q);
+                sigma->data[i] = (ctm_real)level;
+                w->data[i] = (ctm_real)((level * level + 0.25) / (level * level * 0.25));
+                pair_draw(NULL, &n.tr->rng_dsm_data, (uint64_t)step, (uint64_t)i, clean->data + 2 * i);
+                for (c = 0; c < 2; c++)
+                    x->data[2 * i + c] = clean->data[2 * i + c] + sigma->data[i] * (ctm_real)ctm_normal(&n.tr->rng_dsm_noise, (uint64_t)step, (uint64_t)(2 * i + c));
+            }
+            y = cfg->diagonal == CTM_DIAG_EXACT ? n.teacher->denoise(tp, n.teacher, x, sigma) : clean;
+            L = ctm_weighted_mean(tp, ctm_distance(tp, ctm_D_theta(tp, theta, x, sigma), y, CTM_L2, 0), w, Q);
+            L_dsm = (double)L->data[0];
+            ctm_backward(tp, L);
+        }
+        memcpy(g_dsm, theta->grad, theta->len * sizeof(ctm_real));
+        ctm_tape_reset(tp);
+        if (cfg->diagonal == CTM_DIAG_NONE) lambda = 0;
+        else if (cfg->adaptive) lambda *= ctm_adaptive_weight(g_ctm + at, g_dsm + at, last->len);
+        for (k = 0; k < theta->len; k++) {
+            theta->grad[k] = g_ctm[k] + (ctm_real)lambda * g_dsm[k];
+            norm += (double)theta->grad[k] * (double)theta->grad[k];
+        }
+        norm = sqrt(norm);
+        if (cfg->clip > 0 && norm > cfg->clip) for (k = 0; k < theta->len; k++) theta->grad[k] *= (ctm_real)(cfg->clip / norm);
+        if (cfg->warmup > 0 && done < cfg->warmup) opt.lr = cfg->lr * (step + 1) / (cfg->warmup * (double)cfg->steps + 1);
+        else opt.lr = cfg->lr * (cfg->final_lr + (1 - cfg->final_lr) * 0.5 * (1 + cos(3.14159265358979324 * (done - cfg->warmup) / (1 - cfg->warmup))));
+        ctm_opt_step(&r.ctx, &opt, theta->theta, theta->grad);
+        for (e = 0; e < emas; e++) ctm_ema_step(&r.ctx, theta->len, ema[e]->theta, theta->theta, cfg->ema_rate[e]);
+
+        CHECK(ctm_train_step(n.tr) == 1);
+        CHECK(n.tr->step == step + 1);
+        CHECK_CLOSE(n.tr->L_ctm, L_ctm, tol * L_ctm);
+        CHECK_CLOSE(n.tr->L_dsm, L_dsm, tol * L_dsm);
+        CHECK_CLOSE(n.tr->lambda_dsm, lambda, tol * lambda);
+        CHECK_CLOSE(n.tr->grad_norm, norm, tol * norm);
+        CHECK_CLOSE(n.tr->lr, opt.lr, 1e-12);
+        if (step == 0) {
+            double size = 0;
+            for (k = 0; k < theta->len; k++) size = larger(size, fabs((double)g_ctm[k]));
+            for (k = 0; k < theta->len; k++) CHECK_CLOSE(n.tr->g_ctm[k], g_ctm[k], tol * size);
+            for (size = 0, k = 0; k < theta->len; k++) size = larger(size, fabs((double)g_dsm[k]));
+            for (k = 0; k < theta->len; k++) CHECK_CLOSE(n.tr->g_dsm[k], g_dsm[k], tol * size);
+        }
+        for (k = 0; k < theta->len; k++) {                 // Adam's first steps have size lr whatever the gradient: noise there is amplified
+            CHECK_CLOSE(n.net->theta[k], theta->theta[k], rounding(5e-4, 1e-7));
+            for (e = 0; e < emas; e++) CHECK_CLOSE(n.tr->ema[e]->theta[k], ema[e]->theta[k], rounding(5e-4, 1e-7));
+        }
+    }
+    CHECK(n.tr->emas == emas);
+    room_close(&r);
+    run_close(&n);
+}
+static void test_step_by_hand_default(void) { ctm_config c = small_config(); check_step_by_hand(&c, 3); }
+static void test_step_by_hand_authors(void) { ctm_config c = small_authors(); check_step_by_hand(&c, 3); }
+static void test_step_by_hand_variants(void) {
+    ctm_config c = small_authors();
+    c.target_inner = CTM_ROLE_EMA;
+    c.weight = CTM_W_UNIFORM_G; c.weight_power = 0.5;
+    c.distance = CTM_L1;
+    c.match = CTM_LOCAL;
+    c.shards = 1;
+    check_step_by_hand(&c, 2);
+    c = small_config();
+    c.compare = CTM_AT_S;
+    c.match = CTM_GLOBAL; c.law = CTM_LAW_AUTHORS; c.continuous = 1;
+    c.diagonal = CTM_DIAG_NONE;
+    c.solver = CTM_EULER; c.substeps = 2;
+    c.ema_rate[1] = 0.9; c.ema_rate[2] = 0.5;
+    c.clip = 1e-3;
+    check_step_by_hand(&c, 2);
+}
+
+// Cutting the batch otherwise changes rounding only (also when the cuts are uneven or some shards get no row).
+static void test_shards_agree_to_rounding(void) {
+    static const int shards[5] = {1, 4, 7, 24, 60};
+    ctm_config c = small_config();
+    ctm_real *g_ctm = NULL, *g_dsm = NULL;
+    double L_ctm = 0, L_dsm = 0, size[2] = {0, 0};
+    room keep;
+    int q;
+    size_t k;
+    room_open(&keep);
+    for (q = 0; q < 5; q++) {
+        run n;
+        c.shards = shards[q];
+        run_open(&n, &c);
+        CHECK(ctm_train_step(n.tr));
+        if (q == 0) {
+            g_ctm = (ctm_real *)ctm_alloc(&keep.keep, n.net->len * sizeof(ctm_real));
+            g_dsm = (ctm_real *)ctm_alloc(&keep.keep, n.net->len * sizeof(ctm_real));
+            memcpy(g_ctm, n.tr->g_ctm, n.net->len * sizeof(ctm_real));
+            memcpy(g_dsm, n.tr->g_dsm, n.net->len * sizeof(ctm_real));
+            L_ctm = n.tr->L_ctm;
+            L_dsm = n.tr->L_dsm;
+            for (k = 0; k < n.net->len; k++) { size[0] = larger(size[0], fabs((double)g_ctm[k])); size[1] = larger(size[1], fabs((double)g_dsm[k])); }
+        }
+        CHECK_CLOSE(n.tr->L_ctm, L_ctm, rounding(1e-6, 1e-13) * L_ctm);
+        CHECK_CLOSE(n.tr->L_dsm, L_dsm, rounding(1e-6, 1e-13) * L_dsm);
+        for (k = 0; k < n.net->len; k++) {
+            CHECK_CLOSE(n.tr->g_ctm[k], g_ctm[k], rounding(1e-5, 1e-12) * size[0]);
+            CHECK_CLOSE(n.tr->g_dsm[k], g_dsm[k], rounding(1e-5, 1e-12) * size[1]);
+        }
+        run_close(&n);
+    }
+    room_close(&keep);
+}
+
+// The same bits for 1, 2 and 7 threads, both recipes; and of two runs.
+static void test_training_same_bits_for_threads(void) {
+    static const int threads[4] = {1, 2, 7, 2};
+    int q, recipe;
+    for (recipe = 0; recipe < 2; recipe++) {
+        ctm_config c = recipe ? small_authors() : small_config();
+        run first;
+        run_open(&first, &c);
+        for (q = 0; q < 4; q++) {
+            run n;
+            int step;
+            if (q) run_open(&n, &c); else n = first;
+            n.tr->ctx->threads = threads[q];
+            for (step = 0; step < 6; step++) CHECK(ctm_train_step(n.tr));
+            if (q == 0) continue;
+            CHECK(run_same(&first, &n));
+            CHECK(first.tr->L_ctm == n.tr->L_ctm && first.tr->L_dsm == n.tr->L_dsm && first.tr->lambda_dsm == n.tr->lambda_dsm);
+            run_close(&n);
+        }
+        run_close(&first);
+    }
+}
+
+// A loss that is no number: the term and the step are named, nothing changes, and going on is as if nothing had been.
+typedef struct poison { int armed; ctm_rng stream; double value; } poison;
+static void poisoned_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    const poison *p = (const poison *)user;
+    pair_draw(NULL, rng, step, index, x0);
+    if (p->armed && step == 3 && index == 17 && memcmp(rng, &p->stream, sizeof *rng) == 0) x0[1] = (ctm_real)p->value;
+}
+static void test_invariant_46_non_finite_changes_nothing(void) {
+    int isa, term, kind;
+    for (isa = 0; isa < CTM_ISA_COUNT; isa++)
+        for (term = 0; term < 2; term++)
+            for (kind = 0; kind < 2; kind++) {
+                ctm_config c = kind ? small_authors() : small_config();
+                poison p;
+                run bad, good;
+                int step;
+                char want[64];
+                p.armed = 1;
+                p.value = kind ? INFINITY : nan("");
+                run_open_with(&bad, &c, poisoned_draw, &p);
+                run_open(&good, &c);
+                if (!ctm_set_isa(bad.tr->ctx, isa)) { run_close(&bad); run_close(&good); continue; }
+                ctm_set_isa(good.tr->ctx, isa);
+                p.stream = term ? bad.tr->rng_dsm_data : bad.tr->rng_data;
+                for (step = 0; step < 3; step++) { CHECK(ctm_train_step(bad.tr)); CHECK(ctm_train_step(good.tr)); }
+                CHECK(ctm_train_step(bad.tr) == 0);
+                snprintf(want, sizeof want, "step 3: the loss %s is not finite", term ? "L_dsm" : "L_ctm");
+                if (!strstr(ctm_error(bad.tr->ctx), want)) { test_fail(__FILE__, __LINE__, want); printf("     %s\n", ctm_error(bad.tr->ctx)); }
+                CHECK(run_same(&bad, &good));
+                CHECK(ctm_train_step(bad.tr) == 0);                              // and again
+                CHECK(run_same(&bad, &good));
+                p.armed = 0;
+                for (step = 0; step < 2; step++) { CHECK(ctm_train_step(bad.tr)); CHECK(ctm_train_step(good.tr)); }
+                CHECK(run_same(&bad, &good));
+                run_close(&bad);
+                run_close(&good);
+            }
+}
+
+// 36, 37: [eq:L_dsm] on N(0, sd²) a zero network is the perfect denoiser: DSM is weight·posterior variance = 1 for every t, its expected
+// gradient is zero, and regression on the exact denoiser has no loss at all.
+static void gauss_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    (void)user;
+    x0[0] = (ctm_real)(0.5 * ctm_normal(rng, step, 2 * index));
+    x0[1] = (ctm_real)(0.5 * ctm_normal(rng, step, 2 * index + 1));
+}
+static void test_invariant_36_37_perfect_denoiser(void) {
+    double zero[2] = {0, 0};
+    ctm_config c = small_authors();
+    room r;
+    ctm_net *net;
+    ctm_trainer *tr;
+    ctm_denoiser *D;
+    double mean = 0, worst = 0, norm = 0;
+    int step;
+    room_open(&r);
+    c.lr = 0;                                                                    // the weights stay
+    c.batch = 4; c.shards = 2; c.diagonal_batch = 4000;
+    D = ctm_mixture(&r.keep, 2, 1, zero, NULL, 0.5);
+    net = ctm_mlp(&r.keep, &c, 2, 1);
+    memset(net->theta, 0, net->len * sizeof(ctm_real));
+    tr = ctm_trainer_new(&r.keep, &c, net, D, gauss_draw, NULL);
+    for (step = 0; step < 5; step++) {
+        size_t k;
+        CHECK(ctm_train_step(tr));
+        mean += tr->L_dsm / 5;
+        worst = larger(worst, fabs(tr->L_dsm - 1));
+        for (norm = 0, k = 0; k < net->len; k++) norm = larger(norm, fabs((double)tr->g_dsm[k]));
+        CHECK(norm < 0.2);                                                       // standard error about 2·sd/sqrt(4000) = .016 an entry
+    }
+    CHECK_CLOSE(mean, 1, 0.03);                                                  // chi-squared with 40000 degrees: .007
+    CHECK(worst < 0.06);
+    ctm_trainer_free(tr);
+    c.diagonal = CTM_DIAG_EXACT;
+    tr = ctm_trainer_new(&r.keep, &c, net, D, gauss_draw, NULL);
+    CHECK(ctm_train_step(tr));
+    CHECK_CLOSE(tr->L_dsm, 0, rounding(1e-7, 1e-20));
+    ctm_trainer_free(tr);
+    room_close(&r);
+}
+
+// RMS of one jump 80 -> .002 against the exact flow, over the data's std (about .5).
+static double flow_error(room *r, ctm_net *net, const ctm_denoiser *D) {
+    ctm_rng rng = ctm_stream(77, "held out");
+    ctm_real x[512];
+    double in[512], out[512], s = 0.002, sum = 0;
+    int i;
+    for (i = 0; i < 512; i++) x[i] = (ctm_real)(in[i] = (double)(ctm_real)(80 * ctm_normal(&rng, 0, (uint64_t)i)));
+    ctm_exact_flow(&r->ctx, D, 256, in, 80, 1, &s, 1e-7, out);
+    CHECK(ctm_sample_points(net, x, 256, 1, 0, NULL));
+    for (i = 0; i < 512; i++) sum += ((double)x[i] - out[i]) * ((double)x[i] - out[i]) / 512;
+    return sqrt(sum) / 0.5;
+}
+
+// [alg:train] A tiny training run learns the known flow.
+static void test_training_learns_the_flow(void) {
+    ctm_config c = small_config();
+    run n;
+    double before, after;
+    c.hidden = 32; c.batch = 128; c.diagonal_batch = 64; c.steps = 400;
+    run_open(&n, &c);
+    before = flow_error(&n.r, n.tr->ema[0], n.teacher);
+    while (n.tr->step < c.steps && ctm_train_step(n.tr)) { }
+    CHECK(n.tr->step == c.steps);
+    after = flow_error(&n.r, n.tr->ema[0], n.teacher);
+    CHECK(before > 0.5);
+    CHECK(after < 0.12);
+    run_close(&n);
+}
+
+// consistency = 0 and a network without s: a teacher is trained by DSM alone, and comes near the exact denoiser.
+static double denoiser_error(room *r, const ctm_denoiser *a, const ctm_denoiser *exact) {
+    ctm_tensor *t = ctm_vector(&r->tape, "t", 400), *x, *y;
+    double sum = 0;
+    int i, d, recording = r->tape.recording;
+    r->tape.recording = 0;
+    for (i = 0; i < 400; i++) t->data[i] = (ctm_real)(0.05 * pow(40, i / 400.0));
+    x = ctm_matrix(&r->tape, "x", 400, 2);
+    for (i = 0; i < 400; i++) {
+        ctm_rng rng = ctm_stream(78, "held out");
+        pair_draw(NULL, &rng, 0, (uint64_t)i, x->data + 2 * i);
+        for (d = 0; d < 2; d++) x->data[2 * i + d] += t->data[i] * (ctm_real)ctm_normal(&rng, 1, (uint64_t)(2 * i + d));
+    }
+    y = a->denoise(&r->tape, a, x, t);
+    for (i = 0; i < 400; i++) {
+        double in[2], D[2];
+        for (d = 0; d < 2; d++) in[d] = (double)x->data[2 * i + d];
+        exact->exact(exact, in, (double)t->data[i], D);
+        for (d = 0; d < 2; d++) sum += ((double)y->data[2 * i + d] - D[d]) * ((double)y->data[2 * i + d] - D[d]) / 800;
+    }
+    ctm_tape_reset(&r->tape);
+    r->tape.recording = recording;
+    return sqrt(sum);
+}
+static void test_dsm_teacher_learns_the_denoiser(void) {
+    ctm_config c = small_authors();
+    room r;
+    ctm_net *net;
+    ctm_trainer *tr;
+    ctm_denoiser *exact, *learned;
+    double before, after;
+    room_open(&r);
+    c.consistency = 0; c.hidden = 32; c.diagonal_batch = 256; c.steps = 500; c.lr = 5e-3; c.optimiser = CTM_ADAM; c.final_lr = 0; c.ema_rate[0] = 0.98; c.ema_rate[1] = 0;
+    exact = ctm_mixture(&r.keep, 2, 2, pair_mean, NULL, 0.1);
+    net = ctm_mlp(&r.keep, &c, 2, 0);
+    tr = ctm_trainer_new(&r.keep, &c, net, NULL, pair_draw, NULL);
+    learned = ctm_net_denoiser(&r.keep, tr->ema[0]);
+    before = denoiser_error(&r, learned, exact);
+    while (tr->step < c.steps && ctm_train_step(tr)) { }
+    CHECK(tr->step == c.steps && tr->L_ctm == 0 && tr->lambda_dsm == 1);
+    after = denoiser_error(&r, learned, exact);
+    CHECK(before > 0.2);
+    CHECK(after < 0.09);
+    ctm_trainer_free(tr);
+    room_close(&r);
+}
+
+// Without a teacher the student's own average is one: it runs, stays finite, and gives the bits of handing it in by hand.
+static void test_self_teaching(void) {
+    ctm_config c = small_authors();
+    room r;
+    ctm_net *net;
+    ctm_trainer *tr;
+    int step;
+    room_open(&r);
+    net = ctm_mlp(&r.keep, &c, 2, 1);
+    tr = ctm_trainer_new(&r.keep, &c, net, NULL, pair_draw, NULL);
+    for (step = 0; step < 5; step++) CHECK(ctm_train_step(tr));
+    CHECK(tr->L_ctm > 0 && tr->L_dsm > 0);
+    {
+        run n;
+        run_open(&n, &c);
+        n.tr->teacher = ctm_net_denoiser(&n.r.keep, n.tr->ema[0]);
+        for (step = 0; step < 5; step++) CHECK(ctm_train_step(n.tr));
+        CHECK(same_bits(net->theta, n.net->theta, net->len));
+        run_close(&n);
+    }
+    ctm_trainer_free(tr);
+    room_close(&r);
+}
+
+// Mistakes of a program stop with a sentence.
+static void test_trainer_refuses_nonsense(void) {
+    ctm_config c = small_config(), d;
+    room r;
+    ctm_net *net, *teacher;
+    ctm_denoiser *D;
+    room_open(&r);
+    net = ctm_mlp(&r.keep, &c, 2, 1);
+    teacher = ctm_mlp(&r.keep, &c, 2, 0);
+    D = ring(&r.keep);
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &c, net, NULL, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "CTM_DIAG_EXACT needs a teacher");
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &c, teacher, D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "without s");
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &c, ctm_net_clone(&r.keep, net), D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "frozen");
+    d = c; d.batch = 0;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
+    d = c; d.shards = 0;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
+    d = c; d.ema_rate[0] = 0;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "moving average");
+    room_close(&r);
+}
+
+// No memory is asked of the system after the first steps, and the tapes of the shards are all that grows.
+static void test_training_memory_is_steady(void) {
+    ctm_config c = small_config();
+    run n;
+    size_t held;
+    int step;
+    run_open(&n, &c);
+    for (step = 0; step < 10; step++) CHECK(ctm_train_step(n.tr));
+    held = n.tr->ctx->allocated;
+    for (step = 0; step < 20; step++) CHECK(ctm_train_step(n.tr));
+    CHECK(n.tr->ctx->allocated == held);
+    run_close(&n);
+    CHECK(n.r.ctx.allocated == 0);
+}
+
+static void run_training(void) {
+    RUN(loss_golden_soft); RUN(loss_golden_paper_role); RUN(loss_golden_local_and_global); RUN(loss_golden_film); RUN(loss_golden_diagonal);
+    RUN(train_golden_ten_steps);
+    RUN(invariant_30_exact_flow_has_no_loss); RUN(invariant_31_target_is_constant); RUN(invariant_32_gradient_through_ema);
+    RUN(invariant_33_no_outer_jump_at_the_end); RUN(invariant_34_local_and_global); RUN(invariant_35_target_when_s_is_u);
+    RUN(invariant_39_40_adaptive_weight); RUN(invariant_44_ema_shrinks); RUN(invariant_47_student_from_teacher); RUN(invariant_50_degenerate_student);
+    RUN(step_by_hand_default); RUN(step_by_hand_authors); RUN(step_by_hand_variants); RUN(shards_agree_to_rounding);
+    RUN(training_same_bits_for_threads); RUN(invariant_46_non_finite_changes_nothing); RUN(invariant_36_37_perfect_denoiser);
+    RUN(training_learns_the_flow); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense);
+    RUN(training_memory_is_steady);
+}
