@@ -59,10 +59,10 @@
        ctm_arena memory;
        ctm_config cfg = ctm_config_default();
        double mean[4] = {-0.5, -0.5, 0.5, 0.5};
-       ctm_real x[4] = {-80, -80, 80, 80};                       // two noises, at noise level sigma_max = 80
+       ctm_real x[4] = {-40, -40, 40, 40};                       // two points of noise, at noise level sigma_max = 80
        ctm_init(&ctx);
        ctm_arena_init(&memory, &ctx, "model");
-       cfg.steps = 1500;
+       cfg.steps = 1000;
        ctm_denoiser *teacher = ctm_mixture(&memory, 2, 2, mean, NULL, 0.05);
        ctm_net *net = ctm_mlp(&memory, &cfg, 2, 1);
        ctm_trainer *tr = ctm_trainer_new(&memory, &cfg, net, teacher, draw, NULL);
@@ -75,8 +75,8 @@
    }
    //END-PROGRAM
    //BEGIN-OUTPUT
-   -0.6 -0.6
-   0.6 0.6
+   -0.5 -0.5
+   0.5 0.5
    //END-OUTPUT
 
    ---------------------------------------------------------------------------------------------------------------------
@@ -465,8 +465,9 @@ typedef struct ctm_config {
     double law_mix;                // gap law: share of samples drawn by the authors' law
     double law_to_end;             // gap law: share of gaps that go straight to sigma_min
     double law_power;              // gap law: P(gap k) ~ k^power
+    double law_off_grid;           // gap law: share of draws moved off the grid (1 if continuous)
     double law_focus;              // gap law: weight of the grid indices focus_from..focus_to as t, the others having 1
-    int    focus_from, focus_to;   // 8..13: noise levels 3.3 to 0.14, where paths decide between modes
+    int    focus_from, focus_to;   // 6..13: noise levels 8.4 to 0.14, where paths decide between modes
     int    solver, substeps;       // CTM_HEUN; solver steps per grid interval
     // losses (chapter 16)
     int    compare;                // CTM_AT_ZERO (paper), CTM_AT_S, or both, half each
@@ -486,6 +487,7 @@ typedef struct ctm_config {
     double clip;                   // a total gradient longer than this is shortened to it; 0: never (the authors)
     double warmup, final_lr;       // share of the steps with rising lr; cosine decay to final_lr·lr (1: none)
     double ema_rate[4];            // ema[0] is G_ema of the losses and the one to sample from; 0 ends the list
+    int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning
     int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces (decides rounding, not threads)
     long   steps;
     uint64_t seed;
@@ -2981,8 +2983,9 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 // have u = s, nearly a third start at T, and only 1 in 153 has h = 1: short jumps are hardly ever practised.
 //
 // The gap law [eq:law_gap] (ours): chains of jumps need the short ones. t has more weight where the paths decide between
-// modes, the gap k has P(k) ~ 1/k, sometimes goes straight to the end, and u = s = t + k, so that the target is the solver's
-// point itself. A share of the draws stays with the authors' law, which ties the jumps to one another.
+// modes (law_focus); the gap k has P(k) ~ k^law_power with a negative power, or goes straight to the end (law_to_end); and
+// u = s = t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the authors' law, which
+// ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces land.
 // =====================================================================================================================
 
 CTM__DEF ctm_config ctm_config_default(void) {
@@ -2993,17 +2996,17 @@ CTM__DEF ctm_config ctm_config_default(void) {
     c.law = CTM_LAW_GAP;
     c.match = CTM_SOFT;
     c.max_gap = 17; c.gap_power = 1; c.h_per_sample = 1;
-    c.law_mix = 0.1; c.law_to_end = 0.05; c.law_power = -1; c.law_focus = 3; c.focus_from = 8; c.focus_to = 13;
+    c.law_mix = 0.1; c.law_to_end = 0.05; c.law_power = -0.5; c.law_off_grid = 0.5; c.law_focus = 3; c.focus_from = 6; c.focus_to = 13;
     c.solver = CTM_HEUN; c.substeps = 3;
     c.compare = CTM_AT_BOTH;
     c.distance = CTM_HUBER; c.huber_c = 0.03;
     c.weight = CTM_W_UNIFORM; c.weight_power = 1;
     c.target_inner = CTM_ROLE_ONLINE;
-    c.diagonal = CTM_DIAG_EXACT; c.diagonal_batch = 128; c.lambda_dsm = 0.1; c.adaptive = 0;
+    c.diagonal = CTM_DIAG_EXACT; c.diagonal_batch = 128; c.lambda_dsm = 0.7; c.adaptive = 0;
     c.consistency = 1;
-    c.optimiser = CTM_ADAM; c.lr = 5e-3; c.beta1 = 0.9; c.beta2 = 0.999; c.eps = 1e-8;
+    c.optimiser = CTM_ADAM; c.lr = 7e-3; c.beta1 = 0.9; c.beta2 = 0.99; c.eps = 1e-8; c.clip = 0.2;
     c.warmup = 0.02; c.final_lr = 0;
-    c.ema_rate[0] = 0.999;
+    c.ema_rate[0] = 0.999; c.ema_warmup = 1;
     c.batch = 256; c.shards = 2; c.steps = 20000;
     return c;
 }
@@ -3016,9 +3019,9 @@ CTM__DEF ctm_config ctm_config_authors(void) {
     c.compare = CTM_AT_ZERO;
     c.distance = CTM_L2;
     c.diagonal = CTM_DIAG_DSM; c.diagonal_batch = c.batch; c.lambda_dsm = 1; c.adaptive = 1;
-    c.optimiser = CTM_RADAM; c.lr = 4e-4;
+    c.optimiser = CTM_RADAM; c.lr = 4e-4; c.beta2 = 0.999;
     c.clip = 0; c.warmup = 0; c.final_lr = 1;
-    c.ema_rate[1] = 0.9999;
+    c.ema_rate[1] = 0.9999; c.ema_warmup = 0;
     return c;
 }
 
@@ -3059,7 +3062,7 @@ static void ctm__times_authors(const ctm_config *c, const ctm_rng *rng, uint64_t
 CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
     ctm_rng rng = ctm_stream(c->seed, "times");
     int last = c->noise.N - 1, t, k;
-    double total, sum = 0, r;
+    double total, sum = 0, r, off;
     if (c->law == CTM_LAW_AUTHORS || ctm_uniform(&rng, step, 8 * index + 2) < c->law_mix) {
         ctm__times_authors(c, &rng, step, index, i);
         return;
@@ -3074,8 +3077,10 @@ CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, doub
       : ctm__draw_power(ctm_uniform(&rng, step, 8 * index + 5), 1, last - t, c->law_power);
     i[0] = t;
     i[1] = i[2] = t + k;
-    if (c->continuous) {                               // anywhere within half an index of the grid's, and at its ends
-        i[0] = ctm__dmax(0, i[0] + ctm_uniform(&rng, step, 8 * index + 6) - 0.5);
+    off = ctm_uniform(&rng, step, 8 * index + 6);      // its fraction after the comparison is uniform again
+    if (c->continuous || off < c->law_off_grid) {      // anywhere within half an index of the grid's, and at its ends
+        if (!c->continuous) off /= c->law_off_grid;
+        i[0] = ctm__dmax(0, i[0] + off - 0.5);
         i[1] = ctm__dmax(i[0] + 0.1, i[1] + ctm_uniform(&rng, step, 8 * index + 7) - 0.5);
         i[1] = i[2] = ctm__dmin(last, i[1]);
     }
@@ -3378,7 +3383,11 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
     // Update the student, then its moving averages.
     tr->opt.lr = tr->lr = ctm__learning_rate(cfg, tr->step);
     ctm_opt_step(tr->ctx, &tr->opt, tr->theta->theta, total);
-    for (i = 0; i < tr->emas; i++) ctm_ema_step(tr->ctx, len, tr->ema[i]->theta, tr->theta->theta, cfg->ema_rate[i]);
+    for (i = 0; i < tr->emas; i++) {
+        double rate = cfg->ema_rate[i];
+        if (cfg->ema_warmup) rate = ctm__dmin(rate, ((double)tr->step + 1) / ((double)tr->step + 10));
+        ctm_ema_step(tr->ctx, len, tr->ema[i]->theta, tr->theta->theta, rate);
+    }
     tr->step++;
     return 1;
 }
@@ -3946,12 +3955,12 @@ static const ctm__field ctm__fields[] = {
     CTM__F(noise.sigma_min, 'd'), CTM__F(noise.sigma_max, 'd'), CTM__F(noise.sigma_data, 'd'), CTM__F(noise.rho, 'd'), CTM__F(noise.N, 'i'),
     CTM__F(noise.inner, 'i'), CTM__F(noise.outer, 'i'), CTM__F(hidden, 'i'), CTM__F(layers, 'i'), CTM__F(embed, 'i'), CTM__F(law, 'i'),
     CTM__F(match, 'i'), CTM__F(continuous, 'i'), CTM__F(max_gap, 'i'), CTM__F(gap_power, 'd'), CTM__F(h_per_sample, 'i'),
-    CTM__F(s_smallest, 'i'), CTM__F(law_mix, 'd'), CTM__F(law_to_end, 'd'), CTM__F(law_power, 'd'), CTM__F(law_focus, 'd'), CTM__F(focus_from, 'i'),
+    CTM__F(s_smallest, 'i'), CTM__F(law_mix, 'd'), CTM__F(law_to_end, 'd'), CTM__F(law_power, 'd'), CTM__F(law_off_grid, 'd'), CTM__F(law_focus, 'd'), CTM__F(focus_from, 'i'),
     CTM__F(focus_to, 'i'), CTM__F(solver, 'i'), CTM__F(substeps, 'i'), CTM__F(compare, 'i'), CTM__F(distance, 'i'), CTM__F(huber_c, 'd'),
     CTM__F(weight, 'i'), CTM__F(weight_power, 'd'), CTM__F(target_inner, 'i'), CTM__F(diagonal, 'i'), CTM__F(diagonal_batch, 'i'),
     CTM__F(lambda_dsm, 'd'), CTM__F(adaptive, 'i'), CTM__F(consistency, 'i'), CTM__F(optimiser, 'i'), CTM__F(lr, 'd'), CTM__F(beta1, 'd'),
     CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(clip, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'), CTM__F(ema_rate[1], 'd'),
-    CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(batch, 'i'), CTM__F(shards, 'i'), CTM__F(steps, 'l'), CTM__F(seed, 'u')};
+    CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(ema_warmup, 'i'), CTM__F(batch, 'i'), CTM__F(shards, 'i'), CTM__F(steps, 'l'), CTM__F(seed, 'u')};
 #undef CTM__F
 enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]) };
 
@@ -3995,7 +4004,7 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
         const char *text;
         snprintf(key, sizeof key, "ctm.%s", ctm__fields[i].name);
         text = ctm_file_meta(f, key);
-        if (!text) return ctm__fail(f->ctx, "%s: its metadata has no \"%s\"; it was not written by ctm.h", f->path, key);
+        if (!text) continue;                               // a setting that is younger than the file: the default
         if (!ctm__field_read(cfg, &ctm__fields[i], text)) return ctm__fail(f->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", f->path, key, text);
     }
     if (!(cfg->noise.sigma_min > 0 && cfg->noise.sigma_max > cfg->noise.sigma_min && cfg->noise.sigma_data > 0 && cfg->noise.rho > 0 &&
@@ -4154,7 +4163,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     ctm_file *f = ctm_file_read(scratch, path);
     ctm_real *values = (ctm_real *)ctm_alloc(scratch, 8 * tr->theta->len * sizeof(ctm_real)), *at = values;
     ctm_real *place[7];
-    const char *format, *step, *k;
+    const char *format, *step = NULL, *k = NULL;
     char *end_step, *end_k;
     long n_step, n_k;
     int i, n = 0, ok = f != NULL;

@@ -242,6 +242,7 @@ typedef struct run {
     ctm_config          cfg;
     long                teacher_steps;             // of a learned teacher
     const ctm_denoiser *teacher;                   // NULL: none
+    ctm_trainer        *tr;                        // at work: the teacher's, then the student's
     uint64_t            teacher_hash;              // of its weights
     story_losses       *losses;
     double              sum[STORY_LOSS_COLUMNS];   // of the steps since the last row of losses
@@ -336,7 +337,7 @@ static ctm_config teacher_config(const run *r) {
     cfg.diagonal = CTM_DIAG_DSM;
     cfg.adaptive = 0;
     cfg.diagonal_batch = 2*cfg.batch;
-    cfg.steps = r->teacher_steps;
+    cfg.steps = r->teacher_steps > 0 ? r->teacher_steps : cfg.steps;
     return cfg;
 }
 
@@ -345,6 +346,7 @@ static ctm_draw_fn drawing(run *r, void **user) {
     return r->data.is_toy ? toy_draw : draw_row;
 }
 
+// A trainer for a fresh network: with consistency for a student, without for a teacher.
 static ctm_trainer *trainer(run *r, ctm_arena *a, const ctm_config *cfg, const ctm_denoiser *teacher) {
     void *user;
     const ctm_draw_fn draw = drawing(r, &user);
@@ -546,7 +548,7 @@ static int learn_teacher(run *r) {
     int state;
     out_path(r, "teacher.safetensors", path);
     if (r->from && strcmp(ctm_file_meta(r->from, "points.phase"), "student") == 0) return load_teacher(r, path) ? 1 : -1;
-    tr = trainer(r, &r->memory, &cfg, NULL);
+    tr = r->tr = trainer(r, &r->memory, &cfg, NULL);
     if (resume_phase(r, tr, "teacher") < 0) return -1;
     state = train(r, tr);
     if (state < 1) return state < 0 ? -1 : stopped(r, tr);
@@ -561,6 +563,7 @@ static int learn_teacher(run *r) {
         printf("teacher learned: %ld steps, L_dsm %.4f, %.0f s; in %s\n", tr->step, r->losses->row[r->losses->n - 1][STORY_L_DSM], r->seconds, path);
     use_network_as_teacher(r, tr->ema[0]);
     ctm_trainer_free(tr);
+    r->tr = NULL;
     r->losses->n = 0;                                // loss.csv is about the student
     return 1;
 }
@@ -810,7 +813,7 @@ static int resume_config(run *r) {
 }
 
 static int train_student(run *r) {
-    ctm_trainer *tr = trainer(r, &r->memory, &r->cfg, r->teacher);
+    ctm_trainer *tr = r->tr = trainer(r, &r->memory, &r->cfg, r->teacher);
     int resumed = resume_phase(r, tr, "student"), state;
     if (resumed < 0) return wrong(r->line);
     if (resumed && !same_hash(r, "points.teacher_hash", r->teacher_hash, "the teacher")) return wrong(r->line);
@@ -820,9 +823,7 @@ static int train_student(run *r) {
     if (state == 0) return stopped(r, tr);
     signal(SIGINT, SIG_DFL);           // nothing is lost any more: from here on a signal ends the program
     signal(SIGTERM, SIG_DFL);
-    state = results(r, tr->ema[0]);
-    ctm_trainer_free(tr);
-    return state;
+    return results(r, tr->ema[0]);
 }
 
 static int train_run(run *r) {
@@ -872,6 +873,7 @@ static int train_with(run *r) {
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     status = train_run(r);
+    if (r->tr) ctm_trainer_free(r->tr);
     table_free(&r->data.file);
     ctm_arena_free(&r->scratch);
     ctm_arena_free(&r->memory);
@@ -1174,3 +1176,36 @@ int main(int argc, char **argv) {
     if (command == 2) return loglik_main(argc, argv);
     return train_main(argc, argv);
 }
+
+/* What it prints (20000 steps on two cores; the settings in the middle are ctm_config_print's)
+
+   $ build/points train --data ring --out out/demo
+   points --data ring --teacher exact --match soft --law gap --seed 1 --steps 20000
+   ctm.h 0.1.0, seed 1, all cores, avx512; into out/demo
+   noise.sigma_min    0.002      noise.sigma_max    80         noise.sigma_data   0.5        noise.rho          7
+   ...
+   flow_rms_onestep             0.0109
+   flow_median_onestep          0.00319
+   flow_rms_chain4              0.01063
+   flow_rms_chain17             0.0094
+   flow_rms_onestep_vs_teacher  0.01018
+   denoiser_rms                 0.003118
+   sw2_ratio_nfe1               0.976
+   sw2_ratio_nfe4               0.9902
+   off_support_nfe1             0.00588
+   nll_gap                      0.003334
+   train_seconds                ...
+   steps_per_second             ...
+   measures and figures took ... s
+   open out/demo/index.html
+
+   and leaves in out/demo: index.html; samples, flow, triangle, score, gamma, nfe, laws and loss.svg; metrics.csv,
+   loss.csv, samples.csv; model.safetensors, checkpoint.safetensors. More to try:
+
+   $ build/points --data moons --steps 200 --stop-at 100 --out out/moons && build/points --resume --out out/moons
+   $ build/points --data geyser.csv --columns duration,waiting --out out/geyser
+   $ build/points sample --weights out/geyser/model.safetensors --n 5 --nfe 4 --out five.csv
+   5 samples in five.csv
+   $ build/points loglik --weights out/geyser/model.safetensors --data geyser.csv --out logp.csv
+   $ build/points sample --weights out/demo/model.safetensors --gamma 2
+   points: flag --gamma: found "2", expected a number from 0 to 1 */

@@ -691,7 +691,7 @@ static inline int story_laws_figure(story *s) {
     snprintf(label[1], sizeof label[1], "gap law, %d steps", s->law_steps);
     snprintf(label[2], sizeof label[2], "this page's model");
     plot_grid_panel(p, 1, 1, 0, NULL);
-    plot_axes(p, 0, MEASURE_CHAINS, 0, 1.3*top, NULL, "RMS distance from the exact flow / " STORY_SIGMA " of the data", PLOT_NOXTICKS);
+    plot_axes(p, 0, MEASURE_CHAINS, 0, 1.45*top, NULL, "RMS distance from the exact flow / " STORY_SIGMA " of the data", PLOT_NOXTICKS);
     plot_bars(p, MEASURE_CHAINS, 3, bar, groups, 1);
     for (int k = 0; k < 3; k++) plot_legend_add(p, PLOT_BOX, plot_color(1 + k), label[k]);
     plot_legend_place(p, PLOT_TOPLEFT);

@@ -25,8 +25,5 @@ int main(int argc, char **argv) {
     return 0;
 }
 
-/* It prints one sample a line, in standardised units (standard deviation 0.5; a table's means and units are in the file's
-   metadata, see `points sample`). With the weights of `make demo`:
-
-   0.1234 -0.5678
-*/
+/* It prints COUNT lines, one sample each with a number for every column, in standardised units (standard deviation 0.5; a
+   table's means and units are in the file's metadata, and `points sample` applies them). */

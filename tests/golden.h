@@ -69,12 +69,12 @@ static inline double golden_number(golden_file *g, const char *key) {           
 }
 // The recorded deviation of a float32 run for output "y" (of "out.y"); 0 if none was recorded.
 static inline double golden_dev(golden_file *g, const char *output) {
-    char key[160];
+    char key[256];
     snprintf(key, sizeof key, "fp32_dev.%s", output);
     return strtod(golden_text(g, key), NULL);
 }
 static inline double golden_row_dev(golden_file *g, const char *output) {       // the same per row
-    char key[160];
+    char key[256];
     snprintf(key, sizeof key, "fp32_row.%s", output);
     return strtod(golden_text(g, key), NULL);
 }

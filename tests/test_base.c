@@ -90,6 +90,7 @@ static void test_base_streams(void) {
     double ab = 0, ac = 0, next = 0, step = 0, mean = 0, half = 0;
     int i;
     CHECK(a.key[0] == again.key[0] && a.key[1] == again.key[1]);
+    CHECK(ctm_stream(1, "date").key[0] != a.key[0] && ctm_stream(1, "atad").key[0] != a.key[0]);
     CHECK(a.key[0] != b.key[0] && a.key[1] != b.key[1] && a.key[0] != c.key[0] && a.key[1] != c.key[1]);
     for (i = 0; i < N; i++) {
         double u = ctm_uniform(&a, 5, (uint64_t)i);
@@ -260,6 +261,29 @@ static void test_base_arena(void) {
     CHECK(ctx.allocated == 0 && ctx.high == high && a.used == 0);
     q = (unsigned char *)ctm_alloc(&a, 10);                                 // usable again
     CHECK(q != NULL && q[9] == 0);
+    ctm_arena_free(&a);
+    CHECK(ctx.allocated == 0);
+}
+
+// Steps of ever different sizes: what is held stays within a few times of what was used at most.
+static void test_base_arena_bounded(void) {
+    ctm_ctx ctx;
+    ctm_arena a;
+    ctm_mark start;
+    ctm_rng rng = ctm_stream(4, "sizes");
+    int step, i;
+    ctm_init(&ctx);
+    ctm_arena_init(&a, &ctx, "bounded");
+    start = ctm_arena_mark(&a);
+    for (step = 0; step < 3000; step++) {
+        int n = (int)(60 * ctm_uniform(&rng, (uint64_t)step, 0));
+        ctm_arena_release(&a, start);
+        for (i = 0; i < n; i++) ctm_alloc_raw(&a, (size_t)exp(14 * ctm_uniform(&rng, (uint64_t)step, (uint64_t)i + 1)));
+    }
+    if (ctx.allocated > 4 * a.high) {
+        test_fail(__FILE__, __LINE__, "an arena holds more than four times what was ever used:");
+        printf("     %lu bytes held, %lu used at most\n", (unsigned long)ctx.allocated, (unsigned long)a.high);
+    }
     ctm_arena_free(&a);
     CHECK(ctx.allocated == 0);
 }
@@ -823,6 +847,7 @@ static void run_base(void) {
     RUN(base_normals);
     RUN(base_own_ln_cos);
     RUN(base_arena);
+    RUN(base_arena_bounded);
     RUN(base_arena_panics);
     RUN(base_parallel_for);
     RUN(base_tensors);

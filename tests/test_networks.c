@@ -253,7 +253,7 @@ static void test_net_frozen(void) {
 
 // Rows at equal (t,s) share their scale and shift: every row comes out as if it were alone, and so do the gradients.
 static void test_net_distinct_levels(void) {
-    enum { B = 41 };
+    enum { B = 120 };
     static double t_[B], s_[B];
     static const double level[5] = {80, 0.002, 1, 3.3, 0.14};
     ctm_net *net, *view;
@@ -264,9 +264,9 @@ static void test_net_distinct_levels(void) {
     net_begin();
     net = net_small("theta");
     view = ctm_net_view(&net_memory, net, 1);
-    for (i = 0; i < B; i++) {                                              // pairs come again, with either member changed
-        t_[i] = i < 30 ? level[i % 5] : 0.5 + i;
-        s_[i] = i < 30 ? level[i / 3 % 5] : 0.002;
+    for (i = 0; i < B; i++) {                                              // pairs come again; many share t only, or s only
+        t_[i] = i < 30 ? level[i % 5] : i < 75 ? 5 : 0.5 + i;
+        s_[i] = i < 30 ? level[i / 3 % 5] : i < 75 ? 0.01 * i : 0.002;
     }
     x = net_points("x", B, 1);
     y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));

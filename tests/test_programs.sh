@@ -29,7 +29,7 @@ absent() { for f in "$@"; do if [ -e "$f" ]; then bad "$f should not exist"; els
 
 # ---- a short training run and its files
 run=$tmp/run
-runs "train" $points train --data ring --steps 60 --seed 3 --out "$run" --quiet --threads 2
+runs "train" $points train --data ring --steps 60 --seed 3 --out "$run" --quiet --threads 2 --noises 2000 --law-steps 20
 exists "$run/index.html" "$run/metrics.csv" "$run/loss.csv" "$run/samples.csv" "$run/model.safetensors" "$run/checkpoint.safetensors"
 for f in "$run"/*.svg; do
     case $(head -c 5 "$f") in '<?xml'|'<svg ') ok ;; *) bad "$f is not an SVG" ;; esac
@@ -43,14 +43,15 @@ done
 [ "$(ls "$run" | grep -c '\.tmp$')" = 0 ] && ok || bad "temporary files were left in $run"
 
 # ---- a run stopped at 60 of 120 and resumed equals the uninterrupted one; the number of threads changes nothing
-runs "whole run" $points train --data ring --steps 120 --seed 4 --out "$tmp/whole" --quiet --threads 1
-cat >"$tmp/stop.sh" <<'STOP'
-# starts a run of 120 steps, interrupts it on the way, and resumes until it is done
-"$1" train --data ring --steps 120 --seed 4 --out "$2" --quiet --threads 2 & pid=$!
-sleep 0.15; kill -INT $pid 2>/dev/null; wait $pid
-"$1" train --data ring --steps 120 --seed 4 --out "$2" --quiet --threads 2 --resume
-STOP
-runs "interrupted and resumed" sh "$tmp/stop.sh" $points "$tmp/parts"
+runs "whole run" $points train --data ring --steps 120 --seed 4 --out "$tmp/whole" --quiet --threads 1 --plain --noises 1000
+runs "stopped at 47" $points train --data ring --steps 120 --seed 4 --out "$tmp/parts" --quiet --threads 2 --plain --noises 1000 --stop-at 47
+absent "$tmp/parts/metrics.csv"
+runs "resumed" $points train --data ring --steps 120 --seed 4 --out "$tmp/parts" --quiet --threads 2 --plain --noises 1000 --resume
+$points train --data ring --steps 20000000 --seed 4 --out "$tmp/signal" --quiet --plain >/dev/null 2>&1 & pid=$!
+for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.3; [ -e "$tmp/signal/loss.csv" ] && break; done
+kill -TERM $pid 2>/dev/null
+if wait $pid; then ok; else bad "a run that gets SIGTERM: exit status $?"; fi
+exists "$tmp/signal/checkpoint.safetensors"
 cmp -s "$tmp/whole/model.safetensors" "$tmp/parts/model.safetensors" && ok || bad "the resumed run's weights differ from the whole run's"
 cmp -s "$tmp/whole/loss.csv" "$tmp/parts/loss.csv" && ok || bad "the resumed run's loss.csv differs from the whole run's"
 
@@ -66,10 +67,10 @@ runs "noise file" $points sample --weights "$run/model.safetensors" --noise "$tm
 # ---- tables
 printf 'name,height,"wide, unit",count\r\nx,1.5,2,3\r\ny,2.5,NA,4\r\n"z ""q""",3.5,4,5\r\nw,4.5,7,6\r\nv,1.0,3,1\r\n' >"$tmp/t.csv"
 for i in 1 2 3 4 5 6; do printf 'r,%s.25,%s,%s\r\n' $i $((i * 3 % 7)) $((7 - i)); done >>"$tmp/t.csv"
-runs "table" $points train --data "$tmp/t.csv" --columns "height,count" --steps 40 --seed 1 --out "$tmp/table" --quiet
+runs "table" $points train --data "$tmp/t.csv" --columns "height,count" --steps 40 --seed 1 --out "$tmp/table" --quiet --noises 1000
 exists "$tmp/table/samples.csv" "$tmp/table/metrics.csv" "$tmp/table/index.html"
 head -1 "$tmp/table/samples.csv" | grep -q '^height,count' && ok || bad "samples.csv does not carry the table's column names"
-runs "three columns" $points train --data "$tmp/t.csv" --columns 'height,"wide, unit",count' --steps 20 --out "$tmp/table3" --quiet
+runs "three columns" $points train --data "$tmp/t.csv" --columns 'height,"wide, unit",count' --steps 20 --out "$tmp/table3" --quiet --noises 1000
 runs "sample of a table" $points sample --weights "$tmp/table/model.safetensors" --n 5 --nfe 1 --out "$tmp/ts.csv"
 head -1 "$tmp/ts.csv" | grep -q '^height,count' && ok || bad "sample does not carry the table's column names"
 
@@ -109,7 +110,8 @@ mkdir "$tmp/other"; cp "$tmp/table/checkpoint.safetensors" "$tmp/other/"
 refuses "resume from other data" 1 "checkpoint.safetensors" $points train --data ring --steps 60 --out "$tmp/other" --resume --quiet
 echo x >"$tmp/file"
 refuses "output under a file" 1 "$tmp/file" $points train --data ring --steps 5 --out "$tmp/file/out" --quiet
-if [ -w /dev/full ]; then refuses "full disk" 1 "/dev/full" $points sample --weights "$run/model.safetensors" --n 5000 --nfe 1 --out /dev/full
+if [ -w /dev/full ] && ln -s /dev/full "$tmp/full.csv"; then
+    refuses "full disk" 1 "full.csv" $points sample --weights "$run/model.safetensors" --n 5000 --nfe 1 --out "$tmp/full.csv"
 else skip "no /dev/full here"; fi
 
 # ---- help, and the other programs

@@ -875,8 +875,9 @@ static void test_training_learns_the_flow(void) {
     ctm_config c = small_config();
     run n;
     double before, after;
-    c.hidden = 32; c.batch = 128; c.diagonal_batch = 64; c.steps = 400;
+    c.hidden = 32; c.batch = 128; c.diagonal_batch = 64; c.steps = 400; c.ema_rate[0] = 0.98;
     run_open(&n, &c);
+    n.r.ctx.threads = 1;                                                         // so small a batch gains nothing from more
     before = flow_error(&n.r, n.tr->ema[0], n.teacher);
     while (n.tr->step < c.steps && ctm_train_step(n.tr)) { }
     CHECK(n.tr->step == c.steps);
@@ -923,12 +924,13 @@ static void test_dsm_teacher_learns_the_denoiser(void) {
     net = ctm_mlp(&r.keep, &c, 2, 0);
     tr = ctm_trainer_new(&r.keep, &c, net, NULL, pair_draw, NULL);
     learned = ctm_net_denoiser(&r.keep, tr->ema[0]);
+    r.ctx.threads = 1;
     before = denoiser_error(&r, learned, exact);
     while (tr->step < c.steps && ctm_train_step(tr)) { }
     CHECK(tr->step == c.steps && tr->L_ctm == 0 && tr->lambda_dsm == 1);
     after = denoiser_error(&r, learned, exact);
-    CHECK(before > 0.2);
-    CHECK(after < 0.09);
+    CHECK(before > 0.12);
+    CHECK(after < 0.03);
     ctm_trainer_free(tr);
     room_close(&r);
 }

@@ -1,0 +1,322 @@
+#!/bin/sh
+# Can the tests fail? Breaks a COPY of ctm.h in many small ways, one at a time, and builds and runs the test program (float
+# first; double if float noticed nothing). Prints a table; the sabotages that no test noticed are the survivors, and there
+# should be none. A sabotage whose text is no longer in ctm.h is "stale" and counts as a failure: bring it up to date.
+# usage: sh tests/mutate.sh [PART]        only the sabotages whose name contains PART; about 6 seconds each
+cd "$(dirname "$0")/.." || exit 1
+root=$(pwd)
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+cc=${CC:-cc}
+flags="-O1 -w"
+if echo 'int main(void){return 0;}' >"$tmp/omp.c" && $cc -fopenmp "$tmp/omp.c" -o "$tmp/omp" 2>/dev/null; then flags="$flags -fopenmp"; fi
+limit=; if command -v timeout >/dev/null 2>&1; then limit="timeout 120"; fi
+
+# Name, what stands in ctm.h (exactly once), what to put there instead.
+cat >"$tmp/list" <<'END'
+= 1 is_finite forgets infinity
+- (bits >> 52 & 0x7ff) != 0x7ff;
++ (bits >> 52 & 0x7ff) != 0x7ff || (bits << 12) == 0;
+= 2 a wrong key schedule in Philox
+- k1 += 0xBB67AE85u;
++ k1 += 0xBB67AE84u;
+= 2 normals with variance one half
+- radius = sqrt(-2 * ctm__ln
++ radius = sqrt(-1 * ctm__ln
+= 2 normals depend on where the row starts
+- out[i] = (ctm_real)z[at % 4];
++ out[i] = (ctm_real)z[i % 4];
+= 2 streams ignore their name
+- h = (h ^ (unsigned char)*name) * 1099511628211ull;
++ h = h * 1099511628211ull;
+= 3 memory is not zeroed
+- memset(p, 0, bytes);
++ (void)bytes;
+= 3 memory is not aligned
+- b->start += (64 - (uintptr_t)b->start % 64) % 64;
++ b->start += 8;
+= 3 release gives back too much
+- if (a->now) a->now->used = m.block_used;
++ if (a->now) a->now->used = 0;
+= 3 a freed arena still counts
+- ctm__count_memory(a->ctx, 0, b->size);
++ ctm__count_memory(a->ctx, 0, 0);
+= 4 threads inside threads
+- && !omp_in_parallel()
++
+= 7 a loss has gradient 2
+- L->grad[0] += 1;
++ L->grad[0] += 2;
+= 7 only the first input decides whether to record
+- wanted = (a && a->grad) || (b && b->grad)
++ wanted = (a && a->grad)
+= 8 long sums forget their first part
+- more = k0 > 0 || add;
++ more = add;
+= 8 a piece of the product starts at the wrong row
+- g->A + i * g->a_row,
++ g->A + i * g->a_step,
+= 8 ln 2 to four digits
+- CTM__TO_REAL(e) * 0.69314718f
++ CTM__TO_REAL(e) * 0.69310000f
+= 8 exp loses a Taylor term
+- p = p * r + 1.0f / 120;
++ p = p * r;
+= 8 the sign of the cosine
+- CTM__SELECT(-(((n + 1) >> 1) & 1), -*cosine, *cosine);
++ CTM__SELECT(-((n >> 1) & 1), -*cosine, *cosine);
+= 9 sub: the sign of db
+- b->grad[i] -= out->grad[i];
++ b->grad[i] += out->grad[i];
+= 9 mul: da from a
+- a->grad[i] += b->data[i] * out->grad[i];
++ a->grad[i] += a->data[i] * out->grad[i];
+= 9 linear: swapped strides for dw
+- ctm_gemm(tp->ctx, I, O, B, x->data, 1, I,
++ ctm_gemm(tp->ctx, I, O, B, x->data, I, 1,
+= 9 linear: dw is set, not added
+- out->grad, O, w->grad, O, NULL, 1);
++ out->grad, O, w->grad, O, NULL, 0);
+= 9 silu: wrong slope
+- a = a + d * (g + y * ((ctm_real)1 - g));
++ a = a + d * (g + y * g);
+= 9 film: scale instead of 1 + scale
+- v = a + b * a + c;
++ v = b * a + c;
+= 9 film: backward forgets the 1
+- sum = sum + d + b * d;
++ sum = sum + b * d;
+= 9 film: backward ignores the row index
+- size_t f = (size_t)(out->index ? out->index[n] : n) * (size_t)F
++ size_t f = (size_t)(out->index ? out->index[0] : n) * (size_t)F
+= 9 gather: repeated rows overwrite
+- x->grad[(size_t)out->index[i] * D + d] += out->grad
++ x->grad[(size_t)out->index[i] * D + d] = out->grad
+= 9 scatter: replaced rows keep their gradient
+- x->grad[r + d] -= out->grad[r + d];
++ x->grad[r + d] -= 0;
+= 9 mix_rows: dy with the coefficients of x
+- y->grad[i] += b->data[i / D] * out->grad[i];
++ y->grad[i] += a->data[i / D] * out->grad[i];
+= 9 time_features: z = ln(t)/2
+- z[i] *= (ctm_real)0.25;
++ z[i] *= (ctm_real)0.5;
+= 9 distance: the slope of the Huber distance
+- slope = r / (out->data[i / D] + (ctm_real)c);
++ slope = r / (out->data[i / D] + 2 * (ctm_real)c);
+= 9 weighted_mean: backward forgets the weights
+- d->grad[i] += (w ? w->data[i] : 1) * out->grad[0]
++ d->grad[i] += out->grad[0]
+= 10 a frozen view has the network's gradient
+- copy->grad = NULL;
++ (void)copy->grad;
+= 10 levels that differ in s only are taken for equal
+- if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n])) break;
++ if (t->data[r] == t->data[n]) break;
+= 10 levels that differ in t only are taken for equal
+- if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n])) break;
++ if (!s || s->data[r] == s->data[n]) break;
+= 10 layers share scale and shift
+- film, 2 * l * H, row);
++ film, 0 * l * H, row);
+= 10 weights start too small
+- bound = sqrt(6.0 /
++ bound = sqrt(3.0 /
+= 10 all parameters draw from one stream
+- rng = ctm_stream(seed, name);
++ rng = ctm_stream(seed, "init");
+= 11 RAdam rectifies too early
+- if (rho > 5)
++ if (rho > 4)
+= 11 no bias correction of the mean
+- double rate = o->lr / p1,
++ double rate = o->lr,
+= 11 EMA inverted
+- e = rate * e + rest * w;
++ e = rest * e + rate * w;
+= 12 the grid has one level too many
+- return pow(a + i / (z->N - 1) * (b - a), z->rho);
++ return pow(a + i / z->N * (b - a), z->rho);
+= 12 edm: c_skip upside down
+- sd * sd / (q * q + sd * sd);
++ q * q / (q * q + sd * sd);
+= 12 outer: variance form upside down
+- double variance = sqrt((p * p + sd * sd) / (q * q + sd * sd));
++ double variance = sqrt((q * q + sd * sd) / (p * p + sd * sd));
+= 12 outer: s/t instead of 1 - s/t
+- *C_out = (t - s) / t;
++ *C_out = s / t;
+= 12 the denoiser of the variance form
+- 1 - t * q
++ 1 + t * q
+= 12 Karras weight without sigma_data
+- return (t * t + sd * sd) / (t * sd * t * sd);
++ return (t * t + sd * sd) / (t * t);
+= 12 mixture: exact formula forgets the share of x
+- D[d] = a * x[d] + (1 - a) * D[d] / sum;
++ D[d] = (1 - a) * D[d] / sum;
+= 12 mixture: fast rows use t instead of its square
+- v = v * v + c2;
++ v = v + c2;
+= 12 mixture: backward forgets the covariance
+- (a * (double)dout[d] + (1 - a) / v * acc[d]);
++ (a * (double)dout[d]);
+= 12 log density: half the normalisation
+- 0.5 * g->dim * log(2 *
++ 0.25 * g->dim * log(2 *
+= 12 the score points away
+- b->data[i] = -a->data[i];
++ b->data[i] = a->data[i];
+= 13 Heun without its correction
+- (slope + slope_y) / 2;
++ slope;
+= 13 Euler corrects
+- if (method == CTM_EULER) {
++ if (method == 99) {
+= 13 the solver stops one step early
+- for (j = 0, n = B; j < most; j++) {
++ for (j = 0, n = B; j < most - 1; j++) {
+= 13 rows come back in another order
+- memcpy(out->data + order[i] * dim, sorted->data + i * dim, row);
++ memcpy(out->data + i * dim, sorted->data + i * dim, row);
+= 13 a wrong coefficient of Dormand and Prince
+- -2187.0 / 6784, 11.0 / 84
++ -2187.0 / 6785, 11.0 / 84
+= 14 the network sees unscaled x
+- c_in->data[i] = (ctm_real)ctm_c_in(&net->noise, (double)t->data[i]);
++ c_in->data[i] = 1;
+= 14 the denoiser forgets its share of x
+- if (!net->with_s || net->noise.outer == CTM_OUTER_EULER) return
++ if (net) return
+= 15 the authors' h is drawn for every sample
+- c->h_per_sample ? index : 0
++ c->h_per_sample ? 0 : index
+= 15 s never reaches the end
+- ctm__draw_below(r_s, c->noise.N - (int)i[1]);
++ ctm__draw_below(r_s, c->noise.N - 1 - (int)i[1]);
+= 15 half of the diagonal batch, and one
+- if (index < batch / 2) return
++ if (index <= batch / 2) return
+= 15 log-normal noise levels of another mean
+- return exp(-1.2 + 1.2 * draw);
++ return exp(-1.1 + 1.2 * draw);
+= 16 no stop-gradient on the target
+- tp->recording = 0;                                  // stop-gradient
++ tp->recording = 1;                                  // stop-gradient
+= 16 theta carries the estimate to time zero
+- ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_est");
++ ctm_name(ctm_G_theta(tp, theta, x_s, s, zero), "x_est");
+= 16 no outer jump for the target
+- ema ? ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_target") : x_s;
++ x_s;
+= 16 lambda inverted
+- sqrt(L) / (sqrt(X) + 1e-4)
++ sqrt(X) / (sqrt(L) + 1e-4)
+= 16 lambda without its upper end
+- return ctm__dmin(sqrt(L) / (sqrt(X) + 1e-4), 1e4);
++ return sqrt(L) / (sqrt(X) + 1e-4);
+= 17 online and EMA change places in the target
+- cfg->target_inner == CTM_ROLE_EMA ? ema : theta;
++ cfg->target_inner == CTM_ROLE_EMA ? theta : ema;
+= 17 the target is compared at s without scaling
+- target_s = ctm__unit_scale(tp, &cfg->noise, target_s, s);
++
+= 17 noise is not scaled by t
+- x_t->data[i] = x0->data[i] + t->data[i / D] * x_t->data[i];
++ x_t->data[i] = x0->data[i] + x_t->data[i];
+= 17 the diagonal term has no weight
+- ctm_weighted_mean(tp, d, w, cfg->diagonal_batch)
++ ctm_weighted_mean(tp, d, NULL, cfg->diagonal_batch)
+= 17 the DSM gradient is added without lambda
+- tr->ctx->kernels->axpy(len, tr->lambda_dsm, tr->g_dsm, total);
++ tr->ctx->kernels->axpy(len, 1, tr->g_dsm, total);
+= 17 shards draw the same rows
+- sh->first  = (int)((int64_t)cfg->batch * i / cfg->shards);
++ sh->first  = 0 * (int)((int64_t)cfg->batch * i / cfg->shards);
+= 17 a gradient that is no number is used
+- if (!ctm_is_finite(tr->L_ctm)) return
++ if (0) return
+= 18 gamma noise of the paper below sigma_min
+- double noise = sqrt(ctm__dmax(t_next * t_next - s * s, 0));
++ double noise = gamma * t_next;
+= 18 gamma and its complement change places
+- root = sqrt(1 - gamma * gamma);
++ root = gamma;
+= 18 the last jump adds noise
+- if (!last && gamma > 0) {
++ if (gamma > 0) {
+= 18 every jump adds the same noise
+- how->noise + (size_t)j * z->len
++ how->noise
+= 18 Heun divides by level zero
+- ts[j + 1] > 0 ? method : CTM_EULER
++ method
+= 19 the divergence is subtracted
+- logp[k] += b[r] * h * div[k];
++ logp[k] -= b[r] * h * div[k];
+= 19 the trace of one coordinate
+- div[k] -= (double)xt->grad[k * (size_t)dim + (size_t)d] / t;
++ div[k] -= (double)xt->grad[k * (size_t)dim] / t;
+= 21 files hold matrices untransposed
+- ctm__put_real(p, w->src[t][c * rows + r]);
++ ctm__put_real(p, w->src[t][r * cols + c]);
+= 21 the bounds of a tensor are not checked
+- if (begin > end || end > data_len || end - begin != bytes) return
++ if (begin > end || end - begin != bytes) return
+END
+
+# broken DIR N: writes DIR/ctm.h with sabotage N; says its name; fails if it does not apply
+broken() {
+    awk -v want="$2" -v out="$1/ctm.h" '
+        FNR == NR { c = substr($0, 1, 1); text = substr($0, 3)
+                    if (c == "=") n++
+                    if (n == want) { if (c == "=") name = text; if (c == "-") from = text; if (c == "+") to = text }
+                    next }
+        { at = index($0, from); line = $0
+          if (at) { count++; line = substr(line, 1, at - 1) to substr(line, at + length(from)); if (index(substr($0, at + 1), from)) count++ }
+          print line > out }
+        END { print name; exit count != 1 }' "$tmp/list" ctm.h
+}
+# verdict DIR: "caught by ..." or "SURVIVED"
+verdict() {
+    for real in float double; do
+        if [ $real = double ]; then define=-DCTM_REAL_DOUBLE; else define=; fi
+        $cc $flags $define "-DCTM_TEST_DATA=\"$root/tests/golden\"" "$1/tests/main.c" -o "$1/test" -lm >"$1/log" 2>&1 || { echo "does not compile"; return; }
+        $limit "$1/test" >"$1/log" 2>&1 </dev/null
+        got=$?
+        if [ $got != 0 ]; then
+            first=$(grep -m 1 '^FAIL' "$1/log" | awk '{print $2}')
+            echo "caught by ${first:-exit status $got} ($real, $(grep -c '^FAIL' "$1/log") failures)"
+            return
+        fi
+    done
+    echo SURVIVED
+}
+one() {                                 # one N: works in its own directory, writes its line of the table
+    dir=$tmp/work.$1
+    mkdir -p "$dir/tests" && cp tests/*.c tests/*.h "$dir/tests/"
+    if name=$(broken "$dir" "$1"); then printf '%-58s %s\n' "$name" "$(verdict "$dir")"; else printf '%-58s stale: not in ctm.h exactly once\n' "$name"; fi >"$tmp/line.$1"
+    rm -rf "$dir"
+    cat "$tmp/line.$1"
+}
+
+mkdir -p "$tmp/whole/tests" && cp tests/*.c tests/*.h "$tmp/whole/tests/" && cp ctm.h "$tmp/whole/"
+whole=$(verdict "$tmp/whole")
+if [ "$whole" != SURVIVED ]; then echo "the tests must pass before they can be judged: $whole"; head -n 20 "$tmp/whole/log"; exit 1; fi
+
+total=$(grep -c '^= ' "$tmp/list") n=1 started=0
+while [ $n -le "$total" ]; do
+    name=$(grep '^= ' "$tmp/list" | sed -n "${n}p" | cut -c 3-)
+    case $name in
+    *"$1"*)
+        one $n &
+        started=$((started + 1))
+        if [ $((started % 2)) = 0 ]; then wait; fi ;;
+    esac
+    n=$((n + 1))
+done
+wait
+cat "$tmp"/line.* >"$tmp/table" 2>/dev/null
+caught=$(grep -c 'caught by' "$tmp/table")
+echo "mutate: $caught of $started sabotages caught"
+if [ "$caught" != "$started" ]; then echo "not caught:"; grep -v 'caught by' "$tmp/table"; exit 1; fi

@@ -1,0 +1,657 @@
+// Chapter 21: files. What is written comes back bit for bit and can be read by others; what is damaged, foreign or absent gives one
+// line that names the file, and never a crash.
+#include "golden.h"
+#if defined(__unix__)
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+// A path for passing files; in memory where the system has a folder for that, as thousands are written.
+static const char *scratch_path(const char *name) {
+    static char path[8][300];
+    static int turn;
+    const char *folder = getenv("TMPDIR");
+    char *p = path[turn++ & 7];
+#if defined(__unix__)
+    if (!folder) folder = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(p, 300, "%.200s/ctm_test_%d_%s_%.60s", folder, (int)getpid(), IN_DOUBLE ? "double" : "float", name);
+#else
+    (void)folder;
+    snprintf(p, 300, "ctm_test_%.60s", name);
+#endif
+    return p;
+}
+static int exists(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (f) fclose(f);
+    return f != NULL;
+}
+static int tmp_left(const char *path) {
+    char tmp[320];
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    return exists(tmp);
+}
+static unsigned char *read_bytes(const char *path, size_t *n) {          // malloc'd
+    FILE *f = fopen(path, "rb");
+    unsigned char *bytes = (unsigned char *)malloc(1 << 20);
+    *n = 0;
+    if (!f || !bytes) { if (f) fclose(f); free(bytes); return NULL; }
+    *n = fread(bytes, 1, 1 << 20, f);
+    fclose(f);
+    return bytes;
+}
+static void write_bytes(const char *path, const void *bytes, size_t n) {
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(bytes, 1, n, f) != n) test_fail(__FILE__, __LINE__, "a test could not write its scratch file");
+    if (f) fclose(f);
+}
+// A safetensors file out of a header's text and data.
+static void write_file(const char *path, const char *header, const void *data, size_t n) {
+    size_t h = strlen(header), i;
+    unsigned char *bytes = (unsigned char *)malloc(8 + h + n);
+    if (!bytes) return;
+    for (i = 0; i < 8; i++) bytes[i] = (unsigned char)((uint64_t)h >> (8 * i));
+    memcpy(bytes + 8, header, h);
+    if (n) memcpy(bytes + 8 + h, data, n);
+    write_bytes(path, bytes, 8 + h + n);
+    free(bytes);
+}
+
+// The error is one line with the path in it (and, if given, `part`).
+static void check_error(const ctm_ctx *ctx, const char *path, const char *part) {
+    const char *e = ctm_error(ctx);
+    if (!strstr(e, path) || strchr(e, '\n') || (part && !strstr(e, part))) {
+        test_fail(__FILE__, __LINE__, "an error should be one line that names the file and says:");
+        printf("     %s\n     but was: %s\n", part ? part : "(anything)", e);
+    }
+}
+static void refused_model(room *r, const char *path, const char *part) {
+    ctm_config cfg;
+    r->ctx.error[0] = 0;
+    CHECK(ctm_load(&r->keep, path, &cfg) == NULL);
+    check_error(&r->ctx, path, part);
+}
+
+static ctm_config tiny_config(void) {
+    ctm_config c = ctm_config_default();
+    c.hidden = 4; c.layers = 2; c.embed = 3;
+    c.batch = 8; c.diagonal_batch = 4; c.shards = 2; c.steps = 20; c.substeps = 1;
+    return c;
+}
+static ctm_net *tiny_net(room *r, const ctm_config *c) { return ctm_mlp(&r->keep, c, 2, 1); }
+
+// A saved model comes back bit for bit with its whole configuration: saving it again gives the same bytes.
+static void test_model_round_trip(void) {
+    static const char *const pairs[7] = {"title", "a \"ring\" \\ of µ", "note", "two\nlines", "empty", "", NULL};
+    room r;
+    ctm_config c = tiny_config(), back;
+    ctm_net *net, *again;
+    const char *a = scratch_path("a.safetensors"), *b = scratch_path("b.safetensors");
+    unsigned char *bytes_a, *bytes_b;
+    size_t n_a, n_b;
+    ctm_file *f;
+    int with_s;
+    for (with_s = 0; with_s < 2; with_s++) {
+        room_open(&r);
+        c.noise.sigma_data = 0.1 + 0.2;                                          // a number that needs all 17 digits
+        c.noise.outer = CTM_OUTER_MIXED;
+        c.seed = 0xFFFFFFFFFFFFFFFFull;
+        c.steps = 1234567;
+        c.law_mix = 1e-300;
+        c.gap_power = -0.5;
+        net = ctm_mlp(&r.keep, &c, 3, with_s);
+        ctm_net_init(net, 4, 1);
+        net->theta[1] = (ctm_real)-0.0;
+        net->theta[2] = (ctm_real)1e-42;                                         // denormal in float
+        CHECK(ctm_save_with(&r.work, net, &c, a, pairs));
+        CHECK(!tmp_left(a));
+        again = ctm_load(&r.keep, a, &back);
+        CHECK(again != NULL);
+        if (!again) { printf("     %s\n", ctm_error(&r.ctx)); room_close(&r); return; }
+        CHECK(again->len == net->len && same_bits(again->theta, net->theta, net->len));
+        CHECK(again->dim == 3 && again->with_s == with_s && strcmp(again->kind, "mlp") == 0 && again->grad != NULL);
+        CHECK(back.noise.sigma_data == c.noise.sigma_data && back.seed == c.seed && back.law_mix == 1e-300 && back.gap_power == -0.5);
+        CHECK(again->noise.outer == CTM_OUTER_MIXED && again->noise.sigma_data == c.noise.sigma_data);
+        CHECK(ctm_save_with(&r.work, again, &back, b, pairs));
+        bytes_a = read_bytes(a, &n_a);
+        bytes_b = read_bytes(b, &n_b);
+        CHECK(bytes_a && bytes_b && n_a == n_b && memcmp(bytes_a, bytes_b, n_a) == 0);
+        free(bytes_a);
+        free(bytes_b);
+        f = ctm_file_read(&r.work, a);
+        CHECK(f && ctm_file_meta(f, "title") && strcmp(ctm_file_meta(f, "title"), "a \"ring\" \\ of µ") == 0);
+        CHECK(f && ctm_file_meta(f, "empty") && ctm_file_meta(f, "empty")[0] == 0);
+        CHECK(f && ctm_file_meta(f, "note") && strncmp(ctm_file_meta(f, "note"), "two", 3) == 0);
+        CHECK(f && ctm_file_meta(f, "ctm.hidden") && strcmp(ctm_file_meta(f, "ctm.hidden"), "4") == 0);
+        CHECK(f && ctm_file_meta(f, "nobody") == NULL && ctm_file_find(f, "nobody") == NULL);
+        CHECK(ctm_save(&r.work, net, &c, a) && ctm_load(&r.keep, a, NULL) != NULL);              // overwrites; cfg may be NULL
+        room_close(&r);
+        CHECK(r.ctx.allocated == 0);
+        remove(a);
+        remove(b);
+    }
+}
+
+// A parser of twenty lines that knows nothing of ctm.h finds the numbers: PyTorch's names and [out,in] layout, little-endian.
+static const unsigned char *find_tensor(const unsigned char *file, const char *name, int shape[2], size_t *bytes) {
+    uint64_t header = 0;
+    const char *text = (const char *)file + 8, *at;
+    char key[80], *copy, dtype[8];
+    unsigned long begin = 0, end = 0;
+    int i;
+    for (i = 7; i >= 0; i--) header = header << 8 | file[i];
+    copy = (char *)malloc((size_t)header + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, (size_t)header);
+    copy[header] = 0;
+    snprintf(key, sizeof key, "\"%s\":{", name);
+    at = strstr(copy, key);
+    shape[0] = shape[1] = 0;
+    if (at && sscanf(at + strlen(key), "\"dtype\":\"%3s\",\"shape\":[%d,%d],\"data_offsets\":[%lu,%lu]}", dtype, &shape[0], &shape[1], &begin, &end) != 5)
+        if (sscanf(at + strlen(key), "\"dtype\":\"%3s\",\"shape\":[%d],\"data_offsets\":[%lu,%lu]}", dtype, &shape[0], &begin, &end) != 4) at = NULL;
+    CHECK(header % 8 == 0);
+    if (at) CHECK(strcmp(dtype, sizeof(ctm_real) == 4 ? "F32" : "F64") == 0);
+    free(copy);
+    *bytes = end - begin;
+    return at ? file + 8 + header + begin : NULL;
+}
+static double little_endian(const unsigned char *p) {
+    uint64_t bits = 0;
+    size_t b;
+    for (b = sizeof(ctm_real); b-- > 0; ) bits = bits << 8 | p[b];
+    if (sizeof(ctm_real) == 4) { uint32_t low = (uint32_t)bits; float v; memcpy(&v, &low, 4); return (double)v; }
+    else { double v; memcpy(&v, &bits, 8); return v; }
+}
+static void test_model_layout_for_others(void) {
+    room r;
+    ctm_config c = tiny_config();
+    ctm_net *net;
+    const char *path = scratch_path("layout.safetensors");
+    unsigned char *file;
+    size_t n, total = 0;
+    int p;
+    room_open(&r);
+    net = tiny_net(&r, &c);
+    ctm_net_init(net, 5, 1);
+    for (p = 0; p < net->count; p++) if (net->param[p]->ndim == 1) net->param[p]->data[0] = (ctm_real)(p + 0.5);
+    CHECK(ctm_save(&r.work, net, &c, path));
+    file = read_bytes(path, &n);
+    for (p = 0; file && p < net->count; p++) {
+        const ctm_tensor *w = net->param[p];
+        int shape[2], i, o;
+        size_t bytes;
+        const unsigned char *at = find_tensor(file, w->name, shape, &bytes);
+        CHECK(at != NULL);
+        if (!at) continue;
+        total += bytes;
+        CHECK(bytes == w->len * sizeof(ctm_real));
+        if (w->ndim == 1) {
+            CHECK(shape[0] == w->shape[0] && shape[1] == 0);
+            for (i = 0; i < w->shape[0]; i++) CHECK(little_endian(at + (size_t)i * sizeof(ctm_real)) == (double)w->data[i]);
+        } else {
+            CHECK(shape[0] == w->shape[1] && shape[1] == w->shape[0]);           // [out,in]
+            for (o = 0; o < shape[0]; o++)
+                for (i = 0; i < shape[1]; i++)
+                    CHECK(little_endian(at + (size_t)(o * shape[1] + i) * sizeof(ctm_real)) == (double)w->data[i * shape[0] + o]);
+        }
+    }
+    {
+        uint64_t header = 0;
+        int b;
+        for (b = 7; file && b >= 0; b--) header = header << 8 | file[b];
+        CHECK(n == 8 + header + total);                                          // no holes, nothing behind
+    }
+    free(file);
+    remove(path);
+    room_close(&r);
+}
+
+// A file made by hand, as another program would: other order, blanks, escapes, F32, F64 and I64, no metadata of ours.
+static void test_hand_made_file(void) {
+    static const char header[] =
+        " {\n  \"out.bias\" : { \"shape\" : [ 2 ], \"dtype\" : \"I64\", \"data_offsets\" : [ 0, 16 ] },\n"
+        "  \"out\\u002eother\" : { \"dtype\":\"F64\", \"shape\":[], \"data_offsets\":[16,24] },\n"
+        "  \"__metadata__\" : { \"who\" : \"someone\\t\\\"else\\\"\" , \"\" : \"\\/\" },\n"
+        "  \"out.weight\" : { \"data_offsets\":[24,48], \"dtype\":\"F32\", \"shape\":[2,3] } }   ";
+    room r;
+    ctm_noise z = ctm_noise_default();
+    const char *path = scratch_path("hand.safetensors");
+    unsigned char data[48];
+    int64_t ints[2] = {-7, 1000000};
+    double one = 1.25;
+    float w[6] = {1, 2, 3, 4, 5, 6};
+    ctm_file *f;
+    ctm_net *net;
+    int i, o;
+    room_open(&r);
+    memcpy(data, ints, 16);
+    memcpy(data + 16, &one, 8);
+    memcpy(data + 24, w, 24);
+    if (*(const unsigned char *)&w[0] != 0) { room_close(&r); SKIP("the bytes of this test are little-endian"); }
+    write_file(path, header + 1, data, 48);
+    f = ctm_file_read(&r.keep, path);
+    CHECK(f != NULL);
+    if (!f) { printf("     %s\n", ctm_error(&r.ctx)); room_close(&r); return; }
+    CHECK(f->count == 3 && strcmp(ctm_file_meta(f, "who"), "someone\t\"else\"") == 0 && strcmp(ctm_file_meta(f, ""), "/") == 0);
+    CHECK(ctm_file_find(f, "out.bias")->dtype == CTM_I64 && ctm_file_find(f, "out.weight")->shape[1] == 3);
+    net = ctm_net_new(&r.keep, "hand", &z, 2, 0);
+    ctm_param(&r.keep, net, "out.weight", 3, 2);
+    ctm_param(&r.keep, net, "out.bias", 2, 0);
+    ctm_net_ready(&r.keep, net);
+    CHECK(ctm_net_read(net, f, "") == 0);                                        // one tensor too many
+    check_error(&r.ctx, path, "has no place in this network");
+    write_file(path, "{\"m.out.bias\":{\"shape\":[2],\"dtype\":\"I64\",\"data_offsets\":[0,16]},"
+                     "\"m.out.weight\":{\"data_offsets\":[24,48],\"dtype\":\"F32\",\"shape\":[2,3]},"
+                     "\"else\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[16,24]}}", data, 48);
+    f = ctm_file_read(&r.keep, path);
+    CHECK(f && ctm_net_read(net, f, "m."));                                      // strict under its prefix only
+    for (o = 0; o < 2; o++) for (i = 0; i < 3; i++) CHECK(net->param[0]->data[i * 2 + o] == (ctm_real)(3 * o + i + 1));
+    CHECK(net->param[1]->data[0] == -7 && net->param[1]->data[1] == 1000000);
+    remove(path);
+    room_close(&r);
+}
+
+// ---- checkpoints ----------------------------------------------------------------------------------------------------
+
+// 20 steps are 10 steps, a checkpoint, a new process' worth of state, and 10 more: bit for bit, for both recipes and other threads.
+static void test_resume_is_bit_for_bit(void) {
+    int recipe;
+    for (recipe = 0; recipe < 2; recipe++) {
+        ctm_config c = recipe ? small_authors() : small_config();
+        const char *path = scratch_path("resume.safetensors");
+        static const char *const pairs[3] = {"data", "pair", NULL};
+        run whole, half, rest;
+        ctm_file *f;
+        int step;
+        if (recipe) c.ema_rate[2] = 0.5;
+        run_open(&whole, &c);
+        run_open(&half, &c);
+        for (step = 0; step < 20; step++) CHECK(ctm_train_step(whole.tr));
+        for (step = 0; step < 10; step++) CHECK(ctm_train_step(half.tr));
+        CHECK(ctm_checkpoint_save(&half.r.work, half.tr, path, pairs));
+        CHECK(!tmp_left(path));
+        run_open(&rest, &c);
+        rest.r.ctx.threads = 1;
+        for (step = 0; step < 3; step++) CHECK(ctm_train_step(rest.tr));         // whatever it was, it becomes the checkpoint
+        CHECK(ctm_checkpoint_load(&rest.r.work, rest.tr, path));
+        CHECK(rest.tr->step == 10 && run_same(&half, &rest));
+        for (step = 10; step < 20; step++) CHECK(ctm_train_step(rest.tr));
+        CHECK(run_same(&whole, &rest));
+        CHECK(whole.tr->L_ctm == rest.tr->L_ctm && whole.tr->L_dsm == rest.tr->L_dsm && whole.tr->lr == rest.tr->lr);
+        f = ctm_file_read(&rest.r.work, path);
+        CHECK(f && ctm_file_meta(f, "data") && strcmp(ctm_file_meta(f, "data"), "pair") == 0);
+        CHECK(f && ctm_file_meta(f, "ctm.step") && strcmp(ctm_file_meta(f, "ctm.step"), "10") == 0);
+        if (f) {
+            ctm_config back;
+            CHECK(ctm_config_read(f, &back) && back.lr == c.lr && back.seed == c.seed && back.ema_rate[2] == c.ema_rate[2]);
+        }
+        run_close(&whole); run_close(&half); run_close(&rest);
+        remove(path);
+    }
+}
+
+// A checkpoint that does not fit leaves the trainer as it was.
+static void test_checkpoint_that_does_not_fit(void) {
+    ctm_config c = small_config(), other = c;
+    const char *path = scratch_path("fit.safetensors"), *model = scratch_path("model.safetensors");
+    run a, b, untouched;
+    int step;
+    other.hidden = 20;
+    run_open(&a, &other);
+    run_open(&b, &c);
+    run_open(&untouched, &c);
+    for (step = 0; step < 2; step++) { CHECK(ctm_train_step(a.tr)); CHECK(ctm_train_step(b.tr)); CHECK(ctm_train_step(untouched.tr)); }
+    CHECK(ctm_checkpoint_save(&a.r.work, a.tr, path, NULL));
+    CHECK(ctm_checkpoint_load(&b.r.work, b.tr, path) == 0);                      // another width
+    check_error(&b.r.ctx, path, "this network needs");
+    CHECK(run_same(&b, &untouched));
+    CHECK(ctm_save(&a.r.work, a.net, &other, model));
+    CHECK(ctm_checkpoint_load(&b.r.work, b.tr, model) == 0);                     // a model is no checkpoint
+    check_error(&b.r.ctx, model, "is not a checkpoint of ctm.h");
+    refused_model(&a.r, path, "not a model of ctm.h");                           // and a checkpoint no model
+    run_close(&a);
+    other = c;
+    other.ema_rate[1] = 0;
+    run_open(&a, &other);                                                        // one average only
+    CHECK(ctm_checkpoint_save(&a.r.work, a.tr, path, NULL));
+    run_close(&a);
+    other.ema_rate[1] = 0.5;
+    run_open(&a, &other);
+    step = a.tr->emas;
+    CHECK(step == 2 && ctm_checkpoint_load(&a.r.work, a.tr, path) == 0);         // two wanted
+    check_error(&a.r.ctx, path, "ema1.");
+    CHECK(a.tr->step == 0 && a.tr->opt.k == 0);
+    run_close(&a);
+    CHECK(ctm_checkpoint_load(&b.r.work, b.tr, "no/such/folder/x") == 0);
+    check_error(&b.r.ctx, "no/such/folder/x", "No such file");
+    CHECK(run_same(&b, &untouched));
+    run_close(&b); run_close(&untouched);
+    remove(path); remove(model);
+}
+
+// ---- damage ---------------------------------------------------------------------------------------------------------
+
+// Cut off at every length: refused with a line, for models and for checkpoints.
+static void test_truncated_at_every_length(void) {
+    ctm_config c = tiny_config();
+    const char *path = scratch_path("cut.safetensors");
+    run n;
+    room r;
+    unsigned char *bytes;
+    size_t size, cut;
+    room_open(&r);
+    CHECK(ctm_save(&r.work, tiny_net(&r, &c), &c, path));
+    bytes = read_bytes(path, &size);
+    CHECK(bytes && size > 1000);
+    for (cut = 0; bytes && cut < size; cut++) {
+        ctm_mark m = ctm_arena_mark(&r.keep);
+        write_bytes(path, bytes, cut);
+        refused_model(&r, path, NULL);
+        ctm_arena_release(&r.keep, m);
+    }
+    free(bytes);
+    room_close(&r);
+    run_open(&n, &c);
+    CHECK(ctm_checkpoint_save(&n.r.work, n.tr, path, NULL));
+    bytes = read_bytes(path, &size);
+    for (cut = 0; bytes && cut < size; cut += 13) {
+        write_bytes(path, bytes, cut);
+        n.r.ctx.error[0] = 0;
+        CHECK(ctm_checkpoint_load(&n.r.work, n.tr, path) == 0);
+        check_error(&n.r.ctx, path, NULL);
+    }
+    CHECK(n.tr->step == 0);
+    free(bytes);
+    run_close(&n);
+    remove(path);
+}
+
+// Two thousand single byte flips (and as many pairs in the header): never a crash; a refusal is a line; what loads is finite.
+static void test_random_byte_flips(void) {
+    ctm_config c = tiny_config();
+    const char *path = scratch_path("flip.safetensors");
+    ctm_rng rng = ctm_stream(2024, "flips");
+    room r;
+    unsigned char *bytes;
+    size_t size, i;
+    int k, loaded = 0;
+    room_open(&r);
+    CHECK(ctm_save(&r.work, tiny_net(&r, &c), &c, path));
+    bytes = read_bytes(path, &size);
+    for (k = 0; bytes && k < 4000; k++) {
+        size_t range = k % 2 ? size : size / 2, at[2];
+        unsigned char old[2];
+        ctm_mark m = ctm_arena_mark(&r.keep);
+        ctm_config cfg;
+        ctm_net *net;
+        int q, flips = k % 2 ? 1 : 2;
+        for (q = 0; q < flips; q++) {
+            at[q] = (size_t)(ctm_uniform(&rng, (uint64_t)k, (uint64_t)(2 * q)) * (double)range);
+            old[q] = bytes[at[q]];
+            bytes[at[q]] = (unsigned char)(ctm_uniform(&rng, (uint64_t)k, (uint64_t)(2 * q + 1)) * 256);
+        }
+        write_bytes(path, bytes, size);
+        r.ctx.error[0] = 0;
+        net = ctm_load(&r.keep, path, &cfg);
+        if (!net) check_error(&r.ctx, path, NULL);
+        else {
+            loaded++;
+            for (i = 0; i < net->len; i++) CHECK(ctm_is_finite((double)net->theta[i]));
+            CHECK(net->len < 100000);
+        }
+        for (q = flips; q-- > 0; ) bytes[at[q]] = old[q];
+        ctm_arena_release(&r.keep, m);
+    }
+    CHECK(loaded > 100 && loaded < 3900);                                        // flips in the numbers load, flips in the header mostly not
+    free(bytes);
+    remove(path);
+    room_close(&r);
+}
+
+// Headers that lie.
+static void test_hostile_headers(void) {
+    static const char *const header[] = {
+        "", "{", "[]", "null", "{}", "{\"__metadata__\":{}}", "{\"a\":1}", "{\"a\":{}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}",                       // no end
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}} x",                    // something behind
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,20]}}",                      // beyond the file
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[16,0]}}",                      // backwards
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[5],\"data_offsets\":[0,16]}}",                      // another size
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[-4],\"data_offsets\":[0,16]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2,1,1,1],\"data_offsets\":[0,16]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2147483647,2147483647,2147483647,2147483647],\"data_offsets\":[0,16]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,16]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[65536,65536,65536,65536],\"data_offsets\":[0,0]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[18446744073709551600,16]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[99999999999999999999999,16]}}",
+        "{\"a\":{\"dtype\":\"BF16\",\"shape\":[8],\"data_offsets\":[0,16]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16],\"more\":1}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}\"b\":{}}",
+        "{\"a\\", "{\"a\\u00", "{\"a", "{\"__metadata__\":{\"a\":1}}", "{\"__metadata__\":{\"a\":\"b\"", "{\"__metadata__\":\"x\"}",
+        "{::::::::::::::::", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4", "{\"a\":{\"dtype\":\"F32\",\"shape\":[,4],\"data_offsets\":[0,16]}}"};
+    const char *path = scratch_path("lies.safetensors");
+    unsigned char data[16] = {0}, huge[24];
+    room r;
+    size_t k;
+    room_open(&r);
+    for (k = 0; k < sizeof header / sizeof header[0]; k++) {
+        ctm_mark m = ctm_arena_mark(&r.keep);
+        ctm_file *f;
+        write_file(path, header[k], data, 16);
+        r.ctx.error[0] = 0;
+        f = ctm_file_read(&r.keep, path);
+        if (strcmp(header[k], "{}") == 0 || strcmp(header[k], "{\"__metadata__\":{}}") == 0) CHECK(f && f->count == 0);   // empty, but sound
+        else { if (f) printf("     taken: %s\n", header[k]); CHECK(f == NULL); check_error(&r.ctx, path, NULL); }
+        refused_model(&r, path, NULL);
+        ctm_arena_release(&r.keep, m);
+    }
+    for (k = 0; k < 9; k++) {                                                    // lengths of the header that no file can have
+        memset(huge, 'x', sizeof huge);
+        memset(huge, 0, 8);
+        huge[8] = '{';
+        if (k < 8) huge[k] = 0xff; else memset(huge, 0xff, 8);
+        write_bytes(path, huge, sizeof huge);
+        refused_model(&r, path, NULL);
+    }
+    remove(path);
+    room_close(&r);
+}
+
+// One thing at a time is wrong with a file of ours. `edit` replaces `from` by `to` (of equal length) in the header.
+static int edit(unsigned char *bytes, size_t n, const char *from, const char *to) {
+    size_t len = strlen(from), i;
+    for (i = 8; i + len <= n; i++) if (memcmp(bytes + i, from, len) == 0) { memcpy(bytes + i, to, len); return 1; }
+    test_fail(__FILE__, __LINE__, "the text to edit is not in the file:");
+    printf("     %s\n", from);
+    return 0;
+}
+static void test_wrong_in_one_thing(void) {
+    static const char *const edits[][3] = {
+        {"\"out.weight\":", "\"out.weighs\":", "has no tensor \"out.weight\""},
+        {"\"ctm.network\":\"mlp\"", "\"ctm.network\":\"xyz\"", "its network is \"xyz\", but \"mlp\" was expected"},
+        {"\"ctm.dim\":\"2\"", "\"ctm.dim\":\"3\"", "numbers"},
+        {"\"ctm.dim\":\"2\"", "\"ctm.dim\":\"0\"", "its data dimension is \"0\""},
+        {"\"ctm.dim\":\"2\"", "\"ctm.dim\":\"x\"", "its data dimension is \"x\""},
+        {"\"ctm.hidden\":\"4\"", "\"ctm.hidden\":\"5\"", "numbers"},
+        {"\"ctm.hidden\":\"4\"", "\"ctm.hidden\":\"a\"", "\"ctm.hidden\" is \"a\", which is no number of its kind"},
+        {"\"ctm.hidden\":\"4\"", "\"ctm.hiddem\":\"4\"", "its metadata has no \"ctm.hidden\""},
+        {"\"ctm.layers\":\"2\"", "\"ctm.layers\":\"3\"", "numbers"},
+        {"\"ctm.layers\":\"2\"", "\"ctm.layers\":\"1\"", "numbers"},
+        {"\"ctm.layers\":\"2\"", "\"ctm.layers\":\"0\"", "makes no sense"},
+        {"\"ctm.with_s\":\"1\"", "\"ctm.with_s\":\"0\"", NULL},
+        {"\"ctm.format\":\"model\"", "\"ctm.format\":\"novel\"", "is a novel, not a model of ctm.h"},
+        {"\"ctm.format\":\"model\"", "\"ctm.forget\":\"model\"", "is a file without ctm.h's metadata, not a model of ctm.h"},
+        {"\"ctm.noise.rho\":\"7\"", "\"ctm.noise.rho\":\"0\"", "makes no sense"},
+        {"\"ctm.noise.N\":\"18\"", "\"ctm.noise.N\":\"-8\"", "makes no sense"}};
+    ctm_config c = tiny_config();
+    const char *path = scratch_path("wrong.safetensors");
+    room r;
+    unsigned char *bytes;
+    size_t n, k;
+    ctm_net *net;
+    char *long_header;
+    room_open(&r);
+    net = tiny_net(&r, &c);
+    CHECK(ctm_save(&r.work, net, &c, path));
+    for (k = 0; k < sizeof edits / sizeof edits[0]; k++) {
+        bytes = read_bytes(path, &n);
+        if (bytes && edit(bytes, n, edits[k][0], edits[k][1])) {
+            write_bytes(path, bytes, n);
+            refused_model(&r, path, edits[k][2]);
+            edit(bytes, n, edits[k][1], edits[k][0]);
+            write_bytes(path, bytes, n);
+        }
+        free(bytes);
+    }
+    CHECK(ctm_load(&r.keep, path, NULL) != NULL);                                // as good as before
+    {                                                                            // numbers that are none
+        static const double poison[3] = {1, 2, 3};
+        int p;
+        for (p = 0; p < 3; p++) {
+            ctm_tensor *w = net->param[p == 0 ? 0 : p == 1 ? net->count - 1 : net->last_weight];
+            ctm_real keep = w->data[w->len - 1];
+            w->data[w->len - 1] = (ctm_real)(poison[p] < 2 ? nan("") : poison[p] < 3 ? INFINITY : -INFINITY);
+            CHECK(ctm_save(&r.work, net, &c, path));
+            refused_model(&r, path, "holds a number that is not finite");
+            CHECK(strstr(ctm_error(&r.ctx), w->name) != NULL);
+            w->data[w->len - 1] = keep;
+        }
+    }
+    CHECK(ctm_save(&r.work, net, &c, path));                                     // a file of ours that claims a network of terabytes
+    bytes = read_bytes(path, &n);
+    long_header = (char *)malloc(n + 64);
+    if (bytes && long_header) {
+        uint64_t header = 0;
+        char *h, *e, *l;
+        int b;
+        for (b = 7; b >= 0; b--) header = header << 8 | bytes[b];
+        memcpy(long_header, bytes + 8, (size_t)header);
+        long_header[header] = 0;
+        l = strstr(long_header, "\"ctm.layers\":\"2\"");
+        h = strstr(long_header, "\"ctm.hidden\":\"4\"");
+        e = strstr(long_header, "\"ctm.embed\":\"3\"");
+        CHECK(l && h && e);
+        if (l && h && e) {
+            static char text[20000];
+            snprintf(text, sizeof text, "%.*s\"ctm.hidden\":\"65536\",\"ctm.layers\":\"64\",\"ctm.embed\":\"65536\"%s", (int)(h - long_header), long_header,
+                     e + strlen("\"ctm.embed\":\"3\""));
+            write_file(path, text, bytes + 8 + header, n - 8 - (size_t)header);
+            if (PANICS(refused_model(&r, path, NULL))) { test_fail(__FILE__, __LINE__, "a file's claim about sizes ended in a panic:"); printf("     %s\n", test_panic); }
+        }
+    }
+    free(long_header);
+    free(bytes);
+    remove(path);
+    room_close(&r);
+}
+
+// Files of other kinds: absent, empty, a folder, text, a safetensors file of somebody else.
+static void test_files_that_are_none(void) {
+    const char *path = scratch_path("none.safetensors");
+    room r;
+    room_open(&r);
+    refused_model(&r, "/no/such/folder/model.safetensors", "No such file");
+    write_bytes(path, "", 0);
+    refused_model(&r, path, "not a safetensors file");
+    write_bytes(path, "x,y\n1,2\n3,4\n", 12);
+    refused_model(&r, path, "not a safetensors file");
+    write_file(path, "{\"__metadata__\":{\"format\":\"pt\"}}", NULL, 0);            // a header only
+    refused_model(&r, path, "is a file without ctm.h's metadata, not a model of ctm.h");
+    refused_model(&r, CTM_TEST_DATA "/net_film.safetensors", "is a file without ctm.h's metadata");
+#if defined(__unix__)
+    refused_model(&r, "/", NULL);
+    refused_model(&r, "/dev/null", "not a safetensors file");
+#endif
+    remove(path);
+    room_close(&r);
+}
+
+// ---- writing --------------------------------------------------------------------------------------------------------
+
+// What cannot be written: a line, nothing half-written, and what stood there before still stands.
+static void save_refused(room *r, const ctm_net *net, const ctm_config *c, const char *path, const char *part) {
+    r->ctx.error[0] = 0;
+    CHECK(ctm_save(&r->work, net, c, path) == 0);
+    check_error(&r->ctx, path, part);
+    CHECK(!tmp_left(path));
+}
+static void test_unwritable_paths(void) {
+    ctm_config c = tiny_config();
+    room r;
+    ctm_net *net;
+    char path[2000];
+    room_open(&r);
+    net = tiny_net(&r, &c);
+    save_refused(&r, net, &c, "/no/such/folder/model.safetensors", "could not be written: No such file");
+    memset(path, 'x', sizeof path - 1);
+    path[sizeof path - 1] = 0;
+    r.ctx.error[0] = 0;
+    CHECK(ctm_save(&r.work, net, &c, path) == 0);
+    CHECK_TEXT(ctm_error(&r.ctx), "the path is too long");
+#if defined(__unix__)
+    snprintf(path, sizeof path, "%s", scratch_path("folder"));
+    if (mkdir(path, 0755) == 0) {
+        save_refused(&r, net, &c, path, "could not be written");                 // a folder cannot be replaced by a file
+        rmdir(path);
+    }
+#endif
+    room_close(&r);
+}
+
+// A full disk. The device /dev/full stands in for PATH.tmp through a link: writing PATH itself as root would replace the device.
+static void test_full_disk(void) {
+#if defined(__unix__) && !defined(__STRICT_ANSI__)
+    ctm_config c = tiny_config();
+    const char *path = scratch_path("full.safetensors");
+    room r;
+    ctm_net *net;
+    char tmp[400];
+    unsigned char *bytes;
+    size_t n;
+    struct stat s;
+    if (stat("/dev/full", &s) != 0 || !S_ISCHR(s.st_mode)) SKIP("there is no /dev/full");
+    room_open(&r);
+    net = tiny_net(&r, &c);
+    write_bytes(path, "the old one", 11);
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    CHECK(symlink("/dev/full", tmp) == 0);
+    save_refused(&r, net, &c, path, "could not be written: No space left on device");
+    CHECK(lstat(tmp, &s) != 0);                                                  // nothing of the attempt is left
+    bytes = read_bytes(path, &n);
+    CHECK(bytes && n == 11 && memcmp(bytes, "the old one", 11) == 0);
+    free(bytes);
+    CHECK(stat("/dev/full", &s) == 0 && S_ISCHR(s.st_mode));
+    remove(tmp);
+    remove(path);
+    room_close(&r);
+#else
+    SKIP("needs a device that is full");
+#endif
+}
+
+// A path that is a device, a pipe or another thing of the system is not replaced by a file.
+static void test_devices_are_not_replaced(void) {
+#if defined(__unix__)
+    ctm_config c = tiny_config();
+    const char *path = scratch_path("pipe");
+    room r;
+    struct stat s;
+    if (mkfifo(path, 0600) != 0) SKIP("no pipe can be made here");
+    room_open(&r);
+    CHECK(ctm_save(&r.work, tiny_net(&r, &c), &c, path) == 0);
+    check_error(&r.ctx, path, NULL);
+    CHECK(stat(path, &s) == 0 && S_ISFIFO(s.st_mode));
+    CHECK(!tmp_left(path));
+    remove(path);
+    room_close(&r);
+#else
+    SKIP("needs a pipe");
+#endif
+}
+
+static void run_checkpoints(void) {
+    RUN(model_round_trip); RUN(model_layout_for_others); RUN(hand_made_file); RUN(resume_is_bit_for_bit); RUN(checkpoint_that_does_not_fit);
+    RUN(truncated_at_every_length); RUN(random_byte_flips); RUN(hostile_headers); RUN(wrong_in_one_thing); RUN(files_that_are_none);
+    RUN(unwritable_paths); RUN(full_disk); RUN(devices_are_not_replaced);
+}

@@ -1,0 +1,28 @@
+#!/bin/sh
+# The program in ctm.h's opening comment is taken out, built as a reader would build it, and must print what the comment says.
+# usage: sh tests/test_docs.sh        CC picks the compiler
+cd "$(dirname "$0")/.." || exit 1
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+passed=0
+failed=0
+check() {                               # check NAME COMMAND...: counts, and shows what the command said if it failed
+    name=$1; shift
+    if "$@" >"$dir/said" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL docs: $name"; sed 's/^/     /' "$dir/said"; fi
+}
+between() {                             # the lines between //BEGIN-$1 and //END-$1, without the comment's indentation
+    awk -v a="//BEGIN-$1" -v b="//END-$1" '{ line = $0; gsub(/^[ \t]+|[ \t\r]+$/, "", line) }
+        line == b { on = 0 }  on { sub(/^   /, ""); print }  line == a { on = 1; seen++ }  END { exit seen != 1 }' ctm.h
+}
+check "one program stands between //BEGIN-PROGRAM and //END-PROGRAM" between PROGRAM
+between PROGRAM >"$dir/program.c"
+between OUTPUT >"$dir/expected"
+check "there is a program, and output to compare it with" test -s "$dir/program.c" -a -s "$dir/expected"
+check "it builds: cc -O2 my.c -lm" ${CC:-cc} -O2 -Wall -Wextra -pedantic -I. "$dir/program.c" -o "$dir/program" -lm
+check "it builds without a warning" test ! -s "$dir/said"
+check "it runs" sh -c '"$1/program" >"$1/printed"' sh "$dir"
+check "it prints what the comment says" diff "$dir/expected" "$dir/printed"
+lines=$(grep -c . "$dir/program.c")
+check "it stays short (now $lines lines, at most 45)" test "$lines" -le 45
+echo "docs: $passed passed, $failed failed, 0 skipped"
+test "$failed" = 0

@@ -1,0 +1,264 @@
+#!/bin/sh
+# ctm.h as a stranger would include it: every compiler that is here, every language standard, every macro, twice, late, in two
+# files, in C++. No compiler may have anything to say (-Wall -Wextra -pedantic -Werror). Missing compilers count as skipped.
+# usage: sh tests/test_header.sh [long]      long: also runs the float tests under -O3 -ffast-math
+cd "$(dirname "$0")/.." || exit 1
+root=$(pwd)
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+cc=${CC:-cc}
+warn="-Wall -Wextra -pedantic -Werror"
+jobs=0 skipped=0
+
+# job NAME COMMAND...: must succeed; two run at a time, and each leaves its verdict in a file
+job() {
+    name=$1; shift
+    jobs=$((jobs + 1))
+    ( if "$@" >"$tmp/log.$jobs" 2>&1; then echo ok
+      else echo "FAIL header: $name"; head -n 12 "$tmp/log.$jobs" | sed 's/^/     /'; fi >"$tmp/verdict.$jobs" ) &
+    if [ $((jobs % 2)) = 0 ]; then wait; fi
+}
+skip() { skipped=$((skipped + 1)); echo "skip header: $*"; }
+here() { command -v "$1" >/dev/null 2>&1; }
+# says FRAGMENT STATUS PROGRAM: it ends with STATUS, and FRAGMENT is in what it says
+says() {
+    part=$1 want=$2; shift 2
+    out=$("$@" 2>&1); got=$?
+    [ $got = "$want" ] || { echo "exit status $got, expected $want: $out"; return 1; }
+    case $out in *"$part"*) ;; *) echo "\"$part\" is not in: $out"; return 1 ;; esac
+}
+build_says() {                          # build_says FRAGMENT STATUS OUTPUT COMPILER ARGUMENTS...
+    part=$1 want=$2 program=$3; shift 3
+    "$@" -o "$program" -lm && says "$part" "$want" "$program"
+}
+
+# ---- the sources
+
+echo '#include "ctm.h"
+#include "ctm.h"
+#ifdef __cplusplus
+extern "C"
+#endif
+int user(void);
+int user(void) { ctm_ctx c; ctm_init(&c); return ctm_is_finite(1.0) && c.threads == 0; }' >"$tmp/user.c"
+echo '#define CTM_IMPLEMENTATION
+#include "ctm.h"
+#include "ctm.h"
+#ifdef __cplusplus
+extern "C"
+#endif
+int user(void);
+int main(void) { return user() ? 0 : 1; }' >"$tmp/implementation.c"
+echo '#include "ctm.h"
+static int early(const ctm_ctx *c) { return ctm_error(c)[0] == 0; }
+#define CTM_IMPLEMENTATION
+#include "ctm.h"
+#include "ctm.h"
+int main(void) { ctm_ctx c; ctm_init(&c); return early(&c) ? 0 : 1; }' >"$tmp/late.c"
+echo '#define CTM_STATIC
+#define CTM_IMPLEMENTATION
+#include "ctm.h"
+int other(void);
+int other(void) { ctm_ctx c; ctm_init(&c); return ctm_error(&c)[0] == 0; }' >"$tmp/static_a.c"
+echo '#define CTM_STATIC
+#define CTM_IMPLEMENTATION
+#include "ctm.h"
+int other(void);
+int main(void) { ctm_ctx c; ctm_init(&c); return other() && ctm_error(&c)[0] == 0 ? 0 : 1; }' >"$tmp/static_b.c"
+
+# An allocator of one's own: counts, and refuses when told to. A panic of one's own: says so, ends with 3.
+cat >"$tmp/hooks.c" <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+static int held, asked;
+static void *my_malloc(void *ctx, size_t n);
+static void my_free(void *p) { held--; free(p); }
+static void my_panic(const char *msg, int line) { printf("my panic: %s (%d)\n", msg, line > 0); exit(3); }
+#define CTM_MALLOC(ctx, n) my_malloc((ctx), (n))
+#define CTM_FREE(ctx, p) ((void)(ctx), my_free(p))
+#define CTM_PANIC(msg, file, line) ((void)(file), my_panic(msg, line))
+#define CTM_IMPLEMENTATION
+#include "ctm.h"
+static void *my_malloc(void *ctx, size_t n) {
+    if (((ctm_ctx *)ctx)->user) return NULL;
+    held++; asked++;
+    return malloc(n);
+}
+int main(int argc, char **argv) {
+    ctm_ctx c;
+    ctm_arena a;
+    ctm_init(&c);
+    ctm_arena_init(&a, &c, "hooked");
+    ctm_alloc(&a, 100000);
+    ctm_alloc(&a, 1000000);
+    if (asked != 2 || held != 2) return 1;
+    ctm_arena_free(&a);
+    if (held != 0 || c.allocated != 0) return 2;
+    (void)argv;
+    if (argc > 1) { c.user = &c; ctm_alloc(&a, 10); return 4; }
+    printf("counted\n");
+    return 0;
+}
+END
+# A shape error with the default panic; a NaN under CTM_DEBUG.
+cat >"$tmp/mistake.c" <<'END'
+#define CTM_IMPLEMENTATION
+#include "ctm.h"
+int main(void) {
+    ctm_ctx c;
+    ctm_arena a;
+    ctm_tape tp;
+    ctm_tensor *x, *y;
+    ctm_init(&c);
+    ctm_arena_init(&a, &c, "a");
+    ctm_tape_init(&tp, &c, &a);
+    x = ctm_fill(ctm_matrix(&tp, "my_x", 2, 3), 1e30);
+    y = ctm_name(ctm_scale(&tp, x, 1e30), "after");              // infinite in float
+    ctm_add(&tp, y, ctm_matrix(&tp, "my_z", 3, 2));
+    return 0;
+}
+END
+# Twelve steps of training; prints the bits of the weights, so that two builds can be compared.
+cat >"$tmp/train.c" <<'END'
+#define CTM_IMPLEMENTATION
+#include "ctm.h"
+#include <stdio.h>
+static void draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    (void)user;
+    ctm_normals(rng, step, 2 * index, 2, x0);
+}
+int main(void) {
+    static const double mean[4] = {-0.5, -0.5, 0.5, 0.5};
+    ctm_ctx c;
+    ctm_arena a;
+    ctm_config cfg = ctm_config_default();
+    ctm_trainer *tr;
+    ctm_net *net;
+    uint64_t h = 1469598103934665603ull;
+    size_t i;
+    ctm_init(&c);
+    c.threads = 3;
+    ctm_set_isa(&c, CTM_ISA_PORTABLE);
+    ctm_arena_init(&a, &c, "a");
+    cfg.steps = 12; cfg.batch = 40; cfg.diagonal_batch = 20; cfg.hidden = 16; cfg.layers = 2;
+    net = ctm_mlp(&a, &cfg, 2, 1);
+    tr = ctm_trainer_new(&a, &cfg, net, ctm_mixture(&a, 2, 2, mean, NULL, 0.1), draw, NULL);
+    while (tr->step < cfg.steps) if (!ctm_train_step(tr)) return 1;
+    for (i = 0; i < net->len * sizeof(ctm_real); i++) h = (h ^ ((const unsigned char *)net->theta)[i]) * 1099511628211ull;
+    printf("%s %08lx%08lx\n", ctm_isa_name(c.isa), (unsigned long)(h >> 32), (unsigned long)(h & 0xffffffffu));
+    ctm_trainer_free(tr);
+    ctm_arena_free(&a);
+    return c.allocated != 0;
+}
+END
+
+# ---- no compiler has anything to say
+
+for compiler in gcc clang; do
+    if here $compiler; then
+        for std in c99 c11 gnu99; do
+            for source in user implementation; do
+                job "$compiler -std=$std, $source" $compiler -std=$std $warn -fsyntax-only -I. "$tmp/$source.c"
+            done
+        done
+    else skip "$compiler is not here"; fi
+done
+for compiler in gcc clang; do           # the optimiser warns of more (maybe-uninitialized, ...)
+    if here $compiler; then job "$compiler -O2" $compiler -O2 -std=c99 $warn -c -I. "$tmp/implementation.c" -o "$tmp/o2.$compiler.o"; fi
+done
+for compiler in g++ clang++; do
+    if here $compiler; then
+        for std in c++11 c++17; do
+            for source in user implementation late; do
+                job "$compiler -std=$std, $source" $compiler -x c++ -std=$std $warn -fsyntax-only -I. "$tmp/$source.c"
+            done
+        done
+        job "$compiler, C++ user and implementation" build_says "" 0 "$tmp/cpp.$compiler" $compiler -x c++ $warn -O0 -I. "$tmp/user.c" "$tmp/implementation.c"
+    else skip "$compiler is not here"; fi
+done
+if here tcc; then
+    job "tcc" build_says "" 0 "$tmp/tcc" tcc -Wall -Werror -I. "$tmp/user.c" "$tmp/implementation.c"
+    job "tcc trains" build_says "portable" 0 "$tmp/tcc_train" tcc -Wall -Werror -I. "$tmp/train.c"
+else skip "tcc is not here"; fi
+
+# ---- every macro, with each C compiler and one C++ compiler
+
+macro() {                               # macro NAME FLAGS...
+    what=$1; shift
+    job "$what" $cc -std=c99 $warn -O0 -c -I. "$@" "$tmp/implementation.c" -o "$tmp/macro.$what.o"
+    for compiler in clang g++; do
+        here $compiler || continue
+        if [ $compiler = g++ ]; then lang="-x c++"; else lang=; fi
+        job "$what, $compiler" $compiler $lang $warn -fsyntax-only -I. "$@" "$tmp/implementation.c"
+    done
+}
+macro CTM_NO_SIMD -DCTM_NO_SIMD
+macro CTM_NO_OPENMP -DCTM_NO_OPENMP -fopenmp
+macro CTM_NO_STDIO -DCTM_NO_STDIO
+macro CTM_DEBUG -DCTM_DEBUG
+macro CTM_REAL_DOUBLE -DCTM_REAL_DOUBLE
+macro CTM_STATIC -DCTM_STATIC
+macro CTM_PANIC '-DCTM_PANIC(msg,file,line)=((void)(msg),(void)(file),(void)(line),abort())'
+macro CTM_MALLOC '-DCTM_MALLOC(ctx,n)=((void)(ctx),malloc(n))' '-DCTM_FREE(ctx,p)=((void)(ctx),free(p))'
+macro all_together -DCTM_NO_SIMD -DCTM_NO_OPENMP -DCTM_NO_STDIO -DCTM_DEBUG -DCTM_REAL_DOUBLE -DCTM_STATIC
+
+# ---- linking and running
+
+link() { $cc -O0 -I. $warn "$tmp/user.c" "$tmp/implementation.c" -o "$tmp/two" -lm && "$tmp/two"; }
+job "two files, one implementation" link
+job "implementation after a plain include" build_says "" 0 "$tmp/late" $cc -O0 $warn -I. "$tmp/late.c"
+job "CTM_STATIC in two files" build_says "" 0 "$tmp/static" $cc -O0 $warn -I. "$tmp/static_a.c" "$tmp/static_b.c"
+mixed() {                               # the implementation in C++, its user in C
+    $cc -O0 -c -I. "$tmp/user.c" -o "$tmp/mixed_user.o" && g++ -x c++ -O0 -c -I. "$tmp/implementation.c" -o "$tmp/mixed_implementation.o" &&
+    g++ "$tmp/mixed_user.o" "$tmp/mixed_implementation.o" -o "$tmp/mixed" -lm && "$tmp/mixed"
+}
+if here g++; then job "user in C, implementation in C++" mixed; else skip "g++ is not here"; fi
+names() {                               # what one implementation adds to a program's names: ctm_*, and not one ctm__*
+    $cc -O0 -c -I. "$tmp/implementation.c" -o "$tmp/names.o" && nm -g --defined-only "$tmp/names.o" | awk '{print $NF}' | sed 's/^_//' >"$tmp/names" &&
+    grep -q '^ctm_train_step$' "$tmp/names" && ! grep -E -v '^(ctm_[a-zA-Z]|main$)' "$tmp/names"
+}
+no_names() {
+    $cc -O0 -c -I. "$tmp/static_a.c" -o "$tmp/no_names.o" && [ "$(nm -g --defined-only "$tmp/no_names.o" | awk '{print $NF}' | sed 's/^_//')" = other ]
+}
+no_files() { ! nm -u "$tmp/macro.CTM_NO_STDIO.o" | grep -E '(fopen|fread|fwrite|rename|printf|puts)$' | grep -E -v 'snprintf|fprintf'; }
+if here nm; then
+    job "only ctm_ names are exported" names
+    job "CTM_STATIC exports nothing" no_names
+    job "CTM_NO_STDIO opens no files" no_files
+else skip "nm is not here"; fi
+
+hooks() { $cc -O0 $warn -I. "$tmp/hooks.c" -o "$tmp/hooks" -lm && says counted 0 "$tmp/hooks" &&
+          says 'my panic: out of memory: arena "hooked"' 3 "$tmp/hooks" refuse; }
+job "CTM_MALLOC, CTM_FREE and CTM_PANIC are used" hooks
+mistake() {                             # a mistake aborts (status 134 of a shell: 128 + SIGABRT) and names both tensors
+    $cc -O0 $warn -I. "$@" "$tmp/mistake.c" -o "$tmp/mistake$#" -lm || return 1
+    ( ulimit -c 0; "$tmp/mistake$#" ) >"$tmp/mistake$#.out" 2>&1; got=$?
+    [ $got = 134 ] || { echo "exit status $got, expected 134"; cat "$tmp/mistake$#.out"; return 1; }
+}
+shapes() { mistake && grep -qF '"after" [2,3]' "$tmp/mistake0.out" && grep -qF '"my_z" [3,2]' "$tmp/mistake0.out" && grep -q '^ctm: ctm_add' "$tmp/mistake0.out"; }
+debug()  { mistake -DCTM_DEBUG && grep -q 'scale.*not finite' "$tmp/mistake1.out"; }
+job "a shape error aborts with both names" shapes
+job "CTM_DEBUG finds the first number that is none" debug
+
+same() {                                # one thread, three, and a build that knows no threads: the same weights
+    $cc -O1 -I. -DCTM_NO_SIMD "$tmp/train.c" -o "$tmp/train1" -lm && "$tmp/train1" >"$tmp/train1.out" &&
+    $cc -O1 -I. -DCTM_NO_SIMD -fopenmp "$tmp/train.c" -o "$tmp/train2" -lm && "$tmp/train2" >"$tmp/train2.out" &&
+    cmp "$tmp/train1.out" "$tmp/train2.out" && grep -q '^portable ' "$tmp/train1.out"
+}
+if echo 'int main(void){return 0;}' >"$tmp/omp.c" && $cc -fopenmp "$tmp/omp.c" -o "$tmp/omp" 2>/dev/null; then
+    job "with and without OpenMP: the same bits" same
+else skip "$cc has no OpenMP"; fi
+
+fast_math() {
+    $cc -O3 -ffast-math -fopenmp "-DCTM_TEST_DATA=\"$root/tests/golden\"" tests/main.c -o "$tmp/fast" -lm && "$tmp/fast"
+}
+if [ "$1" = long ]; then job "the float tests under -O3 -ffast-math" fast_math; fi
+
+wait
+passed=0 failed=0 n=1
+while [ $n -le $jobs ]; do
+    if [ "$(cat "$tmp/verdict.$n" 2>/dev/null)" = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); cat "$tmp/verdict.$n"; fi
+    n=$((n + 1))
+done
+echo "header: $passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
