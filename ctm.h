@@ -84,8 +84,8 @@
 
     1 ground    2 chance    3 memory    4 threads    5 tensors    6 seeing    7 the tape    8 the matrix product
     9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
-   16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance (not here yet)
-   21 checkpoints      then: facts that have caused bugs, deviations, references, history, licence
+   16 losses    17 one training step    18 samplers    19 likelihood    21 checkpoints    (20 is kept for editing and guidance)
+   Then: facts that have caused bugs, deviations, references, history, licence
 
    NOTATION   | symbol        | in C            | shape  | meaning, unit
               | x_0, x_t      | x0, x_t         | [B,D]  | data; data with noise. Data units, std near sigma_data = 0.5
@@ -3592,10 +3592,6 @@ CTM__DEF void ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z
 }
 
 // =====================================================================================================================
-// CHAPTER 20. EDITING AND GUIDANCE comes with the samplers for images.
-// =====================================================================================================================
-
-// =====================================================================================================================
 // CHAPTER 21. CHECKPOINTS
 //
 // Files are safetensors: eight bytes with the length of a JSON header, the header (name, type, shape and place of every
@@ -4063,22 +4059,27 @@ CTM__DEF int ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *
 static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, ctm_real *values) {
     const ctm_entry *e = ctm_file_find(f, name);
     int matrix = t->ndim == 2, rows = matrix ? t->shape[1] : 1, cols = t->shape[0], r, c;
-    double *row, v;
     ctm_entry one;
     if (!e) return ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name);
-    if (e->ndim != t->ndim || e->len != t->len || (matrix ? e->shape[0] != rows || e->shape[1] != cols : e->shape[0] != cols))
-        return ctm__fail(f->ctx, matrix ? "%s: \"%s\" has %lu numbers of %d dimensions, but this network needs [%d,%d]"
-                         : "%s: \"%s\" has %lu numbers of %d dimensions, but this network needs [%.0d%d]",
-                         f->path, name, (unsigned long)e->len, e->ndim, matrix ? rows : 0, cols);
-    (void)row;
+    if (e->ndim != t->ndim || (matrix ? e->shape[0] != rows || e->shape[1] != cols : e->shape[0] != cols)) {
+        char has[48], needs[48];
+        ctm_tensor shape = *t;
+        shape.shape[0] = matrix ? rows : cols;
+        shape.shape[1] = cols;
+        ctm_shape_text(&shape, needs, sizeof needs);
+        shape.ndim = e->ndim;
+        memcpy(shape.shape, e->shape, sizeof shape.shape);
+        ctm_shape_text(&shape, has, sizeof has);
+        return ctm__fail(f->ctx, "%s: tensor \"%s\" is %s, but this network needs %s", f->path, name, has, needs);
+    }
     one = *e;
     one.len = 1;
     for (r = 0; r < rows; r++)
-        for (c = 0; c < cols; c++) {
+        for (c = 0; c < cols; c++, one.offset += e->dtype == CTM_F32 ? 4 : 8) {
+            double v;
             ctm_file_get(f, &one, &v);
-            if (!ctm_is_finite(v)) return ctm__fail(f->ctx, "%s: \"%s\" holds a number that is not finite", f->path, name);
+            if (!ctm_is_finite(v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);
             values[c * rows + r] = (ctm_real)v;
-            one.offset += e->dtype == CTM_F32 ? 4 : 8;
         }
     return 1;
 }
@@ -4112,7 +4113,8 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
     const char *dim = ctm_file_meta(f, "ctm.dim"), *with_s = ctm_file_meta(f, "ctm.with_s");
     long d = dim ? strtol(dim, NULL, 10) : 0;
     if (!format || strcmp(format, what) != 0) {
-        ctm__fail(f->ctx, "%s: is %s%s%s, not a %s of ctm.h", f->path, format ? "a " : "a file without ctm.h's metadata", format ? format : "", "", what);
+        if (format) ctm__fail(f->ctx, "%s: holds a %.40s, but a %s was expected", f->path, format, what);
+        else ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a %s was expected", f->path, what);
         return NULL;
     }
     if (!kind || strcmp(kind, "mlp") != 0) { ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" was expected", f->path, kind ? kind : "?"); return NULL; }

@@ -45,6 +45,7 @@ enum { PEAK_LOOPS = 200000, PEAK_SUMS = 24 };
     V sum[PEAK_SUMS], a, b;                                                              \
     int i, j;                                                                            \
     memset(sum, 0, sizeof sum);                                                          \
+    for (j = 0; j < PEAK_SUMS; j++) sum[j] = sum[j] + (float)j; /* all different, or the compiler keeps one */ \
     memset(&a, 0, sizeof a); a = a + 0.999f;                                             \
     memset(&b, 0, sizeof b); b = b + 0.001f;                                             \
     for (i = 0; i < PEAK_LOOPS; i++) { PEAK_UNROLL for (j = 0; j < PEAK_SUMS; j++) sum[j] = sum[j] * a + b; } \
@@ -62,6 +63,7 @@ __attribute__((target("avx2,fma"))) static void peak_avx2(float *sink) {
     peak8 sum[12], a, b;                                // 12 sums fit into AVX2's 16 registers
     int i, j;
     memset(sum, 0, sizeof sum);
+    for (j = 0; j < 12; j++) sum[j] = sum[j] + (float)j;
     memset(&a, 0, sizeof a); a = a + 0.999f;
     memset(&b, 0, sizeof b); b = b + 0.001f;
     for (i = 0; i < 2 * PEAK_LOOPS; i++) { PEAK_UNROLL for (j = 0; j < 12; j++) sum[j] = sum[j] * a + b; }

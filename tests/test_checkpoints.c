@@ -475,7 +475,7 @@ static void test_wrong_in_one_thing(void) {
         {"\"ctm.dim\":\"2\"", "\"ctm.dim\":\"x\"", "its data dimension is \"x\""},
         {"\"ctm.hidden\":\"4\"", "\"ctm.hidden\":\"5\"", "numbers"},
         {"\"ctm.hidden\":\"4\"", "\"ctm.hidden\":\"a\"", "\"ctm.hidden\" is \"a\", which is no number of its kind"},
-        {"\"ctm.hidden\":\"4\"", "\"ctm.hiddem\":\"4\"", "its metadata has no \"ctm.hidden\""},
+        {"\"ctm.hidden\":\"4\"", "\"ctm.hiddem\":\"4\"", "numbers"},
         {"\"ctm.layers\":\"2\"", "\"ctm.layers\":\"3\"", "numbers"},
         {"\"ctm.layers\":\"2\"", "\"ctm.layers\":\"1\"", "numbers"},
         {"\"ctm.layers\":\"2\"", "\"ctm.layers\":\"0\"", "makes no sense"},
@@ -505,6 +505,13 @@ static void test_wrong_in_one_thing(void) {
         free(bytes);
     }
     CHECK(ctm_load(&r.keep, path, NULL) != NULL);                                // as good as before
+    bytes = read_bytes(path, &n);                                                // a setting that the file is too old to know: the default
+    if (bytes && edit(bytes, n, "\"ctm.law_focus\"", "\"ctm.law_fokus\"")) {
+        ctm_config old;
+        write_bytes(path, bytes, n);
+        CHECK(ctm_load(&r.keep, path, &old) != NULL && old.law_focus == ctm_config_default().law_focus && old.hidden == 4);
+    }
+    free(bytes);
     {                                                                            // numbers that are none
         static const double poison[3] = {1, 2, 3};
         int p;

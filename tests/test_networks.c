@@ -266,7 +266,7 @@ static void test_net_distinct_levels(void) {
     view = ctm_net_view(&net_memory, net, 1);
     for (i = 0; i < B; i++) {                                              // pairs come again; many share t only, or s only
         t_[i] = i < 30 ? level[i % 5] : i < 75 ? 5 : 0.5 + i;
-        s_[i] = i < 30 ? level[i / 3 % 5] : i < 75 ? 0.01 * i : 0.002;
+        s_[i] = i < 30 ? level[i / 3 % 5] : i < 75 ? exp(0.3 * net_random((uint64_t)i)) : 0.002;
     }
     x = net_points("x", B, 1);
     y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));

@@ -673,7 +673,11 @@ static void check_step_by_hand(const ctm_config *cfg, int steps) {
         if (cfg->warmup > 0 && done < cfg->warmup) opt.lr = cfg->lr * (step + 1) / (cfg->warmup * (double)cfg->steps + 1);
         else opt.lr = cfg->lr * (cfg->final_lr + (1 - cfg->final_lr) * 0.5 * (1 + cos(3.14159265358979324 * (done - cfg->warmup) / (1 - cfg->warmup))));
         ctm_opt_step(&r.ctx, &opt, theta->theta, theta->grad);
-        for (e = 0; e < emas; e++) ctm_ema_step(&r.ctx, theta->len, ema[e]->theta, theta->theta, cfg->ema_rate[e]);
+        for (e = 0; e < emas; e++) {
+            double rate = cfg->ema_rate[e];
+            if (cfg->ema_warmup && rate > (step + 1.0) / (step + 10.0)) rate = (step + 1.0) / (step + 10.0);
+            ctm_ema_step(&r.ctx, theta->len, ema[e]->theta, theta->theta, rate);
+        }
 
         CHECK(ctm_train_step(n.tr) == 1);
         CHECK(n.tr->step == step + 1);
@@ -713,7 +717,7 @@ static void test_step_by_hand_variants(void) {
     c.match = CTM_GLOBAL; c.law = CTM_LAW_AUTHORS; c.continuous = 1;
     c.diagonal = CTM_DIAG_NONE;
     c.solver = CTM_EULER; c.substeps = 2;
-    c.ema_rate[1] = 0.9; c.ema_rate[2] = 0.5;
+    c.ema_rate[1] = 0.9; c.ema_rate[2] = 0.05; c.ema_warmup = 1;
     c.clip = 1e-3;
     check_step_by_hand(&c, 2);
 }
