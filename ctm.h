@@ -654,6 +654,7 @@ CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);            
 #  define CTM__POSIX 1
 #  include <unistd.h>
 #  include <fcntl.h>
+#  include <sys/stat.h>
 #  include <errno.h>
 #else
 #  include <errno.h>
@@ -705,9 +706,11 @@ static void ctm__panic(int line, const char *format, ...) {
 // The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
 static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
     va_list ap;
+    char *c;
     va_start(ap, format);
     vsnprintf(ctx->error, sizeof ctx->error, format, ap);
     va_end(ap);
+    for (c = ctx->error; *c; c++) if ((unsigned char)*c < 32 || *c == 127) *c = '?';    // one line, whatever a file holds
     return 0;
 }
 
@@ -884,21 +887,24 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     return b;
 }
 
+// Makes the block after the one in use a block with room for `need` bytes: the first later one that is large enough, or a new one.
+static ctm__block *ctm__next_block(ctm_arena *a, size_t need) {
+    ctm__block **link = a->now ? &a->now->next : &a->first, **at = link, *b;
+    while (*at && (*at)->size < need) at = &(*at)->next;
+    b = *at;
+    if (b) *at = b->next;
+    else b = ctm__block_new(a, need);
+    b->next = *link;
+    *link = b;
+    b->used = 0;
+    return b;
+}
+
 CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
     size_t need = (bytes + 63) / 64 * 64;
     unsigned char *p;
     CTM__REQUIRE(need >= bytes, "arena \"%s\": %lu bytes is no size", a->name, (unsigned long)bytes);
-    while (!a->now || a->now->size - a->now->used < need) {
-        ctm__block *next = a->now ? a->now->next : a->first;
-        if (!next || next->size < need) {                        // insert a new block here
-            ctm__block *b = ctm__block_new(a, need);
-            b->next = next;
-            if (a->now) a->now->next = b; else a->first = b;
-            next = b;
-        }
-        a->now = next;
-        next->used = 0;
-    }
+    if (!a->now || a->now->size - a->now->used < need) a->now = ctm__next_block(a, need);
     p = a->now->start + a->now->used;
     a->now->used += need;
     a->used += need;
@@ -1982,6 +1988,7 @@ CTM__DEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film
     if (out->grad) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
     for (n = 0; n < B; n++) {
         size_t f = (size_t)(row ? row[n] : n) * (size_t)F + (size_t)at, r = (size_t)n * (size_t)H;
+        CTM__REQUIRE(!row || (row[n] >= 0 && row[n] < film->shape[0]), "ctm_film_silu: \"%s\" has no row %d", film->name, row[n]);
         tp->ctx->kernels->film((size_t)H, h->data + r, film->data + f, film->data + f + H, out->data + r,
                                out->saved ? out->saved + r : NULL);
     }
@@ -2210,8 +2217,7 @@ CTM__DEF int ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, i
     shape[0] = rows;
     shape[1] = cols;
     net->param[net->count] = ctm__tensor(a, name, "leaf", cols ? 2 : 1, shape);
-    net->last_weight = net->count;                     // the last matrix, until another one follows
-    if (!cols && net->count) net->last_weight = net->count - 1;
+    if (cols) net->last_weight = net->count;           // the last matrix, until another one follows
     return net->count++;
 }
 
@@ -2732,15 +2738,20 @@ static void ctm__solver_step(ctm_tape *tp, const ctm_denoiser *D, int method, ct
 CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, ctm_tensor *x,
                                const double *from, const double *to, int substeps) {
     int B = x->shape[0], dim = x->shape[1], recording = tp->recording, levels = (z->N - 1) * substeps + 1, most = 0, i, j, n;
-    ctm_tensor *out = ctm_matrix(tp, "x_u", B, dim), *sorted;
-    ctm_mark m = ctm_arena_mark(tp->arena);
-    int *steps = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int)), *order = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int));
-    double *table = (double *)ctm_alloc(tp->arena, (size_t)levels * sizeof(double));
     size_t row = (size_t)dim * sizeof(ctm_real);
+    ctm_tensor *out, *sorted;
     ctm_real *level;
+    double *table;
+    int *steps, *order;
+    ctm_mark m;
     CTM__REQUIRE(substeps > 0 && x->ndim == 2, "ctm_solve: \"%s\" must be [B,D] and substeps positive", x->name);
-    tp->recording = 0;
+    out = ctm_matrix(tp, "x_u", B, dim);
+    m = ctm_arena_mark(tp->arena);
+    steps = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int));
+    order = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int));
+    table = (double *)ctm_alloc(tp->arena, (size_t)levels * sizeof(double));
     ctm_karras_times(z, levels, table);
+    tp->recording = 0;
 
     // Sort the rows by their number of steps, most first.
     for (i = 0; i < B; i++) {
@@ -2824,6 +2835,11 @@ static void ctm__flow_point(const ctm_denoiser *D, const double *x0, double t, i
         while (tau > end + 1e-12) {
             double step = tau + h < end ? end - tau : h;
             double err = ctm__dopri_step(D, x, tau, step, tol, k, y), grow;
+            if (!ctm_is_finite(err)) {                  // from here the point is no number, and stays none
+                memcpy(x, y, bytes);
+                tau = end;
+                break;
+            }
             if (err <= 1 || step > -1e-9) {
                 tau += step;
                 memcpy(x, y, bytes);
@@ -2847,8 +2863,12 @@ static void ctm__flow_piece(void *arg, int p) {
 CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const double *x, double t, int k, const double *s,
                              double tol, double *out) {
     ctm__flow_job j;
+    int i;
     CTM__REQUIRE(D->exact != NULL, "ctm_exact_flow: the denoiser \"%s\" has no exact formula", D->name);
     CTM__REQUIRE(D->dim <= CTM__FLOW_DIM, "ctm_exact_flow: more than %d dimensions", CTM__FLOW_DIM);
+    CTM__REQUIRE(ctm_is_finite(t) && t > 0, "ctm_exact_flow: the noise level t = %g must be positive", t);
+    for (i = 0; i < k; i++)
+        CTM__REQUIRE(ctm_is_finite(s[i]) && s[i] > 0 && s[i] <= (i ? s[i - 1] : t), "ctm_exact_flow: level %d is %g; levels must be positive and decrease from t = %g", i, s[i], t);
     j.D = D; j.n = n; j.x = x; j.t = t; j.tol = tol; j.k = k; j.s = s; j.out = out;
     ctm_parallel_for(ctx, (int)((n + 63) / 64), ctm__flow_piece, &j);
 }
@@ -3067,7 +3087,7 @@ CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, doub
         ctm__times_authors(c, &rng, step, index, i);
         return;
     }
-    total = last + (c->law_focus - 1) * (ctm__imin(c->focus_to, last - 1) - c->focus_from + 1);
+    for (t = 0, total = 0; t < last; t++) total += t >= c->focus_from && t <= c->focus_to ? c->law_focus : 1;
     r = ctm_uniform(&rng, step, 8 * index + 3) * total;
     for (t = 0; t < last - 1; t++) {
         sum += t >= c->focus_from && t <= c->focus_to ? c->law_focus : 1;
@@ -3892,6 +3912,10 @@ static int ctm__write_whole(const char *path, const unsigned char *bytes, size_t
 static int ctm__write_atomic(ctm_ctx *ctx, const char *path, const unsigned char *bytes, size_t n) {
     char tmp[1024];
     int ok, saved;
+#ifdef CTM__POSIX
+    struct stat there;
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) return ctm__fail(ctx, "%s: could not be written: it is no regular file", path);
+#endif
     if (strlen(path) + 5 > sizeof tmp) return ctm__fail(ctx, "%.80s...: the path is too long", path);
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
     errno = 0;
@@ -4112,6 +4136,8 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
     const char *format = ctm_file_meta(f, "ctm.format"), *kind = ctm_file_meta(f, "ctm.network");
     const char *dim = ctm_file_meta(f, "ctm.dim"), *with_s = ctm_file_meta(f, "ctm.with_s");
     long d = dim ? strtol(dim, NULL, 10) : 0;
+    double holds = 0, needs;
+    int i;
     if (!format || strcmp(format, what) != 0) {
         if (format) ctm__fail(f->ctx, "%s: holds a %.40s, but a %s was expected", f->path, format, what);
         else ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a %s was expected", f->path, what);
@@ -4120,6 +4146,12 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
     if (!kind || strcmp(kind, "mlp") != 0) { ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" was expected", f->path, kind ? kind : "?"); return NULL; }
     if (d < 1 || d > 65536 || !with_s) { ctm__fail(f->ctx, "%s: its data dimension is \"%s\"", f->path, dim ? dim : "?"); return NULL; }
     if (!ctm_config_read(f, cfg)) return NULL;
+    for (i = 0; i < f->count; i++) holds += (double)f->entry[i].len;
+    needs = (double)cfg->hidden * (2.0 * cfg->embed * cfg->layers + (double)cfg->hidden * (cfg->layers - 1) + 2.0 * (double)d);
+    if (needs > holds) {                               // before that much memory is asked for
+        ctm__fail(f->ctx, "%s: its configuration asks for at least %.0f numbers, but it holds %.0f", f->path, needs, holds);
+        return NULL;
+    }
     return ctm_mlp(a, cfg, (int)d, with_s[0] == '1');
 }
 

@@ -75,6 +75,7 @@ static void net_golden(const char *file, const char *kind, int with_s) {
     net_end();
     golden_close(g);
 }
+// [eq:film]
 static void test_net_golden_film(void)           { net_golden("net_film", "film", 1); }
 static void test_net_golden_film_teacher(void)   { net_golden("net_film_teacher", "film", 0); }
 static void test_net_golden_concat(void)         { net_golden("net_concat", "concat", 1); }
@@ -404,6 +405,7 @@ static void test_net_optimiser_golden(void) {
 
 // Invariant 48: RAdam's first five updates are lr·m̂ and nothing else (ten times the gradient, ten times the step); from the
 // sixth on the size of the gradient cancels. So for beta2 = .999 and .9.
+// [eq:radam]
 static void test_net_radam_first_steps(void) {
     static const double beta2[2] = {0.999, 0.9};
     int b, step;
@@ -439,6 +441,7 @@ static void test_net_radam_first_steps(void) {
 }
 
 // Invariant 44: with constant weights the average closes in by `rate` each step; and equal numbers stay equal.
+// [eq:ema]
 static void test_net_ema(void) {
     static const double rate[3] = {0.999, 0.9999, 0.5};
     ctm_real theta[21], ema[21], start[21];

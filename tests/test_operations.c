@@ -316,6 +316,10 @@ static void test_op_film_silu(void) {
     OP_MISUSE(ctm_film_silu(&op_tape, op_matrix("h", 4, 5), op_matrix("film", 3, 10), 0, NULL), "ctm_film_silu", "\"h\" [4,5]", "\"film\" [3,10]");
     OP_MISUSE(ctm_film_silu(&op_tape, op_matrix("h", 4, 5), op_matrix("film", 4, 10), 1, NULL), "ctm_film_silu", "\"h\" [4,5]", "\"film\" [4,10]");
     OP_MISUSE(ctm_film_silu(&op_tape, op_matrix("h", 4, 5), op_matrix("film", 4, 12), -1, NULL), "ctm_film_silu", "\"h\" [4,5]", "\"film\" [4,12]");
+    op_film_row[3] = 3;
+    CHECK(PANICS(ctm_film_silu(&op_tape, op_matrix("h", B, H), op_matrix("three_rows", 3, F), 3, op_film_row)));
+    CHECK_TEXT(test_panic, "\"three_rows\" has no row 3");
+    op_film_row[3] = 1;
     OP_MISUSE(ctm_film_silu(&op_tape, op_vector("hv", 4), op_matrix("film", 4, 10), 0, NULL), "ctm_film_silu", "\"hv\" [4]", "\"film\" [4,10]");
     op_end();
 }
@@ -519,6 +523,7 @@ static void test_op_weighted_mean(void) {
 static ctm_denoiser *op_mixture_D;
 static ctm_tensor   *op_mixture_t;
 static ctm_tensor *op_do_mixture(ctm_tape *tp, ctm_tensor **in) { return op_mixture_D->denoise(tp, op_mixture_D, in[0], op_mixture_t); }
+// [eq:D_gmm]
 static void test_op_mixture(void) {
     enum { B = 19, D = 2 };
     static const double mean[10] = {-0.7, 0.1, 0.6, 0.5, 0.2, -0.8, -0.1, 0.9, 0.8, -0.3}, weight[5] = {1, 2, 0.5, 3, 1};

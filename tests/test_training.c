@@ -923,7 +923,7 @@ static void test_dsm_teacher_learns_the_denoiser(void) {
     ctm_denoiser *exact, *learned;
     double before, after;
     room_open(&r);
-    c.consistency = 0; c.hidden = 32; c.diagonal_batch = 256; c.steps = 500; c.lr = 5e-3; c.optimiser = CTM_ADAM; c.final_lr = 0; c.ema_rate[0] = 0.98; c.ema_rate[1] = 0;
+    c.consistency = 0; c.lambda_dsm = 0.25; c.hidden = 32; c.diagonal_batch = 256; c.steps = 500; c.lr = 5e-3; c.optimiser = CTM_ADAM; c.final_lr = 0; c.ema_rate[0] = 0.98; c.ema_rate[1] = 0;
     exact = ctm_mixture(&r.keep, 2, 2, pair_mean, NULL, 0.1);
     net = ctm_mlp(&r.keep, &c, 2, 0);
     tr = ctm_trainer_new(&r.keep, &c, net, NULL, pair_draw, NULL);
