@@ -456,12 +456,12 @@ typedef struct ctm_config {
     int hidden, layers, embed;     // H, L, E
     // times (chapter 15)
     int    law;                    // CTM_LAW_AUTHORS or CTM_LAW_GAP
-    int    match;                  // CTM_SOFT; CTM_LOCAL: u one grid step after t; CTM_GLOBAL: u = s
+    int    match;                  // authors' law only: CTM_SOFT; CTM_LOCAL: u one grid step after t; CTM_GLOBAL: u = s
     int    continuous;             // 1: real grid indices
-    int    max_gap;                // M: most grid steps from t to u (authors: 17)
+    int    max_gap;                // authors' law: M, the most grid steps from t to u (authors: 17)
     double gap_power;              // P(h) ~ h^power (authors: 1; 0 is uniform)
     int    h_per_sample;           // 0: one h for the whole batch, as the authors do
-    int    s_smallest;             // 1: s = sigma_min always
+    int    s_smallest;             // authors' law only: 1: s = sigma_min always
     double law_mix;                // gap law: share of samples drawn by the authors' law
     double law_to_end;             // gap law: share of gaps that go straight to sigma_min
     double law_power;              // gap law: P(gap k) ~ k^power
@@ -1334,7 +1334,7 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 typedef ctm_real V;
 typedef int32_t  I;
 #  define CTM__LOADU(p)          (*(p))
-#  define CTM__TO_INT(v)         ((int32_t)(v))
+#  define CTM__TO_INT(v)         ((v) == (v) ? (int32_t)(v) : 0)
 #  define CTM__TO_REAL(i)        ((ctm_real)(i))
 #  define CTM__BITS(v)           ctm__bits_of((float)(v))
 #  define CTM__FROM_BITS(i)      ctm__float_of(i)
@@ -1486,7 +1486,7 @@ CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
 // log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
 CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
     I bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
-    V m = CTM__FROM_BITS(bits - (e << 23)), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
+    V m = CTM__FROM_BITS(((bits - 0x3f3504f3) & 0x7fffff) + 0x3f3504f3), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
     p = z * (1.0f / 9) + 1.0f / 7;
     p = p * z + 1.0f / 5;
     p = p * z + 1.0f / 3;
@@ -2975,6 +2975,9 @@ static void ctm__flow_row(void *arg, int i) {
 
 static ctm_tensor *ctm__flow_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     ctm__flow_rows j;
+    int i;
+    for (i = 0; i < x->shape[0]; i++)
+        CTM__REQUIRE(s->data[i] > 0 && s->data[i] <= t->data[i], "ctm_flow_jump: row %d cannot jump from %g to %g", i, (double)t->data[i], (double)s->data[i]);
     j.D = (const ctm_denoiser *)self->impl;
     j.x = x; j.t = t; j.s = s;
     j.out = ctm_matrix(tp, "G", x->shape[0], x->shape[1]);
@@ -3513,6 +3516,7 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
     ctm_mark m;
     int first, ok = 1;
     if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);
+    if (!(gamma >= 0 && gamma <= 1)) return ctm__fail(net->ctx, "gamma is %g; it must lie in [0,1]", gamma);
     ctm_arena_init(&arena, net->ctx, "samples");
     ctm_tape_init(&tape, net->ctx, &arena);
     tape.recording = 0;
@@ -3982,7 +3986,7 @@ static const ctm__field ctm__fields[] = {
     CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(clip, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'), CTM__F(ema_rate[1], 'd'),
     CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(ema_warmup, 'i'), CTM__F(batch, 'i'), CTM__F(shards, 'i'), CTM__F(steps, 'l'), CTM__F(seed, 'u')};
 #undef CTM__F
-enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]) };
+enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]), CTM__VITAL = 10 };   // a file must have the first ten
 
 static void ctm__field_text(const ctm_config *cfg, const ctm__field *f, char text[40]) {
     const char *at = (const char *)cfg + f->at;
@@ -4000,7 +4004,7 @@ static int ctm__field_read(ctm_config *cfg, const ctm__field *f, const char *tex
     switch (f->type) {
     case 'i': { long v = strtol(text, &end, 10); int x = (int)v; if (x != v) return 0; memcpy(at, &x, sizeof x); break; }
     case 'l': { long v = strtol(text, &end, 10); memcpy(at, &v, sizeof v); break; }
-    case 'u': { unsigned long long v = strtoull(text, &end, 10); uint64_t x = v; memcpy(at, &x, sizeof x); break; }
+    case 'u': { unsigned long long v = strtoull(text, &end, 10); if (*text == '-') return 0; uint64_t x = v; memcpy(at, &x, sizeof x); break; }
     default:  { double v = strtod(text, &end); if (!ctm_is_finite(v)) return 0; memcpy(at, &v, sizeof v); break; }
     }
     return *text && *end == 0 && errno == 0;
@@ -4016,6 +4020,8 @@ CTM__DEF void ctm_config_print(const ctm_config *cfg) {
     }
 }
 
+static int ctm__within(int v, int lo, int hi) { return v >= lo && v <= hi; }
+
 CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
     int i;
     *cfg = ctm_config_default();
@@ -4024,13 +4030,20 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
         const char *text;
         snprintf(key, sizeof key, "ctm.%s", ctm__fields[i].name);
         text = ctm_file_meta(f, key);
-        if (!text) continue;                               // a setting that is younger than the file: the default
+        if (!text && i >= CTM__VITAL) continue;            // a setting that is younger than the file: the default
+        if (!text) return ctm__fail(f->ctx, "%s: its metadata have no \"%s\"", f->path, key);
         if (!ctm__field_read(cfg, &ctm__fields[i], text)) return ctm__fail(f->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", f->path, key, text);
     }
     if (!(cfg->noise.sigma_min > 0 && cfg->noise.sigma_max > cfg->noise.sigma_min && cfg->noise.sigma_data > 0 && cfg->noise.rho > 0 &&
           cfg->noise.N >= 2 && cfg->noise.N <= 100000 && cfg->hidden > 0 && cfg->hidden <= 65536 && cfg->layers > 0 && cfg->layers <= 64 &&
-          cfg->embed > 0 && cfg->embed <= 65536 && cfg->shards > 0 && cfg->batch > 0))
+          cfg->embed > 0 && cfg->embed <= 65536 && cfg->shards > 0 && cfg->batch > 0 && cfg->diagonal_batch >= 0 && cfg->substeps > 0))
         return ctm__fail(f->ctx, "%s: its configuration makes no sense (noise levels, sizes or batch)", f->path);
+    if (!ctm__within(cfg->noise.inner, 0, CTM_INNER_NONE) || !ctm__within(cfg->noise.outer, 0, CTM_OUTER_MIXED) ||
+        !ctm__within(cfg->law, 0, CTM_LAW_GAP) || !ctm__within(cfg->match, 0, CTM_GLOBAL) || !ctm__within(cfg->solver, 0, CTM_EULER) ||
+        !ctm__within(cfg->compare, CTM_AT_ZERO, CTM_AT_BOTH) || !ctm__within(cfg->distance, 0, CTM_HUBER) ||
+        !ctm__within(cfg->weight, 0, CTM_W_SQRT_T) || !ctm__within(cfg->target_inner, 0, CTM_ROLE_EMA) ||
+        !ctm__within(cfg->diagonal, 0, CTM_DIAG_EXACT) || !ctm__within(cfg->optimiser, 0, CTM_RADAM))
+        return ctm__fail(f->ctx, "%s: its configuration makes no sense (a choice out of range)", f->path);
     return 1;
 }
 
@@ -4218,7 +4231,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     if (ok) {
         n_step = strtol(step, &end_step, 10);
         n_k = strtol(k, &end_k, 10);
-        if (*end_step || *end_k || n_step < 0 || n_k < 0) ok = ctm__fail(tr->ctx, "%s: its step is \"%s\"", path, step);
+        if (!*step || !*k || *end_step || *end_k || n_step < 0 || n_k < 0) ok = ctm__fail(tr->ctx, "%s: its step is \"%s\"", path, step);
         else {
             for (i = 0, at = values; i < n; i++, at += tr->theta->len) memcpy(place[i], at, tr->theta->len * sizeof(ctm_real));
             tr->step = n_step;
@@ -4247,6 +4260,8 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
    d2 Tweedie's formula has t², where the paper's main text prints t
    d3 lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
    d4 when the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
+   d5 "0" is sigma_min everywhere, as in the authors' code
+   d6 the moving average may warm up (ema_warmup) and the gradient be shortened (clip); ctm_config_authors() does neither
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.

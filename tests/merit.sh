@@ -4,7 +4,7 @@
 cd "$(dirname "$0")/.." || exit 1
 for data in ${*:-ring moons spiral checker}; do
     for seed in 0 1 2; do
-        build/points train --data "$data" --seed $seed --out "out/merit/$data.$seed" --quiet >/dev/null || exit 1
+        "${POINTS:-build/points}" train --data "$data" --seed $seed --out "out/merit/$data.$seed" --quiet >/dev/null || exit 1
     done
     echo "$data (seeds 0, 1, 2; median)"
     paste -d, "out/merit/$data.0/metrics.csv" "out/merit/$data.1/metrics.csv" "out/merit/$data.2/metrics.csv" | awk -F, '

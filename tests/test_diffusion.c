@@ -1274,6 +1274,8 @@ static void test_flow_jump_rows(void) {
     y = G->jump(&r.tape, G, x, vector_of(&r.tape, "t", 5, t_), vector_of(&r.tape, "s", 5, s_));
     for (i = 0; i < 5; i++) CHECK_CLOSE(y->data[i], gauss_G(x_[i], t_[i], s_[i], 0, 0.5), rounding(3e-6, 1e-7));
     CHECK(y->data[2] == x->data[2]);
+    CHECK(PANICS(G->jump(&r.tape, G, x, levels(&r.tape, "t", 5, 1), levels(&r.tape, "s", 5, 2))));           // up, as ctm_G_theta
+    CHECK(PANICS(G->jump(&r.tape, G, x, levels(&r.tape, "t", 5, 1), ctm_vector(&r.tape, "s", 5))));          // to 0, whose logarithm is none
     room_close(&r);
 }
 
