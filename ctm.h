@@ -3019,13 +3019,13 @@ CTM__DEF ctm_config ctm_config_default(void) {
     c.law = CTM_LAW_GAP;
     c.match = CTM_SOFT;
     c.max_gap = 17; c.gap_power = 1; c.h_per_sample = 1;
-    c.law_mix = 0.1; c.law_to_end = 0.05; c.law_power = -0.5; c.law_off_grid = 0.5; c.law_focus = 3; c.focus_from = 6; c.focus_to = 13;
+    c.law_mix = 0.1; c.law_to_end = 0.03; c.law_power = -0.7; c.law_off_grid = 0.3; c.law_focus = 4; c.focus_from = 6; c.focus_to = 13;
     c.solver = CTM_HEUN; c.substeps = 3;
     c.compare = CTM_AT_BOTH;
     c.distance = CTM_HUBER; c.huber_c = 0.03;
     c.weight = CTM_W_UNIFORM; c.weight_power = 1;
     c.target_inner = CTM_ROLE_ONLINE;
-    c.diagonal = CTM_DIAG_EXACT; c.diagonal_batch = 128; c.lambda_dsm = 0.7; c.adaptive = 0;
+    c.diagonal = CTM_DIAG_EXACT; c.diagonal_batch = 128; c.lambda_dsm = 0.5; c.adaptive = 0;
     c.consistency = 1;
     c.optimiser = CTM_ADAM; c.lr = 7e-3; c.beta1 = 0.9; c.beta2 = 0.99; c.eps = 1e-8; c.clip = 0.2;
     c.warmup = 0.02; c.final_lr = 0;
