@@ -111,7 +111,7 @@
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
    MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly.
-   ERRORS IN TWO: a mistake in your program (shapes that do not fit, NULL) stops at once in CTM_PANIC with names and shapes;
+   ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
    a fault of the outside world (files, memory of a file's size) returns 0 or NULL and ctm_error(ctx) has one line about it.
 
    MACROS you may define before the #include (the same in every file):
@@ -289,7 +289,8 @@ CTMDEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdi
 // The definition of the above: three nested loops. The tests compare the two.
 CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                            const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
-// y = exp(x), log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the context's instruction set, error about 1 ulp.
+// y = exp(x), x clamped to [-87,88]; log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the context's instruction
+// set, error about 1 ulp.
 CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
 CTMDEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
 CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *sine, ctm_real *cosine);
@@ -640,6 +641,15 @@ CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);            
 
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 #define CTM__CHAPTERS_1_TO_7
+
+// -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
+#if defined(__FAST_MATH__) && defined(__clang__)
+#  pragma float_control(push)
+#  pragma float_control(precise, on)
+#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#  pragma GCC push_options
+#  pragma GCC optimize("no-fast-math")
+#endif
 
 #include <float.h>
 #include <math.h>
@@ -1192,7 +1202,7 @@ CTM__DEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y) {
     (void)tp;
     for (x = y; x; x = x->prev) {
         ctm_on_backward(x);
-        x->backward(tp, x);
+        if (x->backward) x->backward(tp, x);                     // a leaf has nothing behind it
     }
 }
 
@@ -2475,11 +2485,27 @@ CTM__DEF ctm_noise ctm_noise_default(void) {
     return z;
 }
 
+// The two roots of the formula, taken once for many levels.
+typedef struct ctm__grid { const ctm_noise *z; double a, b; } ctm__grid;
+
+static ctm__grid ctm__grid_of(const ctm_noise *z) {
+    ctm__grid g;
+    g.z = z;
+    g.a = pow(z->sigma_max, 1 / z->rho);
+    g.b = pow(z->sigma_min, 1 / z->rho);
+    return g;
+}
+
+static double ctm__grid_level(const ctm__grid *g, double i) {
+    double root = g->a + i / (g->z->N - 1) * (g->b - g->a), root2 = root * root;
+    if (i <= 0) return g->z->sigma_max;                 // the ends exactly, not to rounding
+    if (i >= g->z->N - 1) return g->z->sigma_min;
+    return g->z->rho == 7 ? root2 * root2 * root2 * root : pow(root, g->z->rho);
+}
+
 CTM__DEF double ctm_t_of_index(const ctm_noise *z, double i) {
-    double a = pow(z->sigma_max, 1 / z->rho), b = pow(z->sigma_min, 1 / z->rho);
-    if (i <= 0) return z->sigma_max;                    // the ends exactly, not to rounding
-    if (i >= z->N - 1) return z->sigma_min;
-    return pow(a + i / (z->N - 1) * (b - a), z->rho);
+    ctm__grid g = ctm__grid_of(z);
+    return ctm__grid_level(&g, i);
 }
 
 CTM__DEF double ctm_index_of_t(const ctm_noise *z, double t) {
@@ -2710,12 +2736,6 @@ CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
 // their number of steps: those still travelling are then always the first n rows, and no evaluation is wasted.
 // =====================================================================================================================
 
-// The noise level after step j of n from grid index `from` to `to`; table[q] holds the level of index q/substeps.
-static double ctm__node(const ctm_noise *z, const double *table, int substeps, double from, double to, int j, int n) {
-    double i = from + (to - from) * j / n, q = i * substeps, whole = floor(q + 0.5);
-    return fabs(q - whole) < 1e-9 ? table[(int)whole] : ctm_t_of_index(z, i);
-}
-
 // One step for the first n rows of x (in place) from levels t to t_next.
 static void ctm__solver_step(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, ctm_tensor *t, ctm_tensor *t_next) {
     int B = x->shape[0], dim = x->shape[1], i, d;
@@ -2737,11 +2757,11 @@ static void ctm__solver_step(ctm_tape *tp, const ctm_denoiser *D, int method, ct
 
 CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, ctm_tensor *x,
                                const double *from, const double *to, int substeps) {
-    int B = x->shape[0], dim = x->shape[1], recording = tp->recording, levels = (z->N - 1) * substeps + 1, most = 0, i, j, n;
+    int B = x->shape[0], dim = x->shape[1], recording = tp->recording, most = 0, i, j, n;
     size_t row = (size_t)dim * sizeof(ctm_real);
     ctm_tensor *out, *sorted;
+    ctm__grid grid = ctm__grid_of(z);
     ctm_real *level;
-    double *table;
     int *steps, *order;
     ctm_mark m;
     CTM__REQUIRE(substeps > 0 && x->ndim == 2, "ctm_solve: \"%s\" must be [B,D] and substeps positive", x->name);
@@ -2749,8 +2769,6 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     m = ctm_arena_mark(tp->arena);
     steps = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int));
     order = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int));
-    table = (double *)ctm_alloc(tp->arena, (size_t)levels * sizeof(double));
-    ctm_karras_times(z, levels, table);
     tp->recording = 0;
 
     // Sort the rows by their number of steps, most first.
@@ -2765,7 +2783,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
 
     // Step j moves the first n rows, those with more than j steps, from level[] to the next node.
     level = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * sizeof(ctm_real));
-    for (i = 0; i < B; i++) level[i] = (ctm_real)ctm__node(z, table, substeps, from[order[i]], to[order[i]], 0, 1);
+    for (i = 0; i < B; i++) level[i] = (ctm_real)ctm__grid_level(&grid, from[order[i]]);
     for (j = 0, n = B; j < most; j++) {
         ctm_mark inner = ctm_arena_mark(tp->arena);
         ctm_tensor *t, *t_next;
@@ -2775,7 +2793,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
         for (i = 0; i < n; i++) {
             int r = order[i];
             t->data[i] = level[i];
-            t_next->data[i] = level[i] = (ctm_real)ctm__node(z, table, substeps, from[r], to[r], j + 1, steps[r]);
+            t_next->data[i] = level[i] = (ctm_real)ctm__grid_level(&grid, from[r] + (to[r] - from[r]) * (j + 1) / steps[r]);
         }
         ctm__solver_step(tp, D, method, ctm_rows_of(tp, sorted, n), t, t_next);
         ctm_arena_release(tp->arena, inner);
@@ -3217,6 +3235,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *inner;
     const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
     ctm_tensor *x0, *x_t, *x_u, *est_s, *x_est, *target_s, *x_target, *d, *d_s, *L;
+    ctm__grid grid = ctm__grid_of(&cfg->noise);
     int B = sh->rows, i;
     ctm_tensor *t = ctm_vector(tp, "t", B), *u = ctm_vector(tp, "u", B), *s = ctm_vector(tp, "s", B), *w = ctm_vector(tp, "w", B);
     double *i_t = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
@@ -3227,7 +3246,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
         double index[3], level[3];
         int q;
         ctm_times(cfg, (uint64_t)tr->step, (uint64_t)(sh->first + i), index);
-        for (q = 0; q < 3; q++) level[q] = ctm_t_of_index(&cfg->noise, index[q]);
+        for (q = 0; q < 3; q++) level[q] = ctm__grid_level(&grid, index[q]);
         i_t[i] = index[0];
         i_u[i] = index[1];
         t->data[i] = (ctm_real)level[0];
@@ -4242,6 +4261,11 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     return ok;
 }
 #endif // CTM_NO_STDIO
+#if defined(__FAST_MATH__) && defined(__clang__)
+#  pragma float_control(pop)
+#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#  pragma GCC pop_options
+#endif
 #endif // second part of the implementation
 
 /* =====================================================================================================================

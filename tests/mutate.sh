@@ -290,6 +290,7 @@ failures() {
 verdict() {
     for real in float double; do
         failures "$1" $real | grep -vxF -f "$tmp/known.$real" >"$1/new"
+        if grep -q '^(does not compile)' "$1/new"; then echo "does not compile: $(head -n 1 "$1/log" | cut -c 1-80)"; return; fi
         if [ -s "$1/new" ]; then echo "caught by $(head -n 1 "$1/new") ($real, $(wc -l <"$1/new" | tr -d ' ') tests)"; return; fi
     done
     echo SURVIVED
