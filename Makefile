@@ -11,11 +11,12 @@ OPENMP  := $(shell printf '\043include <omp.h>\nint main(void){return omp_get_nu
 BUILD    = $(CC) $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS)
 HELPERS  = examples/plot.h examples/args.h examples/table.h examples/toys.h examples/measure.h examples/story.h
 
+MAKEFLAGS += --jobs=2      # compile two programs at a time
+
 all: build/hello build/points build/use_weights     ## build the examples
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
-	@echo "open out/demo/index.html"
 
 test: build/test_float build/test_double all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh

@@ -1053,6 +1053,7 @@ static int ctm__same_shape(const ctm_tensor *a, const ctm_tensor *b) {
 // =====================================================================================================================
 
 CTM__DEF ctm_tensor *ctm_name(ctm_tensor *x, const char *name) {
+    memset(x->name, 0, sizeof x->name);                // a debugger prints the whole array
     snprintf(x->name, sizeof x->name, "%s", name);
     return x;
 }

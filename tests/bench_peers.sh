@@ -4,7 +4,7 @@
 cd "$(dirname "$0")/.." || exit 1
 export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE-SKYLAKEX}"
 python=${PYTHON:-/usr/bin/python3}
-"$python" -c 'import torch' 2>/dev/null || { echo "bench-peers needs PyTorch (Debian: python3-torch); none was found in $python" >&2; exit 1; }
+"$python" -c 'import torch' 2>/dev/null || { echo "bench-peers needs PyTorch with OpenBLAS (Debian: python3-torch libopenblas0-pthread); none was found in $python" >&2; exit 1; }
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 round=0
