@@ -57,10 +57,10 @@ int main(void) {
 
 /* It takes about ten seconds on one thread, leaves hello.svg in the current folder and prints
 
-   step   500   L_ctm 0.0074   L_dsm 0.0072
-   step  1000   L_ctm 0.0049   L_dsm 0.0041
+   step   500   L_ctm 0.0088   L_dsm 0.0043
+   step  1000   L_ctm 0.0086   L_dsm 0.0028
    ...
-   step  4000   L_ctm 0.0006   L_dsm 0.0003
-   one jump misses the exact flow by 0.0098 (rms)
+   step  4000   L_ctm 0.0011   L_dsm 0.0001
+   one jump misses the exact flow by 0.0076 (rms)
 
    Try: one jump -> four in ctm_sample_points; gamma 0 -> 0.5 with &rng; other centres; cfg.steps = 20000. */
