@@ -4134,9 +4134,15 @@ static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor
     for (r = 0; r < rows; r++)
         for (c = 0; c < cols; c++, one.offset += e->dtype == CTM_F32 ? 4 : 8) {
             double v;
+            ctm_real *to = values + c * rows + r;
             ctm_file_get(f, &one, &v);
             if (!ctm_is_finite(v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);
-            values[c * rows + r] = (ctm_real)v;
+            *to = (ctm_real)v;
+            if (sizeof *to == 4 && e->dtype == CTM_F32) {  // bit for bit, even where -ffast-math takes tiny numbers for zero
+                const unsigned char *p = f->data + one.offset;
+                uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+                memcpy(to, &bits, 4);
+            }
         }
     return 1;
 }
