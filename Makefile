@@ -21,7 +21,7 @@ demo: build/points                                  ## train on the ring of eigh
 test: build/test_float build/test_double all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
 
-test-long: build/test_float build/test_double all   ## the slow ones too: fast-math, figures of merit over three seeds
+test-long: build/test_float build/test_double all   ## the slow ones too: fast-math, other builds, limits on one full demo run
 	@sh tests/run.sh long
 
 bench: build/bench                                  ## speed: lines `bench NAME value UNIT`

@@ -290,7 +290,7 @@ CTMDEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdi
 CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                            const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
 // y = exp(x), x clamped to [-87,88]; log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the context's instruction
-// set, error about 1 ulp.
+// set, to a few units in the last place.
 CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
 CTMDEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
 CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *sine, ctm_real *cosine);
@@ -1281,7 +1281,7 @@ typedef struct ctm__kernels {
 #if defined(__clang__)
 #  define CTM__UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__) && !defined(__TINYC__)
-#  define CTM__UNROLL _Pragma("GCC unroll 16")    // without it gcc -O2 keeps the tile in memory: three times slower
+#  define CTM__UNROLL _Pragma("GCC unroll 16")    // without it gcc -O2 keeps the tile in memory
 #else
 #  define CTM__UNROLL
 #endif
@@ -2202,7 +2202,7 @@ CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *
 // none at all (frozen: gradients pass through it to its input, and stop there for its weights).
 //
 // The network for points [eq:film]. An MLP sees x; the noise levels t and s act on every layer by scaling and shifting what
-// comes out of it (FiLM), which proved worth more than any other choice of architecture in 2D:
+// comes out of it (FiLM):
 //
 //        f(z) = [z, sin(f_k z), cos(f_k z)]        z = ln(t)/4,  f_k = (pi/2)·{1,2,4,8}            9 features
 //        e    = silu(W_t f(z_t) + b_t + W_s f(z_s))                                               [B,E]

@@ -135,8 +135,8 @@ cat >"$tmp/list" <<'END'
 - e = rate * e + rest * w;
 + e = rest * e + rate * w;
 = 12 the grid has one level too many
-- return pow(a + i / (z->N - 1) * (b - a), z->rho);
-+ return pow(a + i / z->N * (b - a), z->rho);
+- g->a + i / (g->z->N - 1) * (g->b - g->a), root2
++ g->a + i / g->z->N * (g->b - g->a), root2
 = 12 edm: c_skip upside down
 - sd * sd / (q * q + sd * sd);
 + q * q / (q * q + sd * sd);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The slow tests: the test program under -ffast-math, without vectors, and in strict C99; then the figures of merit of one
-# full demo run against the limits that the README quotes. About six minutes.
+# full demo run against limits a little above the README's medians.
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0
 check() {                               # check NAME COMMAND...
