@@ -348,6 +348,9 @@ struct ctm_net {
     size_t      len;               // numbers in theta
     ctm_real   *theta, *grad;      // all parameters, all gradients (NULL: frozen)
     int         iconf[8];          // the network's own settings (mlp: hidden, layers, embed)
+    int         size, channels;    // images: dim = size·size·channels, pixels row by row, channels innermost. Points: 0
+    int         classes;           // 0: the network takes no labels
+    const int  *label;             // the class of every row of the next forward, -1: none. NULL: none at all. Yours to set
     int         is_view;           // theta belongs to another network
 };
 
@@ -455,6 +458,14 @@ typedef struct ctm_config {
     ctm_noise noise;
     // network (ctm_mlp)
     int hidden, layers, embed;     // H, L, E
+    // network (ctm_unet)
+    int    size, channels;         // images of size x size pixels with this many channels; 0: points
+    int    model_channels;         // width of the U-Net's first level before channel_mult
+    int    channel_mult[8];        // width of every level over model_channels; 0 ends the list
+    int    num_blocks;             // blocks per level on the way down (one more on the way up)
+    int    attn[4];                // resolutions with attention; 0 ends the list
+    double dropout;
+    int    classes;                // class labels; 0: none
     // times (chapter 15)
     int    law;                    // CTM_LAW_AUTHORS or CTM_LAW_GAP
     int    match;                  // authors' law only: CTM_SOFT; CTM_LOCAL: u one grid step after t; CTM_GLOBAL: u = s
@@ -3035,6 +3046,7 @@ CTM__DEF ctm_config ctm_config_default(void) {
     memset(&c, 0, sizeof c);
     c.noise = ctm_noise_default();
     c.hidden = 64; c.layers = 4; c.embed = 32;
+    c.model_channels = 32; c.channel_mult[0] = 1; c.channel_mult[1] = 2; c.channel_mult[2] = 2; c.num_blocks = 1; c.attn[0] = 16;
     c.law = CTM_LAW_GAP;
     c.match = CTM_SOFT;
     c.max_gap = 17; c.gap_power = 1; c.h_per_sample = 1;
@@ -4004,7 +4016,11 @@ static const ctm__field ctm__fields[] = {
     CTM__F(weight, 'i'), CTM__F(weight_power, 'd'), CTM__F(target_inner, 'i'), CTM__F(diagonal, 'i'), CTM__F(diagonal_batch, 'i'),
     CTM__F(lambda_dsm, 'd'), CTM__F(adaptive, 'i'), CTM__F(consistency, 'i'), CTM__F(optimiser, 'i'), CTM__F(lr, 'd'), CTM__F(beta1, 'd'),
     CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(clip, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'), CTM__F(ema_rate[1], 'd'),
-    CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(ema_warmup, 'i'), CTM__F(batch, 'i'), CTM__F(shards, 'i'), CTM__F(steps, 'l'), CTM__F(seed, 'u')};
+    CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(ema_warmup, 'i'), CTM__F(batch, 'i'), CTM__F(shards, 'i'), CTM__F(steps, 'l'), CTM__F(seed, 'u'),
+    CTM__F(size, 'i'), CTM__F(channels, 'i'), CTM__F(model_channels, 'i'), CTM__F(channel_mult[0], 'i'), CTM__F(channel_mult[1], 'i'),
+    CTM__F(channel_mult[2], 'i'), CTM__F(channel_mult[3], 'i'), CTM__F(channel_mult[4], 'i'), CTM__F(channel_mult[5], 'i'),
+    CTM__F(channel_mult[6], 'i'), CTM__F(channel_mult[7], 'i'), CTM__F(num_blocks, 'i'), CTM__F(attn[0], 'i'), CTM__F(attn[1], 'i'),
+    CTM__F(attn[2], 'i'), CTM__F(attn[3], 'i'), CTM__F(dropout, 'd'), CTM__F(classes, 'i')};
 #undef CTM__F
 enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]), CTM__VITAL = 10 };   // a file must have the first ten
 
