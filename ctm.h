@@ -97,7 +97,7 @@
 
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
      add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows  time_features
-     distance  weighted_mean  mixture (12)
+     distance  weighted_mean  reshape  conv  down  up  group_norm  attention  dropout  frequencies  mixture (12)
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
      [eq:x_t] ctm_losses_shard   [eq:tweedie] ctm_score        [eq:pf_ode] ctm_solve        [eq:karras_grid] ctm_t_of_index
@@ -105,7 +105,7 @@
      [eq:g] ctm_g_theta          [eq:G] ctm_G_theta            [eq:D_from_g] ctm_D_theta    [eq:law_h] ctm_times
      [eq:law_gap] ctm_times      [eq:x_est] ctm_x_est          [eq:x_target] ctm_x_target   [eq:L_ctm] ctm_losses_shard
      [eq:L_dsm] ctm_losses_shard [eq:lambda] ctm_adaptive_weight  [eq:weights] ctm_weight   [eq:dsm_law] ctm_dsm_sigma
-     [eq:film] ctm_mlp           [eq:radam] ctm_opt_step       [eq:ema] ctm_ema_step        [alg:train] ctm_train_step
+     [eq:film] ctm_mlp           [eq:unet] ctm_unet           [eq:radam] ctm_opt_step       [eq:ema] ctm_ema_step        [alg:train] ctm_train_step
      [alg:gamma] ctm_sample_gamma [alg:heun] ctm_sample_heun   [eq:loglik] ctm_loglik       [eq:flow] ctm_exact_flow
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
@@ -170,6 +170,7 @@ typedef struct ctm_ctx {
     char   error[512];                  // last error, one line; empty if none
     int    threads;                     // how many OpenMP threads to use; 0 = as many as cores. Never changes a result
     int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
+    int    winograd;                    // 3x3 convolutions by Winograd's products: 1 where it pays, 0 never, 2 wherever possible
     const struct ctm__kernels *kernels; // the functions of that instruction set (chapter 8)
     void  *user;                        // for your allocator
     size_t allocated, high;             // bytes held by all arenas of this context: now, and at most so far
@@ -226,11 +227,12 @@ struct ctm_tensor {
     char        name[48];      // "x_est", or the operation's name if nobody gave one
     const char *op;            // "linear", "mul", or "leaf"
     int         id;            // its number on the tape: the same in every run with the same seed
-    int         ndim, shape[4];// [B,D], [B], or [] for a scalar (ndim 0); row-major, contiguous, always
+    int         ndim, shape[4];// [B,H,W,C], [B,D], [B], or [] for a scalar (ndim 0); row-major, contiguous, always
     size_t      len;           // product of the shape
     ctm_real   *data;
-    ctm_real   *grad;          // dL/d(this), same layout; NULL: no gradient wanted, which is how stop-gradient works
-    ctm_tensor *src[4];        // what it was computed from
+    ctm_real   *grad;          // dL/d(this), same layout; a leaf without it gets none, which is how stop-gradient works
+    int         wants;         // a recorded result: a gradient will reach it (its buffer may come and go, see keep_grads)
+    ctm_tensor *src[5];        // what it was computed from
     void      (*backward)(ctm_tape *tp, ctm_tensor *out);   // adds out's contribution to src[i]->grad
     ctm_real   *saved;         // what the forward pass keeps for the backward pass
     const int  *index;         // row numbers (gather, scatter)
@@ -243,6 +245,7 @@ struct ctm_tensor {
 CTMDEF ctm_tensor *ctm_scalar(ctm_tape *tp, const char *name, double value);
 CTMDEF ctm_tensor *ctm_vector(ctm_tape *tp, const char *name, int n);                  // [n]
 CTMDEF ctm_tensor *ctm_matrix(ctm_tape *tp, const char *name, int rows, int cols);     // [rows,cols]
+CTMDEF ctm_tensor *ctm_image(ctm_tape *tp, const char *name, int B, int H, int W, int C);  // [B,H,W,C]: channels innermost
 CTMDEF ctm_tensor *ctm_fill(ctm_tensor *x, double value);                              // sets all entries; returns x
 CTMDEF ctm_tensor *ctm_wants_grad(ctm_tape *tp, ctm_tensor *leaf);                     // gives a leaf a zeroed gradient
 CTMDEF ctm_tensor *ctm_rows_of(ctm_tape *tp, ctm_tensor *x, int n);                    // first n rows, sharing x's data; no grad
@@ -271,13 +274,19 @@ struct ctm_tape {
     int          count;
     int          next_id;
     int          recording;    // 0: compute only ("no grad")
+    int          keep_grads;   // 1: every result keeps its gradient, to be looked at. 0: buffers are recycled as backward walks
+    struct ctm__buffer *pool;  // gradient buffers that are free again
+    const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
+    uint64_t     step, first_row; // its step, and the number that row 0 has in the whole batch
+    int          drops;        // dropouts since the tape was reset
 };
 
-CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);   // recording on
+CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);   // recording on, gradients kept
 CTMDEF void ctm_tape_reset(ctm_tape *tp);                  // forget all nodes and everything in its arena
 // Reverse mode: sets dL/dL = 1 for the scalar L and walks the tape backwards. Gradients ADD to what is there.
 CTMDEF void ctm_backward(ctm_tape *tp, ctm_tensor *L);
-CTMDEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y);   // the same, with y->grad filled in by you (any shape)
+CTMDEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y);   // the same, with ctm_grad(tp, y) filled in by you (any shape)
+CTMDEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x);    // x's gradient, zeroed if it had none yet; NULL if none is wanted
 CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients of all recorded results (not of the leaves)
 
 // ---- CHAPTER 8. THE MATRIX PRODUCT ----------------------------------------------------------------------------------
@@ -289,6 +298,8 @@ CTMDEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdi
 // The definition of the above: three nested loops. The tests compare the two.
 CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                            const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
+// out = x * w: x [B,H,W,I], w [k,k,I,O], k odd, zeros outside; out [B,H,W,O]. The definition of ctm_conv (chapter 9).
+CTMDEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out);
 // y = exp(x), x clamped to [-87,88]; log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the context's instruction
 // set, to a few units in the last place.
 CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
@@ -308,7 +319,8 @@ CTMDEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x);                       
 // silu((1 + scale)·h + shift), h [B,H]; scale and shift are columns [at, at+H) and [at+H, at+2H) of film [U,F]; row n of h
 // takes row row[n] of film (row is not copied; NULL: row n, U = B).
 CTMDEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film, int at, const int *row);
-CTMDEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);               // [B,P],[B,Q] -> [B,P+Q]
+CTMDEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);               // [..,P],[..,Q] -> [..,P+Q]
+CTMDEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, int d1, int d2, int d3); // x's numbers, shared, under a shape of equal length
 CTMDEF ctm_tensor *ctm_gather_rows(ctm_tape *tp, ctm_tensor *x, const int *index, int n);// out[i] = x[index[i]]; index is not copied
 CTMDEF ctm_tensor *ctm_scatter_rows(ctm_tape *tp, ctm_tensor *x, ctm_tensor *y, const int *index); // x with rows index[i] replaced by y[i]
 CTMDEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ctm_tensor *b, ctm_tensor *y); // a[i]·x[i] + b[i]·y[i]; y, b may be NULL
@@ -318,6 +330,20 @@ enum { CTM_L2, CTM_L1, CTM_HUBER };
 // d(a,b) for every row, [B,D] -> [B]. L2: mean of squares; L1: mean of |.|; HUBER: sqrt(|a-b|² + c²) - c.
 CTMDEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int kind, double c);
 CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i] / n; w may be NULL
+// For images [B,H,W,C]. alpha·(x * w + b[o] + shift[n,o] + res): x [B,H,W,I], w [k,k,I,O] with k = 1 or 3, stride 1, zeros
+// outside; b [O], shift [B,O] and res [B,H,W,O] may be NULL.
+CTMDEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha);
+CTMDEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x);       // means of 2x2 pixels: [B,H,W,C] -> [B,H/2,W/2,C]
+CTMDEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x);         // every pixel becomes 2x2: [B,H,W,C] -> [B,2H,2W,C]
+// Normalises each sample's groups of C/groups channels over all pixels, then ·gamma[c] + beta[c], then SiLU if silu is 1.
+CTMDEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps, int silu);
+// Softmax attention over the pixels of each sample: [B,H,W,3C] -> [B,H,W,C]; channel 3·(h·C/heads + i) + j of qkv is channel i of
+// head h's query, key, value for j = 0, 1, 2.
+CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
+// Zero with probability p, else x/(1-p). Draws from the stream tp->dropout at tp->step; x itself if that is NULL. Any shape [B,..].
+CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
+// The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n]
+CTMDEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n);
 
 // ---- CHAPTER 10. NETWORKS -------------------------------------------------------------------------------------------
 
@@ -332,7 +358,7 @@ typedef struct ctm_noise {
     int    inner, outer;           // CTM_INNER_*, CTM_OUTER_*
 } ctm_noise;
 
-enum { CTM_MAX_PARAMS = 512 };
+enum { CTM_MAX_PARAMS = 1024 };
 typedef struct ctm_net ctm_net;
 struct ctm_net {
     char        kind[16];          // "mlp", or yours
@@ -351,15 +377,21 @@ struct ctm_net {
     int         size, channels;    // images: dim = size·size·channels, pixels row by row, channels innermost. Points: 0
     int         classes;           // 0: the network takes no labels
     const int  *label;             // the class of every row of the next forward, -1: none. NULL: none at all. Yours to set
+    void       *plan;              // what forward needs to know beyond that; shared by copies
     int         is_view;           // theta belongs to another network
 };
 
 // The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
+// The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
+// The configuration must fit (halvable sizes, attention at sizes that exist, channels that GroupNorm can cut): a panic if not.
+CTMDEF ctm_net *ctm_unet(ctm_arena *a, const struct ctm_config *cfg, int with_s);
+CTMDEF int      ctm_unet_fits(ctm_ctx *ctx, const struct ctm_config *cfg);   // 1; or 0 with ctm_error: for configurations from outside
 // Your own network: ctm_net_new, ctm_param for every parameter in order, ctm_net_ready, then set forward.
 CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s);
 CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
+CTMDEF int      ctm_param_conv(ctm_arena *a, ctm_net *net, const char *name, int k, int in, int out);  // a window [k,k,in,out]
 CTMDEF void     ctm_net_ready(ctm_arena *a, ctm_net *net);                // allocates theta (zeros) and grad
 CTMDEF void     ctm_net_init(ctm_net *net, uint64_t seed, double last_gain); // weights uniform(±sqrt(6/(fan_in+fan_out))), biases 0
 CTMDEF ctm_net *ctm_net_clone(ctm_arena *a, const ctm_net *net);          // own theta (a copy), no gradient: an EMA
@@ -988,6 +1020,30 @@ CTM__DEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int 
     for (i = 0; i < n; i++) work(arg, i);
 }
 
+// The same with `bytes` of scratch memory for each thread.
+static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work)(void *arg, int i, void *scratch), void *arg) {
+    ctm_mark m = ctm_arena_mark(a);
+    int i;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    int threads = a->ctx->threads > 0 ? a->ctx->threads : omp_get_num_procs();
+    if (threads > n) threads = n;
+    if (threads > 1 && !omp_in_parallel()) {
+        unsigned char *scratch;
+        bytes = (bytes + 4095) / 4096 * 4096 + 64;               // not all at the same place of the cache
+        scratch = (unsigned char *)ctm_alloc_raw(a, bytes * (size_t)threads);
+        #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+        for (i = 0; i < n; i++) work(arg, i, scratch + bytes * (size_t)omp_get_thread_num());
+        ctm_arena_release(a, m);
+        return;
+    }
+#endif
+    {
+        void *scratch = ctm_alloc_raw(a, bytes);
+        for (i = 0; i < n; i++) work(arg, i, scratch);
+    }
+    ctm_arena_release(a, m);
+}
+
 // =====================================================================================================================
 // CHAPTER 5. TENSORS
 //
@@ -1021,6 +1077,15 @@ static ctm_tensor *ctm__leaf(ctm_tape *tp, const char *name, int ndim, int d0, i
     return x;
 }
 
+CTM__DEF ctm_tensor *ctm_image(ctm_tape *tp, const char *name, int B, int H, int W, int C) {
+    int shape[4];
+    ctm_tensor *x;
+    shape[0] = B; shape[1] = H; shape[2] = W; shape[3] = C;
+    x = ctm__tensor(tp->arena, name, "leaf", 4, shape);
+    x->data = (ctm_real *)ctm_alloc(tp->arena, x->len * sizeof(ctm_real));
+    return x;
+}
+
 CTM__DEF ctm_tensor *ctm_scalar(ctm_tape *tp, const char *name, double value) { return ctm_fill(ctm__leaf(tp, name, 0, 0, 0), value); }
 CTM__DEF ctm_tensor *ctm_vector(ctm_tape *tp, const char *name, int n) { return ctm__leaf(tp, name, 1, n, 0); }
 CTM__DEF ctm_tensor *ctm_matrix(ctm_tape *tp, const char *name, int rows, int cols) { return ctm__leaf(tp, name, 2, rows, cols); }
@@ -1047,7 +1112,12 @@ CTM__DEF ctm_tensor *ctm_rows_of(ctm_tape *tp, ctm_tensor *x, int n) {
     return y;
 }
 
-static size_t ctm__row_len(const ctm_tensor *x) { return x->ndim > 1 ? (size_t)x->shape[1] : 1; }
+static size_t ctm__row_len(const ctm_tensor *x) {     // numbers behind one value of the first index
+    size_t len = 1;
+    int i;
+    for (i = 1; i < x->ndim; i++) len *= (size_t)x->shape[i];
+    return len;
+}
 
 static int ctm__same_shape(const ctm_tensor *a, const ctm_tensor *b) {
     int i;
@@ -1140,7 +1210,7 @@ CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
         ctm_shape_text(x, shape, sizeof shape);
         printf("%4d  %-24s %-14s %-12s %9.3g    %9.3g  ", x->id, x->name, x->op, shape,
                ctm__rms(x->data, x->len), x->grad ? ctm__rms(x->grad, x->len) : 0.0);
-        for (i = 0; i < 4; i++) if (x->src[i]) printf(" %s", x->src[i]->name);
+        for (i = 0; i < 5; i++) if (x->src[i]) printf(" %s", x->src[i]->name);
         printf("\n");
     }
 }
@@ -1163,6 +1233,7 @@ CTM__DEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena) {
     tp->ctx = ctx;
     tp->arena = arena;
     tp->recording = 1;
+    tp->keep_grads = 1;
 }
 
 CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
@@ -1170,31 +1241,96 @@ CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
     memset(&start, 0, sizeof start);
     ctm_arena_release(tp->arena, start);
     tp->first = tp->last = NULL;
+    tp->pool = NULL;
     tp->count = 0;
     tp->next_id = 0;
+    tp->drops = 0;
 }
 
-// A new result of operation `op` with up to four inputs. It gets a gradient buffer, and a place on the tape, only if one of
-// its inputs has a gradient and the tape records.
-static ctm_tensor *ctm__result(ctm_tape *tp, const char *op, int ndim, int d0, int d1, ctm_tensor *a, ctm_tensor *b,
-                               ctm_tensor *c, ctm_tensor *d, void (*backward)(ctm_tape *, ctm_tensor *)) {
-    int shape[2], wanted;
-    ctm_tensor *out;
-    shape[0] = d0;
-    shape[1] = d1;
-    out = ctm__tensor(tp->arena, op, op, ndim, shape);
-    out->data = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
-    out->id = tp->next_id++;
-    out->src[0] = a; out->src[1] = b; out->src[2] = c; out->src[3] = d;
-    wanted = (a && a->grad) || (b && b->grad) || (c && c->grad) || (d && d->grad);
-    if (!tp->recording || !wanted) return out;
-    out->grad = (ctm_real *)ctm_alloc(tp->arena, out->len * sizeof(ctm_real));
-    out->backward = backward;
+// A gradient is wanted by a leaf that has a buffer for it, and by every recorded result that depends on such a leaf.
+static int ctm__wants(const ctm_tensor *x) { return x && (x->grad || x->wants); }
+
+static void ctm__append(ctm_tape *tp, ctm_tensor *out) {
+    out->wants = 1;
     out->prev = tp->last;
     if (tp->last) tp->last->next = out; else tp->first = out;
     tp->last = out;
     tp->count++;
+}
+
+// A new result of operation `op` with up to five inputs. It gets a place on the tape only if one of its inputs wants a
+// gradient and the tape records.
+static ctm_tensor *ctm__result_shaped(ctm_tape *tp, const char *op, int ndim, const int *shape, ctm_tensor *a, ctm_tensor *b,
+                                      ctm_tensor *c, ctm_tensor *d, ctm_tensor *e, void (*backward)(ctm_tape *, ctm_tensor *)) {
+    ctm_tensor *out = ctm__tensor(tp->arena, op, op, ndim, shape);
+    out->data = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
+    out->id = tp->next_id++;
+    out->src[0] = a; out->src[1] = b; out->src[2] = c; out->src[3] = d; out->src[4] = e;
+    if (!tp->recording || !(ctm__wants(a) || ctm__wants(b) || ctm__wants(c) || ctm__wants(d) || ctm__wants(e))) return out;
+    if (tp->keep_grads) out->grad = (ctm_real *)ctm_alloc(tp->arena, out->len * sizeof(ctm_real));
+    out->backward = backward;
+    ctm__append(tp, out);
     return out;
+}
+
+static ctm_tensor *ctm__result(ctm_tape *tp, const char *op, int ndim, int d0, int d1, ctm_tensor *a, ctm_tensor *b,
+                               ctm_tensor *c, ctm_tensor *d, void (*backward)(ctm_tape *, ctm_tensor *)) {
+    int shape[2];
+    shape[0] = d0;
+    shape[1] = d1;
+    return ctm__result_shaped(tp, op, ndim, shape, a, b, c, d, NULL, backward);
+}
+
+static ctm_tensor *ctm__result_image(ctm_tape *tp, const char *op, int B, int H, int W, int C, ctm_tensor *a, ctm_tensor *b,
+                                     ctm_tensor *c, ctm_tensor *d, ctm_tensor *e, void (*backward)(ctm_tape *, ctm_tensor *)) {
+    int shape[4];
+    shape[0] = B; shape[1] = H; shape[2] = W; shape[3] = C;
+    return ctm__result_shaped(tp, op, 4, shape, a, b, c, d, e, backward);
+}
+
+// The gradient of a result is needed from the moment its first consumer adds to it until its own turn has passed; in a
+// U-Net that is a small part of the walk. So, unless the tape keeps gradients, buffers come from a pool and go back to it.
+typedef struct ctm__buffer {
+    ctm_real *data;
+    size_t    len;
+    struct ctm__buffer *next;
+} ctm__buffer;
+
+static ctm_real *ctm__pool_take(ctm_tape *tp, size_t len) {
+    ctm__buffer **link;
+    for (link = &tp->pool; *link; link = &(*link)->next)
+        if ((*link)->len >= len && (*link)->len <= len + len / 4) {
+            ctm_real *data = (*link)->data;
+            *link = (*link)->next;
+            return data;
+        }
+    return (ctm_real *)ctm_alloc_raw(tp->arena, len * sizeof(ctm_real));
+}
+
+static void ctm__pool_give(ctm_tape *tp, ctm_real *data, size_t len) {
+    ctm__buffer *b = (ctm__buffer *)ctm_alloc_raw(tp->arena, sizeof *b);
+    b->data = data;
+    b->len = len;
+    b->next = tp->pool;
+    tp->pool = b;
+}
+
+// x's gradient, for an operation that can either set it or add to it: *add is 0 if nothing has reached it yet (and the
+// buffer then holds anything). NULL: none is wanted. To be called before any scratch is marked.
+static ctm_real *ctm__grad_first(ctm_tape *tp, ctm_tensor *x, int *add) {
+    *add = 1;
+    if (!x || x->grad || !x->wants) return x ? x->grad : NULL;
+    x->grad = ctm__pool_take(tp, x->len);
+    *add = 0;
+    return x->grad;
+}
+
+// The same for one that adds.
+CTM__DEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x) {
+    int add;
+    ctm_real *grad = ctm__grad_first(tp, x, &add);
+    if (grad && !add) memset(grad, 0, x->len * sizeof(ctm_real));
+    return grad;
 }
 
 // Last line of every operation, when out->data is filled in.
@@ -1211,29 +1347,36 @@ static ctm_tensor *ctm__done(ctm_tensor *out) {
 CTM__DEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y) {
     ctm_tensor *x;
     CTM__REQUIRE(y->grad != NULL, "ctm_backward: \"%s\" depends on nothing that wants a gradient", y->name);
-    (void)tp;
     for (x = y; x; x = x->prev) {
+        if (!x->grad) continue;                                  // nothing that reaches y came from here
         ctm_on_backward(x);
-        if (x->backward) x->backward(tp, x);                     // a leaf has nothing behind it
+        if (!x->backward) continue;                              // a leaf has nothing behind it
+        x->backward(tp, x);
+        if (tp->keep_grads) continue;
+        ctm__pool_give(tp, x->grad, x->len);
+        x->grad = NULL;
     }
 }
 
 CTM__DEF void ctm_backward(ctm_tape *tp, ctm_tensor *L) {
+    ctm_real *grad;
     CTM__SHAPES(L->len == 1, "ctm_backward", "a loss must be a scalar", L, NULL);
-    CTM__REQUIRE(L->grad != NULL, "ctm_backward: \"%s\" depends on nothing that wants a gradient", L->name);
-    L->grad[0] += 1;
+    grad = ctm_grad(tp, L);
+    CTM__REQUIRE(grad != NULL, "ctm_backward: \"%s\" depends on nothing that wants a gradient", L->name);
+    grad[0] += 1;
     ctm_backward_seeded(tp, L);
 }
 
 CTM__DEF void ctm_tape_zero_grads(ctm_tape *tp) {
     ctm_tensor *x;
-    for (x = tp->first; x; x = x->next) memset(x->grad, 0, x->len * sizeof(ctm_real));
+    for (x = tp->first; x; x = x->next) if (x->grad) memset(x->grad, 0, x->len * sizeof(ctm_real));
 }
 
 // =====================================================================================================================
-// CHAPTER 8. THE MATRIX PRODUCT
+// CHAPTER 8. THE MATRIX PRODUCT, AND THE CONVOLUTION
 //
-// Nearly all the time of a neural network goes into  C[i,j] = sum_k A[i,k]·B[k,j].  The definition is three nested loops:
+// Nearly all the time of a neural network goes into  C[i,j] = sum_k A[i,k]·B[k,j]  and into convolutions, which are nine such
+// products read at shifted places. The definitions are nested loops; everything after them is the same numbers, sooner.
 // =====================================================================================================================
 
 CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
@@ -1247,23 +1390,77 @@ CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a
         }
 }
 
-// Why that is slow: every multiply-add loads two numbers, and waits for the sum before it. A core can start one or two
-// vector multiply-adds in every cycle, if it is fed. So
+CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out) {
+    int n, y, xx, ky, kx, i, o, r = k / 2;
+    for (n = 0; n < B; n++) for (y = 0; y < H; y++) for (xx = 0; xx < W; xx++) for (o = 0; o < O; o++) {
+        ctm_real sum = 0;
+        for (ky = -r; ky <= r; ky++) for (kx = -r; kx <= r; kx++) {
+            if (y + ky < 0 || y + ky >= H || xx + kx < 0 || xx + kx >= W) continue;          // outside there are zeros
+            for (i = 0; i < I; i++)
+                sum += x[(((size_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
+        }
+        out[(((size_t)n * H + y) * W + xx) * O + o] = sum;
+    }
+}
+
+// THE STORY OF SPEED. tests/README.md has the gain of every step, measured by `build/bench story`.
 //
-//   1. vectors:  let j run over the W lanes of a register; B's row is read W numbers at a time, A's entry is repeated.
-//   2. a tile:   hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
-//                MR·NV multiply-adds. With 8 x 3 that is 24 independent sums (enough to hide the 4 cycles a sum takes) and
-//                24 multiply-adds for 11 loads.
-//   3. strides:  A is read at A[i·a_row + k·a_step]. With the two exchanged the same code multiplies by A transposed, which
-//                is what the weight gradient needs; nothing is ever copied or packed.
+//   1. Three loops. Every multiply-add loads two numbers, and waits for the sum before it.
+//   2. Vectors. Let j run over the W lanes of a register: B's row is read W numbers at a time, A's entry is repeated.
+//   3. A tile. Hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
+//      MR·NV multiply-adds. With 8 x 3 that is 24 independent sums (a sum takes 4 cycles, and two can start in each: 8 would
+//      just do) and 24 multiply-adds for 11 loads. From here on the arithmetic is the limit, not the memory.
+//   4. Strides. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code multiplies by A transposed, which is
+//      what a weight gradient needs. And the rows of A need not be evenly spaced: the tile takes a list of row pointers. So
+//      the rows can be PIXELS. With activations as [B,H,W,C], channels innermost, a convolution is
 //
-// That inner tile is the one piece of code that must know the register width. So this file includes itself, once for each
+//           out[pixel] = sum over the nine taps of  x[pixel + tap] · w[tap]                 [I] · [I,O] -> [O]
+//
+//      nine segments of one long sum, the tile staying in registers through all of them; a pixel outside the image is a pointer
+//      to zeros. Nothing is rearranged ("im2col"), nothing copied. The gradient with respect to x is the same convolution with
+//      w turned round and transposed; the gradient with respect to w is the same tile with rows = input channels, k = pixels.
+//   5. Panels. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall on few places of the
+//      cache and push each other out, so B is copied once into panels as wide as the tile, [panel][k][width]: small beside
+//      the work, and the missing columns of a narrow last panel are zeros there.
+//   6. Fewer multiplications: Winograd. Two neighbouring outputs of a 3-tap filter are  y0 = d0·g0 + d1·g1 + d2·g2  and
+//      y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
+//
+//           m1 = (d0 - d2)·g0     m2 = (d1 + d2)·(g0 + g1 + g2)/2     m3 = (d2 - d1)·(g0 - g1 + g2)/2     m4 = (d1 - d3)·g2
+//           y0 = m1 + m2 + m3     y1 = m2 - m3 - m4
+//
+//      (multiply it out): four products. In two dimensions, rows then columns, a tile of 2x2 outputs needs 4x4 = 16 products
+//      instead of 36: 2.25 times fewer. The sums of d and of g are transforms that are made once for all channels, so for each
+//      of the 16 places there is one plain matrix product [tiles,I]·[I,O], done by the very tile of step 3.
+//
+// The inner tile is the one piece of code that must know the register width. So this file includes itself, once for each
 // instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
-// what it may use; ctm_init then picks the best that the processor has. All fast rows (exp, SiLU, optimiser, ...) share this.
+// what it may use; ctm_init then picks the best that the processor has. All fast rows (exp, SiLU, norms, optimiser) share this.
+
+// A convolution as the kernels see it. The sums go to out as  alpha·(sum + b[o] + shift[n,o] + res), or are added to it.
+typedef struct ctm__conv {
+    int B, H, W, I, O, k;              // x [B,H,W,I], out [B,H,W,O], window k x k
+    const ctm_real *x, *w;             // w [k,k,I,O]
+    ctm_real       *out;
+    const ctm_real *b, *shift, *res;   // [O], [B,O], [B,H,W,O], each may be NULL
+    ctm_real        alpha;
+    int             add;
+    int             turned;            // use w turned round and transposed: I and O are then w's O and I
+    ctm_real       *packed;            // the weights as panels, or Winograd's U as panels
+    const ctm_real *zero;              // max(I,O) zeros: what lies outside the image
+    const ctm_real *dout;              // for the weight gradient dw [k,k,I,O] of dout [B,H,W,O]
+    ctm_real       *dw, *du;           // du: Winograd's gradient of U, one part for each piece of work
+    int             tiles;             // Winograd: 2x2 tiles in all, and in one piece of work
+    int             tiles_each;
+} ctm__conv;
+
+enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convolution
+       CTM__WTILES = 64,               // tiles that a Winograd weight gradient transforms at a time
+       CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
+       CTM__AHEAD  = 32 };             // tiles whose pixels are asked for ahead of time: memory is far away
 
 typedef struct ctm__kernels {
-    const char *name;
     int lanes;
+    int (*panel_at)(int N, int p, int *first);
     void (*gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B, ptrdiff_t b_step,
                  ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
     void (*exp_rows)(size_t n, const ctm_real *x, ctm_real *y);
@@ -1281,6 +1478,23 @@ typedef struct ctm__kernels {
     double (*sumsq)(size_t n, const ctm_real *x);
     void (*mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2, const ctm_real *x,
                     const ctm_real *t, ctm_real *D, ctm_real *scratch);
+    void (*pack)(const ctm__conv *g, int row0, int row1);
+    void (*conv_panel)(const ctm__conv *g, int panel, int p0, int p1);
+    void (*conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch);
+    void (*wino_filters)(const ctm__conv *g, int row0, int row1);
+    void (*wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch);
+    void (*wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch);
+    void (*wino_weights_end)(const ctm__conv *g, int i0, int o0, int parts, const ctm_real *du, size_t part);
+    void (*channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq);
+    void (*norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta, int silu, ctm_real *out);
+    void (*norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                      const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2);
+    void (*norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                          const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add);
+    void (*softmax)(int n, double scale, ctm_real *row);
+    void (*softmax_backward)(int n, double scale, const ctm_real *p, ctm_real *dp);
+    void (*scaled)(size_t n, double c, const ctm_real *x, ctm_real *y, int add);
+    void (*four)(size_t n, double c, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add);
 } ctm__kernels;
 
 #if defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
@@ -1300,6 +1514,11 @@ typedef struct ctm__kernels {
 #  define CTM__INLINE inline __attribute__((always_inline, unused))
 #else
 #  define CTM__INLINE inline
+#endif
+#if defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__PREFETCH(p) __builtin_prefetch(p)
+#else
+#  define CTM__PREFETCH(p) ((void)(p))
 #endif
 #define CTM__GLUE2(a, b) a##b
 #define CTM__GLUE(a, b)  CTM__GLUE2(a, b)
@@ -1346,15 +1565,15 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 
 #ifdef CTM__PASS
 // ---- PASS: read once for each instruction set -----------------------------------------------------------------------
-// V is a vector of W real numbers, I the vector of W integers of the same size. A comparison of vectors gives an integer
+// V is a vector of W real numbers, VI the vector of W integers of the same size. A comparison of vectors gives an integer
 // vector of all-ones or all-zeros lanes; CTM__SELECT picks by it, since C has no ?: for vectors.
 
 #define V CTM__FN(vec)
-#define I CTM__FN(int)
+#define VI CTM__FN(intvec)
 #define CTM__FUN static CTM__TARGET
 #if CTM__W == 1
 typedef ctm_real V;
-typedef int32_t  I;
+typedef int32_t  VI;
 #  define CTM__LOADU(p)          (*(p))
 #  define CTM__TO_INT(v)         ((v) == (v) ? (int32_t)(v) : 0)
 #  define CTM__TO_REAL(i)        ((ctm_real)(i))
@@ -1363,14 +1582,14 @@ typedef int32_t  I;
 #  define CTM__SELECT(m, a, b)   ((m) ? (a) : (b))
 #else
 typedef ctm_real V __attribute__((vector_size(CTM__W * 4)));
-typedef int32_t  I __attribute__((vector_size(CTM__W * 4)));
+typedef int32_t  VI __attribute__((vector_size(CTM__W * 4)));
 typedef ctm_real CTM__FN(vecu) __attribute__((vector_size(CTM__W * 4), aligned(4), may_alias));
 #  define CTM__LOADU(p)          (*(const CTM__FN(vecu) *)(p))
-#  define CTM__TO_INT(v)         __builtin_convertvector(v, I)
+#  define CTM__TO_INT(v)         __builtin_convertvector(v, VI)
 #  define CTM__TO_REAL(i)        __builtin_convertvector(i, V)
-#  define CTM__BITS(v)           ((I)(v))
+#  define CTM__BITS(v)           ((VI)(v))
 #  define CTM__FROM_BITS(i)      ((V)(i))
-#  define CTM__SELECT(m, a, b)   ((V)(((I)(a) & (m)) | ((I)(b) & ~(m))))
+#  define CTM__SELECT(m, a, b)   ((V)(((VI)(a) & (m)) | ((VI)(b) & ~(m))))
 #endif
 
 // The first m of W lanes from and to memory; missing lanes are zero.
@@ -1384,14 +1603,38 @@ CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
 
 CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = *v + c; }
 
-// The tile: MR x NV vectors of C in registers. MR and NV are constants wherever this is inlined.
+// THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
+// are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this.
+CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM__NV], int K, const ctm_real *const *row,
+                                       ptrdiff_t a_step, const ctm_real *B, ptrdiff_t b_step) {
+    const ctm_real *A[CTM__MR];
+    V b[CTM__NV];
+    ptrdiff_t k;
+    int i, j;
+    CTM__UNROLL
+    for (i = 0; i < MR; i++) A[i] = row[i];
+    for (k = 0; k < K; k++, B += b_step) {
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) b[j] = CTM__LOADU(B + j * CTM__W);
+        CTM__UNROLL
+        for (i = 0; i < MR; i++) {
+            ctm_real a = A[i][k * a_step];
+            CTM__UNROLL
+            for (j = 0; j < NV; j++) acc[i][j] += a * b[j];
+        }
+    }
+}
+
+// One tile of a matrix product.
 CTM__FUN CTM__INLINE void CTM__FN(tile)(const int MR, const int NV, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                                         const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
                                         const ctm_real *bias, int add) {
-    V acc[CTM__MR][CTM__NV], b[CTM__NV];
-    int i, j, k;
+    V acc[CTM__MR][CTM__NV];
+    const ctm_real *row[CTM__MR];
+    int i, j;
     CTM__UNROLL
     for (i = 0; i < MR; i++) {
+        row[i] = A + i * a_row;
         CTM__UNROLL
         for (j = 0; j < NV; j++) {
             if (add)       CTM__FN(load)(&acc[i][j], C + i * c_row + j * CTM__W, CTM__W);
@@ -1399,18 +1642,7 @@ CTM__FUN CTM__INLINE void CTM__FN(tile)(const int MR, const int NV, int K, const
             else           memset(&acc[i][j], 0, sizeof(V));
         }
     }
-    for (k = 0; k < K; k++) {
-        CTM__UNROLL
-        for (j = 0; j < NV; j++) b[j] = CTM__LOADU(B + j * CTM__W);
-        CTM__UNROLL
-        for (i = 0; i < MR; i++) {
-            ctm_real a = A[i * a_row];
-            CTM__UNROLL
-            for (j = 0; j < NV; j++) acc[i][j] += a * b[j];
-        }
-        A += a_step;
-        B += b_step;
-    }
+    CTM__FN(run)(MR, NV, acc, K, row, a_step, B, b_step);
     CTM__UNROLL
     for (i = 0; i < MR; i++) {
         CTM__UNROLL
@@ -1436,6 +1668,29 @@ CTM__FUN CTM__INLINE void CTM__FN(panel)(const int NV, int M, int K, const ctm_r
     if (i < M) CTM__FN(tile)(1, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
 }
 
+// The same with the width as a variable.
+CTM__FUN void CTM__FN(block)(int nv, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
+                             ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    if (nv == CTM__NV) CTM__FN(panel)(CTM__NV, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+    else if (nv == 2)  CTM__FN(panel)(2, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+    else               CTM__FN(panel)(1, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+}
+
+// How wide the next panel is when so many vectors are left: four are 2 + 2, as a panel of one vector feeds the tile badly.
+static CTM__INLINE int CTM__FN(width)(int left) { return left == CTM__NV + 1 ? (left + 1) / 2 : ctm__imin(left, CTM__NV); }
+
+// Panel number p of N columns: its width in vectors, and its first column.
+CTM__FUN int CTM__FN(panel_at)(int N, int p, int *first) {
+    int left = (N + CTM__W - 1) / CTM__W, nv = CTM__FN(width)(left), at = 0;
+    for (; p > 0; p--) {
+        at += nv;
+        left -= nv;
+        nv = CTM__FN(width)(left);
+    }
+    *first = at * CTM__W;
+    return nv;
+}
+
 // The last N < W columns: B's columns are copied beside zeros, 128 rows at a time, and C's tile goes through a small copy.
 CTM__FUN void CTM__FN(edge)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
                             ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
@@ -1454,7 +1709,7 @@ CTM__FUN void CTM__FN(edge)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_
                 else if (bias) memcpy(c + r * CTM__W, bias, n);
                 else           memset(c + r * CTM__W, 0, n);
             }
-            CTM__FN(panel)(1, m, kn, A + i * a_row + k0 * a_step, a_row, a_step, b, CTM__W, c, CTM__W, NULL, 1);
+            CTM__FN(block)(1, m, kn, A + i * a_row + k0 * a_step, a_row, a_step, b, CTM__W, c, CTM__W, NULL, 1);
             for (r = 0; r < m; r++) memcpy(C + (i + r) * c_row, c + r * CTM__W, n);
         }
     }
@@ -1462,18 +1717,385 @@ CTM__FUN void CTM__FN(edge)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_
 
 CTM__FUN void CTM__FN(gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
                             ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
-    int j = 0;
-    for (; j + CTM__NV * CTM__W <= N; j += CTM__NV * CTM__W)
-        CTM__FN(panel)(CTM__NV, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
-    if (CTM__NV > 2 && j + 2 * CTM__W <= N) {
-        CTM__FN(panel)(2, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
-        j += 2 * CTM__W;
-    }
-    if (j + CTM__W <= N) {
-        CTM__FN(panel)(1, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
-        j += CTM__W;
+    int j = 0, nv;
+    for (; j + CTM__W <= N; j += nv * CTM__W) {
+        nv = CTM__FN(width)((N - j) / CTM__W);
+        CTM__FN(block)(nv, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
     }
     if (j < N) CTM__FN(edge)(M, N - j, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
+}
+
+// ---- the direct convolution
+
+// Weights into panels [panel][k·k·I][width]: rows row0..row1-1 of all panels. A row is (tap, input channel). Turned: tap t is
+// w's tap k·k-1-t, and its entry (row, column) is w's (column, row).
+CTM__FUN void CTM__FN(pack)(const ctm__conv *g, int row0, int row1) {
+    int taps = g->k * g->k, r, c, o, nv;
+    for (o = 0; o < g->O; o += nv * CTM__W) {
+        int width, n;
+        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
+        width = nv * CTM__W;
+        n = ctm__imin(width, g->O - o);
+        for (r = row0; r < row1; r++) {
+            ctm_real *to = g->packed + (size_t)o * (size_t)(taps * g->I) + (size_t)r * (size_t)width;
+            if (!g->turned) memcpy(to, g->w + (size_t)r * (size_t)g->O + o, (size_t)n * sizeof *to);
+            else {
+                const ctm_real *from = g->w + ((size_t)(taps - 1 - r / g->I) * (size_t)g->O + (size_t)o) * (size_t)g->I + r % g->I;
+                for (c = 0; c < n; c++) to[c] = from[(size_t)c * (size_t)g->I];
+            }
+            if (n < width) memset(to + n, 0, (size_t)(width - n) * sizeof *to);
+        }
+    }
+}
+
+// A sum of products on its way out: channels o..o+m-1 of pixel p, which belongs to sample n.
+CTM__FUN CTM__INLINE void CTM__FN(finish)(const ctm__conv *g, size_t p, size_t n, int o, size_t m, V *v) {
+    size_t at = p * (size_t)g->O + (size_t)o;
+    V e;
+    if (g->b)     { CTM__FN(load)(&e, g->b + o, m); *v += e; }
+    if (g->shift) { CTM__FN(load)(&e, g->shift + n * (size_t)g->O + o, m); *v += e; }
+    if (g->res)   { CTM__FN(load)(&e, g->res + at, m); *v += e; }
+    *v *= g->alpha;
+    if (g->add)   { CTM__FN(load)(&e, g->out + at, m); *v += e; }
+    CTM__FN(store)(g->out + at, v, m);
+}
+
+// MR pixels from p0 on, `count` of which exist, times one panel of output channels from o on.
+CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, int p0, int count, const ctm_real *panel, int o) {
+    V acc[CTM__MR][CTM__NV];
+    const ctm_real *centre[CTM__MR], *row[CTM__MR];
+    int y[CTM__MR], x[CTM__MR], i, j, dy, dx, r = g->k / 2;
+    memset(acc, 0, sizeof acc);
+    for (i = 0; i < CTM__MR; i++) {
+        int p = p0 + ctm__imin(i, count - 1);                    // spare rows repeat the last pixel
+        x[i] = p % g->W;
+        y[i] = p / g->W % g->H;
+        centre[i] = g->x + (size_t)p * (size_t)g->I;
+    }
+    for (dy = -r; dy <= r; dy++)
+        for (dx = -r; dx <= r; dx++, panel += g->I * NV * CTM__W) {
+            ptrdiff_t shift = ((ptrdiff_t)dy * g->W + dx) * g->I;
+            int any = 0;
+            CTM__UNROLL
+            for (i = 0; i < CTM__MR; i++) {
+                int inside = (unsigned)(y[i] + dy) < (unsigned)g->H && (unsigned)(x[i] + dx) < (unsigned)g->W;
+                row[i] = inside ? centre[i] + shift : g->zero;
+                any |= inside;
+            }
+            if (any) CTM__FN(run)(CTM__MR, NV, acc, g->I, row, 1, panel, NV * CTM__W);
+        }
+    for (i = 0; i < count; i++) {
+        size_t p = (size_t)(p0 + i), n = p / ((size_t)g->H * (size_t)g->W);
+        for (j = 0; j < NV && o + j * CTM__W < g->O; j++)
+            CTM__FN(finish)(g, p, n, o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &acc[i][j]);
+    }
+}
+
+CTM__FUN void CTM__FN(conv_panel)(const ctm__conv *g, int panel, int p0, int p1) {
+    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), p;
+    const ctm_real *w = g->packed + (size_t)o * (size_t)(g->k * g->k * g->I);
+    for (p = p0; p < p1; p += CTM__MR) {
+        int count = ctm__imin(CTM__MR, p1 - p);
+        if (nv == CTM__NV) CTM__FN(conv_tile)(CTM__NV, g, p, count, w, o);
+        else if (nv == 2)  CTM__FN(conv_tile)(2, g, p, count, w, o);
+        else               CTM__FN(conv_tile)(1, g, p, count, w, o);
+    }
+}
+
+// dw[tap][i][o] += sum over pixels of x[pixel + tap][i]·dout[pixel][o], for MR input channels from i0 on, one tap and one panel,
+// over the image rows r0..r1-1. dout's panel of those rows has been copied to `d`, and multiplied by alpha.
+CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g, int tap, int i0, int o, int r0, int r1, const ctm_real *d) {
+    V acc[CTM__MR][CTM__NV];
+    const ctm_real *row[CTM__MR];
+    int half = g->k / 2, dy = tap / g->k - half, dx = tap % g->k - half, count = ctm__imin(CTM__MR, g->I - i0), i, j, r;
+    int x0 = dx < 0 ? -dx : 0, n = ctm__imin(g->W, g->W - dx) - x0;          // pixels of a row whose neighbour dx exists
+    ctm_real *dw = g->dw + ((size_t)tap * (size_t)g->I + (size_t)i0) * (size_t)g->O + o;
+    memset(acc, 0, sizeof acc);
+    for (r = r0; r < r1; r++) {
+        const ctm_real *x = g->x + ((ptrdiff_t)(r + dy) * g->W + x0 + dx) * g->I + i0;
+        if ((unsigned)(r % g->H + dy) >= (unsigned)g->H || n <= 0) continue;
+        CTM__UNROLL
+        for (i = 0; i < CTM__MR; i++) row[i] = x + ctm__imin(i, count - 1);
+        CTM__FN(run)(CTM__MR, NV, acc, n, row, g->I, d + ((ptrdiff_t)(r - r0) * g->W + x0) * NV * CTM__W, NV * CTM__W);
+    }
+    for (i = 0; i < count; i++)
+        for (j = 0; j < NV && o + j * CTM__W < g->O; j++) {
+            size_t m = (size_t)(g->O - o - j * CTM__W);
+            V e;
+            CTM__FN(load)(&e, dw + (size_t)i * (size_t)g->O + j * CTM__W, m);
+            e += acc[i][j];
+            CTM__FN(store)(dw + (size_t)i * (size_t)g->O + j * CTM__W, &e, m);
+        }
+}
+
+// Up to 32 input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
+// stays in the second-level cache while all taps use it, and the next block is asked for meanwhile.
+CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch) {
+    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H, i1 = ctm__imin(g->I, i0 + 32);
+    int each = g->W < CTM__PIXELS ? CTM__PIXELS / g->W : 1, r, tap, i;
+    size_t n = (size_t)ctm__imin(nv * CTM__W, g->O - o), width = (size_t)(nv * CTM__W), p, last = (size_t)rows * (size_t)g->W;
+    memset(scratch, 0, (size_t)(each * g->W) * width * sizeof *scratch);
+    for (r = 0; r < rows; r += each) {
+        int r1 = ctm__imin(rows, r + each);
+        size_t first = (size_t)r * (size_t)g->W, pixels = (size_t)(r1 - r) * (size_t)g->W;
+        for (p = 0; p < pixels; p++) {
+            size_t c;
+            const ctm_real *from = g->dout + (first + p) * (size_t)g->O + o;
+            for (c = 0; c < n; c += CTM__W) {
+                V v;
+                CTM__FN(load)(&v, from + c, n - c);
+                v *= g->alpha;
+                CTM__FN(store)(scratch + p * width + c, &v, n - c);
+            }
+        }
+        for (tap = 0; tap < taps; tap++) {
+            size_t ahead = first + pixels + (size_t)tap * pixels / (size_t)taps, stop = first + pixels + (size_t)(tap + 1) * pixels / (size_t)taps;
+            for (; ahead < stop && ahead < last; ahead++) {
+                size_t c;
+                for (c = 0; c < n; c += 64 / sizeof(ctm_real)) CTM__PREFETCH(g->dout + ahead * (size_t)g->O + (size_t)o + c);
+                for (i = i0; i < i1; i += 64 / (int)sizeof(ctm_real)) CTM__PREFETCH(g->x + ahead * (size_t)g->I + i);
+            }
+            for (i = i0; i < i1; i += CTM__MR) {
+                if (nv == CTM__NV) CTM__FN(weights_tile)(CTM__NV, g, tap, i, o, r, r1, scratch);
+                else if (nv == 2)  CTM__FN(weights_tile)(2, g, tap, i, o, r, r1, scratch);
+                else               CTM__FN(weights_tile)(1, g, tap, i, o, r, r1, scratch);
+            }
+        }
+    }
+}
+
+// ---- Winograd F(2x2, 3x3)
+// In one dimension, with the vectors d [4], g [3], m [4], y [2] of the story above:  y = A^T·[(G·g) * (B^T·d)]. In two, each
+// matrix is applied to rows and to columns. Index 4·row + column; every entry is a vector over channels.
+//
+//         | 1  0 -1  0 |         | 1   0   0  |
+//   B^T = | 0  1  1  0 |     G = | 1/2 1/2 1/2|     A^T = | 1  1  1  0 |
+//         | 0 -1  1  0 |         | 1/2-1/2 1/2|           | 0  1 -1 -1 |
+//         | 0  1  0 -1 |         | 0   0   1  |
+
+CTM__FUN CTM__INLINE void CTM__FN(wino_input)(const V *d, V *v) {              // B^T·d·B
+    V t[16];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        t[i]      = d[i] - d[8 + i];
+        t[4 + i]  = d[4 + i] + d[8 + i];
+        t[8 + i]  = d[8 + i] - d[4 + i];
+        t[12 + i] = d[4 + i] - d[12 + i];
+    }
+    CTM__UNROLL
+    for (i = 0; i < 16; i += 4) {
+        v[i]     = t[i] - t[i + 2];
+        v[i + 1] = t[i + 1] + t[i + 2];
+        v[i + 2] = t[i + 2] - t[i + 1];
+        v[i + 3] = t[i + 1] - t[i + 3];
+    }
+}
+CTM__FUN CTM__INLINE void CTM__FN(wino_output)(const V *m, V *y) {             // A^T·m·A
+    V t[8];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        t[i]     = m[i] + m[4 + i] + m[8 + i];
+        t[4 + i] = m[4 + i] - m[8 + i] - m[12 + i];
+    }
+    CTM__UNROLL
+    for (i = 0; i < 2; i++) {
+        y[2 * i]     = t[4 * i] + t[4 * i + 1] + t[4 * i + 2];
+        y[2 * i + 1] = t[4 * i + 1] - t[4 * i + 2] - t[4 * i + 3];
+    }
+}
+CTM__FUN CTM__INLINE void CTM__FN(wino_filter)(const V *g, V *u) {             // G·g·G^T
+    const ctm_real half = (ctm_real)0.5;
+    V t[12];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 3; i++) {
+        V sum = (g[i] + g[6 + i]) * half, mid = g[3 + i] * half;
+        t[i] = g[i]; t[3 + i] = sum + mid; t[6 + i] = sum - mid; t[9 + i] = g[6 + i];
+    }
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        V sum = (t[3 * i] + t[3 * i + 2]) * half, mid = t[3 * i + 1] * half;
+        u[4 * i] = t[3 * i]; u[4 * i + 1] = sum + mid; u[4 * i + 2] = sum - mid; u[4 * i + 3] = t[3 * i + 2];
+    }
+}
+// The weight gradient runs the other way: with dm = A·dy·A^T, du = sum over tiles of v·dm, and dg = G^T·du·G.
+CTM__FUN CTM__INLINE void CTM__FN(wino_doutput)(const V *y, V *m) {            // A·dy·A^T
+    V t[8];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 2; i++) { t[i] = y[i]; t[2 + i] = y[i] + y[2 + i]; t[4 + i] = y[i] - y[2 + i]; t[6 + i] = -y[2 + i]; }
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        m[4 * i] = t[2 * i]; m[4 * i + 1] = t[2 * i] + t[2 * i + 1]; m[4 * i + 2] = t[2 * i] - t[2 * i + 1]; m[4 * i + 3] = -t[2 * i + 1];
+    }
+}
+CTM__FUN CTM__INLINE void CTM__FN(wino_dfilter)(const V *u, V *g) {            // G^T·du·G
+    const ctm_real half = (ctm_real)0.5;
+    V t[12];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        V sum = (u[4 + i] + u[8 + i]) * half, difference = (u[4 + i] - u[8 + i]) * half;
+        t[i] = u[i] + sum; t[4 + i] = difference; t[8 + i] = u[12 + i] + sum;
+    }
+    CTM__UNROLL
+    for (i = 0; i < 3; i++) {
+        V sum = (t[4 * i + 1] + t[4 * i + 2]) * half, difference = (t[4 * i + 1] - t[4 * i + 2]) * half;
+        g[3 * i] = t[4 * i] + sum; g[3 * i + 1] = difference; g[3 * i + 2] = t[4 * i + 3] + sum;
+    }
+}
+
+// U in panels [panel][16][I][width], for rows (input channels) row0..row1-1. Turning a filter round exchanges the first and
+// last place in each direction, so the turned filters are gathered as in pack() and transformed like the others.
+CTM__FUN void CTM__FN(wino_filters)(const ctm__conv *g, int row0, int row1) {
+    int i, o, nv, j, tap;
+    for (o = 0; o < g->O; o += nv * CTM__W) {
+        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
+        for (i = row0; i < row1; i++)
+            for (j = 0; j < nv; j++) {
+                ctm_real *to = g->packed + (size_t)o * (size_t)(16 * g->I) + ((size_t)i * (size_t)nv + (size_t)j) * CTM__W;
+                int c0 = o + j * CTM__W, n = ctm__imin(CTM__W, g->O - c0), c;
+                V f[9], u[16];
+                if (n <= 0) memset(f, 0, sizeof f);
+                else if (!g->turned)
+                    for (tap = 0; tap < 9; tap++) CTM__FN(load)(&f[tap], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0, (size_t)n);
+                else
+                    for (tap = 0; tap < 9; tap++) {
+                        ctm_real lane[CTM__W];
+                        const ctm_real *from = g->w + ((size_t)(8 - tap) * (size_t)g->O + (size_t)c0) * (size_t)g->I + i;
+                        for (c = 0; c < CTM__W; c++) lane[c] = c < n ? from[(size_t)c * (size_t)g->I] : 0;
+                        CTM__FN(load)(&f[tap], lane, CTM__W);
+                    }
+                CTM__FN(wino_filter)(f, u);
+                for (tap = 0; tap < 16; tap++)
+                    memcpy(to + (size_t)tap * (size_t)g->I * (size_t)(nv * CTM__W), &u[tap], sizeof(V));
+            }
+    }
+}
+
+// The 16 pixels under tile t, C numbers each; those outside the image are zeros.
+CTM__FUN CTM__INLINE void CTM__FN(wino_pixels)(const ctm__conv *g, const ctm_real *x, int C, int t, const ctm_real **p) {
+    int across = g->W / 2, down = g->H / 2, x0 = 2 * (t % across) - 1, y0 = 2 * (t / across % down) - 1, n = t / across / down, a, b;
+    for (a = 0; a < 4; a++)
+        for (b = 0; b < 4; b++) {
+            int inside = (unsigned)(y0 + a) < (unsigned)g->H && (unsigned)(x0 + b) < (unsigned)g->W;
+            p[4 * a + b] = inside ? x + (((ptrdiff_t)n * g->H + y0 + a) * g->W + x0 + b) * C : g->zero;
+        }
+}
+CTM__FUN CTM__INLINE const ctm_real *CTM__FN(wino_corner)(const ctm__conv *g, const ctm_real *y, int t) {    // of its four outputs
+    int across = g->W / 2, down = g->H / 2;
+    return y + (((size_t)(t / across / down) * (size_t)g->H + (size_t)(2 * (t / across % down))) * (size_t)g->W + (size_t)(2 * (t % across))) * (size_t)g->O;
+}
+
+// v[place][tile][channel] for tn tiles from t0 on, channels c0..c0+cn-1 of x.
+CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, int cn, ctm_real *v, size_t plane) {
+    const ctm_real *p[16];
+    int t, c, k;
+    for (t = t0; t < t0 + tn; t++) {
+        if (t + CTM__AHEAD < g->tiles) {
+            CTM__FN(wino_pixels)(g, g->x, g->I, t + CTM__AHEAD, p);
+            for (c = c0; c < c0 + cn; c += 64 / (int)sizeof(ctm_real)) {
+                CTM__PREFETCH(p[5] + c); CTM__PREFETCH(p[6] + c); CTM__PREFETCH(p[9] + c); CTM__PREFETCH(p[10] + c);
+            }
+        }
+        CTM__FN(wino_pixels)(g, g->x, g->I, t, p);
+        for (c = 0; c < cn; c += CTM__W) {
+            V d[16], u[16];
+            for (k = 0; k < 16; k++) CTM__FN(load)(&d[k], p[k] + c0 + c, (size_t)(cn - c));
+            CTM__FN(wino_input)(d, u);
+            for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane + (size_t)(t - t0) * (size_t)cn + c, &u[k], (size_t)(cn - c));
+        }
+    }
+}
+
+// Everything for tn tiles: transform in, 16 products for each panel, transform out. Planes are 64 bytes longer than their
+// contents, or all 16 would begin at the same place of the cache.
+CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch) {
+    int rows = (tn + CTM__MR - 1) / CTM__MR * CTM__MR, o, nv, t, c, k;
+    size_t v_plane = (size_t)rows * (size_t)g->I + 64 / sizeof(ctm_real), m_plane = (size_t)rows * CTM__NV * CTM__W + 64 / sizeof(ctm_real);
+    ctm_real *v = scratch, *m = v + 16 * v_plane;
+    if (rows > tn) for (k = 0; k < 16; k++) memset(v + (size_t)k * v_plane + (size_t)tn * (size_t)g->I, 0, (size_t)((rows - tn) * g->I) * sizeof *v);
+    CTM__FN(wino_inputs)(g, t0, tn, 0, g->I, v, v_plane);
+    for (o = 0; o < g->O; o += nv * CTM__W) {
+        int width;
+        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
+        width = nv * CTM__W;
+        for (k = 0; k < 16; k++)
+            CTM__FN(block)(nv, rows, g->I, v + (size_t)k * v_plane, g->I, 1,
+                           g->packed + (size_t)o * (size_t)(16 * g->I) + (size_t)k * (size_t)(g->I * width), width,
+                           m + (size_t)k * m_plane, width, NULL, 0);
+        for (t = 0; t < tn; t++) {
+            size_t p = (size_t)(CTM__FN(wino_corner)(g, g->out, t0 + t) - g->out) / (size_t)g->O, n = p / ((size_t)g->H * (size_t)g->W);
+            for (c = 0; c < width && o + c < g->O; c += CTM__W) {
+                V in[16], y[4];
+                size_t lanes = (size_t)(g->O - o - c);
+                for (k = 0; k < 16; k++) CTM__FN(load)(&in[k], m + (size_t)k * m_plane + (size_t)(t * width) + c, CTM__W);
+                CTM__FN(wino_output)(in, y);
+                CTM__FN(finish)(g, p, n, o + c, lanes, &y[0]);
+                CTM__FN(finish)(g, p + 1, n, o + c, lanes, &y[1]);
+                CTM__FN(finish)(g, p + (size_t)g->W, n, o + c, lanes, &y[2]);
+                CTM__FN(finish)(g, p + (size_t)g->W + 1, n, o + c, lanes, &y[3]);
+            }
+        }
+    }
+}
+
+// du[place][i][o] of a block of channels from i0 and o0 on, over tiles t0..t1-1.
+CTM__FUN void CTM__FN(wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch) {
+    int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), t, s, c, k;
+    size_t v_plane = (size_t)(CTM__WTILES * in) + 64 / sizeof(ctm_real), m_plane = (size_t)(CTM__WTILES * on) + 64 / sizeof(ctm_real);
+    ctm_real *v = scratch, *m = v + 16 * v_plane;
+    memset(du, 0, (size_t)(16 * in * on) * sizeof *du);
+    for (t = t0; t < t1; t += CTM__WTILES) {
+        int tn = ctm__imin(CTM__WTILES, t1 - t);
+        CTM__FN(wino_inputs)(g, t, tn, i0, in, v, v_plane);
+        for (s = t; s < t + tn; s++) {
+            const ctm_real *y = CTM__FN(wino_corner)(g, g->dout, s) + o0;
+            size_t right = (size_t)g->O, below = (size_t)g->W * (size_t)g->O;
+            if (s + CTM__AHEAD < g->tiles) {
+                const ctm_real *far_y = CTM__FN(wino_corner)(g, g->dout, s + CTM__AHEAD) + o0;
+                for (c = 0; c < on; c += 64 / (int)sizeof(ctm_real)) {
+                    CTM__PREFETCH(far_y + c); CTM__PREFETCH(far_y + right + c); CTM__PREFETCH(far_y + below + c); CTM__PREFETCH(far_y + below + right + c);
+                }
+            }
+            for (c = 0; c < on; c += CTM__W) {
+                V d[4], u[16];
+                size_t lanes = (size_t)(on - c);
+                CTM__FN(load)(&d[0], y + c, lanes);
+                CTM__FN(load)(&d[1], y + right + c, lanes);
+                CTM__FN(load)(&d[2], y + below + c, lanes);
+                CTM__FN(load)(&d[3], y + below + right + c, lanes);
+                CTM__FN(wino_doutput)(d, u);
+                for (k = 0; k < 16; k++) CTM__FN(store)(m + (size_t)k * m_plane + (size_t)((s - t) * on) + c, &u[k], lanes);
+            }
+        }
+        for (k = 0; k < 16; k++)
+            CTM__FN(gemm)(in, on, tn, v + (size_t)k * v_plane, 1, in, m + (size_t)k * m_plane, on, du + (size_t)(k * in * on), on, NULL, 1);
+    }
+}
+
+// dw += alpha·G^T·du·G, du being the sum of `parts` parts, in their order.
+CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int parts, const ctm_real *du, size_t part) {
+    int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), i, c, k, s;
+    for (i = 0; i < in; i++)
+        for (c = 0; c < on; c += CTM__W) {
+            V u[16], f[9], e;
+            size_t lanes = (size_t)(on - c);
+            for (k = 0; k < 16; k++) {
+                const ctm_real *from = du + (size_t)((k * in + i) * on + c);
+                CTM__FN(load)(&u[k], from, lanes);
+                for (s = 1; s < parts; s++) { CTM__FN(load)(&e, from + (size_t)s * part, lanes); u[k] += e; }
+            }
+            CTM__FN(wino_dfilter)(u, f);
+            for (k = 0; k < 9; k++) {
+                ctm_real *to = g->dw + ((size_t)k * (size_t)g->I + (size_t)(i0 + i)) * (size_t)g->O + o0 + c;
+                CTM__FN(load)(&e, to, lanes);
+                e += g->alpha * f[k];
+                CTM__FN(store)(to, &e, lanes);
+            }
+        }
 }
 
 // exp, log, sin, cos of W numbers. Each is brought into a small interval where its Taylor series is short; the double
@@ -1487,7 +2109,7 @@ CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *x, V *s, V *c) { *s = sin(*x
 // exp(x) = 2^k · exp(r), |r| <= ln(2)/2. Clamped to [-87, 88], where float neither vanishes nor overflows.
 CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
     V x = *in, lo, hi, k, r, p;
-    I n;
+    VI n;
     CTM__FN(splat)(&lo, -87.0f);
     CTM__FN(splat)(&hi, 88.0f);
     x = CTM__SELECT(x < lo, lo, x);
@@ -1507,7 +2129,7 @@ CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
 }
 // log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
 CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
-    I bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
+    VI bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
     V m = CTM__FROM_BITS(((bits - 0x3f3504f3) & 0x7fffff) + 0x3f3504f3), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
     p = z * (1.0f / 9) + 1.0f / 7;
     p = p * z + 1.0f / 5;
@@ -1526,7 +2148,7 @@ CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *in, V *out) {
 // x = k·pi/2 + r, |r| <= pi/4 (pi/2 in three parts); k mod 4 says which of sin r, cos r to take with which sign.
 CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
     V x = *in, y = x * 0.636619772f, half, zero, k, r, z, s, c;
-    I n;
+    VI n;
     CTM__FN(splat)(&half, 0.5f);
     CTM__FN(splat)(&zero, 0.0f);
     n = CTM__TO_INT(y + CTM__SELECT(y < zero, -half, half));
@@ -1716,6 +2338,169 @@ CTM__FUN double CTM__FN(sumsq)(size_t n, const ctm_real *x) {
     for (i = 0; i < CTM__W; i++) total += (double)lane[i];
     return total;
 }
+// ---- norms, attention, resampling: P pixels of C channels, swept in the order of memory
+// sum[c] += x - from[c];  sumsq[c] += (x - from[c])².  from may be NULL (zeros), sumsq too.
+CTM__FUN void CTM__FN(channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
+    size_t p, c, n = (size_t)C;
+    for (p = 0; p < P; p++, x += C)
+        for (c = 0; c < n; c += CTM__W) {
+            V v, s;
+            CTM__FN(load)(&v, x + c, n - c);
+            if (from) { CTM__FN(load)(&s, from + c, n - c); v -= s; }
+            CTM__FN(load)(&s, sum + c, n - c);
+            s += v;
+            CTM__FN(store)(sum + c, &s, n - c);
+            if (!sumsq) continue;
+            CTM__FN(load)(&s, sumsq + c, n - c);
+            s += v * v;
+            CTM__FN(store)(sumsq + c, &s, n - c);
+        }
+}
+// out = f((x - mean[c])·a[c] + beta[c]),  f the identity or SiLU
+CTM__FUN void CTM__FN(norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
+                            int silu, ctm_real *out) {
+    size_t p, c, n = (size_t)C;
+    for (p = 0; p < P; p++, x += C, out += C)
+        for (c = 0; c < n; c += CTM__W) {
+            V v, e, g;
+            CTM__FN(load)(&v, x + c, n - c);
+            CTM__FN(load)(&e, mean + c, n - c);
+            v -= e;
+            CTM__FN(load)(&e, a + c, n - c);
+            v *= e;
+            CTM__FN(load)(&e, beta + c, n - c);
+            v += e;
+            if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
+            CTM__FN(store)(out + c, &v, n - c);
+        }
+}
+// dv = dout·f'(v), with v made anew from x: cheaper than a third array in memory.
+CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const V *centred, const ctm_real *a, const ctm_real *beta, size_t m, int silu, V *dv) {
+    V v, e, g;
+    if (!silu) return;
+    CTM__FN(load)(&e, a, m);
+    v = *centred * e;
+    CTM__FN(load)(&e, beta, m);
+    v += e;
+    CTM__FN(vsigmoid)(&v, &g);
+    *dv *= g + v * g * ((ctm_real)1 - g);
+}
+// s1[c] += dv;  s2[c] += dv·(x - mean[c])
+CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                 const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2) {
+    size_t p, c, n = (size_t)C;
+    for (p = 0; p < P; p++, x += C, dout += C)
+        for (c = 0; c < n; c += CTM__W) {
+            V v, e, d;
+            CTM__FN(load)(&v, x + c, n - c);
+            CTM__FN(load)(&e, mean + c, n - c);
+            v -= e;
+            CTM__FN(load)(&d, dout + c, n - c);
+            CTM__FN(norm_dv)(&v, a + c, beta + c, n - c, silu, &d);
+            CTM__FN(load)(&e, s1 + c, n - c);
+            e += d;
+            CTM__FN(store)(s1 + c, &e, n - c);
+            CTM__FN(load)(&e, s2 + c, n - c);
+            e += d * v;
+            CTM__FN(store)(s2 + c, &e, n - c);
+        }
+}
+// dx = a[c]·dv - k1[c] - k2[c]·(x - mean[c]), set or added
+CTM__FUN void CTM__FN(norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                     const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add) {
+    size_t p, c, n = (size_t)C;
+    for (p = 0; p < P; p++, x += C, dout += C, dx += C)
+        for (c = 0; c < n; c += CTM__W) {
+            V v, e, d;
+            CTM__FN(load)(&v, x + c, n - c);
+            CTM__FN(load)(&e, mean + c, n - c);
+            v -= e;
+            CTM__FN(load)(&d, dout + c, n - c);
+            CTM__FN(norm_dv)(&v, a + c, beta + c, n - c, silu, &d);
+            CTM__FN(load)(&e, a + c, n - c);
+            d *= e;
+            CTM__FN(load)(&e, k1 + c, n - c);
+            d -= e;
+            CTM__FN(load)(&e, k2 + c, n - c);
+            d -= e * v;
+            if (add) { CTM__FN(load)(&e, dx + c, n - c); d += e; }
+            CTM__FN(store)(dx + c, &d, n - c);
+        }
+}
+// row <- exp(scale·row - top) / sum;  spare lanes of the last vector do not count.
+CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
+    ctm_real scale = (ctm_real)scale_, top = row[0] * scale, lane[CTM__W], total = 0;
+    size_t i, n = (size_t)n_;
+    V v, e, sum;
+    for (i = 1; i < n; i++) if (row[i] * scale > top) top = row[i] * scale;
+    memset(&sum, 0, sizeof sum);
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, row + i, n - i);
+        v = v * scale - top;
+        CTM__FN(vexp)(&v, &e);
+        CTM__FN(store)(row + i, &e, n - i);
+        if (n - i < CTM__W) CTM__FN(load)(&e, row + i, n - i);
+        sum += e;
+    }
+    memcpy(lane, &sum, sizeof lane);
+    for (i = 0; i < CTM__W; i++) total += lane[i];
+    CTM__FN(splat)(&sum, (ctm_real)1 / total);
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, row + i, n - i);
+        v *= sum;
+        CTM__FN(store)(row + i, &v, n - i);
+    }
+}
+// With p = softmax(scale·z):  dz = scale·p·(dp - sum(p·dp)), in the place of dp.
+CTM__FUN void CTM__FN(softmax_backward)(int n_, double scale_, const ctm_real *p, ctm_real *dp) {
+    ctm_real lane[CTM__W], total = 0, scale = (ctm_real)scale_;
+    size_t i, n = (size_t)n_;
+    V v, e, sum;
+    memset(&sum, 0, sizeof sum);
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, p + i, n - i);
+        CTM__FN(load)(&e, dp + i, n - i);
+        sum += v * e;
+    }
+    memcpy(lane, &sum, sizeof lane);
+    for (i = 0; i < CTM__W; i++) total += lane[i];
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, p + i, n - i);
+        CTM__FN(load)(&e, dp + i, n - i);
+        e = v * (e - total) * scale;
+        CTM__FN(store)(dp + i, &e, n - i);
+    }
+}
+// y = c·x, set or added
+CTM__FUN void CTM__FN(scaled)(size_t n, double c_, const ctm_real *x, ctm_real *y, int add) {
+    ctm_real c = (ctm_real)c_;
+    size_t i;
+    V v, e;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        v *= c;
+        if (add) { CTM__FN(load)(&e, y + i, n - i); v += e; }
+        CTM__FN(store)(y + i, &v, n - i);
+    }
+}
+// y = c·(p + q + r + s), set or added
+CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add) {
+    ctm_real c = (ctm_real)c_;
+    size_t i;
+    V v, e;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, p + i, n - i);
+        CTM__FN(load)(&e, q + i, n - i);
+        v += e;
+        CTM__FN(load)(&e, r + i, n - i);
+        v += e;
+        CTM__FN(load)(&e, s + i, n - i);
+        v = (v + e) * c;
+        if (add) { CTM__FN(load)(&e, y + i, n - i); v += e; }
+        CTM__FN(store)(y + i, &v, n - i);
+    }
+}
+
 // The exact denoiser of a Gaussian mixture (chapter 12), W points at a time, one in each lane. scratch: (2·dim + K)·W numbers.
 CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2_, const ctm_real *x,
                                const ctm_real *t, ctm_real *D, ctm_real *scratch) {
@@ -1759,11 +2544,13 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
 }
 
 static const ctm__kernels CTM__FN(kernels) = {
-    "isa", CTM__W, CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows), CTM__FN(silu), CTM__FN(silu_backward),
-    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture)
+    CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows), CTM__FN(silu), CTM__FN(silu_backward),
+    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture),
+    CTM__FN(pack), CTM__FN(conv_panel), CTM__FN(conv_weights), CTM__FN(wino_filters), CTM__FN(wino_tiles), CTM__FN(wino_weights), CTM__FN(wino_weights_end),
+    CTM__FN(channel_sums), CTM__FN(norm), CTM__FN(norm_sums), CTM__FN(norm_backward), CTM__FN(softmax), CTM__FN(softmax_backward), CTM__FN(scaled), CTM__FN(four)
 };
 #undef V
-#undef I
+#undef VI
 #undef CTM__FUN
 #undef CTM__LOADU
 #undef CTM__TO_INT
@@ -1814,10 +2601,11 @@ CTM__DEF void ctm_init(ctm_ctx *ctx) {
     memset(ctx, 0, sizeof *ctx);
     for (isa = CTM_ISA_COUNT - 1; !ctm_set_isa(ctx, isa); isa--) { }
     ctx->error[0] = 0;
+    ctx->winograd = 1;
 }
 
-// Large products are cut into blocks of rows (or of columns, if there are few rows) for the threads. Every entry of C is one
-// sum over k in order, wherever the cuts are, so cutting never changes a bit.
+// Products are cut into blocks for the threads. Every entry of C is one sum over k in order, wherever the cuts are (a float
+// survives a stay in memory), so cutting never changes a bit.
 typedef struct ctm__gemm_job {
     ctm_ctx *ctx;
     int M, N, K, m, n, add;
@@ -1833,20 +2621,142 @@ static void ctm__gemm_piece(void *arg, int p) {
                           g->B + j, g->b_step, g->C + i * g->c_row + j, g->c_row, g->bias ? g->bias + j : NULL, g->add);
 }
 
+// Step 5 of the story: a panel of B, CTM__DEPTH rows at a time, is copied together and then used for all rows of the block.
+enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
+static void ctm__gemm_packed(void *arg, int p) {
+    const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
+    int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j), i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
+    ctm_real panel[CTM__DEPTH * CTM__PANEL];
+    for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
+        int depth = ctm__imin(CTM__DEPTH, g->K - k0);
+        for (k = 0; k < depth; k++) memcpy(panel + k * n, g->B + (k0 + k) * g->b_step + j, (size_t)n * sizeof *panel);
+        for (i = i0; i < i1; i += 64)
+            g->ctx->kernels->gemm(ctm__imin(64, i1 - i), n, depth, g->A + i * g->a_row + k0 * g->a_step, g->a_row, g->a_step, panel, n,
+                                  g->C + i * g->c_row + j, g->c_row, k0 == 0 && g->bias ? g->bias + j : NULL, g->add || k0 > 0);
+    }
+}
+
 CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
     ctm__gemm_job g;
+    int packed = M >= 256 && N >= 256 && K >= 256;
     if (M <= 0 || N <= 0) return;
     if ((double)M * N * K < 5e5) {
         ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
         return;
     }
     g.ctx = ctx; g.M = M; g.N = N; g.K = K; g.add = add;
-    g.m = M >= 64 ? 64 : M;
-    g.n = M >= 64 ? N : ctm__imin(N, 96);
     g.A = A; g.B = B; g.bias = bias; g.C = C;
     g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
-    ctm_parallel_for(ctx, ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n), ctm__gemm_piece, &g);
+    g.m = packed ? (M >= 1024 ? 1024 : 256) : M >= 64 ? 64 : M;
+    g.n = packed ? (N >= 1536 ? CTM__PANEL : CTM__PANEL / 2) : M >= 64 ? N : ctm__imin(N, CTM__PANEL);
+    ctm_parallel_for(ctx, ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n), packed ? ctm__gemm_packed : ctm__gemm_piece, &g);
+}
+
+// ---- convolutions, put together from pieces of work that are cut by the shapes alone
+typedef struct ctm__conv_job { ctm__conv g; const ctm__kernels *kernels; int across, parts, winograd; size_t part; } ctm__conv_job;
+
+enum { CTM__PACK_ROWS = 16 };
+
+static int ctm__rounded(const ctm__kernels *k, int n) { return (n + k->lanes - 1) / k->lanes * k->lanes; }
+static int ctm__panels(const ctm__kernels *k, int N) {
+    int p = 0, first = 0;
+    for (;; p++) { k->panel_at(N, p, &first); if (first >= N) return p; }
+}
+
+// Does Winograd's way pay? It needs 2x2 tiles, and enough channels that the transforms are small beside the products.
+static int ctm__use_winograd(const ctm_ctx *ctx, const ctm__conv *g) {
+    if (g->k != 3 || g->H % 2 || g->W % 2 || !ctx->winograd) return 0;
+    return ctx->winograd == 2 || (g->I >= 16 && g->O >= 16 && g->H * g->W >= 16);
+}
+
+static void ctm__pack_piece(void *arg, int p) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int rows = j->winograd ? j->g.I : j->g.k * j->g.k * j->g.I, r = p * CTM__PACK_ROWS, end = ctm__imin(rows, r + CTM__PACK_ROWS);
+    if (j->winograd) j->kernels->wino_filters(&j->g, r, end);
+    else             j->kernels->pack(&j->g, r, end);
+}
+static void ctm__conv_piece(void *arg, int p) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int p0 = p % j->across * CTM__PIXELS;
+    j->kernels->conv_panel(&j->g, p / j->across, p0, ctm__imin(j->g.B * j->g.H * j->g.W, p0 + CTM__PIXELS));
+}
+static void ctm__wino_piece(void *arg, int p, void *scratch) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int t = p * j->g.tiles_each;
+    j->kernels->wino_tiles(&j->g, t, ctm__imin(j->g.tiles_each, j->g.tiles - t), (ctm_real *)scratch);
+}
+
+// out = alpha·(x * w + ...), see ctm__conv. g has everything but packed and zero.
+static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv) {
+    ctm__conv_job j;
+    ctm_mark m = ctm_arena_mark(a);
+    ctm__conv *g = &j.g;
+    int taps = conv->k * conv->k, wide, rows;
+    *g = *conv;
+    j.kernels = a->ctx->kernels;
+    j.winograd = ctm__use_winograd(a->ctx, g);
+    wide = ctm__rounded(j.kernels, g->O);
+    rows = j.winograd ? g->I : taps * g->I;
+    g->packed = (ctm_real *)ctm_alloc_raw(a, (size_t)((j.winograd ? 16 : taps) * g->I) * (size_t)wide * sizeof(ctm_real));
+    g->zero = (const ctm_real *)ctm_alloc(a, (size_t)(g->I + 64) * sizeof(ctm_real));
+    ctm_parallel_for(a->ctx, (rows + CTM__PACK_ROWS - 1) / CTM__PACK_ROWS, ctm__pack_piece, &j);
+    if (j.winograd) {
+        int each = 4096 / g->I / 8 * 8;
+        g->tiles = g->B * (g->H / 2) * (g->W / 2);
+        g->tiles_each = each < 16 ? 16 : ctm__imin(each, 128);
+        ctm__parallel_scratch(a, (g->tiles + g->tiles_each - 1) / g->tiles_each,
+                              16 * ((size_t)(g->tiles_each + 8) * (size_t)(g->I + 64) + 32) * sizeof(ctm_real), ctm__wino_piece, &j);
+    } else {
+        j.across = (g->B * g->H * g->W + CTM__PIXELS - 1) / CTM__PIXELS;
+        ctm_parallel_for(a->ctx, j.across * ctm__panels(j.kernels, g->O), ctm__conv_piece, &j);
+    }
+    ctm_arena_release(a, m);
+}
+
+static void ctm__conv_weights_piece(void *arg, int p, void *scratch) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    j->kernels->conv_weights(&j->g, p % j->across * 32, p / j->across, (ctm_real *)scratch);
+}
+static void ctm__wino_weights_piece(void *arg, int p, void *scratch) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int block = p / j->parts, part = p % j->parts, t = part * j->g.tiles_each;
+    j->kernels->wino_weights(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, t,
+                             ctm__imin(j->g.tiles, t + j->g.tiles_each), j->g.du + (size_t)p * j->part, (ctm_real *)scratch);
+}
+static void ctm__wino_weights_last(void *arg, int block) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    j->kernels->wino_weights_end(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, j->parts,
+                                 j->g.du + (size_t)(block * j->parts) * j->part, j->part);
+}
+
+// dw += alpha·(gradient of x * w with respect to w). Winograd's sums are made in a few parts, each of its own stretch of tiles,
+// so that there is work for several threads even if one block holds all channels.
+static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
+    ctm__conv_job j;
+    ctm_mark m = ctm_arena_mark(a);
+    ctm__conv *g = &j.g;
+    *g = *conv;
+    j.kernels = a->ctx->kernels;
+    g->zero = (const ctm_real *)ctm_alloc(a, (size_t)(g->I + 64) * sizeof(ctm_real));
+    if (ctm__use_winograd(a->ctx, g)) {
+        int down = (g->I + CTM__WBLOCK - 1) / CTM__WBLOCK, blocks, runs;
+        j.across = (g->O + CTM__WBLOCK - 1) / CTM__WBLOCK;
+        blocks = down * j.across;
+        g->tiles = g->B * (g->H / 2) * (g->W / 2);
+        runs = (g->tiles + CTM__WTILES - 1) / CTM__WTILES;       // of tiles that are transformed together
+        j.parts = ctm__imin(runs, (8 + blocks - 1) / blocks);
+        g->tiles_each = (runs + j.parts - 1) / j.parts * CTM__WTILES;
+        j.part = 16 * CTM__WBLOCK * CTM__WBLOCK + 16;
+        g->du = (ctm_real *)ctm_alloc_raw(a, (size_t)(blocks * j.parts) * j.part * sizeof(ctm_real));
+        ctm__parallel_scratch(a, blocks * j.parts, 32 * (CTM__WTILES * CTM__WBLOCK + 32) * sizeof(ctm_real), ctm__wino_weights_piece, &j);
+        ctm_parallel_for(a->ctx, blocks, ctm__wino_weights_last, &j);
+    } else {
+        j.across = (g->I + 31) / 32;
+        ctm__parallel_scratch(a, j.across * ctm__panels(j.kernels, g->O),
+                              (size_t)(g->W + CTM__PIXELS) * 64 * sizeof(ctm_real), ctm__conv_weights_piece, &j);
+    }
+    ctm_arena_release(a, m);
 }
 
 CTM__DEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->exp_rows(n, x, y); }
@@ -1864,17 +2774,16 @@ CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_rea
 // op: add        out = a + b                        same shapes
 // Backward       da += dout;  db += dout            Saves nothing    Test  op_add
 static void ctm__add_backward(ctm_tape *tp, ctm_tensor *out) {
-    ctm_tensor *a = out->src[0], *b = out->src[1];
+    ctm_real *da = ctm_grad(tp, out->src[0]), *db = ctm_grad(tp, out->src[1]);
     size_t i;
-    (void)tp;
-    if (a->grad) for (i = 0; i < out->len; i++) a->grad[i] += out->grad[i];
-    if (b->grad) for (i = 0; i < out->len; i++) b->grad[i] += out->grad[i];
+    if (da) for (i = 0; i < out->len; i++) da[i] += out->grad[i];
+    if (db) for (i = 0; i < out->len; i++) db[i] += out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     ctm_tensor *out;
     size_t i;
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_add", "both must have the same shape", a, b);
-    out = ctm__result(tp, "add", a->ndim, a->shape[0], a->shape[1], a, b, NULL, NULL, ctm__add_backward);
+    out = ctm__result_shaped(tp, "add", a->ndim, a->shape, a, b, NULL, NULL, NULL, ctm__add_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] + b->data[i];
     return ctm__done(out);
 }
@@ -1882,17 +2791,16 @@ CTM__DEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
 // op: sub        out = a - b                        same shapes
 // Backward       da += dout;  db -= dout            Saves nothing    Test  op_sub
 static void ctm__sub_backward(ctm_tape *tp, ctm_tensor *out) {
-    ctm_tensor *a = out->src[0], *b = out->src[1];
+    ctm_real *da = ctm_grad(tp, out->src[0]), *db = ctm_grad(tp, out->src[1]);
     size_t i;
-    (void)tp;
-    if (a->grad) for (i = 0; i < out->len; i++) a->grad[i] += out->grad[i];
-    if (b->grad) for (i = 0; i < out->len; i++) b->grad[i] -= out->grad[i];
+    if (da) for (i = 0; i < out->len; i++) da[i] += out->grad[i];
+    if (db) for (i = 0; i < out->len; i++) db[i] -= out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     ctm_tensor *out;
     size_t i;
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_sub", "both must have the same shape", a, b);
-    out = ctm__result(tp, "sub", a->ndim, a->shape[0], a->shape[1], a, b, NULL, NULL, ctm__sub_backward);
+    out = ctm__result_shaped(tp, "sub", a->ndim, a->shape, a, b, NULL, NULL, NULL, ctm__sub_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] - b->data[i];
     return ctm__done(out);
 }
@@ -1901,16 +2809,16 @@ CTM__DEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
 // Backward       da += b·dout;  db += a·dout        Saves nothing    Test  op_mul
 static void ctm__mul_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *a = out->src[0], *b = out->src[1];
+    ctm_real *da = ctm_grad(tp, a), *db = ctm_grad(tp, b);
     size_t i;
-    (void)tp;
-    if (a->grad) for (i = 0; i < out->len; i++) a->grad[i] += b->data[i] * out->grad[i];
-    if (b->grad) for (i = 0; i < out->len; i++) b->grad[i] += a->data[i] * out->grad[i];
+    if (da) for (i = 0; i < out->len; i++) da[i] += b->data[i] * out->grad[i];
+    if (db) for (i = 0; i < out->len; i++) db[i] += a->data[i] * out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_mul(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     ctm_tensor *out;
     size_t i;
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_mul", "both must have the same shape", a, b);
-    out = ctm__result(tp, "mul", a->ndim, a->shape[0], a->shape[1], a, b, NULL, NULL, ctm__mul_backward);
+    out = ctm__result_shaped(tp, "mul", a->ndim, a->shape, a, b, NULL, NULL, NULL, ctm__mul_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * b->data[i];
     return ctm__done(out);
 }
@@ -1918,14 +2826,12 @@ CTM__DEF ctm_tensor *ctm_mul(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
 // op: scale      out = c·a                          c a number
 // Backward       da += c·dout                       Saves nothing    Test  op_scale
 static void ctm__scale_backward(ctm_tape *tp, ctm_tensor *out) {
-    ctm_tensor *a = out->src[0];
-    ctm_real c = (ctm_real)out->arg[0];
+    ctm_real c = (ctm_real)out->arg[0], *da = ctm_grad(tp, out->src[0]);
     size_t i;
-    (void)tp;
-    for (i = 0; i < out->len; i++) a->grad[i] += c * out->grad[i];
+    for (i = 0; i < out->len; i++) da[i] += c * out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_scale(ctm_tape *tp, ctm_tensor *a, double c) {
-    ctm_tensor *out = ctm__result(tp, "scale", a->ndim, a->shape[0], a->shape[1], a, NULL, NULL, NULL, ctm__scale_backward);
+    ctm_tensor *out = ctm__result_shaped(tp, "scale", a->ndim, a->shape, a, NULL, NULL, NULL, NULL, ctm__scale_backward);
     size_t i;
     out->arg[0] = c;
     for (i = 0; i < out->len; i++) out->data[i] = (ctm_real)c * a->data[i];
@@ -1936,12 +2842,12 @@ CTM__DEF ctm_tensor *ctm_scale(ctm_tape *tp, ctm_tensor *a, double c) {
 // Backward       da += 2·a·dout                     Saves nothing    Test  op_square
 static void ctm__square_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *a = out->src[0];
+    ctm_real *da = ctm_grad(tp, a);
     size_t i;
-    (void)tp;
-    for (i = 0; i < out->len; i++) a->grad[i] += 2 * a->data[i] * out->grad[i];
+    for (i = 0; i < out->len; i++) da[i] += 2 * a->data[i] * out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_square(ctm_tape *tp, ctm_tensor *a) {
-    ctm_tensor *out = ctm__result(tp, "square", a->ndim, a->shape[0], a->shape[1], a, NULL, NULL, NULL, ctm__square_backward);
+    ctm_tensor *out = ctm__result_shaped(tp, "square", a->ndim, a->shape, a, NULL, NULL, NULL, NULL, ctm__square_backward);
     size_t i;
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * a->data[i];
     return ctm__done(out);
@@ -1954,16 +2860,16 @@ CTM__DEF ctm_tensor *ctm_square(ctm_tape *tp, ctm_tensor *a) {
 static void ctm__linear_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0], *w = out->src[1], *b = out->src[2];
     int B = x->shape[0], I = w->shape[0], O = w->shape[1], i, o;
-    ctm_real one = 1;
-    if (x->grad) {
+    ctm_real one = 1, *dx = ctm_grad(tp, x), *dw = ctm_grad(tp, w), *db = ctm_grad(tp, b);
+    if (dx) {
         ctm_mark m = ctm_arena_mark(tp->arena);
         ctm_real *wt = (ctm_real *)ctm_alloc_raw(tp->arena, w->len * sizeof(ctm_real));
         for (o = 0; o < O; o++) for (i = 0; i < I; i++) wt[o * I + i] = w->data[i * O + o];
-        ctm_gemm(tp->ctx, B, I, O, out->grad, O, 1, wt, I, x->grad, I, NULL, 1);
+        ctm_gemm(tp->ctx, B, I, O, out->grad, O, 1, wt, I, dx, I, NULL, 1);
         ctm_arena_release(tp->arena, m);
     }
-    if (w->grad) ctm_gemm(tp->ctx, I, O, B, x->data, 1, I, out->grad, O, w->grad, O, NULL, 1);
-    if (b && b->grad) ctm_gemm(tp->ctx, 1, O, B, &one, 0, 0, out->grad, O, b->grad, O, NULL, 1);
+    if (dw) ctm_gemm(tp->ctx, I, O, B, x->data, 1, I, out->grad, O, dw, O, NULL, 1);
+    if (db) ctm_gemm(tp->ctx, 1, O, B, &one, 0, 0, out->grad, O, db, O, NULL, 1);
 }
 CTM__DEF ctm_tensor *ctm_linear(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b) {
     ctm_tensor *out;
@@ -1978,11 +2884,11 @@ CTM__DEF ctm_tensor *ctm_linear(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_
 // op: silu       out = x·sig,  sig = 1/(1 + exp(-x))
 // Backward       dx += dout·(sig + out·(1 - sig))           Saves sig        Test  op_silu
 static void ctm__silu_backward(ctm_tape *tp, ctm_tensor *out) {
-    tp->ctx->kernels->silu_backward(out->len, out->saved, out->data, out->grad, out->src[0]->grad);
+    tp->ctx->kernels->silu_backward(out->len, out->saved, out->data, out->grad, ctm_grad(tp, out->src[0]));
 }
 CTM__DEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x) {
-    ctm_tensor *out = ctm__result(tp, "silu", x->ndim, x->shape[0], x->shape[1], x, NULL, NULL, NULL, ctm__silu_backward);
-    if (out->grad) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
+    ctm_tensor *out = ctm__result_shaped(tp, "silu", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, ctm__silu_backward);
+    if (out->wants) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
     tp->ctx->kernels->silu(x->len, x->data, out->data, out->saved);
     return ctm__done(out);
 }
@@ -1991,12 +2897,12 @@ CTM__DEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x) {
 // Backward       dv = dout·silu'(v);  dh += (1 + scale)·dv;  dscale += h·dv;  dshift += dv   Saves sig(v)   Test  op_film_silu
 static void ctm__film_silu_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *h = out->src[0], *film = out->src[1];
+    ctm_real *dh = ctm_grad(tp, h), *dfilm = ctm_grad(tp, film);
     int B = h->shape[0], H = h->shape[1], F = film->shape[1], n;
     for (n = 0; n < B; n++) {
         size_t f = (size_t)(out->index ? out->index[n] : n) * (size_t)F + (size_t)out->iarg[0], r = (size_t)n * (size_t)H;
         tp->ctx->kernels->film_backward((size_t)H, h->data + r, film->data + f, out->data + r, out->saved + r, out->grad + r,
-                                        h->grad ? h->grad + r : NULL, film->grad ? film->grad + f : NULL,
-                                        film->grad ? film->grad + f + H : NULL);
+                                        dh ? dh + r : NULL, dfilm ? dfilm + f : NULL, dfilm ? dfilm + f + H : NULL);
     }
 }
 CTM__DEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film, int at, const int *row) {
@@ -2007,7 +2913,7 @@ CTM__DEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film
     out = ctm__result(tp, "film_silu", 2, B, H, h, film, NULL, NULL, ctm__film_silu_backward);
     out->iarg[0] = at;
     out->index = row;
-    if (out->grad) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
+    if (out->wants) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
     for (n = 0; n < B; n++) {
         size_t f = (size_t)(row ? row[n] : n) * (size_t)F + (size_t)at, r = (size_t)n * (size_t)H;
         CTM__REQUIRE(!row || (row[n] >= 0 && row[n] < film->shape[0]), "ctm_film_silu: \"%s\" has no row %d", film->name, row[n]);
@@ -2017,27 +2923,61 @@ CTM__DEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film
     return ctm__done(out);
 }
 
-// op: concat     out = [a | b]                      a [B,P]  b [B,Q]  out [B,P+Q]
+// op: concat     out = [a | b] along the last dimension      a [..,P]  b [..,Q]  out [..,P+Q]
 // Backward       da += left part of dout;  db += right part of dout         Saves nothing    Test  op_concat
-static void ctm__concat_backward(ctm_tape *tp, ctm_tensor *out) {
-    ctm_tensor *a = out->src[0], *b = out->src[1];
-    int B = out->shape[0], P = a->shape[1], Q = b->shape[1], n, i;
-    (void)tp;
-    for (n = 0; n < B; n++) {
-        const ctm_real *d = out->grad + (size_t)n * (size_t)(P + Q);
-        if (a->grad) for (i = 0; i < P; i++) a->grad[n * P + i] += d[i];
-        if (b->grad) for (i = 0; i < Q; i++) b->grad[n * Q + i] += d[P + i];
+typedef struct ctm__concat_job { ctm_real *a, *b, *both; size_t P, Q, rows; int split, add_a, add_b; } ctm__concat_job;
+enum { CTM__ROWS = 256 };      // pixels in one piece of work
+
+static void ctm__part_from(const ctm_real *from, ctm_real *to, size_t n, int add) {
+    size_t i;
+    if (!add) memcpy(to, from, n * sizeof *to);
+    else for (i = 0; i < n; i++) to[i] += from[i];
+}
+static void ctm__concat_piece(void *arg, int piece) {
+    const ctm__concat_job *j = (const ctm__concat_job *)arg;
+    size_t r = (size_t)piece * CTM__ROWS, end = r + CTM__ROWS < j->rows ? r + CTM__ROWS : j->rows;
+    for (; r < end; r++) {
+        ctm_real *both = j->both + r * (j->P + j->Q);
+        if (!j->split) {
+            memcpy(both, j->a + r * j->P, j->P * sizeof *both);
+            memcpy(both + j->P, j->b + r * j->Q, j->Q * sizeof *both);
+        } else {
+            if (j->a) ctm__part_from(both, j->a + r * j->P, j->P, j->add_a);
+            if (j->b) ctm__part_from(both + j->P, j->b + r * j->Q, j->Q, j->add_b);
+        }
     }
 }
+static int ctm__row_pieces(size_t rows) { return (int)((rows + CTM__ROWS - 1) / CTM__ROWS); }
+
+static void ctm__concat_run(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, ctm__concat_job *j) {
+    j->P = (size_t)a->shape[a->ndim - 1];
+    j->Q = (size_t)b->shape[b->ndim - 1];
+    j->rows = j->P ? a->len / j->P : 0;
+    ctm_parallel_for(tp->ctx, ctm__row_pieces(j->rows), ctm__concat_piece, j);
+}
+static void ctm__concat_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm__concat_job j;
+    j.a = ctm__grad_first(tp, out->src[0], &j.add_a);
+    j.b = ctm__grad_first(tp, out->src[1], &j.add_b);
+    if (j.a == j.b) j.add_b = 1;                                 // a tensor beside itself
+    j.both = out->grad;
+    j.split = 1;
+    ctm__concat_run(tp, out->src[0], out->src[1], &j);
+}
 CTM__DEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
-    int B = a->shape[0], P = a->shape[1], Q = b->shape[1], n;
+    int shape[4], i, last = a->ndim - 1, fits = a->ndim >= 2 && b->ndim == a->ndim;
     ctm_tensor *out;
-    CTM__SHAPES(a->ndim == 2 && b->ndim == 2 && b->shape[0] == B, "ctm_concat", "both need two dimensions and equal rows", a, b);
-    out = ctm__result(tp, "concat", 2, B, P + Q, a, b, NULL, NULL, ctm__concat_backward);
-    for (n = 0; n < B; n++) {
-        memcpy(out->data + (size_t)n * (size_t)(P + Q), a->data + (size_t)n * (size_t)P, (size_t)P * sizeof(ctm_real));
-        memcpy(out->data + (size_t)n * (size_t)(P + Q) + P, b->data + (size_t)n * (size_t)Q, (size_t)Q * sizeof(ctm_real));
-    }
+    ctm__concat_job j;
+    for (i = 0; i < last && fits; i++) fits = a->shape[i] == b->shape[i];
+    CTM__SHAPES(fits, "ctm_concat", "all dimensions but the last must be equal", a, b);
+    memcpy(shape, a->shape, sizeof shape);
+    shape[last] += b->shape[last];
+    out = ctm__result_shaped(tp, "concat", a->ndim, shape, a, b, NULL, NULL, NULL, ctm__concat_backward);
+    j.a = a->data;
+    j.b = b->data;
+    j.both = out->data;
+    j.split = 0;
+    ctm__concat_run(tp, a, b, &j);
     return ctm__done(out);
 }
 
@@ -2045,11 +2985,11 @@ CTM__DEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
 // Backward          dx[index[i]] += dout[i]                         Saves nothing (keeps the pointer)   Test  op_gather_rows
 static void ctm__gather_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0];
+    ctm_real *dx = ctm_grad(tp, x);
     size_t D = ctm__row_len(x), d;
     int i;
-    (void)tp;
     for (i = 0; i < out->shape[0]; i++)
-        for (d = 0; d < D; d++) x->grad[(size_t)out->index[i] * D + d] += out->grad[(size_t)i * D + d];
+        for (d = 0; d < D; d++) dx[(size_t)out->index[i] * D + d] += out->grad[(size_t)i * D + d];
 }
 CTM__DEF ctm_tensor *ctm_gather_rows(ctm_tape *tp, ctm_tensor *x, const int *index, int n) {
     ctm_tensor *out;
@@ -2069,14 +3009,14 @@ CTM__DEF ctm_tensor *ctm_gather_rows(ctm_tape *tp, ctm_tensor *x, const int *ind
 // Backward          dy[i] += dout[index[i]];  dx += dout elsewhere  Saves nothing (keeps the pointer)   Test  op_scatter_rows
 static void ctm__scatter_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0], *y = out->src[1];
+    ctm_real *dx = ctm_grad(tp, x), *dy = ctm_grad(tp, y);
     size_t D = ctm__row_len(x), d;
     int i;
-    (void)tp;
-    if (x->grad) for (d = 0; d < out->len; d++) x->grad[d] += out->grad[d];
+    if (dx) for (d = 0; d < out->len; d++) dx[d] += out->grad[d];
     for (i = 0; i < y->shape[0]; i++) {
         size_t r = (size_t)out->index[i] * D;
-        if (y->grad) for (d = 0; d < D; d++) y->grad[(size_t)i * D + d] += out->grad[r + d];
-        if (x->grad) for (d = 0; d < D; d++) x->grad[r + d] -= out->grad[r + d];
+        if (dy) for (d = 0; d < D; d++) dy[(size_t)i * D + d] += out->grad[r + d];
+        if (dx) for (d = 0; d < D; d++) dx[r + d] -= out->grad[r + d];
     }
 }
 CTM__DEF ctm_tensor *ctm_scatter_rows(ctm_tape *tp, ctm_tensor *x, ctm_tensor *y, const int *index) {
@@ -2098,16 +3038,16 @@ CTM__DEF ctm_tensor *ctm_scatter_rows(ctm_tape *tp, ctm_tensor *x, ctm_tensor *y
 // Backward       dx[i] += a[i]·dout[i];  dy[i] += b[i]·dout[i]      Saves nothing    Test  op_mix_rows
 static void ctm__mix_rows_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *a = out->src[0], *x = out->src[1], *b = out->src[2], *y = out->src[3];
+    ctm_real *dx = ctm_grad(tp, x), *dy = ctm_grad(tp, y);
     size_t D = ctm__row_len(out), i;
-    (void)tp;
-    if (x->grad) for (i = 0; i < out->len; i++) x->grad[i] += a->data[i / D] * out->grad[i];
-    if (y && y->grad) for (i = 0; i < out->len; i++) y->grad[i] += b->data[i / D] * out->grad[i];
+    if (dx) for (i = 0; i < out->len; i++) dx[i] += a->data[i / D] * out->grad[i];
+    if (dy) for (i = 0; i < out->len; i++) dy[i] += b->data[i / D] * out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ctm_tensor *b, ctm_tensor *y) {
     ctm_tensor *out;
     size_t D = ctm__row_len(x), i;
     CTM__SHAPES(a->ndim == 1 && x->ndim == 2 && a->shape[0] == x->shape[0], "ctm_mix_rows", "a [B] needs x [B,D]", a, x);
-    CTM__REQUIRE(!a->grad && !(b && b->grad), "ctm_mix_rows: the coefficients \"%s\" are constants and cannot want a gradient", a->name);
+    CTM__REQUIRE(!ctm__wants(a) && !ctm__wants(b), "ctm_mix_rows: the coefficients \"%s\" are constants and cannot want a gradient", a->name);
     if (y) CTM__SHAPES(b && b->len == a->len && ctm__same_shape(x, y), "ctm_mix_rows", "x and y need the same shape, b that of a", x, y);
     out = ctm__result(tp, "mix_rows", 2, x->shape[0], x->shape[1], a, x, b, y, ctm__mix_rows_backward);
     if (y) for (i = 0; i < out->len; i++) out->data[i] = a->data[i / D] * x->data[i] + b->data[i / D] * y->data[i];
@@ -2122,7 +3062,7 @@ CTM__DEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, doubl
     ctm_tensor *out;
     ctm_real *z, *a, *s, *c;
     ctm_mark m;
-    CTM__SHAPES(t->ndim == 1 && !t->grad, "ctm_time_features", "t must be [B] and cannot want a gradient", t, NULL);
+    CTM__SHAPES(t->ndim == 1 && !ctm__wants(t), "ctm_time_features", "t must be [B] and cannot want a gradient", t, NULL);
     out = ctm__result(tp, "time_features", 2, B, W, NULL, NULL, NULL, NULL, NULL);
     m = ctm_arena_mark(tp->arena);
     z = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)B * sizeof(ctm_real));
@@ -2150,17 +3090,17 @@ CTM__DEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, doubl
 // Backward       da = -db = dout·{2(a-b)/D,  sign(a-b)/D,  (a-b)/(out + c)}     Saves nothing    Test  op_distance
 static void ctm__distance_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *a = out->src[0], *b = out->src[1];
+    ctm_real *da = ctm_grad(tp, a), *db = ctm_grad(tp, b);
     size_t D = ctm__row_len(a), i;
     double c = out->arg[0];
-    (void)tp;
     for (i = 0; i < a->len; i++) {
         ctm_real r = a->data[i] - b->data[i], slope;
         if (out->iarg[0] == CTM_L2)      slope = 2 * r / (ctm_real)D;
         else if (out->iarg[0] == CTM_L1) slope = (ctm_real)((r > 0) - (r < 0)) / (ctm_real)D;
         else                             slope = r / (out->data[i / D] + (ctm_real)c);
         slope *= out->grad[i / D];
-        if (a->grad) a->grad[i] += slope;
-        if (b->grad) b->grad[i] -= slope;
+        if (da) da[i] += slope;
+        if (db) db[i] -= slope;
     }
 }
 CTM__DEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int kind, double c) {
@@ -2188,19 +3128,458 @@ CTM__DEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, in
 // Backward            dd[i] += w[i]·dout/n                          Saves nothing    Test  op_weighted_mean
 static void ctm__weighted_mean_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *d = out->src[0], *w = out->src[1];
+    ctm_real *dd = ctm_grad(tp, d);
     size_t i;
-    (void)tp;
-    for (i = 0; i < d->len; i++) d->grad[i] += (w ? w->data[i] : 1) * out->grad[0] / (ctm_real)out->arg[0];
+    for (i = 0; i < d->len; i++) dd[i] += (w ? w->data[i] : 1) * out->grad[0] / (ctm_real)out->arg[0];
 }
 CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n) {
     ctm_tensor *out;
     double sum = 0;
     size_t i;
-    if (w) CTM__SHAPES(w->len == d->len && !w->grad, "ctm_weighted_mean", "the weights are constants, one for each entry", d, w);
+    if (w) CTM__SHAPES(w->len == d->len && !ctm__wants(w), "ctm_weighted_mean", "the weights are constants, one for each entry", d, w);
     out = ctm__result(tp, "weighted_mean", 0, 0, 0, d, w, NULL, NULL, ctm__weighted_mean_backward);
     out->arg[0] = n;
     for (i = 0; i < d->len; i++) sum += (w ? (double)w->data[i] : 1.0) * (double)d->data[i];
     out->data[0] = (ctm_real)(sum / n);
+    return ctm__done(out);
+}
+
+// op: reshape    out = the numbers of x under another shape         shares data
+// Backward       dx += dout                         Saves nothing    Test  op_reshape
+static void ctm__reshape_backward(ctm_tape *tp, ctm_tensor *out) {
+    int add;
+    ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
+    tp->ctx->kernels->scaled(out->len, 1, out->grad, dx, add);
+}
+CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, int d1, int d2, int d3) {
+    int shape[4];
+    ctm_tensor *out;
+    shape[0] = d0; shape[1] = d1; shape[2] = d2; shape[3] = d3;
+    out = ctm__tensor(tp->arena, x->name, "reshape", ndim, shape);
+    CTM__REQUIRE(out->len == x->len, "ctm_reshape: \"%s\" has %lu numbers, the new shape %lu", x->name, (unsigned long)x->len, (unsigned long)out->len);
+    out->data = x->data;
+    out->id = tp->next_id++;
+    out->src[0] = x;
+    if (tp->recording && ctm__wants(x)) {
+        if (tp->keep_grads) out->grad = (ctm_real *)ctm_alloc(tp->arena, out->len * sizeof(ctm_real));
+        out->backward = ctm__reshape_backward;
+        ctm__append(tp, out);
+    }
+    return ctm__done(out);
+}
+
+// op: conv       out = alpha·(x * w + b[o] + shift[n,o] + res)      x [B,H,W,I]  w [k,k,I,O], k = 1 or 3  out, res [B,H,W,O]
+// Backward       dx += alpha·(dout * w turned round);  dw += alpha·sum over pixels of x[pixel + tap]·dout[pixel]
+//                dres += alpha·dout;  dshift[n] += alpha·sum over n's pixels of dout;  db += the sum of these
+//                                                   Saves nothing (x itself)       Test  op_conv
+// What a block of the network adds to a convolution (bias, time embedding, the skip and its factor) is added while the sums
+// are still in registers: a pass over memory saved for each.
+static void ctm__conv_of(ctm__conv *g, const ctm_tensor *x, const ctm_tensor *w) {
+    memset(g, 0, sizeof *g);
+    g->B = x->shape[0]; g->H = x->shape[1]; g->W = x->shape[2];
+    g->I = w->shape[2]; g->O = w->shape[3]; g->k = w->shape[0];
+    g->x = x->data;
+    g->w = w->data;
+}
+
+// db and dshift: sums over the pixels of each sample, then over the samples.
+typedef struct ctm__sums_job { const ctm__kernels *kernels; size_t P; int C; const ctm_real *x; ctm_real *sum; } ctm__sums_job;
+static void ctm__sums_piece(void *arg, int n) {
+    const ctm__sums_job *j = (const ctm__sums_job *)arg;
+    j->kernels->channel_sums(j->P, j->C, j->x + (size_t)n * j->P * (size_t)j->C, NULL, j->sum + (size_t)n * (size_t)j->C, NULL);
+}
+static void ctm__conv_bias_backward(ctm_tape *tp, const ctm_tensor *out, ctm_real *db, ctm_real *dshift, double alpha) {
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    int B = out->shape[0], n;
+    size_t O = (size_t)out->shape[3];
+    ctm__sums_job j;
+    j.kernels = tp->ctx->kernels;
+    j.P = (size_t)out->shape[1] * (size_t)out->shape[2];
+    j.C = out->shape[3];
+    j.x = out->grad;
+    j.sum = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * O * sizeof(ctm_real));
+    ctm_parallel_for(tp->ctx, B, ctm__sums_piece, &j);
+    if (dshift) j.kernels->axpy((size_t)B * O, alpha, j.sum, dshift);
+    if (db) for (n = 0; n < B; n++) j.kernels->axpy(O, alpha, j.sum + (size_t)n * O, db);
+    ctm_arena_release(tp->arena, m);
+}
+
+typedef struct ctm__scaled_job { const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add; } ctm__scaled_job;
+enum { CTM__STRETCH = 16384 };     // numbers in one piece of elementwise work
+static void ctm__scaled_piece(void *arg, int p) {
+    const ctm__scaled_job *j = (const ctm__scaled_job *)arg;
+    size_t i = (size_t)p * CTM__STRETCH, n = j->n - i < CTM__STRETCH ? j->n - i : CTM__STRETCH;
+    j->kernels->scaled(n, j->c, j->x + i, j->y + i, j->add);
+}
+static void ctm__scaled(ctm_ctx *ctx, size_t n, double c, const ctm_real *x, ctm_real *y, int add) {
+    ctm__scaled_job j;
+    j.kernels = ctx->kernels; j.n = n; j.c = c; j.x = x; j.y = y; j.add = add;
+    ctm_parallel_for(ctx, (int)((n + CTM__STRETCH - 1) / CTM__STRETCH), ctm__scaled_piece, &j);
+}
+
+static void ctm__conv_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0], *w = out->src[1];
+    int add_x, add_res;
+    ctm_real *dres = ctm__grad_first(tp, out->src[4], &add_res), *dshift = ctm_grad(tp, out->src[3]), *db = ctm_grad(tp, out->src[2]);
+    ctm_real *dw = ctm_grad(tp, w), *dx = ctm__grad_first(tp, x, &add_x);
+    ctm__conv g;
+    if (dx && dx == dres) add_x = 1;                             // x is its own residual
+    if (dres) ctm__scaled(tp->ctx, out->len, out->arg[0], out->grad, dres, add_res);
+    if (db || dshift) ctm__conv_bias_backward(tp, out, db, dshift, out->arg[0]);
+    ctm__conv_of(&g, x, w);
+    g.alpha = (ctm_real)out->arg[0];
+    if (dw) {
+        g.dout = out->grad;
+        g.dw = dw;
+        ctm__conv_weights_run(tp->arena, &g);
+    }
+    if (dx) {
+        g.I = w->shape[3];
+        g.O = w->shape[2];
+        g.turned = 1;
+        g.x = out->grad;
+        g.out = dx;
+        g.add = add_x;
+        ctm__conv_run(tp->arena, &g);
+    }
+}
+CTM__DEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha) {
+    ctm_tensor *out;
+    ctm__conv g;
+    CTM__SHAPES(x->ndim == 4 && w->ndim == 4 && x->shape[3] == w->shape[2] && w->shape[0] == w->shape[1] && (w->shape[0] == 1 || w->shape[0] == 3),
+                "ctm_conv", "x [B,H,W,I] needs w [k,k,I,O] with k = 1 or 3", x, w);
+    if (b) CTM__SHAPES(b->ndim == 1 && b->shape[0] == w->shape[3], "ctm_conv", "w [k,k,I,O] needs b [O]", w, b);
+    if (shift) CTM__SHAPES(shift->ndim == 2 && shift->shape[0] == x->shape[0] && shift->shape[1] == w->shape[3], "ctm_conv", "shift must be [B,O]", x, shift);
+    if (res) CTM__SHAPES(res->ndim == 4 && res->shape[0] == x->shape[0] && res->shape[1] == x->shape[1] && res->shape[2] == x->shape[2] &&
+                         res->shape[3] == w->shape[3], "ctm_conv", "res must be [B,H,W,O]", x, res);
+    out = ctm__result_image(tp, "conv", x->shape[0], x->shape[1], x->shape[2], w->shape[3], x, w, b, shift, res, ctm__conv_backward);
+    out->arg[0] = alpha;
+    ctm__conv_of(&g, x, w);
+    g.out = out->data;
+    g.b = b ? b->data : NULL;
+    g.shift = shift ? shift->data : NULL;
+    g.res = res ? res->data : NULL;
+    g.alpha = (ctm_real)alpha;
+    ctm__conv_run(tp->arena, &g);
+    return ctm__done(out);
+}
+
+// op: down       out[y,x] = mean of the four x[2y..2y+1, 2x..2x+1]        x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
+// Backward       each of the four dx += dout/4      Saves nothing    Test  op_down
+// op: up         out[2y..2y+1, 2x..2x+1] = x[y,x]                         x [B,H,W,C]   out [B,2H,2W,C]
+// Backward       dx += sum of the four dout         Saves nothing    Test  op_up
+// (EDM's resampling filter [1,1].) Both are one of two walks over the rows of the small image: gather four into one, or
+// spread one over four.
+typedef struct ctm__resample_job { const ctm__kernels *kernels; int W, C, spread, add; double c; const ctm_real *from; ctm_real *to; } ctm__resample_job;
+static void ctm__resample_piece(void *arg, int row) {
+    const ctm__resample_job *j = (const ctm__resample_job *)arg;
+    size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
+    for (x = 0; x < W; x++) {
+        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = small + x * C;         // upper left and lower left of the four
+        if (!j->spread) j->kernels->four(C, j->c, j->from + a, j->from + a + C, j->from + c, j->from + c + C, j->to + s, j->add);
+        else {
+            j->kernels->scaled(C, j->c, j->from + s, j->to + a, j->add);
+            j->kernels->scaled(C, j->c, j->from + s, j->to + a + C, j->add);
+            j->kernels->scaled(C, j->c, j->from + s, j->to + c, j->add);
+            j->kernels->scaled(C, j->c, j->from + s, j->to + c + C, j->add);
+        }
+    }
+}
+// H, W: of the small image
+static void ctm__resample(ctm_ctx *ctx, int B, int H, int W, int C, int spread, double c, const ctm_real *from, ctm_real *to, int add) {
+    ctm__resample_job j;
+    j.kernels = ctx->kernels; j.W = W; j.C = C; j.spread = spread; j.add = add; j.c = c; j.from = from; j.to = to;
+    ctm_parallel_for(ctx, B * H, ctm__resample_piece, &j);
+}
+static void ctm__down_backward(ctm_tape *tp, ctm_tensor *out) {
+    int add;
+    ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
+    ctm__resample(tp->ctx, out->shape[0], out->shape[1], out->shape[2], out->shape[3], 1, 0.25, out->grad, dx, add);
+}
+CTM__DEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_down", "x must be [B,H,W,C] with even H and W", x, NULL);
+    out = ctm__result_image(tp, "down", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], x, NULL, NULL, NULL, NULL, ctm__down_backward);
+    ctm__resample(tp->ctx, out->shape[0], out->shape[1], out->shape[2], out->shape[3], 0, 0.25, x->data, out->data, 0);
+    return ctm__done(out);
+}
+static void ctm__up_backward(ctm_tape *tp, ctm_tensor *out) {
+    int add;
+    ctm_tensor *x = out->src[0];
+    ctm_real *dx = ctm__grad_first(tp, x, &add);
+    ctm__resample(tp->ctx, x->shape[0], x->shape[1], x->shape[2], x->shape[3], 0, 1, out->grad, dx, add);
+}
+CTM__DEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4, "ctm_up", "x must be [B,H,W,C]", x, NULL);
+    out = ctm__result_image(tp, "up", x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3], x, NULL, NULL, NULL, NULL, ctm__up_backward);
+    ctm__resample(tp->ctx, x->shape[0], x->shape[1], x->shape[2], x->shape[3], 1, 1, x->data, out->data, 0);
+    return ctm__done(out);
+}
+
+// op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c],  mean and rstd = 1/sqrt(variance + eps) of each sample's
+//                  group of C/groups channels over all pixels;  f = SiLU or nothing       x, out [B,H,W,C]  gamma, beta [C]
+// Backward         dv = dout·f'(v);  x̂ = (x - mean)·rstd;  dbeta += sum dv;  dgamma += sum dv·x̂
+//                  dx += rstd·(gamma·dv - mean of gamma·dv - x̂·mean of gamma·dv·x̂), the means over the group
+//                                                     Saves mean and rstd of the groups         Test  op_group_norm
+// A sample is one piece of work: its statistics in one sweep over memory, its result in a second, while much of it is still
+// in the cache. v and its sigmoid are made anew in the backward pass, from x: cheaper than reading them back.
+typedef struct ctm__norm_job {
+    const ctm__kernels *kernels;
+    size_t P;
+    int C, groups, silu, add;
+    double eps;
+    const ctm_real *x, *gamma, *beta, *dout;
+    ctm_real *out, *stats, *dx, *sums;         // stats [B,2,groups]; sums [B,2,C]: every sample's part of dbeta and dgamma
+} ctm__norm_job;
+
+// The channel's mean and factor a = rstd·gamma, from the group's.
+static void ctm__norm_spread(const ctm__norm_job *j, const ctm_real *stats, ctm_real *mean, ctm_real *a) {
+    int each = j->C / j->groups, c;
+    for (c = 0; c < j->C; c++) { mean[c] = stats[c / each]; a[c] = stats[j->groups + c / each] * j->gamma[c]; }
+}
+static void ctm__norm_piece(void *arg, int n, void *scratch) {
+    const ctm__norm_job *j = (const ctm__norm_job *)arg;
+    size_t C = (size_t)j->C, at = (size_t)n * j->P * C;
+    ctm_real *sum = (ctm_real *)scratch, *sumsq = sum + C, *stats = j->stats + (size_t)n * 2 * (size_t)j->groups;
+    const ctm_real *from = j->x + at;                            // shifting by the first pixel saves the digits of a large mean
+    int each = j->C / j->groups, g, c;
+    double count = (double)j->P * each;
+    memset(sum, 0, 2 * C * sizeof *sum);
+    j->kernels->channel_sums(j->P, j->C, j->x + at, from, sum, sumsq);
+    for (g = 0; g < j->groups; g++) {
+        double mean = 0, var = 0;
+        for (c = g * each; c < (g + 1) * each; c++) mean += ((double)sum[c] + (double)j->P * (double)from[c]) / count;
+        for (c = g * each; c < (g + 1) * each; c++) {
+            double d = (double)from[c] - mean;
+            var += ((double)sumsq[c] + 2 * d * (double)sum[c] + (double)j->P * d * d) / count;
+        }
+        stats[g] = (ctm_real)mean;
+        stats[j->groups + g] = (ctm_real)(1 / sqrt((var > 0 ? var : 0) + j->eps));
+    }
+    ctm__norm_spread(j, stats, sum, sumsq);
+    j->kernels->norm(j->P, j->C, j->x + at, sum, sumsq, j->beta, j->silu, j->out + at);
+}
+static void ctm__norm_backward_piece(void *arg, int n, void *scratch) {
+    const ctm__norm_job *j = (const ctm__norm_job *)arg;
+    size_t C = (size_t)j->C, at = (size_t)n * j->P * C;
+    ctm_real *mean = (ctm_real *)scratch, *a = mean + C, *k1 = a + C, *k2 = k1 + C, *s1 = j->sums + (size_t)n * 2 * C, *s2 = s1 + C;
+    const ctm_real *stats = j->stats + (size_t)n * 2 * (size_t)j->groups;
+    int each = j->C / j->groups, g, c;
+    double count = (double)j->P * each;
+    ctm__norm_spread(j, stats, mean, a);
+    j->kernels->norm_sums(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, s1, s2);
+    for (g = 0; g < j->groups; g++) {
+        double rstd = (double)stats[j->groups + g], m1 = 0, m2 = 0;
+        for (c = g * each; c < (g + 1) * each; c++) {
+            m1 += (double)j->gamma[c] * (double)s1[c] / count;
+            m2 += (double)j->gamma[c] * (double)s2[c] * rstd / count;
+        }
+        for (c = g * each; c < (g + 1) * each; c++) {
+            k1[c] = (ctm_real)(rstd * m1);
+            k2[c] = (ctm_real)(rstd * rstd * m2);
+            s2[c] *= (ctm_real)rstd;
+        }
+    }
+    if (j->dx) j->kernels->norm_backward(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, k1, k2, j->dx + at, j->add);
+}
+static void ctm__norm_of(ctm__norm_job *j, ctm_tape *tp, const ctm_tensor *out, const ctm_tensor *x, const ctm_tensor *gamma, const ctm_tensor *beta) {
+    memset(j, 0, sizeof *j);
+    j->kernels = tp->ctx->kernels;
+    j->P = (size_t)x->shape[1] * (size_t)x->shape[2];
+    j->C = x->shape[3];
+    j->groups = out->iarg[0];
+    j->silu = out->iarg[1];
+    j->eps = out->arg[0];
+    j->x = x->data;
+    j->gamma = gamma->data;
+    j->beta = beta->data;
+    j->stats = out->saved;
+}
+static void ctm__group_norm_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0];
+    ctm__norm_job j;
+    ctm_real *dgamma = ctm_grad(tp, out->src[1]), *dbeta = ctm_grad(tp, out->src[2]);
+    size_t C = (size_t)x->shape[3];
+    int B = x->shape[0], n;
+    ctm_mark m;
+    ctm__norm_of(&j, tp, out, x, out->src[1], out->src[2]);
+    j.dx = ctm__grad_first(tp, x, &j.add);
+    j.dout = out->grad;
+    m = ctm_arena_mark(tp->arena);
+    j.sums = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * 2 * C * sizeof(ctm_real));
+    ctm__parallel_scratch(tp->arena, B, 4 * C * sizeof(ctm_real), ctm__norm_backward_piece, &j);
+    for (n = 0; n < B; n++) {
+        if (dbeta)  j.kernels->axpy(C, 1, j.sums + (size_t)n * 2 * C, dbeta);
+        if (dgamma) j.kernels->axpy(C, 1, j.sums + (size_t)n * 2 * C + C, dgamma);
+    }
+    ctm_arena_release(tp->arena, m);
+}
+CTM__DEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps, int silu) {
+    ctm_tensor *out;
+    ctm__norm_job j;
+    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3] && beta->len == gamma->len, "ctm_group_norm",
+                "x [B,H,W,C] needs gamma and beta [C]", x, gamma);
+    CTM__REQUIRE(groups > 0 && x->shape[3] % groups == 0, "ctm_group_norm: %d groups do not divide the %d channels of \"%s\"", groups, x->shape[3], x->name);
+    out = ctm__result_shaped(tp, silu ? "group_norm_silu" : "group_norm", 4, x->shape, x, gamma, beta, NULL, NULL, ctm__group_norm_backward);
+    out->iarg[0] = groups;
+    out->iarg[1] = silu;
+    out->arg[0] = eps;
+    out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)x->shape[0] * 2 * (size_t)groups * sizeof(ctm_real));
+    ctm__norm_of(&j, tp, out, x, gamma, beta);
+    j.out = out->data;
+    ctm__parallel_scratch(tp->arena, x->shape[0], 2 * (size_t)x->shape[3] * sizeof(ctm_real), ctm__norm_piece, &j);
+    return ctm__done(out);
+}
+
+// op: attention  for each sample and head:  S = softmax(q·k^T/sqrt(c)),  out = S·v       qkv [B,H,W,3C]  out [B,H,W,C]
+//                c = C/heads; channel 3·(h·c + i) + j of qkv is channel i of head h's q, k, v for j = 0, 1, 2
+// Backward       dv = S^T·dout;  dS = dout·v^T;  dz = S·(dS - sum(S·dS))/sqrt(c);  dq = dz·k;  dk = dz^T·q
+//                                                   Saves S          Test  op_attention
+typedef struct ctm__attention_job { ctm_ctx *ctx; int T, C, heads, add; const ctm_real *qkv, *dout; ctm_real *S, *out, *dqkv; } ctm__attention_job;
+
+// q, k, v [T,c] of one head from the interleaved channels; k also transposed if kt is given.
+static void ctm__attention_split(const ctm__attention_job *j, int n, int h, ctm_real *q, ctm_real *k, ctm_real *v, ctm_real *kt, ctm_real *vt) {
+    int c = j->C / j->heads, p, i;
+    for (p = 0; p < j->T; p++) {
+        const ctm_real *from = j->qkv + ((size_t)n * (size_t)j->T + (size_t)p) * 3 * (size_t)j->C + 3 * (size_t)(h * c);
+        for (i = 0; i < c; i++) {
+            q[p * c + i] = from[3 * i];
+            k[p * c + i] = from[3 * i + 1];
+            v[p * c + i] = from[3 * i + 2];
+            if (kt) kt[i * j->T + p] = from[3 * i + 1];
+            if (vt) vt[i * j->T + p] = from[3 * i + 2];
+        }
+    }
+}
+static void ctm__attention_piece(void *arg, int piece, void *scratch) {
+    const ctm__attention_job *j = (const ctm__attention_job *)arg;
+    const ctm__kernels *kernels = j->ctx->kernels;
+    int n = piece / j->heads, h = piece % j->heads, T = j->T, c = j->C / j->heads, p;
+    ctm_real *q = (ctm_real *)scratch, *k = q + T * c, *v = k + T * c, *kt = v + T * c, *S = j->S + (size_t)piece * (size_t)T * (size_t)T;
+    ctm__attention_split(j, n, h, q, k, v, kt, NULL);
+    kernels->gemm(T, T, c, q, c, 1, kt, T, S, T, NULL, 0);
+    for (p = 0; p < T; p++) kernels->softmax(T, 1 / sqrt((double)c), S + (size_t)p * (size_t)T);
+    kernels->gemm(T, c, T, S, T, 1, v, c, j->out + (size_t)n * (size_t)T * (size_t)j->C + (size_t)(h * c), j->C, NULL, 0);
+}
+static void ctm__attention_backward_piece(void *arg, int piece, void *scratch) {
+    const ctm__attention_job *j = (const ctm__attention_job *)arg;
+    const ctm__kernels *kernels = j->ctx->kernels;
+    int n = piece / j->heads, h = piece % j->heads, T = j->T, c = j->C / j->heads, p, i;
+    ctm_real *q = (ctm_real *)scratch, *k = q + T * c, *v = k + T * c, *vt = v + T * c, *d[3], *dz = vt + T * c;
+    const ctm_real *S = j->S + (size_t)piece * (size_t)T * (size_t)T, *dout = j->dout + (size_t)n * (size_t)T * (size_t)j->C + (size_t)(h * c);
+    ctm_real *dd = dz + (size_t)T * (size_t)T;
+    for (i = 0; i < 3; i++) d[i] = dd + i * T * c;
+    for (p = 0; p < T; p++) memcpy(d[0] + p * c, dout + (size_t)p * (size_t)j->C, (size_t)c * sizeof *dd);  // rows together
+    ctm__attention_split(j, n, h, q, k, v, NULL, vt);
+    kernels->gemm(T, T, c, d[0], c, 1, vt, T, dz, T, NULL, 0);                                   // dS = dout·v^T
+    kernels->gemm(T, c, T, S, 1, T, d[0], c, d[2], c, NULL, 0);                                  // dv = S^T·dout
+    for (p = 0; p < T; p++) kernels->softmax_backward(T, 1 / sqrt((double)c), S + (size_t)p * (size_t)T, dz + (size_t)p * (size_t)T);
+    kernels->gemm(T, c, T, dz, T, 1, k, c, d[0], c, NULL, 0);                                    // dq = dz·k
+    kernels->gemm(T, c, T, dz, 1, T, q, c, d[1], c, NULL, 0);                                    // dk = dz^T·q
+    for (p = 0; p < T; p++) {
+        ctm_real *to = j->dqkv + ((size_t)n * (size_t)T + (size_t)p) * 3 * (size_t)j->C + 3 * (size_t)(h * c);
+        for (i = 0; i < 3 * c; i++) to[i] = d[i % 3][p * c + i / 3] + (j->add ? to[i] : 0);
+    }
+}
+static void ctm__attention_of(ctm__attention_job *j, ctm_tape *tp, const ctm_tensor *out, const ctm_tensor *qkv) {
+    memset(j, 0, sizeof *j);
+    j->ctx = tp->ctx;
+    j->T = qkv->shape[1] * qkv->shape[2];
+    j->C = qkv->shape[3] / 3;
+    j->heads = out->iarg[0];
+    j->qkv = qkv->data;
+    j->S = out->saved;
+}
+static void ctm__attention_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm__attention_job j;
+    size_t T, c;
+    ctm__attention_of(&j, tp, out, out->src[0]);
+    j.dqkv = ctm__grad_first(tp, out->src[0], &j.add);
+    j.dout = out->grad;
+    T = (size_t)j.T;
+    c = (size_t)(j.C / j.heads);
+    ctm__parallel_scratch(tp->arena, out->shape[0] * j.heads, (7 * T * c + T * T) * sizeof(ctm_real), ctm__attention_backward_piece, &j);
+}
+CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
+    ctm_tensor *out;
+    ctm__attention_job j;
+    size_t T;
+    CTM__SHAPES(qkv->ndim == 4 && heads > 0 && qkv->shape[3] % (3 * heads) == 0, "ctm_attention", "qkv must be [B,H,W,3C] with C a multiple of the heads", qkv, NULL);
+    out = ctm__result_image(tp, "attention", qkv->shape[0], qkv->shape[1], qkv->shape[2], qkv->shape[3] / 3, qkv, NULL, NULL, NULL, NULL, ctm__attention_backward);
+    out->iarg[0] = heads;
+    T = (size_t)qkv->shape[1] * (size_t)qkv->shape[2];
+    out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)(qkv->shape[0] * heads) * T * T * sizeof(ctm_real));
+    ctm__attention_of(&j, tp, out, qkv);
+    j.out = out->data;
+    ctm__parallel_scratch(tp->arena, qkv->shape[0] * heads, 4 * T * (size_t)(j.C / heads) * sizeof(ctm_real), ctm__attention_piece, &j);
+    return ctm__done(out);
+}
+
+// op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
+// Backward       dx += dout·mask/(1-p)              Saves nothing: the mask is drawn again      Test  op_dropout
+// The draw of a number is a function of (stream, tape's step, row in the whole batch, how many dropouts came before, place).
+typedef struct ctm__dropout_job { const ctm_tape *tp; size_t D; uint32_t keep; uint64_t drop; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
+static void ctm__dropout_piece(void *arg, int n) {
+    const ctm__dropout_job *j = (const ctm__dropout_job *)arg;
+    ctm_real factor = (ctm_real)(65536.0 / j->keep);
+    const ctm_real *x = j->x + (size_t)n * j->D;
+    ctm_real *out = j->out + (size_t)n * j->D;
+    uint64_t block = (((j->tp->first_row + (uint64_t)n) << 10) + j->drop) << 24;
+    uint32_t bits[4];
+    size_t i;
+    int l;
+    for (i = 0; i < j->D; i += 8) {                              // one block of 128 bits serves eight numbers
+        ctm_bits(j->tp->dropout, j->tp->step, block + i / 8, bits);
+        for (l = 0; l < 8 && i + (size_t)l < j->D; l++) {
+            ctm_real v = (bits[l / 2] >> (16 * (l % 2)) & 0xffff) < j->keep ? x[i + (size_t)l] * factor : 0;
+            out[i + (size_t)l] = v + (j->add ? out[i + (size_t)l] : 0);
+        }
+    }
+}
+static void ctm__dropout_run(ctm_tape *tp, const ctm_tensor *out, const ctm_real *from, ctm_real *to, int add) {
+    ctm__dropout_job j;
+    j.tp = tp;
+    j.D = ctm__row_len(out);
+    j.keep = (uint32_t)out->iarg[0];
+    j.drop = (uint64_t)out->iarg[1];
+    j.x = from;
+    j.out = to;
+    j.add = add;
+    ctm_parallel_for(tp->ctx, out->shape[0], ctm__dropout_piece, &j);
+}
+static void ctm__dropout_backward(ctm_tape *tp, ctm_tensor *out) {
+    int add;
+    ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
+    ctm__dropout_run(tp, out, out->grad, dx, add);
+}
+CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
+    ctm_tensor *out;
+    CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
+    if (!tp->dropout || p == 0) return x;
+    CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout", "rows of at most 2^27 numbers, at most 1024 dropouts", x, NULL);
+    out = ctm__result_shaped(tp, "dropout", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, ctm__dropout_backward);
+    out->iarg[0] = (int)(65536 * (1 - p) + 0.5);
+    out->iarg[1] = tp->drops++;
+    if (out->iarg[0] < 1) out->iarg[0] = 1;
+    ctm__dropout_run(tp, out, x->data, out->data, 0);
+    return ctm__done(out);
+}
+
+// op: frequencies   z = ln(t)/4;  out = [sin(z·f_i) | cos(z·f_i)],  f_i = 10000^(-i/(n/2-1)), i < n/2       t [B]  out [B,n]
+// Backward          none: t is a constant                           Saves nothing    Test  op_frequencies
+CTM__DEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n) {
+    int B = t->shape[0], half = n / 2, i, k;
+    ctm_tensor *out;
+    CTM__SHAPES(t->ndim == 1 && !ctm__wants(t), "ctm_frequencies", "t must be [B] and cannot want a gradient", t, NULL);
+    CTM__REQUIRE(n >= 4 && n % 2 == 0, "ctm_frequencies: %d is no even number of at least 4", n);
+    out = ctm__result(tp, "frequencies", 2, B, n, NULL, NULL, NULL, NULL, NULL);
+    for (i = 0; i < B; i++)
+        for (k = 0; k < half; k++) {
+            double a = log((double)t->data[i]) / 4 * pow(10000, -(double)k / (half - 1));
+            out->data[i * n + k] = (ctm_real)sin(a);
+            out->data[i * n + half + k] = (ctm_real)cos(a);
+        }
     return ctm__done(out);
 }
 
@@ -2243,6 +3622,17 @@ CTM__DEF int ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, i
     return net->count++;
 }
 
+CTM__DEF int ctm_param_conv(ctm_arena *a, ctm_net *net, const char *name, int k, int in, int out) {
+    int shape[4];
+    CTM__REQUIRE(net->count < CTM_MAX_PARAMS, "ctm_param_conv: more than %d parameters", CTM_MAX_PARAMS);
+    shape[0] = shape[1] = k;
+    shape[2] = in;
+    shape[3] = out;
+    net->param[net->count] = ctm__tensor(a, name, "leaf", 4, shape);
+    net->last_weight = net->count;
+    return net->count++;
+}
+
 // Where parameter p begins in theta: every parameter starts on a 64-byte line.
 static size_t ctm__param_room(const ctm_net *net, int p) { return (net->param[p]->len + 15) / 16 * 16; }
 
@@ -2265,22 +3655,24 @@ CTM__DEF void ctm_net_ready(ctm_arena *a, ctm_net *net) {
     ctm__net_place(net);
 }
 
-// Each parameter draws from a stream of its own name, so adding one elsewhere changes none of the others.
+// Uniform in ±gain·sqrt(6/(fan_in + fan_out)), vectors zero. Each parameter draws from a stream of its own name, so adding one
+// elsewhere changes none of the others.
+static void ctm__init_param(ctm_tensor *w, uint64_t seed, double gain) {
+    char name[64];
+    ctm_rng rng;
+    double window = w->ndim == 4 ? w->shape[0] * w->shape[1] : 1, bound;
+    size_t i;
+    memset(w->data, 0, w->len * sizeof(ctm_real));
+    if (w->ndim < 2) return;
+    snprintf(name, sizeof name, "init.%s", w->name);
+    rng = ctm_stream(seed, name);
+    bound = gain * sqrt(6.0 / (window * (w->shape[w->ndim - 2] + w->shape[w->ndim - 1])));
+    for (i = 0; i < w->len; i++) w->data[i] = (ctm_real)(bound * (2 * ctm_uniform(&rng, 0, i) - 1));
+}
+
 CTM__DEF void ctm_net_init(ctm_net *net, uint64_t seed, double last_gain) {
     int p;
-    for (p = 0; p < net->count; p++) {
-        ctm_tensor *w = net->param[p];
-        char name[64];
-        ctm_rng rng;
-        double bound;
-        size_t i;
-        memset(w->data, 0, w->len * sizeof(ctm_real));
-        if (w->ndim < 2) continue;
-        snprintf(name, sizeof name, "init.%s", w->name);
-        rng = ctm_stream(seed, name);
-        bound = sqrt(6.0 / (w->shape[0] + w->shape[1])) * (p == net->last_weight ? last_gain : 1);
-        for (i = 0; i < w->len; i++) w->data[i] = (ctm_real)(bound * (2 * ctm_uniform(&rng, 0, i) - 1));
-    }
+    for (p = 0; p < net->count; p++) ctm__init_param(net->param[p], seed, p == net->last_weight ? last_gain : 1);
 }
 
 static ctm_net *ctm__net_copy(ctm_arena *a, const ctm_net *net) {
@@ -2419,6 +3811,262 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
     net->iconf[2] = E;
     net->forward = ctm__mlp_forward;
     ctm_net_init(net, cfg->seed, 0.1);
+    return net;
+}
+
+// ---- the U-Net for images [eq:unet]: DDPM++ as EDM and CTM use it, with their parameter names
+//
+//     x [B,H,W,3] ── conv ──┬─ block ─┬─ block ─┬──────────────────────────── block ── block ── block ── norm ── conv ── F
+//       size x size         │         │         │         (concatenate)         │       │        │
+//                           └─────────┴─────────┴── skips ──────────────────────┴───────┴────────┘
+//                                               │                             │
+//                                             down ─┬─ block ─ ... ─┐   ┌─── up       half the size, and so on downwards
+//                                                   └── skips ──────┴───┘
+//
+// A block, with the levels of noise in it:
+//
+//     shift = affine·e_t + affine_s·e_s                                      e_t, e_s: embeddings of t and s [B,E], E = 4·width
+//     h   = conv0( silu(norm0(x)) ) + shift                                  (resampled before conv0 in a block named up or down)
+//     h   = conv1( dropout(silu(norm1(h))) )
+//     out = (h + skip·x) / sqrt(2)                                           skip: a 1x1 convolution where the shape changes
+//     with attention:  out = (proj·attention(qkv·norm2(out)) + out) / sqrt(2)
+//
+// The factors 1/sqrt(2) keep the variance: each side of the sum has about the same. A teacher has no affine_s.
+
+typedef struct ctm__ublock {
+    int resample;                   // -1: halves the image before conv0, +1: doubles it
+    int attn, skip, concat;         // has attention; has a 1x1 convolution on the skip path; takes a skip from the way down
+    int first;                      // number of its first parameter
+} ctm__ublock;
+typedef struct ctm__unet {
+    int embed, blocks_down, blocks;              // E; blocks on the way down, and in all
+    double dropout;
+    ctm__ublock block[128];
+} ctm__unet;
+
+static int ctm__groups(int channels) { return ctm__imin(32, channels / 4); }
+
+// name.weight and name.bias: a window of k x k if k > 0, else a matrix; in = 0: a norm's two vectors.
+static void ctm__unet_param(ctm_arena *a, ctm_net *net, const char *prefix, const char *name, int k, int in, int out) {
+    char text[48];
+    snprintf(text, sizeof text, "%s%s.weight", prefix, name);
+    if (k)       ctm_param_conv(a, net, text, k, in, out);
+    else if (in) ctm_param(a, net, text, in, out);
+    else         ctm_param(a, net, text, out, 0);
+    snprintf(text, sizeof text, "%s%s.bias", prefix, name);
+    ctm_param(a, net, text, out, 0);
+}
+
+// Registers a block's parameters under side.SIZExSIZE_name.
+static void ctm__unet_add(ctm_arena *a, ctm_net *net, const char *side, int size, const char *name, int in, int out,
+                          int resample, int attn, int concat) {
+    ctm__unet *u = (ctm__unet *)net->plan;
+    ctm__ublock *b = &u->block[u->blocks++];
+    char prefix[40];
+    snprintf(prefix, sizeof prefix, "%s.%dx%d_%s.", side, size, size, name);
+    b->resample = resample;
+    b->attn = attn;
+    b->skip = resample || in != out;
+    b->concat = concat;
+    b->first = net->count;
+    ctm__unet_param(a, net, prefix, "norm0", 0, 0, in);
+    ctm__unet_param(a, net, prefix, "conv0", 3, in, out);
+    ctm__unet_param(a, net, prefix, "affine", 0, u->embed, out);
+    if (net->with_s) ctm__unet_param(a, net, prefix, "affine_s", 0, u->embed, out);
+    ctm__unet_param(a, net, prefix, "norm1", 0, 0, out);
+    ctm__unet_param(a, net, prefix, "conv1", 3, out, out);
+    if (b->skip) ctm__unet_param(a, net, prefix, "skip", 1, in, out);
+    if (!attn) return;
+    ctm__unet_param(a, net, prefix, "norm2", 0, 0, out);
+    ctm__unet_param(a, net, prefix, "qkv", 1, out, 3 * out);
+    ctm__unet_param(a, net, prefix, "proj", 1, out, out);
+}
+
+static ctm_tensor *ctm__unet_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor **w, int silu) {
+    return ctm_group_norm(tp, x, w[0], w[1], ctm__groups(x->shape[3]), 1e-6, silu);
+}
+
+// Parameters come in the order in which ctm__unet_add registers them, two for each name.
+static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock *b, ctm_tensor *x, ctm_tensor *e_t, ctm_tensor *e_s) {
+    ctm_tensor **norm0 = net->param + b->first, **conv0 = norm0 + 2, **affine = norm0 + 4, **affine_s = norm0 + 6;
+    ctm_tensor **norm1 = e_s ? affine_s + 2 : affine_s, **conv1 = norm1 + 2, **skip_w = conv1 + 2, **norm2 = b->skip ? skip_w + 2 : skip_w;
+    ctm_tensor *h, *shift, *skip = x;
+    h = ctm__unet_norm(tp, x, norm0, 1);
+    if (b->resample < 0) { h = ctm_down(tp, h); skip = ctm_down(tp, x); }
+    if (b->resample > 0) { h = ctm_up(tp, h);   skip = ctm_up(tp, x); }
+    shift = ctm_linear(tp, e_t, affine[0], affine[1]);
+    if (e_s) shift = ctm_add(tp, shift, ctm_linear(tp, e_s, affine_s[0], affine_s[1]));
+    h = ctm_conv(tp, h, conv0[0], conv0[1], shift, NULL, 1);
+    h = ctm_dropout(tp, ctm__unet_norm(tp, h, norm1, 1), ((const ctm__unet *)net->plan)->dropout);
+    if (b->skip) skip = ctm_conv(tp, skip, skip_w[0], skip_w[1], NULL, NULL, 1);
+    x = ctm_conv(tp, h, conv1[0], conv1[1], NULL, skip, sqrt(0.5));
+    if (!b->attn) return x;
+    h = ctm_conv(tp, ctm__unet_norm(tp, x, norm2, 0), norm2[2], norm2[3], NULL, NULL, 1);          // qkv
+    return ctm_conv(tp, ctm_attention(tp, h, 1), norm2[4], norm2[5], NULL, x, sqrt(0.5));          // proj
+}
+
+// A result that nothing will be differentiated through takes the place of everything made since the mark.
+static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
+    ctm_tensor copy = *x, *moved;
+    if (x->wants) return x;
+    ctm_arena_release(tp->arena, m);
+    moved = (ctm_tensor *)ctm_alloc_raw(tp->arena, sizeof *moved);
+    copy.data = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
+    memmove(copy.data, x->data, copy.len * sizeof(ctm_real));     // downwards in the same memory, or out of a released block
+    copy.saved = NULL;
+    memset(copy.src, 0, sizeof copy.src);
+    *moved = copy;
+    return moved;
+}
+
+// e = silu(W_1·silu(W_0·f + b_0) + b_1), f = frequencies(t), plus the label's row of map_label times sqrt(classes).
+static ctm_tensor *ctm__unet_embed(ctm_tape *tp, ctm_tensor *t, ctm_tensor *label, ctm_tensor **map_label, ctm_tensor **layer) {
+    ctm_tensor *f = ctm_frequencies(tp, t, layer[0]->shape[0]);
+    if (label) f = ctm_add(tp, f, ctm_linear(tp, label, map_label[0], map_label[1]));
+    f = ctm_silu(tp, ctm_linear(tp, f, layer[0], layer[1]));
+    return ctm_silu(tp, ctm_linear(tp, f, layer[2], layer[3]));
+}
+
+static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    const ctm__unet *u = (const ctm__unet *)net->plan;
+    ctm_tensor **w = net->param, **last = net->param + net->count - 4, *skips[64], *e_t, *e_s = NULL, *label = NULL;
+    ctm_mark decoder;
+    int B = x->shape[0], n = 0, i;
+    CTM__SHAPES(x->ndim == 2 && x->shape[1] == net->dim && t->len == (size_t)B && (!s || s->len == (size_t)B), "ctm_unet", "x must be [B,size·size·channels], t and s [B]", x, t);
+    if (net->classes) {                                                          // one-hot rows; a row without a label is zero
+        label = ctm_matrix(tp, "label", B, net->classes);
+        for (i = 0; i < B && net->label; i++) {
+            CTM__REQUIRE(net->label[i] >= -1 && net->label[i] < net->classes, "ctm_unet: label %d of row %d is not below %d", net->label[i], i, net->classes);
+            if (net->label[i] >= 0) label->data[i * net->classes + net->label[i]] = (ctm_real)sqrt((double)net->classes);
+        }
+        w += 2;
+    }
+    e_t = ctm__unet_embed(tp, t, label, net->param, w);                          // [B,E]
+    w += 4;
+    if (net->with_s) { e_s = ctm__unet_embed(tp, s, label, net->param, w); w += 4; }
+
+    x = ctm_reshape(tp, x, 4, B, net->size, net->size, net->channels);
+    skips[n++] = x = ctm_conv(tp, x, w[0], w[1], NULL, NULL, 1);
+    for (i = 0; i < u->blocks_down; i++) {                                       // downwards: everything is kept for the way up
+        ctm_mark m = ctm_arena_mark(tp->arena);
+        x = ctm__unet_block(tp, net, &u->block[i], x, e_t, e_s);
+        skips[n++] = x = ctm__keep_only(tp, m, x);
+    }
+    decoder = ctm_arena_mark(tp->arena);
+    for (; i < u->blocks; i++) {                                                 // upwards
+        if (u->block[i].concat) x = ctm_concat(tp, x, skips[--n]);
+        x = ctm__unet_block(tp, net, &u->block[i], x, e_t, e_s);
+        x = ctm__keep_only(tp, decoder, x);
+    }
+    x = ctm_conv(tp, ctm__unet_norm(tp, x, last, 1), last[2], last[3], NULL, NULL, 1);
+    return ctm_reshape(tp, x, 2, B, net->dim, 0, 0);
+}
+
+CTM__DEF int ctm_unet_fits(ctm_ctx *ctx, const ctm_config *cfg) {
+    int levels = 0, blocks, i, l, c, n = 0, skip[64];
+    while (levels < 8 && cfg->channel_mult[levels] > 0) levels++;
+    if (cfg->size < 1 || cfg->size > 4096 || cfg->channels < 1 || cfg->channels > 1024)
+        return ctm__fail(ctx, "U-Net for images of %d x %d with %d channels?", cfg->size, cfg->size, cfg->channels);
+    if (!levels || cfg->num_blocks < 1 || cfg->num_blocks > 12) return ctm__fail(ctx, "U-Net with %d levels of %d blocks?", levels, cfg->num_blocks);
+    if (cfg->size % (1 << (levels - 1))) return ctm__fail(ctx, "U-Net: size %d cannot be halved %d times, as %d levels need", cfg->size, levels - 1, levels);
+    if (cfg->model_channels < 4 || cfg->model_channels > 4096 || cfg->model_channels % 4)
+        return ctm__fail(ctx, "U-Net: model_channels is %d, but a multiple of 4 was expected", cfg->model_channels);
+    if (cfg->classes < 0 || cfg->classes > 100000) return ctm__fail(ctx, "U-Net with %d classes?", cfg->classes);
+    if (!(cfg->dropout >= 0 && cfg->dropout < 1)) return ctm__fail(ctx, "U-Net: dropout %g is no probability below 1", cfg->dropout);
+    for (i = 0; i < 4 && cfg->attn[i]; i++) {
+        for (l = 0; l < levels && cfg->size >> l != cfg->attn[i]; l++) { }
+        if (l == levels) return ctm__fail(ctx, "U-Net: attention at resolution %d, but the levels are %d down to %d", cfg->attn[i], cfg->size, cfg->size >> (levels - 1));
+    }
+    for (l = 0; l < levels; l++) if (cfg->channel_mult[l] > 64) return ctm__fail(ctx, "U-Net: channel_mult %d is too large", cfg->channel_mult[l]);
+    blocks = levels * (2 * cfg->num_blocks + 1) + 2 * (levels - 1) + 2;
+    if (blocks > 128 || levels * (cfg->num_blocks + 1) > 64) return ctm__fail(ctx, "U-Net: %d blocks are too many", blocks);
+    skip[n++] = c = cfg->model_channels;                 // every width that a GroupNorm will see, as ctm_unet goes through them
+    for (l = 0; l < levels; l++) {
+        if (l) skip[n++] = c;
+        for (i = 0; i < cfg->num_blocks; i++) skip[n++] = c = cfg->model_channels * cfg->channel_mult[l];
+    }
+    for (l = levels - 1; l >= 0; l--)
+        for (i = 0; i <= cfg->num_blocks; i++) {
+            int joined = c + skip[--n];
+            if (skip[n] % ctm__groups(skip[n])) joined = skip[n];
+            if (joined % ctm__groups(joined)) return ctm__fail(ctx, "U-Net: a layer of %d channels cannot be cut into %d equal groups", joined, ctm__groups(joined));
+            c = cfg->model_channels * cfg->channel_mult[l];
+        }
+    return 1;
+}
+
+static int ctm__attends(const ctm_config *cfg, int size) {
+    int i;
+    for (i = 0; i < 4 && cfg->attn[i]; i++) if (cfg->attn[i] == size) return 1;
+    return 0;
+}
+
+// Glorot's uniform law for all weights; nearly zero for what ends a block, so that a fresh network is nearly its skips.
+static void ctm__unet_init(ctm_net *net, uint64_t seed) {
+    int p;
+    for (p = 0; p < net->count; p++) {
+        const char *name = net->param[p]->name;
+        size_t n = strlen(name), i;
+        double gain = strstr(name, ".conv1.") || strstr(name, ".proj.") || strstr(name, "_aux_conv.") ? 1e-5 : strstr(name, ".qkv.") ? sqrt(0.2) : 1;
+        ctm__init_param(net->param[p], seed, gain);
+        if (net->param[p]->ndim == 1 && n > 7 && strcmp(name + n - 7, ".weight") == 0)
+            for (i = 0; i < net->param[p]->len; i++) net->param[p]->data[i] = 1;                  // a norm's gamma
+    }
+}
+
+CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
+    int width = cfg->model_channels, levels = 0, c = width, l, b, n = 0, skip[64];
+    ctm_net *net;
+    ctm__unet *u;
+    char name[32];
+    CTM__REQUIRE(ctm_unet_fits(a->ctx, cfg), "ctm_unet: %s", a->ctx->error);
+    while (levels < 8 && cfg->channel_mult[levels] > 0) levels++;
+    net = ctm_net_new(a, "unet", &cfg->noise, cfg->size * cfg->size * cfg->channels, with_s);
+    net->plan = u = (ctm__unet *)ctm_alloc(a, sizeof *u);
+    net->size = cfg->size;
+    net->channels = cfg->channels;
+    net->classes = cfg->classes;
+    u->embed = 4 * width;
+    u->dropout = cfg->dropout;
+    if (cfg->classes) ctm__unet_param(a, net, "", "map_label", 0, cfg->classes, width);
+    ctm__unet_param(a, net, "", "map_layer0", 0, width, u->embed);
+    ctm__unet_param(a, net, "", "map_layer1", 0, u->embed, u->embed);
+    if (with_s) ctm__unet_param(a, net, "", "map_layer0_s", 0, width, u->embed);
+    if (with_s) ctm__unet_param(a, net, "", "map_layer1_s", 0, u->embed, u->embed);
+
+    snprintf(name, sizeof name, "enc.%dx%d_conv", cfg->size, cfg->size);
+    ctm__unet_param(a, net, "", name, 3, cfg->channels, width);
+    skip[n++] = c;
+    for (l = 0; l < levels; l++) {
+        int size = cfg->size >> l, out = width * cfg->channel_mult[l];
+        if (l) { ctm__unet_add(a, net, "enc", size, "down", c, c, -1, 0, 0); skip[n++] = c; }
+        for (b = 0; b < cfg->num_blocks; b++) {
+            snprintf(name, sizeof name, "block%d", b);
+            ctm__unet_add(a, net, "enc", size, name, c, out, 0, ctm__attends(cfg, size), 0);
+            skip[n++] = c = out;
+        }
+    }
+    u->blocks_down = u->blocks;
+    for (l = levels - 1; l >= 0; l--) {
+        int size = cfg->size >> l, out = width * cfg->channel_mult[l];
+        if (l == levels - 1) {
+            ctm__unet_add(a, net, "dec", size, "in0", c, c, 0, 1, 0);
+            ctm__unet_add(a, net, "dec", size, "in1", c, c, 0, 0, 0);
+        } else ctm__unet_add(a, net, "dec", size, "up", c, c, 1, 0, 0);
+        for (b = 0; b <= cfg->num_blocks; b++) {
+            snprintf(name, sizeof name, "block%d", b);
+            ctm__unet_add(a, net, "dec", size, name, c + skip[--n], out, 0, b == cfg->num_blocks && ctm__attends(cfg, size), 1);
+            c = out;
+        }
+    }
+    snprintf(name, sizeof name, "dec.%dx%d_aux_norm", cfg->size, cfg->size);
+    ctm__unet_param(a, net, "", name, 0, 0, c);
+    snprintf(name, sizeof name, "dec.%dx%d_aux_conv", cfg->size, cfg->size);
+    ctm__unet_param(a, net, "", name, 3, c, cfg->channels);
+    ctm_net_ready(a, net);
+    net->last_weight = net->count - 2;
+    net->forward = ctm__unet_forward;
+    ctm__unet_init(net, cfg->seed);
     return net;
 }
 
@@ -2633,7 +4281,8 @@ static void ctm__gmm_piece(void *arg, int p) {
 // op: mixture    out = D(x,t) of [eq:D_gmm]         x [B,dim]  t [B]  out [B,dim]
 // Backward       dx += a·dout + (1-a)/v·sum_k r_k (m_k - m̄)((m_k - m̄)·dout)       Saves nothing     Test  op_mixture
 static void ctm__gmm_backward(ctm_tape *tp, ctm_tensor *out) {
-    const ctm_tensor *x = out->src[0], *t = out->src[1];
+    ctm_tensor *x = out->src[0], *t = out->src[1];
+    ctm_real *dx = ctm_grad(tp, x);
     const ctm__gmm *g = (const ctm__gmm *)(const void *)out->saved;
     int dim = g->dim, n, k, d;
     ctm_mark m = ctm_arena_mark(tp->arena);
@@ -2651,7 +4300,7 @@ static void ctm__gmm_backward(ctm_tape *tp, ctm_tensor *out) {
             for (d = 0; d < dim; d++) along += (g->mean[k * dim + d] - bar[d]) * (double)dout[d];
             for (d = 0; d < dim; d++) acc[d] += r[k] / sum * along * (g->mean[k * dim + d] - bar[d]);
         }
-        for (d = 0; d < dim; d++) x->grad[n * dim + d] += (ctm_real)(a * (double)dout[d] + (1 - a) / v * acc[d]);
+        for (d = 0; d < dim; d++) dx[n * dim + d] += (ctm_real)(a * (double)dout[d] + (1 - a) / v * acc[d]);
     }
     ctm_arena_release(tp->arena, m);
 }
@@ -3911,7 +5560,7 @@ CTM__DEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *da
     e->ndim = ndim;
     e->len = 1;
     for (i = 0; i < ndim; i++) {
-        e->shape[i] = transposed ? shape[1 - i] : shape[i];
+        e->shape[i] = !transposed ? shape[i] : ndim == 2 ? shape[1 - i] : shape[i < 2 ? 3 - i : i - 2];
         e->len *= (size_t)shape[i];
     }
     e->offset = w->count ? w->entry[w->count - 1].offset + w->entry[w->count - 1].len * sizeof(ctm_real) : 0;
@@ -3966,7 +5615,7 @@ static int ctm__write_atomic(ctm_ctx *ctx, const char *path, const unsigned char
 }
 
 CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
-    size_t room = w->meta_len + 64, n, total = 0, header, i;
+    size_t room = w->meta_len + 64, n, total = 0, header, b;
     unsigned char *bytes, *p;
     char *text;
     int t, d, ok;
@@ -3990,13 +5639,14 @@ CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     text[n++] = '}';
     while (n % 8) text[n++] = ' ';
     header = n;
-    for (i = 0; i < 8; i++) bytes[i] = (unsigned char)((uint64_t)header >> (8 * i));
+    for (b = 0; b < 8; b++) bytes[b] = (unsigned char)((uint64_t)header >> (8 * b));
     p = bytes + 8 + header;
     for (t = 0; t < w->count; t++) {
         const ctm_entry *e = &w->entry[t];
-        size_t rows = w->transposed[t] ? (size_t)e->shape[0] : 1, cols = w->transposed[t] ? (size_t)e->shape[1] : e->len, r, c;
-        for (r = 0; r < rows; r++)
-            for (c = 0; c < cols; c++, p += sizeof(ctm_real)) ctm__put_real(p, w->src[t][c * rows + r]);
+        size_t O = w->transposed[t] ? (size_t)e->shape[0] : 1, I = w->transposed[t] ? (size_t)e->shape[1] : 1, K = e->len ? e->len / (O * I) : 0, o, i, k;
+        for (o = 0; o < O; o++)                            // [window,in,out] here, [out,in,window] there
+            for (i = 0; i < I; i++)
+                for (k = 0; k < K; k++, p += sizeof(ctm_real)) ctm__put_real(p, w->src[t][(k * I + i) * O + o]);
     }
     ok = ctm__write_atomic(w->ctx, path, bytes, 8 + header + total);
     ctm_arena_release(w->arena, m);
@@ -4091,7 +5741,7 @@ static void ctm__write_net(ctm_writer *w, const ctm_net *net, const char *prefix
         const ctm_tensor *t = net->param[p];
         char name[128];
         snprintf(name, sizeof name, "%s%s", prefix, t->name);
-        ctm_writer_add(w, name, values + (t->data - net->theta), t->ndim, t->shape, t->ndim == 2);
+        ctm_writer_add(w, name, values + (t->data - net->theta), t->ndim, t->shape, t->ndim > 1);
     }
 }
 
@@ -4128,17 +5778,19 @@ CTM__DEF int ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *
     return ctm_save_with(scratch, net, cfg, path, NULL);
 }
 
-// Fills the values of parameter t from the file's tensor, turning [out,in] into [in,out]; every number must be finite.
+// Fills the values of parameter t from the file's tensor, turning [out,in,window] into [window,in,out]; every number must be finite.
 static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, ctm_real *values) {
     const ctm_entry *e = ctm_file_find(f, name);
-    int matrix = t->ndim == 2, rows = matrix ? t->shape[1] : 1, cols = t->shape[0], r, c;
+    int wanted[4], window = t->ndim == 4 ? t->shape[0] * t->shape[1] : 1, I = t->ndim > 1 ? t->shape[t->ndim - 2] : 1, O = t->shape[t->ndim - 1], o, i, k;
     ctm_entry one;
     if (!e) return ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name);
-    if (e->ndim != t->ndim || (matrix ? e->shape[0] != rows || e->shape[1] != cols : e->shape[0] != cols)) {
+    wanted[0] = O;
+    wanted[1] = I;
+    wanted[2] = wanted[3] = t->shape[0];
+    if (e->ndim != t->ndim || memcmp(e->shape, wanted, (size_t)t->ndim * sizeof(int)) != 0) {
         char has[48], needs[48];
         ctm_tensor shape = *t;
-        shape.shape[0] = matrix ? rows : cols;
-        shape.shape[1] = cols;
+        memcpy(shape.shape, wanted, sizeof wanted);
         ctm_shape_text(&shape, needs, sizeof needs);
         shape.ndim = e->ndim;
         memcpy(shape.shape, e->shape, sizeof shape.shape);
@@ -4147,10 +5799,10 @@ static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor
     }
     one = *e;
     one.len = 1;
-    for (r = 0; r < rows; r++)
-        for (c = 0; c < cols; c++, one.offset += e->dtype == CTM_F32 ? 4 : 8) {
+    for (o = 0; o < O; o++) for (i = 0; i < I; i++)
+        for (k = 0; k < window; k++, one.offset += e->dtype == CTM_F32 ? 4 : 8) {
             double v;
-            ctm_real *to = values + c * rows + r;
+            ctm_real *to = values + ((size_t)k * (size_t)I + (size_t)i) * (size_t)O + (size_t)o;
             ctm_file_get(f, &one, &v);
             if (!ctm_is_finite(v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);
             *to = (ctm_real)v;
@@ -4198,10 +5850,24 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
         else ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a %s was expected", f->path, what);
         return NULL;
     }
-    if (!kind || strcmp(kind, "mlp") != 0) { ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" was expected", f->path, kind ? kind : "?"); return NULL; }
-    if (d < 1 || d > 65536 || !with_s) { ctm__fail(f->ctx, "%s: its data dimension is \"%s\"", f->path, dim ? dim : "?"); return NULL; }
+    if (!kind || (strcmp(kind, "mlp") != 0 && strcmp(kind, "unet") != 0)) { ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?"); return NULL; }
+    if (d < 1 || d > 0x4000000 || !with_s) { ctm__fail(f->ctx, "%s: its data dimension is \"%s\"", f->path, dim ? dim : "?"); return NULL; }
     if (!ctm_config_read(f, cfg)) return NULL;
     for (i = 0; i < f->count; i++) holds += (double)f->entry[i].len;
+    if (strcmp(kind, "unet") == 0) {
+        char why[512];
+        if (!ctm_unet_fits(f->ctx, cfg)) {
+            memcpy(why, f->ctx->error, sizeof why);
+            ctm__fail(f->ctx, "%s: %s", f->path, why);
+            return NULL;
+        }
+        needs = 18.0 * cfg->model_channels * cfg->model_channels * cfg->channel_mult[0] * cfg->num_blocks;
+        if ((double)d != (double)cfg->size * cfg->size * cfg->channels || needs > holds) {
+            ctm__fail(f->ctx, "%s: its configuration does not fit its %ld data dimensions and %.0f numbers", f->path, d, holds);
+            return NULL;
+        }
+        return ctm_unet(a, cfg, with_s[0] == '1');
+    }
     needs = (double)cfg->hidden * (2.0 * cfg->embed * cfg->layers + (double)cfg->hidden * (cfg->layers - 1) + 2.0 * (double)d);
     if (needs > holds) {                               // before that much memory is asked for
         ctm__fail(f->ctx, "%s: its configuration asks for at least %.0f numbers, but it holds %.0f", f->path, needs, holds);

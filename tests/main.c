@@ -21,6 +21,7 @@ static void test_panic_handler(const char *msg, const char *file, int line) {
 #include "test_base.c"         // chapters 1-8: ground, chance, memory, threads, tensors, seeing, tape, matrix product
 #include "test_operations.c"   // chapter 9
 #include "test_networks.c"     // chapters 10, 11
+#include "test_unet.c"         // chapters 9, 10: images
 #include "test_diffusion.c"    // chapters 12-15: schedules, denoisers, solvers, the jump, times
 #include "test_training.c"     // chapters 16, 17
 #include "test_sampling.c"     // chapters 18, 19
@@ -31,6 +32,7 @@ int main(int argc, char **argv) {
     run_base();
     run_operations();
     run_networks();
+    run_unet();
     run_diffusion();
     run_training();
     run_sampling();

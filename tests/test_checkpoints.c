@@ -476,7 +476,7 @@ static int edit(unsigned char *bytes, size_t n, const char *from, const char *to
 static void test_wrong_in_one_thing(void) {
     static const char *const edits[][3] = {
         {"\"out.weight\":", "\"out.weighs\":", "has no tensor \"out.weight\""},
-        {"\"ctm.network\":\"mlp\"", "\"ctm.network\":\"xyz\"", "its network is \"xyz\", but \"mlp\" was expected"},
+        {"\"ctm.network\":\"mlp\"", "\"ctm.network\":\"xyz\"", "its network is \"xyz\", but \"mlp\" or \"unet\" was expected"},
         {"\"ctm.dim\":\"2\"", "\"ctm.dim\":\"3\"", "this network needs|numbers"},
         {"\"ctm.dim\":\"2\"", "\"ctm.dim\":\"0\"", "its data dimension is \"0\""},
         {"\"ctm.dim\":\"2\"", "\"ctm.dim\":\"x\"", "its data dimension is \"x\""},

@@ -32,6 +32,13 @@ LOSSES = [('concat', 'soft', 'zero', 'l2', 3, 1), ('concat', 'soft', 'zero', 'l1
           ('concat', 'global', 'zero', 'l2', 3, 1), ('concat', 'global', 's', 'l1', 3, 1),
           ('film', 'soft', 'zero', 'l2', 3, 1), ('film', 'soft', 'half', 'huber', None, 3)]
 
+# Small U-Nets whose widths are not round, and the authors' one for CIFAR-10, of which only the parameters are counted
+UNETS = {'unet': dict(size=8, channels=3, width=4, mult=[1, 3], num_blocks=1, attn=[4], with_s=True, classes=3),
+         'unet_teacher': dict(size=8, channels=1, width=4, mult=[1, 1, 2], num_blocks=2, attn=[8], with_s=False, classes=0)}
+CIFAR = dict(size=32, channels=3, width=128, mult=[2, 2, 2], num_blocks=4, attn=[16])
+PARAMETERS = [('student', dict(with_s=True), 60395267), ('student of 10 classes', dict(with_s=True, classes=10), 60396675),
+              ('teacher', dict(), 55732739)]
+
 
 # ---------------------------------------------------------------- safetensors
 
@@ -101,6 +108,17 @@ class Case:
             w[layer + '.weight'] = self.rng.standard_normal((rows, cols)) * 1.2 / np.sqrt(cols)
             if bias:
                 w[layer + '.bias'] = self.rng.standard_normal(rows) * 0.3
+        return self.net_of(name, kind, w, train)
+
+    def unet(self, name, config):
+        """Biases around 0, the norms' scales around 1; no layer is nearly zero, as the authors' are at first."""
+        w = {}
+        for k, shape in o.unet_shapes(**config).items():
+            r = self.rng.standard_normal(shape)
+            w[k] = r / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.2 * r + ('norm' in k and k.endswith('.weight'))
+        return self.net_of(name, 'unet', w, True)
+
+    def net_of(self, name, kind, w, train):
         w = {k: v.astype(np.float32) for k, v in w.items()}
         self.weights.update({f'{name}.{k}': v for k, v in w.items()})
         return o.Net(kind, {k: torch.tensor(v).to(self.dtype).requires_grad_(train) for k, v in w.items()})
@@ -127,6 +145,20 @@ def case_net(c, kind, with_s):
         c.input('s', pairs[:, 1])
         z.append(c.input('z_s', np.log(pairs[:, 1]) / 4))
     y = net(x, *z)
+    L = (y * gy).sum()
+    c.out(dict(y=y, **{'grad.x': o.grad(L, [x])[0]}))
+    c.grads('', L, net)
+
+
+def case_unet(c, config):
+    """F(x, z_t, z_s, label), and the gradient of sum(F * grad_y). Images [B,C,H,W]."""
+    net = c.unet('net', config)
+    label = [2, -1, 0] if config['classes'] else []
+    shape = len(label) or 2, config['channels'], config['size'], config['size']
+    x, gy = c.randn('x', *shape).requires_grad_(), c.randn('grad_y', *shape)
+    pairs = np.array([(80, 5), (.5, .5), (.1, .002)][:shape[0]])
+    z = [torch.log(c.input(n, pairs[:, i])) / 4 for i, n in enumerate('ts'[:1 + config['with_s']])]
+    y = net(x, *z, *([c.input('label', label)] if label else []))
     L = (y * gy).sum()
     c.out(dict(y=y, **{'grad.x': o.grad(L, [x])[0]}))
     c.grads('', L, net)
@@ -340,6 +372,8 @@ def all_cases(dtype):
     yield run(case_likelihood, 'likelihood', network='film')
     yield run(case_optimizer, 'optimizer', lr=0.01, beta1=0.9, beta2=0.999, eps=1e-8)
     yield run(case_train, 'train', network='concat', optimizer='radam', lr=0.01, ema_rate=0.9, N=N)
+    for name, config in UNETS.items():
+        yield run(case_unet, name, config, **{k: str(v).strip('[]').replace(' ', '') for k, v in config.items() if k != 'with_s'})
 
 
 def deviations(name, low, v):
@@ -430,6 +464,30 @@ def check_net(f, i):
     y = net(x, i['z_t'], i.get('z_s'))
     L = (y * i['grad_y']).sum()
     return dict(y=y, **{'grad.x': torch.autograd.grad(L, x, retain_graph=True)[0]}, **named_grads('', L, net))
+
+
+def check_unet(f, i):
+    config = dict(UNETS[f.name])
+    names = dict(img_resolution='size', label_dim='classes', model_channels='width', channel_mult='mult',
+                 num_blocks='num_blocks', attn_resolutions='attn', with_s='with_s')
+    net = f.ref.unet.UNet(in_channels=config['channels'], out_channels=config['channels'], **{k: config[v] for k, v in names.items()})
+    w = {k[len('net.'):]: v.double() for k, v in f.weights.items()}
+    # What else PyTorch's state has is a constant of the resampling, which the files leave out.
+    net.load_state_dict(dict(w, **{k: v for k, v in net.state_dict().items() if k.endswith('resample_filter')}), strict=True)
+    one_hot = torch.stack([torch.arange(config['classes']) == k for k in i['label']]).double() if config['classes'] else None
+    x = i['x'].clone().requires_grad_()
+    y = net.double()(x, i['t'].log() / 4, i['s'].log() / 4 if config['with_s'] else None, one_hot)
+    L = (y * i['grad_y']).sum()
+    return dict(y=y, **{'grad.x': torch.autograd.grad(L, x, retain_graph=True)[0]}, **named_grads('', L, net))
+
+
+def check_parameter_counts():
+    ok = True
+    for name, more, want in PARAMETERS:
+        n = sum(int(np.prod(shape)) for shape in o.unet_shapes(**CIFAR, **more).values())
+        ok &= n == want
+        print(f'U-Net for CIFAR-10, {name}: {n:,d} parameters, {"as published" if n == want else f"NOT {want:,d}"}')
+    return ok
 
 
 def check_param(f, i):
@@ -597,7 +655,7 @@ def check(folder, reference):
     reference = os.path.abspath(reference)
     sys.path.insert(0, os.path.dirname(reference))
     ref = importlib.import_module(os.path.basename(reference))
-    for part in ('ctm', 'mlp', 'samplers'):
+    for part in ('ctm', 'mlp', 'samplers', 'unet'):
         importlib.import_module(f'{ref.__name__}.{part}')
     torch.set_default_dtype(torch.float64)
     worst = 0.0
@@ -612,10 +670,12 @@ def check(folder, reference):
             assert v.shape == v2.shape, (f.name, k, v.shape, v2.shape)
             diff[k] = float((v - v2).abs().max() / (v.abs().max() or 1.0))
         k = max(diff, key=diff.get)
+        assert kind != 'unet' or diff[k] < 1e-12, (f.name, k, diff[k])
         worst = max(worst, diff[k])
         print(f'{f.name:28s} {len(diff):3d} outputs, largest difference {diff[k]:.1e}  ({k})')
-    print(f'largest of all {worst:.1e}: {"agrees" if worst < 1e-11 else "DIFFERS"}')
-    return worst >= 1e-11
+    counts_agree = check_parameter_counts()
+    print(f'largest of all {worst:.1e}: {"agrees" if worst < 1e-11 and counts_agree else "DIFFERS"}')
+    return worst >= 1e-11 or not counts_agree
 
 
 if __name__ == '__main__':

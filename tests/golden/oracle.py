@@ -1,4 +1,4 @@
-"""Consistency trajectory models on points, in PyTorch: the second opinion that the C tests compare with.
+"""Consistency trajectory models in PyTorch, on points; and the U-Net for images: the second opinion that the C tests compare with.
 
 Every function is a formula of the paper (Kim et al., ICLR 2024) and nothing is tuned for speed. Nothing here draws
 random numbers: all noise, all times and all weights are arguments, so that C can be fed the very same numbers.
@@ -29,13 +29,13 @@ def silu(x):
 # ---------------------------------------------------------------- networks
 
 class Net:
-    """Named weights w (PyTorch layout [out,in]) and one of the two forward formulas below."""
+    """Named weights w (PyTorch layout [out,in]) and one of the three forward formulas below."""
 
     def __init__(self, kind, w):
-        self.w, self.forward = w, {'concat': concat, 'film': film}[kind]
+        self.w, self.forward = w, {'concat': concat, 'film': film, 'unet': unet}[kind]
 
-    def __call__(self, x, z_t, z_s=None):
-        return self.forward(self, x, z_t, z_s)
+    def __call__(self, x, z_t, z_s=None, *label):
+        return self.forward(self, x, z_t, z_s, *label)
 
     def linear(self, name, x):
         y = x @ self.w[name + '.weight'].T
@@ -76,6 +76,138 @@ def film(net, x, z_t, z_s):
         scale, shift = modulation[2 * l], modulation[2 * l + 1]
         h = silu((1 + scale) * net.linear(f'layers.{l}', h) + shift)
     return net.linear('out', h)
+
+
+# ---------------------------------------------------------------- the U-Net (DDPM++ as EDM uses it), with a second time
+# Images are [B,C,H,W]. The parameters have the authors' names, and these say what there is to do: a stage is a name such as
+# enc.16x16_block0, its layers hang below it, stages follow each other in the order of the dictionary, and a layer that has no
+# parameters is not there.
+
+def unet_shapes(size, channels, width, mult, num_blocks, attn, with_s=False, classes=0):
+    """{parameter: shape} in the order of use. mult: width of every level, from fine to coarse, in units of `width`."""
+    shapes, made = {}, [width]
+
+    def layer(name, *shape):
+        shapes[name + '.weight'], shapes[name + '.bias'] = shape, shape[:1]
+
+    def block(name, c_in, c_out, attention=False):
+        layer(name + '.norm0', c_in)
+        layer(name + '.conv0', c_out, c_in, 3, 3)
+        for affine in ('.affine', '.affine_s')[:1 + with_s]:
+            layer(name + affine, c_out, 4 * width)
+        layer(name + '.norm1', c_out)
+        layer(name + '.conv1', c_out, c_out, 3, 3)
+        if c_in != c_out or name.endswith(('_down', '_up')):
+            layer(name + '.skip', c_out, c_in, 1, 1)
+        if attention:
+            layer(name + '.norm2', c_out)
+            layer(name + '.qkv', 3 * c_out, c_out, 1, 1)
+            layer(name + '.proj', c_out, c_out, 1, 1)
+        return c_out
+
+    if classes:
+        layer('map_label', width, classes)
+    for branch in ('', '_s')[:1 + with_s]:
+        layer('map_layer0' + branch, 4 * width, width)
+        layer('map_layer1' + branch, 4 * width, 4 * width)
+    side = [f'{size >> i}x{size >> i}_' for i in range(len(mult))]
+    layer(f'enc.{side[0]}conv', width, channels, 3, 3)
+    c = width
+    for i, m in enumerate(mult):
+        if i:
+            made.append(block(f'enc.{side[i]}down', c, c))
+        for b in range(num_blocks):
+            c = block(f'enc.{side[i]}block{b}', c, m * width, size >> i in attn)
+            made.append(c)
+    for i, m in reversed(list(enumerate(mult))):
+        if i == len(mult) - 1:
+            block(f'dec.{side[i]}in0', c, c, True)
+            block(f'dec.{side[i]}in1', c, c)
+        else:
+            block(f'dec.{side[i]}up', c, c)
+        for b in range(num_blocks + 1):
+            c = block(f'dec.{side[i]}block{b}', c + made.pop(), m * width, b == num_blocks and size >> i in attn)
+    layer(f'dec.{side[0]}aux_norm', c)
+    layer(f'dec.{side[0]}aux_conv', channels, c, 3, 3)
+    return shapes
+
+
+def conv(net, name, x):
+    """Every shift of the padded image times that shift's matrix."""
+    w, b = net.w[name + '.weight'], net.w[name + '.bias']
+    k, (H, W) = w.shape[-1], x.shape[2:]
+    x = torch.nn.functional.pad(x, 4 * [k // 2])
+    y = sum(torch.einsum('oc,nchw->nohw', w[:, :, i, j], x[:, :, i:i + H, j:j + W]) for i in range(k) for j in range(k))
+    return y + b[:, None, None]
+
+
+def group_norm(net, name, x):
+    """Mean 0 and variance 1 in each of min(32, C/4) groups of neighbouring channels, then a scale and shift per channel."""
+    C = x.shape[1]
+    g = x.reshape(len(x), min(32, C // 4), -1)
+    g = g - g.mean(2, keepdim=True)
+    x = (g / torch.sqrt((g ** 2).mean(2, keepdim=True) + 1e-6)).reshape(x.shape)
+    return x * net.w[name + '.weight'][:, None, None] + net.w[name + '.bias'][:, None, None]
+
+
+def attention(qkv):
+    """One head over all pixels. Channels come as q_0 k_0 v_0 q_1 k_1 v_1 ..."""
+    q, k, v = (qkv[:, j::3].flatten(2) for j in range(3))                            # [B,C,pixels]
+    share = torch.softmax(torch.einsum('bcp,bcr->bpr', q, k) / math.sqrt(q.shape[1]), 2)
+    return torch.einsum('bpr,bcr->bcp', share, v).reshape(v.shape[:2] + qkv.shape[2:])
+
+
+def resample(name, x):
+    if name.endswith('_down'):
+        return x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2).mean((3, 5))
+    return x.repeat_interleave(2, 2).repeat_interleave(2, 3) if name.endswith('_up') else x
+
+
+def unet_block(net, name, x, embeddings):
+    h = conv(net, name + '.conv0', resample(name, silu(group_norm(net, name + '.norm0', x))))
+    for affine, e in embeddings.items():
+        h = h + net.linear(name + affine, e)[:, :, None, None]
+    h = conv(net, name + '.conv1', silu(group_norm(net, name + '.norm1', h)))
+    x = resample(name, x)
+    x = (h + (conv(net, name + '.skip', x) if name + '.skip.weight' in net.w else x)) / math.sqrt(2)
+    if name + '.qkv.weight' not in net.w:
+        return x
+    h = attention(conv(net, name + '.qkv', group_norm(net, name + '.norm2', x)))
+    return (conv(net, name + '.proj', h) + x) / math.sqrt(2)
+
+
+def unet_embedding(net, branch, z, label):
+    """[sin(z f_i), cos(z f_i)], the f_i in equal ratios from 1 to 1/10000; plus the label's vector; two layers."""
+    n = net.w['map_layer0.weight'].shape[1] // 2
+    a = col(z) * torch.exp(-math.log(10000) / (n - 1) * torch.arange(n, dtype=z.dtype))
+    e = torch.cat([torch.sin(a), torch.cos(a)], 1)
+    if 'map_label.weight' in net.w:
+        classes = net.w['map_label.weight'].shape[1]
+        one_hot = (col(label) == torch.arange(classes)).to(z.dtype)                  # all zeros for label -1
+        e = e + net.linear('map_label', math.sqrt(classes) * one_hot)
+    for layer in ('map_layer0', 'map_layer1'):
+        e = silu(net.linear(layer + branch, e))
+    return e
+
+
+def unet(net, x, z_t, z_s, label=None):
+    """x [B,C,H,W]; label [B], -1: none. On the way up every block sees what the way down made, the last one first."""
+    embeddings = {'.affine': unet_embedding(net, '', z_t, label)}
+    if z_s is not None:
+        embeddings['.affine_s'] = unet_embedding(net, '_s', z_s, label)
+    made = []
+    for stage in dict.fromkeys('.'.join(n.split('.')[:2]) for n in net.w if n.startswith(('enc.', 'dec.'))):
+        if stage.startswith('dec.') and '_block' in stage:
+            x = torch.cat([x, made.pop()], 1)
+        if stage.endswith('conv'):
+            x = conv(net, stage, x)
+        elif stage.endswith('norm'):
+            x = silu(group_norm(net, stage, x))
+        else:
+            x = unet_block(net, stage, x, embeddings)
+        if stage.startswith('enc.'):
+            made.append(x)
+    return x
 
 
 # ---------------------------------------------------------------- times and scalings
