@@ -1458,6 +1458,8 @@ enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convol
        CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
        CTM__AHEAD  = 32 };             // tiles whose pixels are asked for ahead of time: memory is far away
 
+#define CTM__CHANNELS(k) ((k) == 1 ? 128 : 32)   // input channels in one piece of a direct weight gradient
+
 typedef struct ctm__kernels {
     int lanes;
     int (*panel_at)(int N, int p, int *first);
@@ -1598,7 +1600,8 @@ CTM__FUN CTM__INLINE void CTM__FN(load)(V *v, const ctm_real *p, size_t m) {
     else { memset(v, 0, sizeof *v); memcpy(v, p, m * sizeof *p); }
 }
 CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
-    memcpy(p, v, (m < CTM__W ? m : (size_t)CTM__W) * sizeof *p);
+    if (m >= CTM__W) memcpy(p, v, sizeof *v);
+    else memcpy(p, v, m * sizeof *p);
 }
 
 CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = *v + c; }
@@ -1748,15 +1751,21 @@ CTM__FUN void CTM__FN(pack)(const ctm__conv *g, int row0, int row1) {
     }
 }
 
-// A sum of products on its way out: channels o..o+m-1 of pixel p, which belongs to sample n.
-CTM__FUN CTM__INLINE void CTM__FN(finish)(const ctm__conv *g, size_t p, size_t n, int o, size_t m, V *v) {
+// What every pixel of sample n adds to channels o..o+m-1.
+CTM__FUN CTM__INLINE void CTM__FN(bias)(const ctm__conv *g, size_t n, int o, size_t m, V *bias) {
+    V e;
+    memset(bias, 0, sizeof *bias);
+    if (g->b)     { CTM__FN(load)(&e, g->b + o, m); *bias += e; }
+    if (g->shift) { CTM__FN(load)(&e, g->shift + n * (size_t)g->O + o, m); *bias += e; }
+}
+// A sum of products on its way out: channels o..o+m-1 of pixel p.
+CTM__FUN CTM__INLINE void CTM__FN(finish)(const ctm__conv *g, size_t p, int o, size_t m, const V *bias, V *v) {
     size_t at = p * (size_t)g->O + (size_t)o;
     V e;
-    if (g->b)     { CTM__FN(load)(&e, g->b + o, m); *v += e; }
-    if (g->shift) { CTM__FN(load)(&e, g->shift + n * (size_t)g->O + o, m); *v += e; }
-    if (g->res)   { CTM__FN(load)(&e, g->res + at, m); *v += e; }
+    *v += *bias;
+    if (g->res) { CTM__FN(load)(&e, g->res + at, m); *v += e; }
     *v *= g->alpha;
-    if (g->add)   { CTM__FN(load)(&e, g->out + at, m); *v += e; }
+    if (g->add) { CTM__FN(load)(&e, g->out + at, m); *v += e; }
     CTM__FN(store)(g->out + at, v, m);
 }
 
@@ -1764,13 +1773,21 @@ CTM__FUN CTM__INLINE void CTM__FN(finish)(const ctm__conv *g, size_t p, size_t n
 CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, int p0, int count, const ctm_real *panel, int o) {
     V acc[CTM__MR][CTM__NV];
     const ctm_real *centre[CTM__MR], *row[CTM__MR];
-    int y[CTM__MR], x[CTM__MR], i, j, dy, dx, r = g->k / 2;
+    int y[CTM__MR], x[CTM__MR], n[CTM__MR], i, j, dy, dx, r = g->k / 2;
     memset(acc, 0, sizeof acc);
+    x[0] = p0 % g->W;
+    y[0] = p0 / g->W % g->H;
+    n[0] = p0 / g->W / g->H;
     for (i = 0; i < CTM__MR; i++) {
-        int p = p0 + ctm__imin(i, count - 1);                    // spare rows repeat the last pixel
-        x[i] = p % g->W;
-        y[i] = p / g->W % g->H;
-        centre[i] = g->x + (size_t)p * (size_t)g->I;
+        if (i) {
+            int step = i < count, row, image;                    // spare rows repeat the last pixel
+            x[i] = x[i - 1] + step; row = x[i] == g->W;
+            y[i] = y[i - 1] + row;  image = y[i] == g->H;
+            n[i] = n[i - 1] + image;
+            if (row) x[i] = 0;
+            if (image) y[i] = 0;
+        }
+        centre[i] = g->x + (size_t)(p0 + ctm__imin(i, count - 1)) * (size_t)g->I;
     }
     for (dy = -r; dy <= r; dy++)
         for (dx = -r; dx <= r; dx++, panel += g->I * NV * CTM__W) {
@@ -1784,10 +1801,12 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
             }
             if (any) CTM__FN(run)(CTM__MR, NV, acc, g->I, row, 1, panel, NV * CTM__W);
         }
-    for (i = 0; i < count; i++) {
-        size_t p = (size_t)(p0 + i), n = p / ((size_t)g->H * (size_t)g->W);
-        for (j = 0; j < NV && o + j * CTM__W < g->O; j++)
-            CTM__FN(finish)(g, p, n, o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &acc[i][j]);
+    for (j = 0; j < NV && o + j * CTM__W < g->O; j++) {
+        V bias;
+        for (i = 0; i < count; i++) {
+            if (i == 0 || n[i] != n[i - 1]) CTM__FN(bias)(g, (size_t)n[i], o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias);
+            CTM__FN(finish)(g, (size_t)(p0 + i), o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias, &acc[i][j]);
+        }
     }
 }
 
@@ -1828,10 +1847,10 @@ CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g
         }
 }
 
-// Up to 32 input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
+// Up to CTM__CHANNELS input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
 // stays in the second-level cache while all taps use it, and the next block is asked for meanwhile.
 CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch) {
-    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H, i1 = ctm__imin(g->I, i0 + 32);
+    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H, i1 = ctm__imin(g->I, i0 + CTM__CHANNELS(g->k));
     int each = g->W < CTM__PIXELS ? CTM__PIXELS / g->W : 1, r, tap, i;
     size_t n = (size_t)ctm__imin(nv * CTM__W, g->O - o), width = (size_t)(nv * CTM__W), p, last = (size_t)rows * (size_t)g->W;
     memset(scratch, 0, (size_t)(each * g->W) * width * sizeof *scratch);
@@ -1975,39 +1994,78 @@ CTM__FUN void CTM__FN(wino_filters)(const ctm__conv *g, int row0, int row1) {
     }
 }
 
-// The 16 pixels under tile t, C numbers each; those outside the image are zeros.
-CTM__FUN CTM__INLINE void CTM__FN(wino_pixels)(const ctm__conv *g, const ctm_real *x, int C, int t, const ctm_real **p) {
-    int across = g->W / 2, down = g->H / 2, x0 = 2 * (t % across) - 1, y0 = 2 * (t / across % down) - 1, n = t / across / down, a, b;
-    for (a = 0; a < 4; a++)
+// Where a tile lies: sample n, its upper left output at row 2·y, column 2·x.
+typedef struct CTM__FN(place) { int n, y, x; } CTM__FN(place);
+CTM__FUN CTM__INLINE CTM__FN(place) CTM__FN(place_of)(const ctm__conv *g, int t) {
+    CTM__FN(place) at;
+    at.x = t % (g->W / 2);
+    at.y = t / (g->W / 2) % (g->H / 2);
+    at.n = t / (g->W / 2) / (g->H / 2);
+    return at;
+}
+CTM__FUN CTM__INLINE void CTM__FN(place_next)(const ctm__conv *g, CTM__FN(place) *at) {
+    if (2 * ++at->x < g->W) return;
+    at->x = 0;
+    if (2 * ++at->y < g->H) return;
+    at->y = 0;
+    at->n++;
+}
+CTM__FUN CTM__INLINE size_t CTM__FN(place_pixel)(const ctm__conv *g, const CTM__FN(place) *at) {   // of its upper left output
+    return ((size_t)at->n * (size_t)g->H + (size_t)(2 * at->y)) * (size_t)g->W + (size_t)(2 * at->x);
+}
+// The 4x4 pixels under a tile, C numbers each; those outside the image are zeros.
+CTM__FUN CTM__INLINE void CTM__FN(wino_pixels)(const ctm__conv *g, const ctm_real *x, int C, const CTM__FN(place) *at, const ctm_real **p) {
+    const ctm_real *first = x + ((ptrdiff_t)CTM__FN(place_pixel)(g, at) - g->W - 1) * C;
+    int a, b;
+    for (a = 0; a < 4; a++, first += (ptrdiff_t)g->W * C)
         for (b = 0; b < 4; b++) {
-            int inside = (unsigned)(y0 + a) < (unsigned)g->H && (unsigned)(x0 + b) < (unsigned)g->W;
-            p[4 * a + b] = inside ? x + (((ptrdiff_t)n * g->H + y0 + a) * g->W + x0 + b) * C : g->zero;
+            int inside = (unsigned)(2 * at->y + a - 1) < (unsigned)g->H && (unsigned)(2 * at->x + b - 1) < (unsigned)g->W;
+            p[4 * a + b] = inside ? first + b * C : g->zero;
         }
 }
-CTM__FUN CTM__INLINE const ctm_real *CTM__FN(wino_corner)(const ctm__conv *g, const ctm_real *y, int t) {    // of its four outputs
-    int across = g->W / 2, down = g->H / 2;
-    return y + (((size_t)(t / across / down) * (size_t)g->H + (size_t)(2 * (t / across % down))) * (size_t)g->W + (size_t)(2 * (t % across))) * (size_t)g->O;
+// Asks for the 2x2 pixels at a place, channels c0..c0+cn-1 of C.
+CTM__FUN CTM__INLINE void CTM__FN(wino_ask)(const ctm__conv *g, const ctm_real *x, int C, const CTM__FN(place) *at, int c0, int cn) {
+    const ctm_real *p = x + CTM__FN(place_pixel)(g, at) * (size_t)C + c0;
+    ptrdiff_t below = (ptrdiff_t)g->W * C;
+    int c;
+    for (c = 0; c < cn; c += 64 / (int)sizeof(ctm_real)) {
+        CTM__PREFETCH(p + c); CTM__PREFETCH(p + C + c); CTM__PREFETCH(p + below + c); CTM__PREFETCH(p + below + C + c);
+    }
 }
 
 // v[place][tile][channel] for tn tiles from t0 on, channels c0..c0+cn-1 of x.
+CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const size_t m, const ctm_real *const *p, int c, ctm_real *v, size_t plane) {
+    V d[16], u[16];
+    int k;
+    for (k = 0; k < 16; k++) CTM__FN(load)(&d[k], p[k] + c, m);
+    CTM__FN(wino_input)(d, u);
+    for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane, &u[k], m);
+}
 CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, int cn, ctm_real *v, size_t plane) {
+    CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
     const ctm_real *p[16];
-    int t, c, k;
-    for (t = t0; t < t0 + tn; t++) {
-        if (t + CTM__AHEAD < g->tiles) {
-            CTM__FN(wino_pixels)(g, g->x, g->I, t + CTM__AHEAD, p);
-            for (c = c0; c < c0 + cn; c += 64 / (int)sizeof(ctm_real)) {
-                CTM__PREFETCH(p[5] + c); CTM__PREFETCH(p[6] + c); CTM__PREFETCH(p[9] + c); CTM__PREFETCH(p[10] + c);
-            }
-        }
-        CTM__FN(wino_pixels)(g, g->x, g->I, t, p);
-        for (c = 0; c < cn; c += CTM__W) {
-            V d[16], u[16];
-            for (k = 0; k < 16; k++) CTM__FN(load)(&d[k], p[k] + c0 + c, (size_t)(cn - c));
-            CTM__FN(wino_input)(d, u);
-            for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane + (size_t)(t - t0) * (size_t)cn + c, &u[k], (size_t)(cn - c));
-        }
+    int t, c;
+    for (t = t0; t < t0 + tn; t++, v += cn) {
+        if (t + CTM__AHEAD < g->tiles) CTM__FN(wino_ask)(g, g->x, g->I, &ahead, c0, cn);
+        CTM__FN(wino_pixels)(g, g->x, g->I, &at, p);
+        for (c = 0; c + CTM__W <= cn; c += CTM__W) CTM__FN(wino_input_at)(CTM__W, p, c0 + c, v + c, plane);
+        if (c < cn) CTM__FN(wino_input_at)((size_t)(cn - c), p, c0 + c, v + c, plane);
+        CTM__FN(place_next)(g, &at);
+        CTM__FN(place_next)(g, &ahead);
     }
+}
+
+// y = A^T·m·A for lanes o.. of one tile at pixel p, out of the planes m.
+CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm__conv *g, size_t p, size_t n, int o, const ctm_real *m, size_t plane) {
+    V in[16], y[4], bias;
+    int k;
+    for (k = 0; k < 16; k++) CTM__FN(load)(&in[k], m + (size_t)k * plane, CTM__W);
+    CTM__FN(wino_output)(in, y);
+    CTM__FN(bias)(g, n, o, lanes, &bias);
+    CTM__FN(finish)(g, p, o, lanes, &bias, &y[0]);
+    CTM__FN(finish)(g, p + 1, o, lanes, &bias, &y[1]);
+    CTM__FN(finish)(g, p + (size_t)g->W, o, lanes, &bias, &y[2]);
+    CTM__FN(finish)(g, p + (size_t)g->W + 1, o, lanes, &bias, &y[3]);
 }
 
 // Everything for tn tiles: transform in, 16 products for each panel, transform out. Planes are 64 bytes longer than their
@@ -2016,6 +2074,7 @@ CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *
     int rows = (tn + CTM__MR - 1) / CTM__MR * CTM__MR, o, nv, t, c, k;
     size_t v_plane = (size_t)rows * (size_t)g->I + 64 / sizeof(ctm_real), m_plane = (size_t)rows * CTM__NV * CTM__W + 64 / sizeof(ctm_real);
     ctm_real *v = scratch, *m = v + 16 * v_plane;
+    CTM__FN(place) at;
     if (rows > tn) for (k = 0; k < 16; k++) memset(v + (size_t)k * v_plane + (size_t)tn * (size_t)g->I, 0, (size_t)((rows - tn) * g->I) * sizeof *v);
     CTM__FN(wino_inputs)(g, t0, tn, 0, g->I, v, v_plane);
     for (o = 0; o < g->O; o += nv * CTM__W) {
@@ -2026,53 +2085,52 @@ CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *
             CTM__FN(block)(nv, rows, g->I, v + (size_t)k * v_plane, g->I, 1,
                            g->packed + (size_t)o * (size_t)(16 * g->I) + (size_t)k * (size_t)(g->I * width), width,
                            m + (size_t)k * m_plane, width, NULL, 0);
-        for (t = 0; t < tn; t++) {
-            size_t p = (size_t)(CTM__FN(wino_corner)(g, g->out, t0 + t) - g->out) / (size_t)g->O, n = p / ((size_t)g->H * (size_t)g->W);
-            for (c = 0; c < width && o + c < g->O; c += CTM__W) {
-                V in[16], y[4];
-                size_t lanes = (size_t)(g->O - o - c);
-                for (k = 0; k < 16; k++) CTM__FN(load)(&in[k], m + (size_t)k * m_plane + (size_t)(t * width) + c, CTM__W);
-                CTM__FN(wino_output)(in, y);
-                CTM__FN(finish)(g, p, n, o + c, lanes, &y[0]);
-                CTM__FN(finish)(g, p + 1, n, o + c, lanes, &y[1]);
-                CTM__FN(finish)(g, p + (size_t)g->W, n, o + c, lanes, &y[2]);
-                CTM__FN(finish)(g, p + (size_t)g->W + 1, n, o + c, lanes, &y[3]);
-            }
+        at = CTM__FN(place_of)(g, t0);
+        for (t = 0; t < tn; t++, CTM__FN(place_next)(g, &at)) {
+            size_t p = CTM__FN(place_pixel)(g, &at);
+            const ctm_real *from = m + (size_t)(t * width);
+            for (c = 0; c + CTM__W <= width && o + c + CTM__W <= g->O; c += CTM__W)
+                CTM__FN(wino_output_at)(CTM__W, g, p, (size_t)at.n, o + c, from + c, m_plane);
+            if (c < width && o + c < g->O) CTM__FN(wino_output_at)((size_t)(g->O - o - c), g, p, (size_t)at.n, o + c, from + c, m_plane);
         }
     }
 }
 
 // du[place][i][o] of a block of channels from i0 and o0 on, over tiles t0..t1-1.
+CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm_real *y, size_t right, size_t below, ctm_real *m, size_t plane) {
+    V d[4], u[16];
+    int k;
+    CTM__FN(load)(&d[0], y, lanes);
+    CTM__FN(load)(&d[1], y + right, lanes);
+    CTM__FN(load)(&d[2], y + below, lanes);
+    CTM__FN(load)(&d[3], y + below + right, lanes);
+    CTM__FN(wino_doutput)(d, u);
+    for (k = 0; k < 16; k++) CTM__FN(store)(m + (size_t)k * plane, &u[k], lanes);
+}
+CTM__FUN void CTM__FN(wino_doutputs)(const ctm__conv *g, int t0, int tn, int o0, int on, ctm_real *m, size_t plane) {
+    CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
+    size_t right = (size_t)g->O, below = (size_t)g->W * (size_t)g->O;
+    int t, c;
+    for (t = t0; t < t0 + tn; t++, m += on) {
+        const ctm_real *y = g->dout + CTM__FN(place_pixel)(g, &at) * right + o0;
+        if (t + CTM__AHEAD < g->tiles) CTM__FN(wino_ask)(g, g->dout, g->O, &ahead, o0, on);
+        for (c = 0; c + CTM__W <= on; c += CTM__W) CTM__FN(wino_doutput_at)(CTM__W, y + c, right, below, m + c, plane);
+        if (c < on) CTM__FN(wino_doutput_at)((size_t)(on - c), y + c, right, below, m + c, plane);
+        CTM__FN(place_next)(g, &at);
+        CTM__FN(place_next)(g, &ahead);
+    }
+}
 CTM__FUN void CTM__FN(wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch) {
-    int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), t, s, c, k;
+    int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), t, k;
     size_t v_plane = (size_t)(CTM__WTILES * in) + 64 / sizeof(ctm_real), m_plane = (size_t)(CTM__WTILES * on) + 64 / sizeof(ctm_real);
     ctm_real *v = scratch, *m = v + 16 * v_plane;
-    memset(du, 0, (size_t)(16 * in * on) * sizeof *du);
+    if (t0 >= t1) memset(du, 0, (size_t)(16 * in * on) * sizeof *du);
     for (t = t0; t < t1; t += CTM__WTILES) {
         int tn = ctm__imin(CTM__WTILES, t1 - t);
         CTM__FN(wino_inputs)(g, t, tn, i0, in, v, v_plane);
-        for (s = t; s < t + tn; s++) {
-            const ctm_real *y = CTM__FN(wino_corner)(g, g->dout, s) + o0;
-            size_t right = (size_t)g->O, below = (size_t)g->W * (size_t)g->O;
-            if (s + CTM__AHEAD < g->tiles) {
-                const ctm_real *far_y = CTM__FN(wino_corner)(g, g->dout, s + CTM__AHEAD) + o0;
-                for (c = 0; c < on; c += 64 / (int)sizeof(ctm_real)) {
-                    CTM__PREFETCH(far_y + c); CTM__PREFETCH(far_y + right + c); CTM__PREFETCH(far_y + below + c); CTM__PREFETCH(far_y + below + right + c);
-                }
-            }
-            for (c = 0; c < on; c += CTM__W) {
-                V d[4], u[16];
-                size_t lanes = (size_t)(on - c);
-                CTM__FN(load)(&d[0], y + c, lanes);
-                CTM__FN(load)(&d[1], y + right + c, lanes);
-                CTM__FN(load)(&d[2], y + below + c, lanes);
-                CTM__FN(load)(&d[3], y + below + right + c, lanes);
-                CTM__FN(wino_doutput)(d, u);
-                for (k = 0; k < 16; k++) CTM__FN(store)(m + (size_t)k * m_plane + (size_t)((s - t) * on) + c, &u[k], lanes);
-            }
-        }
+        CTM__FN(wino_doutputs)(g, t, tn, o0, on, m, m_plane);
         for (k = 0; k < 16; k++)
-            CTM__FN(gemm)(in, on, tn, v + (size_t)k * v_plane, 1, in, m + (size_t)k * m_plane, on, du + (size_t)(k * in * on), on, NULL, 1);
+            CTM__FN(gemm)(in, on, tn, v + (size_t)k * v_plane, 1, in, m + (size_t)k * m_plane, on, du + (size_t)(k * in * on), on, NULL, t > t0);
     }
 }
 
@@ -2339,44 +2397,58 @@ CTM__FUN double CTM__FN(sumsq)(size_t n, const ctm_real *x) {
     return total;
 }
 // ---- norms, attention, resampling: P pixels of C channels, swept in the order of memory
+// Every sweep is written for m lanes, which is the constant W but at the end of a row that W does not divide.
+#define CTM__SWEEP(P, C, step, at)                                                       \
+    for (p = 0; p < (P); p++, step) {                                                    \
+        for (c = 0; c + CTM__W <= (size_t)(C); c += CTM__W) { const size_t m = CTM__W; at; } \
+        if (c < (size_t)(C)) { const size_t m = (size_t)(C) - c; at; }                   \
+    }
 // sum[c] += x - from[c];  sumsq[c] += (x - from[c])².  from may be NULL (zeros), sumsq too.
+CTM__FUN CTM__INLINE void CTM__FN(sums_at)(const size_t m, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
+    V v, s;
+    CTM__FN(load)(&v, x, m);
+    if (from) { CTM__FN(load)(&s, from, m); v -= s; }
+    CTM__FN(load)(&s, sum, m);
+    s += v;
+    CTM__FN(store)(sum, &s, m);
+    if (!sumsq) return;
+    CTM__FN(load)(&s, sumsq, m);
+    s += v * v;
+    CTM__FN(store)(sumsq, &s, m);
+}
 CTM__FUN void CTM__FN(channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
-    size_t p, c, n = (size_t)C;
-    for (p = 0; p < P; p++, x += C)
-        for (c = 0; c < n; c += CTM__W) {
-            V v, s;
-            CTM__FN(load)(&v, x + c, n - c);
-            if (from) { CTM__FN(load)(&s, from + c, n - c); v -= s; }
-            CTM__FN(load)(&s, sum + c, n - c);
-            s += v;
-            CTM__FN(store)(sum + c, &s, n - c);
-            if (!sumsq) continue;
-            CTM__FN(load)(&s, sumsq + c, n - c);
-            s += v * v;
-            CTM__FN(store)(sumsq + c, &s, n - c);
-        }
+    size_t p, c;
+    if (sumsq) { CTM__SWEEP(P, C, x += C, CTM__FN(sums_at)(m, x + c, from + c, sum + c, sumsq + c)) }
+    else       { CTM__SWEEP(P, C, x += C, CTM__FN(sums_at)(m, x + c, NULL, sum + c, NULL)) }
 }
 // out = f((x - mean[c])·a[c] + beta[c]),  f the identity or SiLU
+CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
+                                           const int silu, ctm_real *out) {
+    V v, e, g;
+    CTM__FN(load)(&v, x, m);
+    CTM__FN(load)(&e, mean, m);
+    v -= e;
+    CTM__FN(load)(&e, a, m);
+    v *= e;
+    CTM__FN(load)(&e, beta, m);
+    v += e;
+    if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
+    CTM__FN(store)(out, &v, m);
+}
 CTM__FUN void CTM__FN(norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
                             int silu, ctm_real *out) {
-    size_t p, c, n = (size_t)C;
-    for (p = 0; p < P; p++, x += C, out += C)
-        for (c = 0; c < n; c += CTM__W) {
-            V v, e, g;
-            CTM__FN(load)(&v, x + c, n - c);
-            CTM__FN(load)(&e, mean + c, n - c);
-            v -= e;
-            CTM__FN(load)(&e, a + c, n - c);
-            v *= e;
-            CTM__FN(load)(&e, beta + c, n - c);
-            v += e;
-            if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
-            CTM__FN(store)(out + c, &v, n - c);
-        }
+    size_t p, c;
+    if (silu) { CTM__SWEEP(P, C, (x += C, out += C), CTM__FN(norm_at)(m, x + c, mean + c, a + c, beta + c, 1, out + c)) }
+    else      { CTM__SWEEP(P, C, (x += C, out += C), CTM__FN(norm_at)(m, x + c, mean + c, a + c, beta + c, 0, out + c)) }
 }
-// dv = dout·f'(v), with v made anew from x: cheaper than a third array in memory.
-CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const V *centred, const ctm_real *a, const ctm_real *beta, size_t m, int silu, V *dv) {
+// dv = dout·f'(v), with v made anew from x: cheaper than a third array in memory. centred = x - mean.
+CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                           const ctm_real *beta, const int silu, V *centred, V *dv) {
     V v, e, g;
+    CTM__FN(load)(&v, x, m);
+    CTM__FN(load)(&e, mean, m);
+    *centred = v - e;
+    CTM__FN(load)(dv, dout, m);
     if (!silu) return;
     CTM__FN(load)(&e, a, m);
     v = *centred * e;
@@ -2386,47 +2458,44 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const V *centred, const ctm_real *a, 
     *dv *= g + v * g * ((ctm_real)1 - g);
 }
 // s1[c] += dv;  s2[c] += dv·(x - mean[c])
+CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                                const ctm_real *beta, const int silu, ctm_real *s1, ctm_real *s2) {
+    V v, e, d;
+    CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
+    CTM__FN(load)(&e, s1, m);
+    e += d;
+    CTM__FN(store)(s1, &e, m);
+    CTM__FN(load)(&e, s2, m);
+    e += d * v;
+    CTM__FN(store)(s2, &e, m);
+}
 CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                                  const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2) {
-    size_t p, c, n = (size_t)C;
-    for (p = 0; p < P; p++, x += C, dout += C)
-        for (c = 0; c < n; c += CTM__W) {
-            V v, e, d;
-            CTM__FN(load)(&v, x + c, n - c);
-            CTM__FN(load)(&e, mean + c, n - c);
-            v -= e;
-            CTM__FN(load)(&d, dout + c, n - c);
-            CTM__FN(norm_dv)(&v, a + c, beta + c, n - c, silu, &d);
-            CTM__FN(load)(&e, s1 + c, n - c);
-            e += d;
-            CTM__FN(store)(s1 + c, &e, n - c);
-            CTM__FN(load)(&e, s2 + c, n - c);
-            e += d * v;
-            CTM__FN(store)(s2 + c, &e, n - c);
-        }
+    size_t p, c;
+    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C), CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, s1 + c, s2 + c)) }
+    else      { CTM__SWEEP(P, C, (x += C, dout += C), CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, s1 + c, s2 + c)) }
 }
 // dx = a[c]·dv - k1[c] - k2[c]·(x - mean[c]), set or added
+CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                                    const ctm_real *beta, const int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, const int add) {
+    V v, e, d;
+    CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
+    CTM__FN(load)(&e, a, m);
+    d *= e;
+    CTM__FN(load)(&e, k1, m);
+    d -= e;
+    CTM__FN(load)(&e, k2, m);
+    d -= e * v;
+    if (add) { CTM__FN(load)(&e, dx, m); d += e; }
+    CTM__FN(store)(dx, &d, m);
+}
 CTM__FUN void CTM__FN(norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                                      const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add) {
-    size_t p, c, n = (size_t)C;
-    for (p = 0; p < P; p++, x += C, dout += C, dx += C)
-        for (c = 0; c < n; c += CTM__W) {
-            V v, e, d;
-            CTM__FN(load)(&v, x + c, n - c);
-            CTM__FN(load)(&e, mean + c, n - c);
-            v -= e;
-            CTM__FN(load)(&d, dout + c, n - c);
-            CTM__FN(norm_dv)(&v, a + c, beta + c, n - c, silu, &d);
-            CTM__FN(load)(&e, a + c, n - c);
-            d *= e;
-            CTM__FN(load)(&e, k1 + c, n - c);
-            d -= e;
-            CTM__FN(load)(&e, k2 + c, n - c);
-            d -= e * v;
-            if (add) { CTM__FN(load)(&e, dx + c, n - c); d += e; }
-            CTM__FN(store)(dx + c, &d, n - c);
-        }
+    size_t p, c;
+    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C, dx += C), CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, k1 + c, k2 + c, dx + c, add)) }
+    else      { CTM__SWEEP(P, C, (x += C, dout += C, dx += C), CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, k1 + c, k2 + c, dx + c, add)) }
 }
+#undef CTM__SWEEP
 // row <- exp(scale·row - top) / sum;  spare lanes of the last vector do not count.
 CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
     ctm_real scale = (ctm_real)scale_, top = row[0] * scale, lane[CTM__W], total = 0;
@@ -2716,7 +2785,7 @@ static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv) {
 
 static void ctm__conv_weights_piece(void *arg, int p, void *scratch) {
     ctm__conv_job *j = (ctm__conv_job *)arg;
-    j->kernels->conv_weights(&j->g, p % j->across * 32, p / j->across, (ctm_real *)scratch);
+    j->kernels->conv_weights(&j->g, p % j->across * CTM__CHANNELS(j->g.k), p / j->across, (ctm_real *)scratch);
 }
 static void ctm__wino_weights_piece(void *arg, int p, void *scratch) {
     ctm__conv_job *j = (ctm__conv_job *)arg;
@@ -2752,7 +2821,7 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
         ctm__parallel_scratch(a, blocks * j.parts, 32 * (CTM__WTILES * CTM__WBLOCK + 32) * sizeof(ctm_real), ctm__wino_weights_piece, &j);
         ctm_parallel_for(a->ctx, blocks, ctm__wino_weights_last, &j);
     } else {
-        j.across = (g->I + 31) / 32;
+        j.across = (g->I + CTM__CHANNELS(g->k) - 1) / CTM__CHANNELS(g->k);
         ctm__parallel_scratch(a, j.across * ctm__panels(j.kernels, g->O),
                               (size_t)(g->W + CTM__PIXELS) * 64 * sizeof(ctm_real), ctm__conv_weights_piece, &j);
     }
