@@ -580,6 +580,38 @@ static void test_net_labels(void) {
     net_end();
 }
 
+// Many classes at one level: each row gets its own class, whatever shares its place in the table of levels.
+static void test_net_many_labels(void) {
+    enum { B = 130, K = 64 };
+    static double t_[B], s_[B];
+    int label[B], i, d;
+    ctm_config cfg = golden_net_config();
+    ctm_net *net;
+    ctm_tensor *x, *y;
+    net_begin();
+    cfg.classes = K;
+    net = ctm_mlp(&net_memory, &cfg, 2, 1);
+    ctm_net_init(net, 9, 1);
+    for (i = 0; i < B; i++) {
+        t_[i] = 1;
+        s_[i] = 0.002;
+        label[i] = i % (K + 1) - 1;
+    }
+    x = net_points("x", B, 1);
+    for (i = 2; i < 2 * B; i++) x->data[i] = x->data[i % 2];                     // one point in all the classes
+    net->label = label;
+    y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
+    for (i = 0; i < B; i++) {
+        ctm_tensor *one = ctm_matrix(&net_tape, "one", 1, 2), *y_one;
+        memcpy(one->data, x->data, 2 * sizeof(ctm_real));
+        net->label = label + i;
+        y_one = net->forward(&net_tape, net, one, net_levels("t", 1, t_), net_levels("s", 1, s_));
+        for (d = 0; d < 2; d++) CHECK_CLOSE(y_one->data[d], y->data[2 * i + d], (IN_DOUBLE ? 1e-14 : 2e-6) * (1 + fabs((double)y->data[2 * i + d])));
+    }
+    net->label = NULL;
+    net_end();
+}
+
 // Jumps where some rows stay: the label goes with its row.
 static void test_net_labels_of_moving_rows(void) {
     enum { B = 9 };
@@ -654,6 +686,7 @@ static void run_networks(void) {
     RUN(net_ema);
     RUN(net_same_bits);
     RUN(net_labels);
+    RUN(net_many_labels);
     RUN(net_labels_of_moving_rows);
     RUN(net_discriminator);
 }

@@ -1473,6 +1473,66 @@ static void test_rows_by_hand_labels(void) {
     check_rows_by_hand(&c, 0);
 }
 
+// [eq:L_dsm] [eq:dsm_law] [eq:weights] The trainer's L_dsm and its gradient against the rows one by one: law, weight, labels, and the
+// teacher's denoiser as target, which sees the labels as well.
+static void check_diagonal_by_hand(const ctm_config *c, int teacher) {
+    full_run n;
+    room r;
+    ctm_rng data = ctm_stream(c->seed, "dsm.data"), noise = ctm_stream(c->seed, "dsm.noise"), drop = ctm_stream(c->seed, "dsm.label.dropout");
+    double L = 0, size = 0;
+    ctm_real *want;
+    size_t k;
+    int i, d, dropped = 0;
+    full_open(&n, c, teacher);
+    room_open(&r);
+    memset(n.net->grad, 0, n.net->len * sizeof(ctm_real));
+    for (i = 0; i < c->diagonal_batch; i++) {
+        double sigma = ctm_dsm_sigma(c, 0, (uint64_t)i, (uint64_t)c->diagonal_batch);
+        ctm_tensor *t = levels(&r.tape, "sigma", 1, sigma), *x0 = ctm_matrix(&r.tape, "x0", 1, 2), *x = ctm_matrix(&r.tape, "x", 1, 2), *target = x0, *loss;
+        int label = pair_label(NULL, &data, 0, (uint64_t)i);
+        if (ctm_uniform(&drop, 0, (uint64_t)i) < c->label_dropout) { label = -1; dropped++; }
+        pair_draw(NULL, &data, 0, (uint64_t)i, x0->data);
+        for (d = 0; d < 2; d++) x->data[d] = x0->data[d] + t->data[0] * (ctm_real)ctm_normal(&noise, 0, (uint64_t)(2 * i + d));
+        hand_set(n.net, &label);
+        hand_set(n.teacher_net, &label);
+        if (c->diagonal == CTM_DIAG_EXACT) target = n.teacher->denoise(&r.tape, n.teacher, x, t);
+        if (target->grad) {                                                      // a constant for the student
+            ctm_tensor *fixed = ctm_matrix(&r.tape, "D", 1, 2);
+            memcpy(fixed->data, target->data, 2 * sizeof(ctm_real));
+            target = fixed;
+        }
+        loss = ctm_weighted_mean(&r.tape, ctm_distance(&r.tape, ctm_D_theta(&r.tape, n.net, x, t), target, CTM_L2, 0), NULL, c->diagonal_batch);
+        loss = ctm_scale(&r.tape, loss, ctm_weight(&c->noise, c->dsm_weight, sigma, sigma, 1));
+        L += (double)loss->data[0];
+        ctm_backward(&r.tape, loss);
+        ctm_tape_reset(&r.tape);
+    }
+    CHECK(!c->classes || (dropped > 0 && dropped < c->diagonal_batch));
+    n.net->label = n.teacher_net->label = NULL;
+    want = (ctm_real *)ctm_alloc(&r.keep, n.net->len * sizeof(ctm_real));
+    memcpy(want, n.net->grad, n.net->len * sizeof(ctm_real));
+    CHECK(ctm_train_step(n.tr));
+    CHECK_CLOSE(n.tr->L_dsm, L, rounding(2e-5, 1e-10) * L);
+    for (k = 0; k < n.net->len; k++) size = larger(size, fabs((double)want[k]));
+    for (k = 0; k < n.net->len; k++) CHECK_CLOSE(n.tr->g_dsm[k], want[k], rounding(1e-4, 1e-9) * size);
+    room_close(&r);
+    full_close(&n);
+}
+static void test_diagonal_by_hand(void) {
+    ctm_config c = small_authors();
+    check_diagonal_by_hand(&c, 1);
+    c.dsm_law = CTM_DSM_UNIFORM; c.dsm_weight = CTM_W_SNR1;
+    check_diagonal_by_hand(&c, 1);
+    c.dsm_law = CTM_DSM_LOGNORMAL; c.dsm_weight = CTM_W_SQRT_T;
+    c.classes = 2; c.label_dropout = 0.4;
+    check_diagonal_by_hand(&c, 0);
+    c.diagonal = CTM_DIAG_EXACT;
+    check_diagonal_by_hand(&c, 2);
+    c = small_authors();
+    c.noise.outer = CTM_OUTER_VARIANCE;                                          // D is not g here
+    check_diagonal_by_hand(&c, 1);
+}
+
 // [eq:L_gan] [eq:L_disc] A student's step and a discriminator's step of the trainer against the rows one by one.
 static void test_gan_step_by_hand(void) {
     int kind, fake_kind;
@@ -1484,6 +1544,7 @@ static void test_gan_step_by_hand(void) {
             ctm_net *frozen, *ema;
             ctm_real *want;
             double L = 0, size = 0, real = 0, fake = 0, tol = rounding(1e-4, 1e-9);
+            ctm_opt opt;
             size_t k, at;
             int i;
             c.gan = kind;
@@ -1536,7 +1597,13 @@ static void test_gan_step_by_hand(void) {
                 ctm_tape_reset(&r.tape);
             }
             memcpy(want, frozen->grad, frozen->len * sizeof(ctm_real));
+            ctm_opt_init(&r.keep, &opt, CTM_RADAM, n.disc->len, 2e-3);           // the authors' settings: RAdam 2e-3, betas 0.5 and 0.9
+            opt.beta1 = 0.5;
+            opt.beta2 = 0.9;
+            ctm_opt_step(&r.ctx, &opt, ctm_net_clone(&r.keep, n.disc)->theta, want);
             CHECK(ctm_train_step(n.tr));
+            CHECK(n.tr->disc_opt.kind == opt.kind && n.tr->disc_opt.lr == opt.lr && n.tr->disc_opt.beta1 == opt.beta1 && n.tr->disc_opt.beta2 == opt.beta2);
+            for (k = 0; k < n.disc->len; k++) CHECK_CLOSE(n.tr->disc_opt.m[k], opt.m[k], tol * (fabs((double)opt.m[k]) + 1e-2));
             CHECK_CLOSE(n.tr->L_disc, L, tol * L);
             CHECK_CLOSE(n.tr->disc_real, real, tol * (fabs(real) + 0.1));
             CHECK_CLOSE(n.tr->disc_fake, fake, tol * (fabs(fake) + 0.1));
@@ -1993,7 +2060,7 @@ static void run_training(void) {
     RUN(training_same_bits_for_threads); RUN(invariant_46_non_finite_changes_nothing); RUN(invariant_36_37_perfect_denoiser);
     RUN(training_learns_the_flow); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense);
     RUN(training_memory_is_steady);
-    RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(gan_step_by_hand); RUN(invariant_38_hinge);
+    RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(invariant_38_hinge);
     RUN(invariant_43_45_steps_apart); RUN(gan_start); RUN(invariant_40_lambda_gan); RUN(full_training_same_bits_for_threads);
     RUN(gan_shards_agree); RUN(gan_non_finite_changes_nothing); RUN(own_distance); RUN(law_paper); RUN(dsm_laws);
     RUN(invariant_34_cm_config); RUN(cm_learns_the_flow); RUN(labels_are_learned); RUN(full_trainer_refuses_nonsense);
