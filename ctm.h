@@ -4910,6 +4910,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
    - karras_weight at sigma_min is 250 004; times c_out² it is 1.
    - Labels belong to rows: whoever picks some rows, or sorts them, must do the same to net->label.
    - Self-taught without a diagonal term (or real data in x_u) a student may forget the data: G = (s/t)·x has no loss.
+   - CTM_SELF_JUMP under a law with u = s (the gap law) makes the target of the very jump that is trained: it teaches nothing.
    - A discriminator's step that lets the gradient reach the student, or a student's step that trains the discriminator, still
      "works"; the frozen view and the unrecorded fake are what keeps them apart.
 

@@ -1072,7 +1072,7 @@ static int train_main(int argc, char **argv) {
         {"gan",       ARGS_FLAG,   &s->gan,       0, 0,   NULL, "adversarial loss in the last four tenths of the steps, every other one trains the discriminator"},
         {"gan-loss",  ARGS_CHOICE, &s->gan_loss,  0, 0,   "hinge,log,minimax", "hinge: the authors' code; log: the paper's, with a live gradient; minimax: the paper to the letter"},
         {"method",    ARGS_CHOICE, &s->method,    0, 0,   "ctm,cm", "cm: the plain consistency model; distilled from the teacher, or from the data with --teacher none"},
-        {"self",      ARGS_CHOICE, &s->self_teach, 0, 0,  "solve,jump,jump-each", "with --teacher none: the student's average solves its ODE (paper), or jumps (code)"},
+        {"self",      ARGS_CHOICE, &s->self_teach, 0, 0,  "solve,jump,jump-each", "with --teacher none: the student's average solves its ODE (paper), or jumps (code), in one go (then --law authors) or per grid step"},
         {"init",      ARGS_CHOICE, &s->init,      0, 0,   "random,teacher", "teacher: the student begins with its teacher's weights"},
         {"match",     ARGS_CHOICE, &s->match,     0, 0,   "soft,local,global", "u anywhere between t and s; u one grid step after t; u = s"},
         {"law",       ARGS_CHOICE, &s->law,       0, 0,   "gap,authors", "which jumps (t,u,s) are practised"},
@@ -1089,6 +1089,10 @@ static int train_main(int argc, char **argv) {
     };
     status = args_parse("points", "points [train] [flags]      (also: points sample --help, points loglik --help)", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
+    if (s->self_teach == 1 && s->law == 0) {           // the gap law has u = s: one jump there is the target itself, and teaches nothing
+        if (args_given("law", argc, argv)) return misused("flags --self jump and --law gap: with u = s the jump would be its own target; use --law authors");
+        s->law = 1;
+    }
     status = check_settings(s);
     if (status) return status;
     r.option = options;

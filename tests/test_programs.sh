@@ -156,6 +156,7 @@ refuses "unknown label column" 1 "kin" $points train --data "$tmp/k.csv" --label
 refuses "gan with cm" 2 "--gan" $points train --data ring --gan --method cm --steps 5 --out "$tmp/zzz"
 refuses "init without a network" 2 "--init" $points train --data ring --init teacher --steps 5 --out "$tmp/zzz"
 refuses "self with a teacher" 2 "--self" $points train --data ring --self jump --steps 5 --out "$tmp/zzz"
+refuses "a jump that is its own target" 2 "own target" $points train --data ring --teacher none --self jump --law gap --steps 5 --out "$tmp/zzz"
 refuses "gan-loss without gan" 2 "--gan-loss" $points train --data ring --gan-loss log --steps 5 --out "$tmp/zzz"
 refuses "resume with another adversary" 1 "--gan-loss" $points --resume --gan-loss log --out "$tmp/gan2" --quiet
 absent "$tmp/z.csv" "$tmp/zzz"
