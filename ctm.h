@@ -360,6 +360,7 @@ struct ctm_net {
 
 // The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed. With
 // cfg->classes > 0 it embeds net->label too; a label that is neither -1 nor below classes panics in the forward pass.
+// Threads may share a network as long as its label is NULL; with labels each needs a view of its own.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
 // A discriminator of points: x [B,dim] in data units -> one logit a row, [B,1]; forward ignores t and s (both may be NULL).
@@ -571,7 +572,8 @@ CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const
 
 // Writes sample `index` of step `step`: D numbers, standardised to std sigma_data. May be called from several threads.
 typedef void (*ctm_draw_fn)(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0);
-// The class of the very sample that draw gives for the same (rng, step, index): 0 .. classes-1, or -1 if it has none.
+// The class of the very sample that draw gives for the same (rng, step, index): 0 .. classes-1, or -1 if it has none. Called by
+// several threads like draw.
 typedef int (*ctm_label_fn)(void *user, const ctm_rng *rng, uint64_t step, uint64_t index);
 
 typedef struct ctm_trainer ctm_trainer;
@@ -583,7 +585,7 @@ typedef struct ctm_shard {             // one piece of the batch, worked on by o
     ctm_tape     tape;
     ctm_net     *theta_ctm, *theta_dsm;// views of the student: its weights, and this shard's gradient of either loss
     double       L_ctm, L_dsm;         // this shard's part of the batch means
-    ctm_net     *theta_gan;            // as theta_ctm, for the adversarial loss; all four NULL without a discriminator
+    ctm_net     *theta_gan;            // as theta_ctm, for the adversarial loss; NULL without a discriminator, as are the next two
     ctm_net     *disc, *disc_frozen;   // views of the discriminator: with this shard's gradient; without any
     double       L_gan, L_disc, disc_real, disc_fake;
 } ctm_shard;
@@ -3124,9 +3126,9 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     }
     if (n == 0) return x;
     if (n == B) return ctm__G_all_rows(tp, net, x, t, s);
-    net->label = ctm__labels_of(tp, label, index, n);                            // labels go with their rows
+    if (label) net->label = ctm__labels_of(tp, label, index, n);                 // labels go with their rows
     moving = ctm__G_all_rows(tp, net, ctm_gather_rows(tp, x, index, n), ctm_gather_rows(tp, t, index, n), ctm_gather_rows(tp, s, index, n));
-    net->label = label;
+    if (label) net->label = label;                     // without labels nothing is written: threads may share the network
     return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
 }
 
@@ -3832,6 +3834,8 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d", theta->classes, cfg->classes);
     CTM__REQUIRE(cfg->label_dropout >= 0 && cfg->label_dropout <= 1, "ctm_trainer_new: label_dropout = %g is no probability", cfg->label_dropout);
     CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->consistency, "ctm_trainer_new: an adversary judges jumps, and consistency = 0 trains none");
+    CTM__REQUIRE(teacher || !cfg->consistency || cfg->self_teach != CTM_SELF_JUMP || (cfg->law != CTM_LAW_GAP && cfg->match != CTM_GLOBAL),
+                 "ctm_trainer_new: CTM_SELF_JUMP needs u before s, and this law of times has u = s: the jump would be its own target");
     CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->gan_period > 0, "ctm_trainer_new: gan_period = %d?", cfg->gan_period);
     tr->ctx = a->ctx;
     tr->cfg = *cfg;

@@ -1417,5 +1417,9 @@ int main(int argc, char **argv) {
    $ build/points sample --weights out/geyser/model.safetensors --n 5 --nfe 4 --out five.csv
    5 samples in five.csv
    $ build/points loglik --weights out/geyser/model.safetensors --data geyser.csv --out logp.csv
+   $ build/points --data penguins.csv --columns bill_length_mm,bill_depth_mm --label species --out out/penguins
+   $ build/points sample --weights out/penguins/model.safetensors --class Adelie --guidance 1.5 --n 5 --out adelie.csv
+   $ build/points --data ring --gan --out out/gan                       (no better on points: PAPER_NOTES.md)
+   $ build/points --data ring --method cm --out out/cm                  (the consistency model, for comparison)
    $ build/points sample --weights out/demo/model.safetensors --gamma 2
    points: flag --gamma: found "2", expected a number from 0 to 1 */

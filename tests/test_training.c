@@ -1966,6 +1966,42 @@ static void test_labels_are_learned(void) {
     full_close(&n);
 }
 
+// With an adversary no mode is lost and the flow stays learned; and no memory is asked for after the first steps, labels included.
+static void test_gan_keeps_the_modes(void) {
+    ctm_config c = small_config();
+    full_run n;
+    ctm_rng rng = ctm_stream(6, "modes");
+    ctm_real x[800];
+    size_t held = 0;
+    int i, right = 0;
+    double error;
+    c.hidden = 32; c.batch = 128; c.diagonal_batch = 64; c.steps = 600; c.ema_rate[0] = 0.98; c.gan = CTM_GAN_HINGE; c.gan_start = 200;
+    full_open(&n, &c, 1);
+    n.r.ctx.threads = 1;
+    while (n.tr->step < c.steps && ctm_train_step(n.tr)) {
+        if (n.tr->step == 220) held = n.r.ctx.allocated;
+    }
+    CHECK(n.tr->step == c.steps && n.tr->disc_opt.k == 200);
+    CHECK(n.r.ctx.allocated == held);
+    error = flow_error(&n.r, n.tr->ema[0], n.teacher);
+    CHECK(error < 0.25);
+    for (i = 0; i < 800; i++) x[i] = (ctm_real)(80 * ctm_normal(&rng, 0, (uint64_t)i));
+    CHECK(ctm_sample_points(n.tr->ema[0], x, 400, 1, 0, NULL));
+    for (i = 0; i < 400; i++) right += x[2 * i] > 0;
+    CHECK(right > 150 && right < 250);
+    full_close(&n);
+    c.classes = 2; c.label_dropout = 0.5;
+    full_open(&n, &c, 2);
+    n.tr->cfg.gan_start = 0;
+    for (i = 0; i < 30; i++) {
+        CHECK(ctm_train_step(n.tr));
+        if (i == 9) held = n.r.ctx.allocated;
+    }
+    CHECK(n.r.ctx.allocated == held);
+    full_close(&n);
+    CHECK(n.r.ctx.allocated == 0);
+}
+
 // Mistakes of a program stop with one sentence each.
 static ctm_tensor *flat_logits(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     (void)net; (void)t; (void)s;
@@ -2039,6 +2075,12 @@ static void test_full_trainer_refuses_nonsense(void) {
     d = gan_config(); d.consistency = 0;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "judges jumps");
+    d = small_config(); d.diagonal = CTM_DIAG_DSM; d.self_teach = CTM_SELF_JUMP;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, NULL, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "its own target");
+    d = small_authors(); d.match = CTM_GLOBAL; d.self_teach = CTM_SELF_JUMP;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, NULL, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "its own target");
     d = gan_config(); d.gan_period = 0;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "gan_period = 0");
@@ -2063,5 +2105,5 @@ static void run_training(void) {
     RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(invariant_38_hinge);
     RUN(invariant_43_45_steps_apart); RUN(gan_start); RUN(invariant_40_lambda_gan); RUN(full_training_same_bits_for_threads);
     RUN(gan_shards_agree); RUN(gan_non_finite_changes_nothing); RUN(own_distance); RUN(law_paper); RUN(dsm_laws);
-    RUN(invariant_34_cm_config); RUN(cm_learns_the_flow); RUN(labels_are_learned); RUN(full_trainer_refuses_nonsense);
+    RUN(invariant_34_cm_config); RUN(cm_learns_the_flow); RUN(labels_are_learned); RUN(gan_keeps_the_modes); RUN(full_trainer_refuses_nonsense);
 }
