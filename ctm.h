@@ -97,7 +97,7 @@
 
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
      add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows  time_features
-     distance  weighted_mean  reshape  conv  down  up  group_norm  attention  dropout  frequencies  mixture (12)
+     distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  attention  dropout  frequencies  mixture (12)
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
      [eq:x_t] ctm_losses_shard   [eq:tweedie] ctm_score        [eq:pf_ode] ctm_solve        [eq:karras_grid] ctm_t_of_index
@@ -107,6 +107,8 @@
      [eq:L_dsm] ctm_losses_shard [eq:lambda] ctm_adaptive_weight  [eq:weights] ctm_weight   [eq:dsm_law] ctm_dsm_sigma
      [eq:film] ctm_mlp           [eq:unet] ctm_unet           [eq:radam] ctm_opt_step       [eq:ema] ctm_ema_step        [alg:train] ctm_train_step
      [alg:gamma] ctm_sample_gamma [alg:heun] ctm_sample_heun   [eq:loglik] ctm_loglik       [eq:flow] ctm_exact_flow
+     [eq:law_paper] ctm_times    [eq:cm] ctm_config_cm         [eq:self_teach] ctm_losses_shard
+     [eq:L_gan] ctm_gan_student_loss   [eq:L_disc] ctm_gan_disc_loss   [eq:guidance] ctm_guided_jump
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
@@ -330,6 +332,8 @@ enum { CTM_L2, CTM_L1, CTM_HUBER };
 // d(a,b) for every row, [B,D] -> [B]. L2: mean of squares; L1: mean of |.|; HUBER: sqrt(|a-b|² + c²) - c.
 CTMDEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int kind, double c);
 CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i] / n; w may be NULL
+CTMDEF ctm_tensor *ctm_relu(ctm_tape *tp, ctm_tensor *x);                                // max(x, 0), any shape
+CTMDEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x);                            // ln(1 + exp(x)), any shape
 // For images [B,H,W,C]. alpha·(x * w + b[o] + shift[n,o] + res): x [B,H,W,I], w [k,k,I,O] with k = 1 or 3, stride 1, zeros
 // outside; b [O], shift [B,O] and res [B,H,W,O] may be NULL.
 CTMDEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha);
@@ -381,13 +385,18 @@ struct ctm_net {
     int         is_view;           // theta belongs to another network
 };
 
-// The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed.
+// The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed. With
+// cfg->classes > 0 it embeds net->label too; a label that is neither -1 nor below classes panics in the forward pass.
+// Threads may share a network as long as its label is NULL; with labels each needs a view of its own.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
 // The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
 // The configuration must fit (halvable sizes, attention at sizes that exist, channels that GroupNorm can cut): a panic if not.
 CTMDEF ctm_net *ctm_unet(ctm_arena *a, const struct ctm_config *cfg, int with_s);
 CTMDEF int      ctm_unet_fits(ctm_ctx *ctx, const struct ctm_config *cfg);   // 1; or 0 with ctm_error: for configurations from outside
+// A discriminator of points: x [B,dim] in data units -> one logit a row, [B,1]; forward ignores t and s (both may be NULL).
+// cfg->gan_layers SiLU layers of width cfg->gan_hidden. Any network with logits [B,K] will do in its place.
+CTMDEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const struct ctm_config *cfg, int dim);
 // Your own network: ctm_net_new, ctm_param for every parameter in order, ctm_net_ready, then set forward.
 CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s);
 CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
@@ -478,11 +487,15 @@ CTMDEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_no
 
 // ---- CHAPTER 15. TIMES ----------------------------------------------------------------------------------------------
 
-enum { CTM_LAW_AUTHORS, CTM_LAW_GAP };
+enum { CTM_LAW_AUTHORS, CTM_LAW_GAP, CTM_LAW_PAPER };
 enum { CTM_SOFT, CTM_LOCAL, CTM_GLOBAL };
 enum { CTM_AT_ZERO = 1, CTM_AT_S = 2, CTM_AT_BOTH = 3 };
 enum { CTM_DIAG_NONE, CTM_DIAG_DSM, CTM_DIAG_EXACT };
 enum { CTM_ROLE_ONLINE, CTM_ROLE_EMA };
+enum { CTM_SELF_SOLVE, CTM_SELF_JUMP, CTM_SELF_JUMP_EACH, CTM_SELF_DATA };
+enum { CTM_DSM_HALF_LOGNORMAL, CTM_DSM_LOGNORMAL, CTM_DSM_UNIFORM };
+enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };
+enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };
 
 // Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the
 // published one. Both are printed and stored with the weights.
@@ -498,14 +511,15 @@ typedef struct ctm_config {
     int    attn[4];                // resolutions with attention; 0 ends the list
     double dropout;
     int    classes;                // class labels; 0: none
+    double label_dropout;          // share of the rows trained without their label: makes guidance possible
     // times (chapter 15)
-    int    law;                    // CTM_LAW_AUTHORS or CTM_LAW_GAP
-    int    match;                  // authors' law only: CTM_SOFT; CTM_LOCAL: u one grid step after t; CTM_GLOBAL: u = s
+    int    law;                    // CTM_LAW_AUTHORS, CTM_LAW_GAP or CTM_LAW_PAPER
+    int    match;                  // not in the gap law: CTM_SOFT; CTM_LOCAL: u one grid step after t; CTM_GLOBAL: u = s
     int    continuous;             // 1: real grid indices
     int    max_gap;                // authors' law: M, the most grid steps from t to u (authors: 17)
     double gap_power;              // P(h) ~ h^power (authors: 1; 0 is uniform)
     int    h_per_sample;           // 0: one h for the whole batch, as the authors do
-    int    s_smallest;             // authors' law only: 1: s = sigma_min always
+    int    s_smallest;             // not in the gap law: 1: s = sigma_min always
     double law_mix;                // gap law: share of samples drawn by the authors' law
     double law_to_end;             // gap law: share of gaps that go straight to sigma_min
     double law_power;              // gap law: P(gap k) ~ k^power
@@ -525,6 +539,20 @@ typedef struct ctm_config {
     double lambda_dsm;             // its weight; with adaptive = 1 a factor on the adaptive one
     int    adaptive;               // 1: [eq:lambda]
     int    consistency;            // 0: only the diagonal term (this trains a teacher)
+    int    estimate_outer;         // who carries the estimate from s to 0: CTM_ROLE_EMA (paper and code) or CTM_ROLE_ONLINE
+    int    self_teach;             // without a teacher x_u comes from: CTM_SELF_SOLVE, the ODE of g_ema(x,t,t) (paper); CTM_SELF_JUMP,
+                                   // G_ema(x_t,t,u) (code), CTM_SELF_JUMP_EACH, one per grid step; CTM_SELF_DATA, x_0 + u·eps (CT)
+    int    dsm_law;                // noise levels of L_DSM: CTM_DSM_HALF_LOGNORMAL (code), CTM_DSM_LOGNORMAL (EDM), CTM_DSM_UNIFORM
+    int    dsm_weight;             // CTM_W_*, for L_DSM
+    // adversarial loss (chapter 16); the trainer needs a discriminator, see ctm_trainer_adversary
+    int    gan;                    // CTM_GAN_NONE, CTM_GAN_HINGE (code), CTM_GAN_LOG, CTM_GAN_MINIMAX (the paper to the letter)
+    int    gan_fake;               // what is judged: CTM_FAKE_ESTIMATE, x_est; CTM_FAKE_ONE_STEP, G_theta(x_t,t,0)
+    int    gan_period;             // of so many steps one trains the student, the others the discriminator; 1: both in every step
+    long   gan_start;              // first step with it; before, every step is as if gan were CTM_GAN_NONE
+    int    gan_adaptive;           // 1: [eq:lambda], then into [gan_lambda_min, gan_lambda_max]
+    double lambda_gan, gan_lambda_min, gan_lambda_max;   // weight (a factor on the adaptive one), clamps
+    int    gan_hidden, gan_layers; // ctm_mlp_discriminator
+    double gan_lr, gan_beta1, gan_beta2;                 // the discriminator's own RAdam, constant learning rate
     // optimiser (chapter 11)
     int    optimiser;
     double lr, beta1, beta2, eps;
@@ -538,11 +566,15 @@ typedef struct ctm_config {
 } ctm_config;
 CTMDEF ctm_config ctm_config_default(void);
 CTMDEF ctm_config ctm_config_authors(void);
+// The plain consistency model as a special case of the default recipe, same network and optimiser: s = sigma_min, u one grid
+// step after t, the target jumps by the EMA, no diagonal term. With a teacher this is consistency distillation (CD); with
+// NULL in its place consistency training (CT), x_u = x_0 + u·eps.  [eq:cm]
+CTMDEF ctm_config ctm_config_cm(void);
 #ifndef CTM_NO_STDIO
 CTMDEF void ctm_config_print(const ctm_config *cfg);
 #endif
 
-// Grid indices (t,u,s) of sample `index` of step `step`: i[0] < i[1] <= i[2].  [eq:law_h] [eq:law_gap]
+// Grid indices (t,u,s) of sample `index` of step `step`: i[0] < i[1] <= i[2].  [eq:law_h] [eq:law_gap] [eq:law_paper]
 CTMDEF void   ctm_times(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);
 // Noise level of the diagonal term for sample `index` of `batch`.  [eq:dsm_law]
 CTMDEF double ctm_dsm_sigma(const ctm_config *cfg, uint64_t step, uint64_t index, uint64_t batch);
@@ -556,11 +588,25 @@ CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_ten
 CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
                                 ctm_tensor **at_s);                                    // [eq:x_target], not recorded
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
+// A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants
+// none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile.
+typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
+// The adversarial losses of logits [B,K] as parts of the mean over n logits; scalars. kind: CTM_GAN_HINGE, _LOG, _MINIMAX.
+CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
+CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
+// Classifier-free guidance: w·(with labels) + (1-w)·(without), for g, hence for G, which is affine in g. w = 1 is the labelled
+// model, 0 the unlabelled one, beyond 1 exaggerates the class. label [B] of every batch to come is not copied; the network must
+// outlive the wrapper. One wrapper serves one thread at a time.  [eq:guidance]
+CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w);
+CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w);
 
 // ---- CHAPTER 17. ONE TRAINING STEP ----------------------------------------------------------------------------------
 
 // Writes sample `index` of step `step`: D numbers, standardised to std sigma_data. May be called from several threads.
 typedef void (*ctm_draw_fn)(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0);
+// The class of the very sample that draw gives for the same (rng, step, index): 0 .. classes-1, or -1 if it has none. Called by
+// several threads like draw.
+typedef int (*ctm_label_fn)(void *user, const ctm_rng *rng, uint64_t step, uint64_t index);
 
 typedef struct ctm_trainer ctm_trainer;
 typedef struct ctm_shard {             // one piece of the batch, worked on by one thread
@@ -571,6 +617,9 @@ typedef struct ctm_shard {             // one piece of the batch, worked on by o
     ctm_tape     tape;
     ctm_net     *theta_ctm, *theta_dsm;// views of the student: its weights, and this shard's gradient of either loss
     double       L_ctm, L_dsm;         // this shard's part of the batch means
+    ctm_net     *theta_gan;            // as theta_ctm, for the adversarial loss; NULL without a discriminator, as are the next two
+    ctm_net     *disc, *disc_frozen;   // views of the discriminator: with this shard's gradient; without any
+    double       L_gan, L_disc, disc_real, disc_fake;
 } ctm_shard;
 
 struct ctm_trainer {
@@ -587,12 +636,25 @@ struct ctm_trainer {
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
     ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards
     ctm_denoiser *self;                // ema[0] as its own teacher
+    // Yours to set between ctm_trainer_new and the first step:
+    ctm_label_fn  label; void *label_user;         // classes of the rows; NULL: none (and then cfg.classes must be 0)
+    ctm_distance_fn distance; void *distance_user; // in place of cfg.distance; NULL: cfg.distance
+    ctm_rng       rng_label, rng_dsm_label;        // whose label is dropped
+    // Of the last step that had them, once ctm_trainer_adversary was called:
+    ctm_net      *disc;                // the discriminator; yours
+    ctm_opt       disc_opt;
+    double        L_gan, L_disc, lambda_gan;
+    double        disc_real, disc_fake;            // mean logit on data and on fakes: drifting far apart, the student has lost
+    ctm_real     *g_gan;               // gradient of the adversarial loss, summed over shards
 };
 
 // All memory from `a`. The teacher and the student must outlive the trainer; cfg is copied. A teacher is trained by the same
 // trainer with cfg.consistency = 0 and a network without s.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                     ctm_draw_fn draw, void *user);
+// Gives the trainer its adversary for cfg.gan: a network with forward(x [B,D], NULL, NULL) -> logits [B,K], which from cfg.gan_start
+// on is trained beside the student, with its own optimiser. Call before the first step and before ctm_checkpoint_load.
+CTMDEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc);
 CTMDEF int  ctm_train_step(ctm_trainer *tr);           // 1; or 0 with a line in ctm_error: a loss was not finite, nothing changed [alg:train]
 CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradients of one shard: the heart of the method
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
@@ -3193,6 +3255,42 @@ CTM__DEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, in
     return ctm__done(out);
 }
 
+// op: relu       out = max(x, 0)
+// Backward       dx += dout where x > 0             Saves nothing    Test  op_relu
+static void ctm__relu_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0];
+    ctm_real *dx = ctm_grad(tp, x);
+    size_t i;
+    for (i = 0; i < out->len; i++) if (x->data[i] > 0) dx[i] += out->grad[i];
+}
+CTM__DEF ctm_tensor *ctm_relu(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out = ctm__result_shaped(tp, "relu", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, ctm__relu_backward);
+    size_t i;
+    for (i = 0; i < out->len; i++) out->data[i] = x->data[i] < 0 ? 0 : x->data[i];       // so written, NaN stays NaN
+    return ctm__done(out);
+}
+
+// op: softplus   out = ln(1 + exp(x)) = max(x,0) + ln(1 + exp(-|x|)), which overflows nowhere
+// Backward       dx += dout / (1 + exp(-x))         Saves nothing    Test  op_softplus
+static void ctm__softplus_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0];
+    ctm_real *dx = ctm_grad(tp, x);
+    size_t i;
+    for (i = 0; i < out->len; i++) {
+        double v = (double)x->data[i], e = exp(-fabs(v));
+        dx[i] += out->grad[i] * (ctm_real)((v < 0 ? e : 1) / (1 + e));
+    }
+}
+CTM__DEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out = ctm__result_shaped(tp, "softplus", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, ctm__softplus_backward);
+    size_t i;
+    for (i = 0; i < out->len; i++) {
+        double v = (double)x->data[i];
+        out->data[i] = (ctm_real)((v < 0 ? 0 : v) + log1p(exp(-fabs(v))));
+    }
+    return ctm__done(out);
+}
+
 // op: weighted_mean   out = sum_i w[i]·d[i] / n     d [B]  w [B] constants or none  out []
 // Backward            dd[i] += w[i]·dout/n                          Saves nothing    Test  op_weighted_mean
 static void ctm__weighted_mean_backward(ctm_tape *tp, ctm_tensor *out) {
@@ -3664,11 +3762,12 @@ CTM__DEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n) {
 // comes out of it (FiLM):
 //
 //        f(z) = [z, sin(f_k z), cos(f_k z)]        z = ln(t)/4,  f_k = (pi/2)·{1,2,4,8}            9 features
-//        e    = silu(W_t f(z_t) + b_t + W_s f(z_s))                                               [B,E]
+//        e    = silu(W_t f(z_t) + b_t + W_s f(z_s) + W_label[label])                              [B,E]
 //        (scale_l, shift_l) = rows of  W_film e + b_film                                          [B,2H] for each layer
 //        h_0  = c_in·x;   h_{l+1} = silu((1 + scale_l)·(W_l h_l + b_l) + shift_l);   F = W_out h_L + b_out
 //
-// A teacher has no W_s. Weights are stored [in,out], as the product wants them; files have PyTorch's [out,in].
+// A teacher has no W_s; W_label has a row for every class and is there only if classes are; a row without a label gets none of
+// it. Weights are stored [in,out], as the product wants them; files have PyTorch's [out,in].
 // =====================================================================================================================
 
 CTM__DEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s) {
@@ -3792,9 +3891,11 @@ CTM__DEF int ctm_net_copy_matching(ctm_net *to, const ctm_net *from) {
 
 enum { CTM__TIME_FREQS = 4 };
 
-// Rows at equal (t,s) share one row of scale and shift: row[n] is its number, and the distinct levels come back in *t_u, *s_u.
-// While sampling all rows are equal; in training, jumps on a grid repeat. Found with a small hash table of the numbers' bits.
-static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_tensor *s, ctm_tensor **t_u, ctm_tensor **s_u) {
+// Rows at equal (t,s,label) share one row of scale and shift: row[n] is its number; the distinct levels come back in *t_u, *s_u,
+// and their labels, if label is not NULL, in label_u [B]. While sampling all rows are equal; in training, jumps on a grid repeat.
+// Found with a small hash table of the numbers' bits.
+static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_tensor *s, const int *label, ctm_tensor **t_u,
+                                 ctm_tensor **s_u, int *label_u) {
     int B = t->shape[0], U = 0, slots = 16, n, *row = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int)), *slot, *first;
     ctm_mark m;
     while (slots < 2 * B) slots *= 2;
@@ -3812,14 +3913,16 @@ static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_te
         memcpy(&bits, &pair[0], sizeof pair[0]);
         memcpy(&half, &pair[1], sizeof pair[1]);
         bits = (bits * 0x9E3779B97F4A7C15ull) ^ (half * 0xC2B2AE3D27D4EB4Full);
+        if (label) bits ^= (uint64_t)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
         for (at = (int)(bits >> 33) & (slots - 1); slot[at]; at = (at + 1) & (slots - 1)) {
             int r = first[slot[at] - 1];
-            if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n])) break;
+            if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n]) && (!label || label[r] == label[n])) break;
         }
         if (!slot[at]) {
             first[U] = n;
             (*t_u)->data[U] = t->data[n];
             if (s) (*s_u)->data[U] = s->data[n];
+            if (label) label_u[U] = label[n];
             slot[at] = ++U;
         }
         row[n] = slot[at] - 1;
@@ -3831,11 +3934,34 @@ static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_te
     return row;
 }
 
+// One-hot rows [n,classes] of labels: times W_label they pick its rows, and a label of -1 picks zero.
+static ctm_tensor *ctm__one_hot(ctm_tape *tp, const ctm_net *net, const int *label, int n) {
+    ctm_tensor *hot = ctm_matrix(tp, "one-hot label", n, net->classes);
+    int i;
+    for (i = 0; i < n; i++) {
+        CTM__REQUIRE(label[i] >= -1 && label[i] < net->classes, "ctm_mlp: label %d is out of range, the network has %d classes (-1: no label)",
+                     label[i], net->classes);
+        if (label[i] >= 0) hot->data[i * net->classes + label[i]] = 1;
+    }
+    return hot;
+}
+
+// The labels of some of the rows; NULL stays NULL.
+static const int *ctm__labels_of(ctm_tape *tp, const int *label, const int *index, int n) {
+    int *some, i;
+    if (!label) return NULL;
+    some = (int *)ctm_alloc_raw(tp->arena, ((size_t)n + 1) * sizeof(int));
+    for (i = 0; i < n; i++) some[i] = label[index[i]];
+    return some;
+}
+
 // Parameters come in the order in which ctm_mlp registers them; w points at the next one.
 static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     int H = net->iconf[0], L = net->iconf[1], l;
     ctm_tensor **w = net->param, *f_t, *f_s, *e, *film, *h;
-    int *row = ctm__distinct_levels(tp, t, s, &t, &s);                           // from here t, s hold U <= B distinct levels
+    int *label = net->label ? (int *)ctm_alloc_raw(tp->arena, ((size_t)t->shape[0] + 1) * sizeof(int)) : NULL;
+    int *row = ctm__distinct_levels(tp, t, s, net->label, &t, &s, label);        // from here t, s, label are of U <= B distinct rows
+    CTM__REQUIRE(!label || net->classes > 0, "ctm_mlp: the rows have labels, but the network has no classes");
     f_t = ctm_time_features(tp, t, CTM__TIME_FREQS, 1.57079632679489662, 1);     // f(z_t)                    [U,9]
     e = ctm_linear(tp, f_t, w[0], w[1]);                                         // W_t f(z_t) + b_t          [U,E]
     w += 2;
@@ -3844,6 +3970,8 @@ static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, c
         f_s = ctm_linear(tp, f_s, *w++, NULL);                                   // W_s f(z_s)                [U,E]
         e = ctm_add(tp, e, f_s);
     }
+    if (label) e = ctm_add(tp, e, ctm_linear(tp, ctm__one_hot(tp, net, label, t->shape[0]), *w, NULL));   // W_label[label]  [U,E]
+    if (net->classes > 0) w++;
     e = ctm_silu(tp, e);
     film = ctm_linear(tp, e, w[0], w[1]);                                        // scale and shift, all layers  [U,2LH]
     ctm_name(film, "film");
@@ -3864,6 +3992,8 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
     ctm_param(a, net, "map_t.weight", F, E);
     ctm_param(a, net, "map_t.bias", E, 0);
     if (with_s) ctm_param(a, net, "map_s.weight", F, E);
+    if (cfg->classes > 0) ctm_param(a, net, "map_label.weight", cfg->classes, E);
+    net->classes = cfg->classes;
     ctm_param(a, net, "film.weight", E, 2 * L * H);
     ctm_param(a, net, "film.bias", 2 * L * H, 0);
     for (l = 0; l < L; l++) {
@@ -4136,6 +4266,37 @@ CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     net->last_weight = net->count - 2;
     net->forward = ctm__unet_forward;
     ctm__unet_init(net, cfg->seed);
+    return net;
+}
+
+// The discriminator: x/sigma_data through SiLU layers to one logit. It judges finished points, so no noise level enters.
+static ctm_tensor *ctm__disc_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    ctm_tensor **w = net->param, *h = ctm_scale(tp, x, 1 / net->noise.sigma_data);
+    int l;
+    (void)t;
+    (void)s;
+    for (l = 0; l < net->iconf[1]; l++, w += 2) h = ctm_silu(tp, ctm_linear(tp, h, w[0], w[1]));
+    return ctm_name(ctm_linear(tp, h, w[0], w[1]), "logit");                     // [B,1]
+}
+
+CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int dim) {
+    int H = cfg->gan_hidden, L = cfg->gan_layers, l;
+    ctm_net *net = ctm_net_new(a, "mlp-disc", &cfg->noise, dim, 0);
+    char name[32];
+    CTM__REQUIRE(dim > 0 && H > 0 && L > 0 && L <= 64, "ctm_mlp_discriminator: %d layers of width %d for dimension %d?", L, H, dim);
+    for (l = 0; l < L; l++) {
+        snprintf(name, sizeof name, "critic.%d.weight", l);
+        ctm_param(a, net, name, l ? H : dim, H);
+        snprintf(name, sizeof name, "critic.%d.bias", l);
+        ctm_param(a, net, name, H, 0);
+    }
+    ctm_param(a, net, "logit.weight", H, 1);
+    ctm_param(a, net, "logit.bias", 1, 0);
+    ctm_net_ready(a, net);
+    net->iconf[0] = H;
+    net->iconf[1] = L;
+    net->forward = ctm__disc_forward;
+    ctm_net_init(net, cfg->seed, 1);
     return net;
 }
 
@@ -4672,6 +4833,7 @@ static ctm_tensor *ctm__G_all_rows(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ct
 // have u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
 CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     int B = t->shape[0], n = 0, i, *index;
+    const int *label = net->label;
     ctm_tensor *moving;
     CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
     CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == B, "ctm_G_theta", "t and s must be [B]", t, s);
@@ -4682,7 +4844,9 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     }
     if (n == 0) return x;
     if (n == B) return ctm__G_all_rows(tp, net, x, t, s);
+    if (label) net->label = ctm__labels_of(tp, label, index, n);                 // labels go with their rows
     moving = ctm__G_all_rows(tp, net, ctm_gather_rows(tp, x, index, n), ctm_gather_rows(tp, t, index, n), ctm_gather_rows(tp, s, index, n));
+    if (label) net->label = label;                     // without labels nothing is written: threads may share the network
     return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
 }
 
@@ -4757,6 +4921,9 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 // modes (law_focus); the gap k has P(k) ~ k^law_power with a negative power, or goes straight to the end (law_to_end); and
 // u = s = t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the authors' law, which
 // ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces land.
+//
+// The paper's [eq:law_paper], nested: t anywhere, s anywhere after t, u anywhere after t up to s, each uniform in the grid index
+// (the paper's text leaves the densities open). Any of them per sample.
 // =====================================================================================================================
 
 CTM__DEF ctm_config ctm_config_default(void) {
@@ -4776,6 +4943,12 @@ CTM__DEF ctm_config ctm_config_default(void) {
     c.target_inner = CTM_ROLE_ONLINE;
     c.diagonal = CTM_DIAG_EXACT; c.diagonal_batch = 128; c.lambda_dsm = 0.5; c.adaptive = 0;
     c.consistency = 1;
+    c.estimate_outer = CTM_ROLE_EMA;
+    c.self_teach = CTM_SELF_SOLVE;
+    c.dsm_law = CTM_DSM_HALF_LOGNORMAL; c.dsm_weight = CTM_W_KARRAS_WEIGHT;
+    c.gan = CTM_GAN_NONE; c.gan_fake = CTM_FAKE_ESTIMATE; c.gan_period = 2; c.gan_start = 0;
+    c.gan_adaptive = 1; c.lambda_gan = 1; c.gan_lambda_min = 0.01; c.gan_lambda_max = 10;
+    c.gan_hidden = 64; c.gan_layers = 3; c.gan_lr = 2e-3; c.gan_beta1 = 0.5; c.gan_beta2 = 0.9;
     c.optimiser = CTM_ADAM; c.lr = 7e-3; c.beta1 = 0.9; c.beta2 = 0.99; c.eps = 1e-8; c.clip = 0.2;
     c.warmup = 0.02; c.final_lr = 0;
     c.ema_rate[0] = 0.999; c.ema_warmup = 1;
@@ -4794,6 +4967,20 @@ CTM__DEF ctm_config ctm_config_authors(void) {
     c.optimiser = CTM_RADAM; c.lr = 4e-4; c.beta2 = 0.999;
     c.clip = 0; c.warmup = 0; c.final_lr = 1;
     c.ema_rate[1] = 0.9999; c.ema_warmup = 0;
+    return c;
+}
+
+// What a consistency model lacks, taken away: s below t other than the end [s_smallest], a u further than one grid step [match], the
+// denoiser on the diagonal. Its boundary condition G(x,sigma_min,sigma_min) = x stays, as C_skip = 1 there.
+CTM__DEF ctm_config ctm_config_cm(void) {
+    ctm_config c = ctm_config_default();
+    c.law = CTM_LAW_AUTHORS;
+    c.match = CTM_LOCAL;
+    c.s_smallest = 1;
+    c.compare = CTM_AT_ZERO;
+    c.target_inner = CTM_ROLE_EMA;
+    c.diagonal = CTM_DIAG_NONE;
+    c.self_teach = CTM_SELF_DATA;
     return c;
 }
 
@@ -4831,10 +5018,28 @@ static void ctm__times_authors(const ctm_config *c, const ctm_rng *rng, uint64_t
     if (c->match == CTM_GLOBAL) i[2] = i[1];
 }
 
+// Uniform between the indices lo and hi: one of lo..hi, or any real number between.
+static double ctm__draw_between(double r, double lo, double hi, int continuous) {
+    return continuous ? lo + r * (hi - lo) : lo + ctm__draw_below(r, (int)(hi - lo) + 1);
+}
+
+static void ctm__times_paper(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
+    double last = c->noise.N - 1, least = c->continuous ? 0 : 1;                 // s and u come after t
+    i[0] = ctm__draw_between(ctm_uniform(rng, step, 8 * index), 0, last - least, c->continuous);
+    i[2] = c->s_smallest ? last : ctm__draw_between(ctm_uniform(rng, step, 8 * index + 1), i[0] + least, last, c->continuous);
+    i[1] = ctm__draw_between(ctm_uniform(rng, step, 8 * index + 2), i[0] + least, i[2], c->continuous);
+    if (c->match == CTM_LOCAL) i[1] = ctm__dmin(i[0] + 1, i[2]);
+    if (c->match == CTM_GLOBAL) i[1] = i[2];
+}
+
 CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
     ctm_rng rng = ctm_stream(c->seed, "times");
     int last = c->noise.N - 1, t, k;
     double total, sum = 0, r, off;
+    if (c->law == CTM_LAW_PAPER) {
+        ctm__times_paper(c, &rng, step, index, i);
+        return;
+    }
     if (c->law == CTM_LAW_AUTHORS || ctm_uniform(&rng, step, 8 * index + 2) < c->law_mix) {
         ctm__times_authors(c, &rng, step, index, i);
         return;
@@ -4859,7 +5064,8 @@ CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, doub
 }
 
 // Noise levels of the diagonal term [eq:dsm_law]: the first half of the batch is log-normal, exp(-1.2 + 1.2 n), where the
-// denoiser is hardest; the rest is spread over the upper part of the grid, sigma in (0.318, 80].
+// denoiser is hardest; the rest is spread over the upper part of the grid, sigma in (0.318, 80]. Or all of it log-normal, as EDM
+// trains; or uniform in the index over the whole grid.
 CTM__DEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw) {
     if (lognormal_half) return exp(-1.2 + 1.2 * draw);
     return ctm_t_of_index(z, 0.7 * draw * (z->N - 1));
@@ -4867,7 +5073,8 @@ CTM__DEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw)
 
 CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index, uint64_t batch) {
     ctm_rng rng = ctm_stream(c->seed, "dsm.sigma");
-    if (index < batch / 2) return ctm_dsm_law(&c->noise, 1, ctm_normal(&rng, step, index));
+    if (c->dsm_law == CTM_DSM_UNIFORM) return ctm_t_of_index(&c->noise, ctm_uniform(&rng, step, index) * (c->noise.N - 1));
+    if (c->dsm_law == CTM_DSM_LOGNORMAL || index < batch / 2) return ctm_dsm_law(&c->noise, 1, ctm_normal(&rng, step, index));
     return ctm_dsm_law(&c->noise, 0, ctm_uniform(&rng, step, index));
 }
 
@@ -4889,6 +5096,22 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 //        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²,    w = 1/c_out²                    [eq:L_dsm]
 //
 // With an exact teacher the noisy target x_0 may be replaced by its mean D(x_t,t): same minimum, far less noise (DIAG_EXACT).
+//
+// Without a teacher the average teaches itself [eq:self_teach]: x_u is the end of the ODE of g_ema(x,t,t) (the paper), or of one
+// jump G_ema(x_t,t,u) or of a jump per grid step (the authors' code). Any G that composes and has G(x,t,t) = x satisfies L_CTM
+// then, (s/t)·x for one; what ties the student to the data is L_DSM alone. Consistency training has x_u = x_0 + u·eps instead,
+// with the noise of x_t: right on average as u -> t, too noisy a target for long gaps.
+//
+// An adversary may sharpen what L_CTM blurs: a discriminator d of points, logit l(x), learns to tell data from fakes x_est, and
+// the student to be taken for data. Logits on data are l, on fakes l':
+//
+//                    student [eq:L_gan]         discriminator [eq:L_disc]
+//        hinge       E -l'                      E max(0, 1 - l) + E max(0, 1 + l')                   (the authors' code)
+//        log         E -ln d'                   E -ln d + E -ln(1 - d'),   d = 1/(1 + exp(-l))       (same minimum, live gradient)
+//        minimax     E  ln(1 - d')              the same                                             (the paper to the letter)
+//
+// -ln d is softplus(-l) and -ln(1-d) softplus(l), finite for any logit. Where d wins early, minimax leaves the student no
+// gradient: hence the middle line.
 // =====================================================================================================================
 
 CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s, ctm_tensor **at_s) {
@@ -4922,6 +5145,104 @@ CTM__DEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad
     return ctm__dmin(sqrt(L) / (sqrt(X) + 1e-4), 1e4);
 }
 
+static void ctm__check_logits(int kind, const ctm_tensor *l) {
+    CTM__SHAPES(l->ndim == 2, "adversarial loss", "logits must be [B,K]", l, NULL);
+    CTM__REQUIRE(kind == CTM_GAN_HINGE || kind == CTM_GAN_LOG || kind == CTM_GAN_MINIMAX, "adversarial loss: %d is no kind of it", kind);
+}
+
+CTM__DEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n) {
+    ctm_tensor *each;
+    ctm__check_logits(kind, fake);
+    if (kind == CTM_GAN_HINGE)    each = ctm_scale(tp, fake, -1);                                     // -l'
+    else if (kind == CTM_GAN_LOG) each = ctm_softplus(tp, ctm_scale(tp, fake, -1));                   // -ln d'
+    else                          each = ctm_scale(tp, ctm_softplus(tp, fake), -1);                   // ln(1 - d')
+    return ctm_name(ctm_weighted_mean(tp, each, NULL, n), "L_gan");
+}
+
+// How much l falls short of being `sign` times large, for every logit: the hinge, or the logarithm.
+static ctm_tensor *ctm__misjudged(ctm_tape *tp, int kind, ctm_tensor *l, double sign) {
+    ctm_tensor *minus = ctm_scale(tp, l, -sign);
+    if (kind != CTM_GAN_HINGE) return ctm_softplus(tp, minus);
+    return ctm_relu(tp, ctm_add(tp, ctm_fill(ctm_matrix(tp, "1", l->shape[0], l->shape[1]), 1), minus));
+}
+
+CTM__DEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n) {
+    ctm_tensor *L_real, *L_fake;
+    ctm__check_logits(kind, real);
+    ctm__check_logits(kind, fake);
+    L_real = ctm_weighted_mean(tp, ctm__misjudged(tp, kind, real, 1), NULL, n);
+    L_fake = ctm_weighted_mean(tp, ctm__misjudged(tp, kind, fake, -1), NULL, n);
+    return ctm_name(ctm_add(tp, L_real, L_fake), "L_disc");
+}
+
+// ---- labels
+// A network learns p(x_0 | label) and, from the rows whose label was dropped, p(x_0). Classifier-free guidance goes from the one
+// past the other [eq:guidance]:      g_w = g(no label) + w·(g(label) - g(no label)).
+typedef struct ctm__guide { ctm_net *with, *without; double w; } ctm__guide;
+
+static ctm__guide *ctm__guide_new(ctm_arena *a, const ctm_net *net, const int *label, double w) {
+    ctm__guide *q = (ctm__guide *)ctm_alloc(a, sizeof *q);
+    CTM__REQUIRE(net->classes > 0, "guidance: the network \"%s\" knows no classes", net->kind);
+    CTM__REQUIRE(ctm_is_finite(w), "guidance: the weight must be a number");
+    q->with = ctm_net_view(a, net, 0);
+    q->without = ctm_net_view(a, net, 0);
+    q->with->label = label;
+    q->without->label = NULL;
+    q->w = w;
+    return q;
+}
+
+// w·a + (1-w)·b, where a or b is NULL if its weight is zero.
+static ctm_tensor *ctm__guided(ctm_tape *tp, double w, ctm_tensor *a, ctm_tensor *b, const ctm_tensor *t) {
+    if (!a || !b) return a ? a : b;
+    return ctm_mix_rows(tp, ctm_fill(ctm__coefficients(tp, "w", t), w), a, ctm_fill(ctm__coefficients(tp, "1-w", t), 1 - w), b);
+}
+
+static ctm_tensor *ctm__guided_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    const ctm__guide *q = (const ctm__guide *)self->impl;
+    return ctm__guided(tp, q->w, q->w != 0 ? ctm_G_theta(tp, q->with, x, t, s) : NULL, q->w != 1 ? ctm_G_theta(tp, q->without, x, t, s) : NULL, t);
+}
+
+CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w) {
+    ctm__guide *q = ctm__guide_new(a, net, label, w);
+    ctm_jump *G = ctm_net_jump(a, q->with);
+    G->name = "guided ctm";
+    G->impl = q;
+    G->jump = ctm__guided_jump;
+    return G;
+}
+
+static ctm_tensor *ctm__guided_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
+    const ctm__guide *q = (const ctm__guide *)self->impl;
+    return ctm__guided(tp, q->w, q->w != 0 ? ctm_D_theta(tp, q->with, x, t) : NULL, q->w != 1 ? ctm_D_theta(tp, q->without, x, t) : NULL, t);
+}
+
+CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w) {
+    ctm__guide *q = ctm__guide_new(a, net, label, w);
+    ctm_denoiser *D = ctm_net_denoiser(a, q->with);
+    D->name = "guided network";
+    D->impl = q;
+    D->denoise = ctm__guided_denoise;
+    return D;
+}
+
+// The network, or the denoiser, that sees these labels. Shards run at the same time and have different rows, so each gets a view
+// of its own, for as long as its tape lives. A denoiser that is no network knows nothing of labels and stays as it is.
+static ctm_net *ctm__net_with_labels(ctm_tape *tp, ctm_net *net, const int *label) {
+    if (!label || net->classes == 0) return net;
+    net = ctm_net_view(tp->arena, net, 0);
+    net->label = label;
+    return net;
+}
+static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_denoiser *D, const int *label) {
+    if (label && D->denoise == ctm__net_denoise) return ctm_net_denoiser(tp->arena, ctm__net_with_labels(tp, (ctm_net *)D->impl, label));
+    if (label && D->denoise == ctm__guided_denoise) {
+        const ctm__guide *q = (const ctm__guide *)D->impl;
+        return ctm_guided_denoiser(tp->arena, q->with, label, q->w);
+    }
+    return D;
+}
+
 // =====================================================================================================================
 // CHAPTER 17. ONE TRAINING STEP
 //
@@ -4929,7 +5250,10 @@ CTM__DEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad
 // on its own tape, and leaves its part of both losses and both gradients. Sums over shards are made in order, so neither
 // threads nor machines can change a bit. One backward pass per loss, into cleared gradients, and then
 //        total = grad L_CTM + lambda·grad L_DSM
-// gives the norms that lambda needs, and lets a reader print the gradient of each loss alone.
+// gives the norms that lambda needs, and lets a reader print the gradient of each loss alone. The adversarial loss jumps from the
+// same x_t once more on a tape of its own: two network passes, against a tape that would have to be walked twice.
+//
+// With an adversary, steps take turns: one trains the student (and its averages), the next gan_period - 1 the discriminator.
 // =====================================================================================================================
 
 // Rows of data drawn by their global numbers.
@@ -4958,58 +5282,154 @@ static ctm_tensor *ctm__unit_scale(ctm_tape *tp, const ctm_noise *z, ctm_tensor 
     return ctm_mix_rows(tp, c, x_s, NULL, NULL);
 }
 
-// L_CTM of one shard, as its part of the batch mean.
-static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
+// Classes of the rows that ctm__draw_data gives, some of them dropped; NULL if the data have none.
+static const int *ctm__draw_labels(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *data, const ctm_rng *dropout, int first, int rows) {
+    int *label, i;
+    if (!tr->label) return NULL;
+    label = (int *)ctm_alloc_raw(tp->arena, ((size_t)rows + 1) * sizeof(int));
+    for (i = 0; i < rows; i++) {
+        uint64_t step = (uint64_t)tr->step, index = (uint64_t)(first + i);
+        label[i] = tr->label(tr->label_user, data, step, index);
+        CTM__REQUIRE(label[i] >= -1 && label[i] < tr->cfg.classes, "ctm_train_step: the label of row %d is %d, which is out of range: there are %d classes (-1: no label)",
+                     first + i, label[i], tr->cfg.classes);
+        if (tr->cfg.label_dropout > 0 && ctm_uniform(dropout, step, index) < tr->cfg.label_dropout) label[i] = -1;
+    }
+    return label;
+}
+
+// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and their grid indices), data, labels, the noised point.
+typedef struct ctm__rows { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; const int *label; } ctm__rows;
+
+static ctm__rows ctm__draw_rows(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
-    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *inner;
-    const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
-    ctm_tensor *x0, *x_t, *x_u, *est_s, *x_est, *target_s, *x_target, *d, *d_s, *L;
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     int B = sh->rows, i;
-    ctm_tensor *t = ctm_vector(tp, "t", B), *u = ctm_vector(tp, "u", B), *s = ctm_vector(tp, "s", B), *w = ctm_vector(tp, "w", B);
-    double *i_t = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
-    double *i_u = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
-
-    // Draw data, the noise levels t > u >= s, and the noised point.
+    ctm__rows r;
+    r.t = ctm_vector(tp, "t", B);
+    r.u = ctm_vector(tp, "u", B);
+    r.s = ctm_vector(tp, "s", B);
+    r.w = ctm_vector(tp, "w", B);
+    r.i_t = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
+    r.i_u = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
     for (i = 0; i < B; i++) {
         double index[3], level[3];
         int q;
         ctm_times(cfg, (uint64_t)tr->step, (uint64_t)(sh->first + i), index);
         for (q = 0; q < 3; q++) level[q] = ctm__grid_level(&grid, index[q]);
-        i_t[i] = index[0];
-        i_u[i] = index[1];
-        t->data[i] = (ctm_real)level[0];
-        u->data[i] = (ctm_real)level[1];
-        s->data[i] = (ctm_real)level[2];
-        w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->weight, level[0], level[2], cfg->weight_power);
+        r.i_t[i] = index[0];
+        r.i_u[i] = index[1];
+        r.t->data[i] = (ctm_real)level[0];
+        r.u->data[i] = (ctm_real)level[1];
+        r.s->data[i] = (ctm_real)level[2];
+        r.w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->weight, level[0], level[2], cfg->weight_power);
     }
-    x0 = ctm__draw_data(tp, tr, &tr->rng_data, sh->first, B);
-    x_t = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, x0, t);
+    r.x0 = ctm__draw_data(tp, tr, &tr->rng_data, sh->first, B);
+    r.label = ctm__draw_labels(tp, tr, &tr->rng_data, &tr->rng_label, sh->first, B);
+    r.x_t = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r.x0, r.t);
+    return r;
+}
+
+// Solver(x_t, t -> u) for a denoiser that sees labels. ctm_solve sorts its rows by their number of steps, longest first, and is
+// asked about the first of them: sorted by their gap beforehand, they stay where they are and keep their labels.
+static ctm_tensor *ctm__solve_with_labels(ctm_tape *tp, const ctm_denoiser *teacher, const ctm_config *cfg, const ctm__rows *r) {
+    int B = r->x_t->shape[0], dim = r->x_t->shape[1], i, k, *order = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int));
+    double *from = (double *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(double));
+    double *to = (double *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(double));
+    ctm_tensor *x = ctm_matrix(tp, "x_t", B, dim), *x_u;
+    for (i = 0; i < B; i++) {                          // insertion: shards are small
+        for (k = i; k > 0 && r->i_u[order[k - 1]] - r->i_t[order[k - 1]] < r->i_u[i] - r->i_t[i]; k--) order[k] = order[k - 1];
+        order[k] = i;
+    }
+    for (i = 0; i < B; i++) {
+        from[i] = r->i_t[order[i]];
+        to[i] = r->i_u[order[i]];
+        memcpy(x->data + i * dim, r->x_t->data + order[i] * dim, (size_t)dim * sizeof(ctm_real));
+    }
+    teacher = ctm__denoiser_with_labels(tp, teacher, ctm__labels_of(tp, r->label, order, B));
+    x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, x, from, to, cfg->substeps);
+    x = ctm_matrix(tp, "x_u", B, dim);
+    for (i = 0; i < B; i++) memcpy(x->data + order[i] * dim, x_u->data + i * dim, (size_t)dim * sizeof(ctm_real));
+    return x;
+}
+
+// x_u by the average's own jumps: from t to u in one, or in one for every grid step.  [eq:self_teach]
+static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__rows *r) {
+    ctm__grid grid = ctm__grid_of(&cfg->noise);
+    ctm_tensor *x = r->x_t, *t = r->t, *next;
+    int B = x->shape[0], recording = tp->recording, far = 1, i, k;
+    tp->recording = 0;
+    for (k = 1; far; k++, t = next) {
+        next = ctm_vector(tp, "t", B);
+        for (far = 0, i = 0; i < B; i++) {
+            double at = cfg->self_teach == CTM_SELF_JUMP_EACH ? ctm__dmin(r->i_t[i] + k, r->i_u[i]) : r->i_u[i];
+            next->data[i] = (ctm_real)ctm__grid_level(&grid, at);
+            if (at < r->i_u[i]) far = 1;
+        }
+        x = ctm_G_theta(tp, ema, x, t, next);          // rows that have arrived stay
+    }
+    tp->recording = recording;
+    return x;
+}
+
+// The point at u that the target starts from, by whoever teaches. A constant.
+static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+    const ctm_trainer *tr = sh->tr;
+    const ctm_config *cfg = &tr->cfg;
+    const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
+    if (!tr->teacher && cfg->self_teach == CTM_SELF_DATA) return ctm__add_noise(&sh->tape, tr, &tr->rng_noise, sh->first, r->x0, r->u);
+    if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) return ctm__self_jump(&sh->tape, cfg, ema, r);
+    if (r->label) return ctm__solve_with_labels(&sh->tape, teacher, cfg, r);
+    return ctm_solve(&sh->tape, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
+}
+
+// The configured distance, or the user's.
+static ctm_tensor *ctm__measure(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *a, ctm_tensor *b) {
+    ctm_tensor *d;
+    if (!tr->distance) return ctm_distance(tp, a, b, tr->cfg.distance, tr->cfg.huber_c);
+    d = tr->distance(tr->distance_user, tp, a, b);
+    CTM__REQUIRE(d != NULL, "the trainer's distance returned NULL");
+    CTM__SHAPES(d->ndim == 1 && d->shape[0] == a->shape[0], "the trainer's distance", "a [B,D] needs a result [B]", a, d);
+    return d;
+}
+
+// L_CTM of one shard, as its part of the batch mean.
+static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
+    ctm_trainer *tr = sh->tr;
+    const ctm_config *cfg = &tr->cfg;
+    ctm_tape *tp = &sh->tape;
+    ctm_net *theta = sh->theta_ctm, *ema, *inner, *outer;
+    ctm_tensor *x_u, *est_s, *x_est, *target_s, *x_target, *d, *d_s, *L;
+
+    // Draw data, the noise levels t > u >= s, and the noised point.
+    ctm__rows r = ctm__draw_rows(sh);
+    theta->label = r.label;
+    ema = ctm__net_with_labels(tp, tr->ema[0], r.label);
 
     // The teacher walks from t to u.
-    x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, x_t, i_t, i_u, cfg->substeps);
+    x_u = ctm__x_u(sh, ema, &r);
 
     // The target jumps from u to s, and on to time zero; the estimate jumps from t to s, and on to time zero.
     inner = cfg->target_inner == CTM_ROLE_EMA ? ema : theta;
-    x_target = ctm_x_target(tp, inner, cfg->compare & CTM_AT_ZERO ? ema : NULL, x_u, u, s, &target_s);
-    x_est = ctm_x_est(tp, theta, cfg->compare & CTM_AT_ZERO ? ema : NULL, x_t, t, s, &est_s);
+    outer = cfg->estimate_outer == CTM_ROLE_EMA ? ema : theta;
+    x_target = ctm_x_target(tp, inner, cfg->compare & CTM_AT_ZERO ? ema : NULL, x_u, r.u, r.s, &target_s);
+    x_est = ctm_x_est(tp, theta, cfg->compare & CTM_AT_ZERO ? outer : NULL, r.x_t, r.t, r.s, &est_s);
 
     // Compare them.
     if (cfg->compare == CTM_AT_ZERO) {
-        d = ctm_distance(tp, x_est, x_target, cfg->distance, cfg->huber_c);
+        d = ctm__measure(tp, tr, x_est, x_target);
     } else {
-        est_s = ctm__unit_scale(tp, &cfg->noise, est_s, s);
-        target_s = ctm__unit_scale(tp, &cfg->noise, target_s, s);
-        d = ctm_distance(tp, est_s, target_s, cfg->distance, cfg->huber_c);
+        est_s = ctm__unit_scale(tp, &cfg->noise, est_s, r.s);
+        target_s = ctm__unit_scale(tp, &cfg->noise, target_s, r.s);
+        d = ctm__measure(tp, tr, est_s, target_s);
         if (cfg->compare == CTM_AT_BOTH) {
             d_s = d;
-            d = ctm_distance(tp, x_est, x_target, cfg->distance, cfg->huber_c);
+            d = ctm__measure(tp, tr, x_est, x_target);
             d = ctm_scale(tp, ctm_add(tp, d, d_s), 0.5);
         }
     }
-    L = ctm_weighted_mean(tp, d, w, cfg->batch);
+    L = ctm_weighted_mean(tp, d, r.w, cfg->batch);
     return ctm_name(L, "L_ctm");
 }
 
@@ -5020,36 +5440,94 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
     int B = sh->drows, i;
     ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0, *x_t, *target, *g, *d;
+    const ctm_denoiser *teacher = tr->teacher;
     for (i = 0; i < B; i++) {
         double sigma = ctm_dsm_sigma(cfg, (uint64_t)tr->step, (uint64_t)(sh->dfirst + i), (uint64_t)cfg->diagonal_batch);
         t->data[i] = (ctm_real)sigma;
-        w->data[i] = (ctm_real)ctm_weight(&cfg->noise, CTM_W_KARRAS_WEIGHT, sigma, sigma, 1);
+        w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->dsm_weight, sigma, sigma, 1);
     }
     x0 = ctm__draw_data(tp, tr, &tr->rng_dsm_data, sh->dfirst, B);
+    sh->theta_dsm->label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
     x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
-    target = cfg->diagonal == CTM_DIAG_EXACT ? tr->teacher->denoise(tp, tr->teacher, x_t, t) : x0;
+    if (teacher) teacher = ctm__denoiser_with_labels(tp, teacher, sh->theta_dsm->label);
+    target = cfg->diagonal == CTM_DIAG_EXACT ? teacher->denoise(tp, teacher, x_t, t) : x0;
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, target, CTM_L2, 0);
     return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
 }
 
-CTM__DEF void ctm_losses_shard(ctm_shard *sh) {
+// What the discriminator is to take for data: the estimate of L_CTM, or one jump from t to time zero.
+static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__rows *r) {
+    ctm_tape *tp = &sh->tape;
+    const ctm_config *cfg = &sh->tr->cfg;
+    ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? ctm__net_with_labels(tp, sh->tr->ema[0], r->label) : theta;
+    theta->label = r->label;
+    if (cfg->gan_fake == CTM_FAKE_ONE_STEP) return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
+    return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
+}
+
+static ctm_tensor *ctm__logits(ctm_shard *sh, ctm_net *disc, ctm_tensor *x) {
+    ctm_tensor *l = disc->forward(&sh->tape, disc, x, NULL, NULL);
+    CTM__SHAPES(l->ndim == 2 && l->shape[0] == x->shape[0] && l->shape[1] > 0, "discriminator", "points [B,D] need logits [B,K]", x, l);
+    return l;
+}
+
+// L_GAN of one shard: the gradient goes through the frozen discriminator's input into the student.
+static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
+    ctm__rows r = ctm__draw_rows(sh);
+    ctm_tensor *fake = ctm__fake(sh, sh->theta_gan, &r), *l = ctm__logits(sh, sh->disc_frozen, fake);
+    return ctm_gan_student_loss(&sh->tape, sh->tr->cfg.gan, l, (double)sh->tr->cfg.batch * l->shape[1]);
+}
+
+// L_D of one shard: fakes are constants, made by the student as it is.
+static ctm_tensor *ctm__disc_loss(ctm_shard *sh) {
+    ctm_tape *tp = &sh->tape;
+    ctm__rows r = ctm__draw_rows(sh);
+    ctm_tensor *fake, *l, *l_fake;
+    double n;
+    size_t i;
+    tp->recording = 0;
+    fake = ctm__fake(sh, sh->theta_gan, &r);
+    tp->recording = 1;
+    l = ctm__logits(sh, sh->disc, r.x0);
+    l_fake = ctm__logits(sh, sh->disc, fake);
+    n = (double)sh->tr->cfg.batch * l->shape[1];
+    for (i = 0; i < l->len; i++) {
+        sh->disc_real += (double)l->data[i] / n;
+        sh->disc_fake += (double)l_fake->data[i] / n;
+    }
+    return ctm_gan_disc_loss(tp, sh->tr->cfg.gan, l, l_fake, n);
+}
+
+// Whose step it is.
+enum { CTM__TURN_STUDENT = 1, CTM__TURN_DISC = 2 };
+static int ctm__adversary_on(const ctm_trainer *tr) { return tr->cfg.gan != CTM_GAN_NONE && tr->step >= tr->cfg.gan_start; }
+static int ctm__turn(const ctm_trainer *tr) {
+    if (!ctm__adversary_on(tr)) return CTM__TURN_STUDENT;
+    if (tr->cfg.gan_period == 1) return CTM__TURN_STUDENT | CTM__TURN_DISC;
+    return (tr->step - tr->cfg.gan_start) % tr->cfg.gan_period == 0 ? CTM__TURN_STUDENT : CTM__TURN_DISC;
+}
+
+// One loss on a tape of its own: its value, and its gradient in net->grad.
+static double ctm__loss_and_gradient(ctm_shard *sh, ctm_net *net, ctm_tensor *(*loss)(ctm_shard *sh)) {
     ctm_tensor *L;
-    sh->L_ctm = sh->L_dsm = 0;
-    if (sh->tr->cfg.consistency && sh->rows > 0) {
-        ctm_tape_reset(&sh->tape);
-        memset(sh->theta_ctm->grad, 0, sh->theta_ctm->len * sizeof(ctm_real));
-        L = ctm__ctm_loss(sh);
-        ctm_backward(&sh->tape, L);
-        sh->L_ctm = (double)L->data[0];
+    ctm_tape_reset(&sh->tape);
+    memset(net->grad, 0, net->len * sizeof(ctm_real));
+    L = loss(sh);
+    ctm_backward(&sh->tape, L);
+    return (double)L->data[0];
+}
+
+CTM__DEF void ctm_losses_shard(ctm_shard *sh) {
+    const ctm_trainer *tr = sh->tr;
+    int turn = ctm__turn(tr);
+    sh->L_ctm = sh->L_dsm = sh->L_gan = sh->L_disc = sh->disc_real = sh->disc_fake = 0;
+    if (turn & CTM__TURN_STUDENT) {
+        if (tr->cfg.consistency && sh->rows > 0)                     sh->L_ctm = ctm__loss_and_gradient(sh, sh->theta_ctm, ctm__ctm_loss);
+        if (tr->cfg.diagonal != CTM_DIAG_NONE && sh->drows > 0)      sh->L_dsm = ctm__loss_and_gradient(sh, sh->theta_dsm, ctm__dsm_loss);
+        if (ctm__adversary_on(tr) && sh->rows > 0)                   sh->L_gan = ctm__loss_and_gradient(sh, sh->theta_gan, ctm__gan_loss);
     }
-    if (sh->tr->cfg.diagonal != CTM_DIAG_NONE && sh->drows > 0) {
-        ctm_tape_reset(&sh->tape);
-        memset(sh->theta_dsm->grad, 0, sh->theta_dsm->len * sizeof(ctm_real));
-        L = ctm__dsm_loss(sh);
-        ctm_backward(&sh->tape, L);
-        sh->L_dsm = (double)L->data[0];
-    }
+    if (turn & CTM__TURN_DISC && sh->rows > 0)                       sh->L_disc = ctm__loss_and_gradient(sh, sh->disc, ctm__disc_loss);
 }
 
 static void ctm__shard_work(void *arg, int i) { ctm_losses_shard(((ctm_trainer *)arg)->shard + i); }
@@ -5071,6 +5549,12 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     CTM__REQUIRE(theta->with_s || !cfg->consistency, "ctm_trainer_new: a network without s can only be trained with consistency = 0");
     CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher, "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher");
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
+    CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d", theta->classes, cfg->classes);
+    CTM__REQUIRE(cfg->label_dropout >= 0 && cfg->label_dropout <= 1, "ctm_trainer_new: label_dropout = %g is no probability", cfg->label_dropout);
+    CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->consistency, "ctm_trainer_new: an adversary judges jumps, and consistency = 0 trains none");
+    CTM__REQUIRE(teacher || !cfg->consistency || cfg->self_teach != CTM_SELF_JUMP || (cfg->law != CTM_LAW_GAP && cfg->match != CTM_GLOBAL),
+                 "ctm_trainer_new: CTM_SELF_JUMP needs u before s, and this law of times has u = s: the jump would be its own target");
+    CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->gan_period > 0, "ctm_trainer_new: gan_period = %d?", cfg->gan_period);
     tr->ctx = a->ctx;
     tr->cfg = *cfg;
     tr->theta = theta;
@@ -5088,6 +5572,8 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     tr->rng_noise = ctm_stream(cfg->seed, "noise");
     tr->rng_dsm_data = ctm_stream(cfg->seed, "dsm.data");
     tr->rng_dsm_noise = ctm_stream(cfg->seed, "dsm.noise");
+    tr->rng_label = ctm_stream(cfg->seed, "label.dropout");
+    tr->rng_dsm_label = ctm_stream(cfg->seed, "dsm.label.dropout");
     tr->g_ctm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->g_dsm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)cfg->shards * sizeof(ctm_shard));
@@ -5108,43 +5594,94 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     return tr;
 }
 
+CTM__DEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc) {
+    int i;
+    CTM__REQUIRE(tr->cfg.gan != CTM_GAN_NONE, "ctm_trainer_adversary: the configuration has gan = CTM_GAN_NONE");
+    CTM__REQUIRE(disc->dim == tr->theta->dim, "ctm_trainer_adversary: the discriminator takes %d numbers, the student makes %d", disc->dim, tr->theta->dim);
+    CTM__REQUIRE(disc->grad != NULL, "ctm_trainer_adversary: the discriminator is frozen");
+    tr->disc = disc;
+    ctm_opt_init(a, &tr->disc_opt, CTM_RADAM, disc->len, tr->cfg.gan_lr);
+    tr->disc_opt.beta1 = tr->cfg.gan_beta1;
+    tr->disc_opt.beta2 = tr->cfg.gan_beta2;
+    tr->g_gan = (ctm_real *)ctm_alloc(a, tr->theta->len * sizeof(ctm_real));
+    for (i = 0; i < tr->cfg.shards; i++) {
+        ctm_shard *sh = tr->shard + i;
+        sh->theta_gan = ctm_net_view(a, tr->theta, 1);
+        sh->disc = ctm_net_view(a, disc, 1);
+        sh->disc_frozen = ctm_net_view(a, disc, 0);
+    }
+}
+
 CTM__DEF void ctm_trainer_free(ctm_trainer *tr) {
     int i;
     for (i = 0; i < tr->cfg.shards; i++) ctm_arena_free(&tr->shard[i].arena);
 }
 
-CTM__DEF int ctm_train_step(ctm_trainer *tr) {
+// Values and gradients of the student's losses, summed over the shards in order.
+static void ctm__sum_student(ctm_trainer *tr) {
     const ctm_config *cfg = &tr->cfg;
-    const ctm_tensor *last = tr->theta->param[tr->theta->last_weight];
-    size_t len = tr->theta->len, at = (size_t)(last->data - tr->theta->theta);
-    ctm_real *total = tr->theta->grad;
-    int i;
-
-    // Losses and gradients, shard by shard; then their sums, in order.
-    ctm_parallel_for(tr->ctx, cfg->shards, ctm__shard_work, tr);
+    size_t len = tr->theta->len;
+    int i, gan = ctm__adversary_on(tr);
     memset(tr->g_ctm, 0, len * sizeof(ctm_real));
     memset(tr->g_dsm, 0, len * sizeof(ctm_real));
-    tr->L_ctm = tr->L_dsm = 0;
+    if (gan) memset(tr->g_gan, 0, len * sizeof(ctm_real));
+    tr->L_ctm = tr->L_dsm = tr->L_gan = 0;
     for (i = 0; i < cfg->shards; i++) {
         const ctm_shard *sh = tr->shard + i;
         tr->L_ctm += sh->L_ctm;
         tr->L_dsm += sh->L_dsm;
+        tr->L_gan += sh->L_gan;
         if (cfg->consistency && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_ctm->grad, tr->g_ctm);
         if (cfg->diagonal != CTM_DIAG_NONE && sh->drows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_dsm->grad, tr->g_dsm);
+        if (gan && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_gan->grad, tr->g_gan);
     }
+}
 
-    // lambda, and the total gradient.
+// The weights of the losses, and the student's total gradient.
+static void ctm__total_gradient(ctm_trainer *tr) {
+    const ctm_config *cfg = &tr->cfg;
+    const ctm_tensor *last = tr->theta->param[tr->theta->last_weight];
+    size_t len = tr->theta->len, at = (size_t)(last->data - tr->theta->theta);
+    ctm_real *total = tr->theta->grad;
     tr->lambda_dsm = cfg->diagonal == CTM_DIAG_NONE ? 0 : cfg->consistency ? cfg->lambda_dsm : 1;
     if (cfg->adaptive && cfg->consistency && cfg->diagonal != CTM_DIAG_NONE)
         tr->lambda_dsm *= ctm_adaptive_weight(tr->g_ctm + at, tr->g_dsm + at, last->len);
     memcpy(total, tr->g_ctm, len * sizeof(ctm_real));
     tr->ctx->kernels->axpy(len, tr->lambda_dsm, tr->g_dsm, total);
+    tr->lambda_gan = 0;
+    if (ctm__adversary_on(tr)) {
+        double lambda = cfg->gan_adaptive ? ctm_adaptive_weight(tr->g_ctm + at, tr->g_gan + at, last->len) : 1;
+        if (cfg->gan_adaptive) lambda = ctm__dmax(cfg->gan_lambda_min, ctm__dmin(cfg->gan_lambda_max, lambda));
+        tr->lambda_gan = cfg->lambda_gan * lambda;
+        tr->ctx->kernels->axpy(len, tr->lambda_gan, tr->g_gan, total);
+    }
     tr->grad_norm = sqrt(tr->ctx->kernels->sumsq(len, total));
+}
 
-    // A loss that is no number changes nothing.
-    if (!ctm_is_finite(tr->L_ctm)) return ctm__fail(tr->ctx, "step %ld: the loss L_ctm is not finite; nothing was updated", tr->step);
-    if (!ctm_is_finite(tr->L_dsm)) return ctm__fail(tr->ctx, "step %ld: the loss L_dsm is not finite; nothing was updated", tr->step);
-    if (!ctm_is_finite(tr->grad_norm)) return ctm__fail(tr->ctx, "step %ld: the gradient is not finite; nothing was updated", tr->step);
+// The same sums for the discriminator; its gradient is then in disc->grad. Returns the gradient's length.
+static double ctm__sum_disc(ctm_trainer *tr) {
+    int i;
+    memset(tr->disc->grad, 0, tr->disc->len * sizeof(ctm_real));
+    tr->L_disc = tr->disc_real = tr->disc_fake = 0;
+    for (i = 0; i < tr->cfg.shards; i++) {
+        const ctm_shard *sh = tr->shard + i;
+        tr->L_disc += sh->L_disc;
+        tr->disc_real += sh->disc_real;
+        tr->disc_fake += sh->disc_fake;
+        if (sh->rows > 0) tr->ctx->kernels->axpy(tr->disc->len, 1, sh->disc->grad, tr->disc->grad);
+    }
+    return sqrt(tr->ctx->kernels->sumsq(tr->disc->len, tr->disc->grad));
+}
+
+static int ctm__not_finite(ctm_trainer *tr, const char *what) {
+    return ctm__fail(tr->ctx, "step %ld: the %s is not finite; nothing was updated", tr->step, what);
+}
+
+static void ctm__update_student(ctm_trainer *tr) {
+    const ctm_config *cfg = &tr->cfg;
+    size_t len = tr->theta->len;
+    ctm_real *total = tr->theta->grad;
+    int i;
 
     // Shorten a gradient that is far too long: Adam forgives its size, but one such step can throw the weights far away.
     if (cfg->clip > 0 && tr->grad_norm > cfg->clip) {
@@ -5161,6 +5698,40 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
         if (cfg->ema_warmup) rate = ctm__dmin(rate, ((double)tr->step + 1) / ((double)tr->step + 10));
         ctm_ema_step(tr->ctx, len, tr->ema[i]->theta, tr->theta->theta, rate);
     }
+}
+
+// What was set after ctm_trainer_new must fit too.
+static void ctm__check_trainer(const ctm_trainer *tr) {
+    CTM__REQUIRE(!tr->cfg.gan || tr->disc, "ctm_train_step: the configuration asks for an adversary: call ctm_trainer_adversary first");
+    CTM__REQUIRE(!tr->label || tr->cfg.classes > 0, "ctm_train_step: the rows have labels, but the configuration has no classes");
+    CTM__REQUIRE(tr->label || tr->cfg.classes == 0, "ctm_train_step: the configuration has %d classes, but the trainer no label function", tr->cfg.classes);
+}
+
+CTM__DEF int ctm_train_step(ctm_trainer *tr) {
+    int turn = ctm__turn(tr);
+    ctm__check_trainer(tr);
+
+    // Losses and gradients, shard by shard; then their sums, in order, and the total gradient.
+    ctm_parallel_for(tr->ctx, tr->cfg.shards, ctm__shard_work, tr);
+
+    // A loss that is no number changes nothing, neither the student nor the discriminator.
+    if (turn & CTM__TURN_STUDENT) {
+        ctm__sum_student(tr);
+        ctm__total_gradient(tr);
+        if (!ctm_is_finite(tr->L_ctm)) return ctm__not_finite(tr, "loss L_ctm");
+        if (!ctm_is_finite(tr->L_dsm)) return ctm__not_finite(tr, "loss L_dsm");
+        if (!ctm_is_finite(tr->L_gan)) return ctm__not_finite(tr, "loss L_gan");
+        if (!ctm_is_finite(tr->grad_norm)) return ctm__not_finite(tr, "gradient");
+    }
+    if (turn & CTM__TURN_DISC) {
+        double norm = ctm__sum_disc(tr);
+        if (!ctm_is_finite(tr->L_disc)) return ctm__not_finite(tr, "loss L_disc");
+        if (!ctm_is_finite(norm)) return ctm__not_finite(tr, "discriminator's gradient");
+    }
+
+    // Whose turn it is moves.
+    if (turn & CTM__TURN_STUDENT) ctm__update_student(tr);
+    if (turn & CTM__TURN_DISC) ctm_opt_step(tr->ctx, &tr->disc_opt, tr->disc->theta, tr->disc->grad);
     tr->step++;
     return 1;
 }
@@ -5739,7 +6310,11 @@ static const ctm__field ctm__fields[] = {
     CTM__F(size, 'i'), CTM__F(channels, 'i'), CTM__F(model_channels, 'i'), CTM__F(channel_mult[0], 'i'), CTM__F(channel_mult[1], 'i'),
     CTM__F(channel_mult[2], 'i'), CTM__F(channel_mult[3], 'i'), CTM__F(channel_mult[4], 'i'), CTM__F(channel_mult[5], 'i'),
     CTM__F(channel_mult[6], 'i'), CTM__F(channel_mult[7], 'i'), CTM__F(num_blocks, 'i'), CTM__F(attn[0], 'i'), CTM__F(attn[1], 'i'),
-    CTM__F(attn[2], 'i'), CTM__F(attn[3], 'i'), CTM__F(dropout, 'd'), CTM__F(classes, 'i')};
+    CTM__F(attn[2], 'i'), CTM__F(attn[3], 'i'), CTM__F(dropout, 'd'), CTM__F(classes, 'i'),
+    CTM__F(label_dropout, 'd'), CTM__F(estimate_outer, 'i'), CTM__F(self_teach, 'i'), CTM__F(dsm_law, 'i'), CTM__F(dsm_weight, 'i'),
+    CTM__F(gan, 'i'), CTM__F(gan_fake, 'i'), CTM__F(gan_period, 'i'), CTM__F(gan_start, 'l'), CTM__F(gan_adaptive, 'i'), CTM__F(lambda_gan, 'd'),
+    CTM__F(gan_lambda_min, 'd'), CTM__F(gan_lambda_max, 'd'), CTM__F(gan_hidden, 'i'), CTM__F(gan_layers, 'i'), CTM__F(gan_lr, 'd'),
+    CTM__F(gan_beta1, 'd'), CTM__F(gan_beta2, 'd')};
 #undef CTM__F
 enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]), CTM__VITAL = 10 };   // a file must have the first ten
 
@@ -5794,10 +6369,15 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
           cfg->embed > 0 && cfg->embed <= 65536 && cfg->shards > 0 && cfg->batch > 0 && cfg->diagonal_batch >= 0 && cfg->substeps > 0))
         return ctm__fail(f->ctx, "%s: its configuration makes no sense (noise levels, sizes or batch)", f->path);
     if (!ctm__within(cfg->noise.inner, 0, CTM_INNER_NONE) || !ctm__within(cfg->noise.outer, 0, CTM_OUTER_MIXED) ||
-        !ctm__within(cfg->law, 0, CTM_LAW_GAP) || !ctm__within(cfg->match, 0, CTM_GLOBAL) || !ctm__within(cfg->solver, 0, CTM_EULER) ||
+        !ctm__within(cfg->law, 0, CTM_LAW_PAPER) || !ctm__within(cfg->match, 0, CTM_GLOBAL) || !ctm__within(cfg->solver, 0, CTM_EULER) ||
         !ctm__within(cfg->compare, CTM_AT_ZERO, CTM_AT_BOTH) || !ctm__within(cfg->distance, 0, CTM_HUBER) ||
         !ctm__within(cfg->weight, 0, CTM_W_SQRT_T) || !ctm__within(cfg->target_inner, 0, CTM_ROLE_EMA) ||
-        !ctm__within(cfg->diagonal, 0, CTM_DIAG_EXACT) || !ctm__within(cfg->optimiser, 0, CTM_RADAM))
+        !ctm__within(cfg->diagonal, 0, CTM_DIAG_EXACT) || !ctm__within(cfg->optimiser, 0, CTM_RADAM) ||
+        !ctm__within(cfg->estimate_outer, 0, CTM_ROLE_EMA) || !ctm__within(cfg->self_teach, 0, CTM_SELF_DATA) ||
+        !ctm__within(cfg->dsm_law, 0, CTM_DSM_UNIFORM) || !ctm__within(cfg->dsm_weight, 0, CTM_W_SQRT_T) ||
+        !ctm__within(cfg->gan, 0, CTM_GAN_MINIMAX) || !ctm__within(cfg->gan_fake, 0, CTM_FAKE_ONE_STEP) ||
+        !ctm__within(cfg->gan_period, 1, 1000000) || !ctm__within(cfg->gan_layers, 1, 64) || !ctm__within(cfg->gan_hidden, 1, 65536) ||
+        !ctm__within(cfg->classes, 0, 1000000) || !(cfg->label_dropout >= 0 && cfg->label_dropout <= 1))
         return ctm__fail(f->ctx, "%s: its configuration makes no sense (a choice out of range)", f->path);
     return 1;
 }
@@ -5937,7 +6517,7 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
         }
         return ctm_unet(a, cfg, with_s[0] == '1');
     }
-    needs = (double)cfg->hidden * (2.0 * cfg->embed * cfg->layers + (double)cfg->hidden * (cfg->layers - 1) + 2.0 * (double)d);
+    needs = (double)cfg->hidden * (2.0 * cfg->embed * cfg->layers + (double)cfg->hidden * (cfg->layers - 1) + 2.0 * (double)d) + (double)cfg->classes * cfg->embed;
     if (needs > holds) {                               // before that much memory is asked for
         ctm__fail(f->ctx, "%s: its configuration asks for at least %.0f numbers, but it holds %.0f", f->path, needs, holds);
         return NULL;
@@ -5977,43 +6557,74 @@ CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, cons
         snprintf(prefix, sizeof prefix, "ema%d.", i);
         ctm__write_net(&w, tr->theta, prefix, tr->ema[i]->theta);
     }
+    if (tr->disc) {
+        snprintf(text, sizeof text, "%ld", tr->disc_opt.k);
+        ctm_writer_meta(&w, "ctm.disc.k", text);
+        ctm__write_net(&w, tr->disc, "disc.", tr->disc->theta);
+        ctm__write_net(&w, tr->disc, "disc.m.", tr->disc_opt.m);
+        ctm__write_net(&w, tr->disc, "disc.v.", tr->disc_opt.v);
+    }
     ok = ctm_writer_save(&w, path);
     ctm_arena_release(scratch, m);
     return ok;
 }
 
+// A count in the metadata: digits, no sign.
+static int ctm__read_count(const ctm_file *f, const char *key, long *count) {
+    const char *text = ctm_file_meta(f, key);
+    char *end;
+    if (!text) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
+    *count = strtol(text, &end, 10);
+    if (!*text || *end || *count < 0) return ctm__fail(f->ctx, "%s: its step is \"%s\"", f->path, text);
+    return 1;
+}
+
+// The arrays of a trainer that a checkpoint holds, and the networks they belong to.
+enum { CTM__PLACES = 10 };
+typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; } ctm__place;
+
+static int ctm__trainer_places(const ctm_trainer *tr, ctm__place place[CTM__PLACES]) {
+    static const char *const prefix[CTM__PLACES] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.", "disc.", "disc.m.", "disc.v."};
+    ctm_real *values[CTM__PLACES];
+    int i, n = 0;
+    values[0] = tr->theta->theta; values[1] = tr->opt.m; values[2] = tr->opt.v;
+    for (i = 0; i < 4; i++) values[3 + i] = i < tr->emas ? tr->ema[i]->theta : NULL;
+    values[7] = tr->disc ? tr->disc->theta : NULL;
+    values[8] = tr->disc_opt.m; values[9] = tr->disc_opt.v;      // NULL without a discriminator
+    for (i = 0; i < CTM__PLACES; i++) {
+        if (!values[i]) continue;
+        place[n].net = i < 7 ? tr->theta : tr->disc;
+        place[n].prefix = prefix[i];
+        place[n++].values = values[i];
+    }
+    return n;
+}
+
 CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path) {
     ctm_mark m = ctm_arena_mark(scratch);
     ctm_file *f = ctm_file_read(scratch, path);
-    ctm_real *values = (ctm_real *)ctm_alloc(scratch, 8 * tr->theta->len * sizeof(ctm_real)), *at = values;
-    ctm_real *place[7];
-    const char *format, *step = NULL, *k = NULL;
-    char *end_step, *end_k;
-    long n_step, n_k;
-    int i, n = 0, ok = f != NULL;
+    ctm__place place[CTM__PLACES];
+    ctm_real *values[CTM__PLACES];
+    const char *format;
+    long step = 0, k = 0, disc_k = 0;
+    int i, n = ctm__trainer_places(tr, place), ok = f != NULL;
     if (ok) {
         format = ctm_file_meta(f, "ctm.format");
-        step = ctm_file_meta(f, "ctm.step");
-        k = ctm_file_meta(f, "ctm.opt.k");
-        if (!format || strcmp(format, "checkpoint") != 0 || !step || !k) ok = ctm__fail(tr->ctx, "%s: is not a checkpoint of ctm.h", path);
+        if (!format || strcmp(format, "checkpoint") != 0) ok = ctm__fail(tr->ctx, "%s: is not a checkpoint of ctm.h", path);
     }
-    place[n++] = tr->theta->theta;
-    place[n++] = tr->opt.m;
-    place[n++] = tr->opt.v;
-    for (i = 0; i < tr->emas; i++) place[n++] = tr->ema[i]->theta;
-    for (i = 0; i < n && ok; i++, at += tr->theta->len) {       // all of it is read before any of it is used
-        static const char *const prefix[7] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3."};
-        ok = ctm__read_values(tr->theta, f, prefix[i], at);
+    ok = ok && ctm__read_count(f, "ctm.step", &step) && ctm__read_count(f, "ctm.opt.k", &k);
+    if (ok && !tr->disc != !ctm_file_meta(f, "ctm.disc.k"))
+        ok = ctm__fail(tr->ctx, tr->disc ? "%s: has no discriminator, but this run has one" : "%s: has a discriminator, but this run has none", path);
+    if (ok && tr->disc) ok = ctm__read_count(f, "ctm.disc.k", &disc_k);
+    for (i = 0; i < n && ok; i++) {                              // all of it is read before any of it is used
+        values[i] = (ctm_real *)ctm_alloc(scratch, place[i].net->len * sizeof(ctm_real));
+        ok = ctm__read_values(place[i].net, f, place[i].prefix, values[i]);
     }
     if (ok) {
-        n_step = strtol(step, &end_step, 10);
-        n_k = strtol(k, &end_k, 10);
-        if (!*step || !*k || *end_step || *end_k || n_step < 0 || n_k < 0) ok = ctm__fail(tr->ctx, "%s: its step is \"%s\"", path, step);
-        else {
-            for (i = 0, at = values; i < n; i++, at += tr->theta->len) memcpy(place[i], at, tr->theta->len * sizeof(ctm_real));
-            tr->step = n_step;
-            tr->opt.k = n_k;
-        }
+        for (i = 0; i < n; i++) memcpy(place[i].values, values[i], place[i].net->len * sizeof(ctm_real));
+        tr->step = step;
+        tr->opt.k = k;
+        tr->disc_opt.k = disc_k;
     }
     ctm_arena_release(scratch, m);
     return ok;
@@ -6036,6 +6647,11 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
      the teacher it is given; substeps make that teacher nearly exact.
    - One h for the whole batch (the authors' law) and one for each sample differ in what a batch teaches.
    - karras_weight at sigma_min is 250 004; times c_out² it is 1.
+   - Labels belong to rows: whoever picks some rows, or sorts them, must do the same to net->label.
+   - Self-taught without a diagonal term (or real data in x_u) a student may forget the data: G = (s/t)·x has no loss.
+   - CTM_SELF_JUMP under a law with u = s (the gap law) makes the target of the very jump that is trained: it teaches nothing.
+   - A discriminator's step that lets the gradient reach the student, or a student's step that trains the discriminator, still
+     "works"; the frozen view and the unrecorded fake are what keeps them apart.
 
    DEVIATIONS (PAPER_NOTES.md says more about each)
    d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them
@@ -6044,6 +6660,9 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
    d4 when the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
    d5 "0" is sigma_min everywhere, as in the authors' code
    d6 the moving average may warm up (ema_warmup) and the gradient be shortened (clip); ctm_config_authors() does neither
+   d7 before gan_start the discriminator is not trained either, so that those steps are bit for bit those of a run without one
+   d8 CTM_GAN_LOG trains the student with -ln d (the usual form), CTM_GAN_MINIMAX with the paper's ln(1 - d)
+   d9 ctm_config_cm() keeps the CTM's parametrisation: G at s = sigma_min has the boundary condition of a consistency model, too
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.

@@ -3,8 +3,9 @@
    points [train] --data ring|grid|moons|checker|swiss|spiral|pinwheel|FILE.csv --out DIR
        trains a model and leaves in DIR: index.html (the story, with every figure), *.svg, metrics.csv, loss.csv,
        samples.csv, model.safetensors, checkpoint.safetensors. An interrupted run goes on with --resume, bit for bit.
+       --gan adds an adversary; --label COL learns the classes of a table's column; --method cm the plain consistency model.
    points sample --weights DIR/model.safetensors --n 1000 --out F.csv
-       samples from a trained model, in the units of its data.
+       samples from a trained model, in the units of its data; --class NAME of one class, --guidance W beyond it.
    points loglik --weights DIR/model.safetensors --data FILE.csv --out F.csv
        the log-density of given rows under the model.
 
@@ -31,8 +32,11 @@ enum {
     LAW_STEPS       = 3000,     // of each of the two short runs that compare the laws of (t,u,s)
     LAW_NOISES      = 10000,    // measured on so many starting noises
     TABLE_NOISES    = 5000,     // starting noises for the measures of tables
-    DENSITY_DIM_MAX = 16        // the likelihood needs a backward pass for every column
+    DENSITY_DIM_MAX = 16,       // the likelihood needs a backward pass for every column
+    CLASS_SAMPLES   = 1000      // per class, for the measure of classes
 };
+#define LABEL_DROPOUT 0.1           // share of rows trained without their class
+#define GAN_START     0.6           // share of the steps before the adversary enters
 #define CHECKPOINT_SECONDS 10.0
 
 // Says what is wrong with the world, in one line; returns the exit status.
@@ -62,6 +66,8 @@ typedef struct dataset {
     size_t       rows, held;            // for training (toys: for figures), and held out
     ctm_real    *row, *held_row;        // [rows,dim], [held,dim], standardised
     uint64_t     hash;                  // of the rows: a resumed run must see the same ones
+    int          classes, *label;       // [rows]; 0 and NULL without --label
+    const char **class_name;            // [classes]
 } dataset;
 
 static uint64_t hash_bytes(const void *bytes, size_t n) {                // FNV-1a
@@ -82,6 +88,12 @@ static void draw_row(void *user, const ctm_rng *rng, uint64_t step, uint64_t ind
     const dataset *d = (const dataset *)user;
     const size_t i = (size_t)(ctm_uniform(rng, step, index)*(double)d->rows);
     memcpy(x0, d->row + i*(size_t)d->dim, (size_t)d->dim*sizeof *x0);
+}
+
+// A ctm_label_fn: the class of the row that draw_row gives.
+static int row_label(void *user, const ctm_rng *rng, uint64_t step, uint64_t index) {
+    const dataset *d = (const dataset *)user;
+    return d->label[(size_t)(ctm_uniform(rng, step, index)*(double)d->rows)];
 }
 
 static void units_alloc(dataset *d, ctm_arena *a, int dim) {
@@ -117,9 +129,9 @@ static size_t *shuffled(ctm_arena *a, size_t n, uint64_t seed) {
 }
 
 // Numbers of the file become rows of standard deviation 0.5; a tenth of them is held out for measures.
-static int data_table(dataset *d, ctm_arena *a, const char *path, const char *columns, uint64_t seed, char *err, size_t errlen) {
+static int data_table(dataset *d, ctm_arena *a, const char *path, const char *columns, const char *label, uint64_t seed, char *err, size_t errlen) {
     const table *f = &d->file;
-    if (!table_read_csv(path, columns, NULL, &d->file, err, errlen)) return 0;
+    if (!table_read_csv(path, columns, label, &d->file, err, errlen)) return 0;
     units_alloc(d, a, f->d);
     d->name = path;
     for (int j = 0; j < d->dim; j++) {
@@ -138,6 +150,14 @@ static int data_table(dataset *d, ctm_arena *a, const char *path, const char *co
             d->row[i*(size_t)d->dim + (size_t)j] = (ctm_real)((value - d->mean[j])/d->unit[j]);
         }
     d->hash = hash_bytes(d->row, f->n*(size_t)d->dim*sizeof(ctm_real));
+    if (label) {
+        d->classes = f->classes;
+        d->class_name = (const char **)ctm_alloc(a, (size_t)f->classes*sizeof *d->class_name);
+        for (int k = 0; k < f->classes; k++) d->class_name[k] = f->class_names[k];
+        d->label = (int *)ctm_alloc(a, f->n*sizeof(int));
+        for (size_t i = 0; i < f->n; i++) d->label[i] = f->label[order[i]];
+        d->hash ^= hash_bytes(d->label, f->n*sizeof(int));
+    }
     return 1;
 }
 
@@ -160,7 +180,7 @@ static const char *keep_text(ctm_arena *a, const char *text) {
 }
 
 // Lines for the metadata of weights: NULL-terminated pairs key, value, key, value, NULL.
-enum { NOTES_MAX = 400 };
+enum { NOTES_MAX = 4000 };
 typedef struct notes { ctm_arena *arena; int n; const char *pair[NOTES_MAX + 1]; } notes;
 
 static void note(notes *t, const char *key, const char *value) {
@@ -194,6 +214,11 @@ static void note_units(notes *t, const dataset *d) {
         snprintf(key, sizeof key, "data.unit.%d", j);
         note_number(t, key, d->unit[j]);
     }
+    for (int k = 0; k < d->classes; k++) {
+        char key[40];
+        snprintf(key, sizeof key, "data.class.%d", k);
+        note(t, key, d->class_name[k]);
+    }
 }
 
 static double meta_number(const ctm_file *f, const char *key, int j, double otherwise) {
@@ -220,6 +245,20 @@ static void units_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int dim) 
     }
 }
 
+// The classes of a model, by name; a class whose name the file lacks is called by its number.
+static void classes_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int classes) {
+    d->classes = classes;
+    d->class_name = (const char **)ctm_alloc(a, ((size_t)classes + 1)*sizeof *d->class_name);
+    for (int k = 0; k < classes; k++) {
+        char key[40], number[16];
+        const char *name;
+        snprintf(key, sizeof key, "data.class.%d", k);
+        snprintf(number, sizeof number, "%d", k);
+        name = ctm_file_meta(f, key);
+        d->class_name[k] = keep_text(a, name ? name : number);
+    }
+}
+
 // ---- The run and its settings ------------------------------------------------------------------------------------------
 
 typedef struct settings {
@@ -229,6 +268,7 @@ typedef struct settings {
     long long   stop_at, law_steps, noises;
     double      seconds, lr;
     int         match, law, gan, resume, plain;
+    int         gan_loss, method, self_teach, init;
 } settings;
 
 typedef struct run {
@@ -242,6 +282,7 @@ typedef struct run {
     ctm_config          cfg;
     long                teacher_steps;             // of a learned teacher
     const ctm_denoiser *teacher;                   // NULL: none
+    ctm_net            *teacher_net;               // if it is a network
     ctm_trainer        *tr;                        // at work: the teacher's, then the student's
     uint64_t            teacher_hash;              // of its weights
     story_losses       *losses;
@@ -253,7 +294,8 @@ typedef struct run {
 } run;
 
 // The settings that make a run what it is: kept in its checkpoint, restored by --resume, printed on its page.
-static const char *const kept_flags[] = {"data", "columns", "teacher", "match", "law", "seed", "steps", "batch", "hidden", "layers", "lr"};
+static const char *const kept_flags[] = {"data", "columns", "teacher", "match", "law", "seed", "steps", "batch", "hidden", "layers", "lr",
+                                         "label", "gan", "gan-loss", "method", "self", "init"};
 
 static const args_option *option_named(const run *r, const char *name) {
     for (int i = 0; i < r->options; i++)
@@ -268,6 +310,7 @@ static int option_text(const args_option *o, char *text, size_t size) {
     if (o->kind == ARGS_INT && (*(long long *)o->target || strcmp(o->name, "seed") == 0)) snprintf(text, size, "%lld", *(long long *)o->target);
     if (o->kind == ARGS_REAL && *(double *)o->target > 0) snprintf(text, size, "%.17g", *(double *)o->target);
     if (o->kind == ARGS_CHOICE) args_choice_name(o->choices, *(int *)o->target, text, size);
+    if (o->kind == ARGS_FLAG && *(int *)o->target) snprintf(text, size, "yes");
     return text[0] != '\0';
 }
 
@@ -292,7 +335,8 @@ static int restore_settings(run *r) {
             if (!was || strcmp(was, given) != 0)
                 return args_fail(r->line, sizeof r->line, "%s: is the checkpoint of a run with --%s %s, not %s; --resume needs no other flags than --out",
                                  r->from->path, kept_flags[i], was ? was : "left to the recipe", given);
-        } else if (was && !args_store(o, was))
+        } else if (was && o->kind == ARGS_FLAG) *(int *)o->target = 1;
+        else if (was && !args_store(o, was))
             return args_fail(r->line, sizeof r->line, "%s: \"%s\" is \"%s\", which is not a value of --%s", r->from->path, key, was, kept_flags[i]);
     }
     return 1;
@@ -317,14 +361,20 @@ static void recipe_for(const char *name, ctm_config *cfg) {
 // The student's configuration: defaults, then the data's recipe, then the teacher's kind, then the flags.
 static void configure(run *r) {
     ctm_config *cfg = &r->cfg;
-    *cfg = ctm_config_default();
+    *cfg = r->set.method ? ctm_config_cm() : ctm_config_default();
     recipe_for(r->data.name, cfg);
     if (strcmp(r->set.teacher, "none") == 0 && cfg->diagonal == CTM_DIAG_EXACT) {
         cfg->diagonal = CTM_DIAG_DSM;      // without a teacher the data are the only source of truth: full weight
         cfg->lambda_dsm = 1;
     }
-    cfg->match = r->set.match == 0 ? CTM_SOFT : r->set.match == 1 ? CTM_LOCAL : CTM_GLOBAL;
-    cfg->law = r->set.law == 0 ? CTM_LAW_GAP : CTM_LAW_AUTHORS;
+    if (!r->set.method) {
+        cfg->match = r->set.match == 0 ? CTM_SOFT : r->set.match == 1 ? CTM_LOCAL : CTM_GLOBAL;
+        cfg->law = r->set.law == 0 ? CTM_LAW_GAP : CTM_LAW_AUTHORS;
+        cfg->self_teach = r->set.self_teach == 0 ? CTM_SELF_SOLVE : r->set.self_teach == 1 ? CTM_SELF_JUMP : CTM_SELF_JUMP_EACH;
+    }
+    if (r->set.gan) cfg->gan = CTM_GAN_HINGE + r->set.gan_loss;
+    cfg->classes = r->data.classes;
+    cfg->label_dropout = r->data.classes ? LABEL_DROPOUT : 0;
     cfg->seed = (uint64_t)r->set.common.seed;
     if (r->set.batch)  cfg->batch = (int)r->set.batch;
     if (r->set.hidden) cfg->hidden = (int)r->set.hidden;
@@ -337,6 +387,7 @@ static void configure(run *r) {
 static ctm_config teacher_config(const run *r) {
     ctm_config cfg = r->cfg;
     cfg.consistency = 0;
+    cfg.gan = CTM_GAN_NONE;
     cfg.diagonal = CTM_DIAG_DSM;
     cfg.adaptive = 0;
     cfg.diagonal_batch = 2*cfg.batch;
@@ -353,7 +404,15 @@ static ctm_draw_fn drawing(run *r, void **user) {
 static ctm_trainer *trainer(run *r, ctm_arena *a, const ctm_config *cfg, const ctm_denoiser *teacher) {
     void *user;
     const ctm_draw_fn draw = drawing(r, &user);
-    return ctm_trainer_new(a, cfg, ctm_mlp(a, cfg, r->data.dim, cfg->consistency), teacher, draw, user);
+    ctm_net *net = ctm_mlp(a, cfg, r->data.dim, cfg->consistency);
+    if (r->set.init && cfg->consistency && r->teacher_net) ctm_net_copy_matching(net, r->teacher_net);
+    ctm_trainer *tr = ctm_trainer_new(a, cfg, net, teacher, draw, user);
+    if (cfg->classes) {
+        tr->label = row_label;
+        tr->label_user = user;
+    }
+    if (cfg->gan) ctm_trainer_adversary(a, tr, ctm_mlp_discriminator(a, cfg, r->data.dim));
+    return tr;
 }
 
 // Seconds for one step of a run with this configuration: tried out on a trainer that is then thrown away.
@@ -381,6 +440,7 @@ static void plan_steps(run *r) {
         r->cfg.steps = n < 1 ? 1 : n > 1e9 ? 1000000000L : (long)n;
     }
     r->set.steps = r->cfg.steps;                     // from now on as if it had been asked for
+    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps);
     r->teacher_steps = learned ? r->cfg.steps : 0;
 }
 
@@ -521,6 +581,7 @@ static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
 
 static void use_network_as_teacher(run *r, ctm_net *net) {
     r->teacher = ctm_net_denoiser(&r->memory, net);
+    r->teacher_net = net;
     r->teacher_hash = hash_bytes(net->theta, net->len*sizeof(ctm_real));
 }
 
@@ -533,6 +594,8 @@ static int load_teacher(run *r, const char *path) {
     if (!net) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
     if (net->dim != r->data.dim)
         return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d columns, but the data has %d", path, net->dim, r->data.dim);
+    if (net->classes && net->classes != r->data.classes)
+        return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d classes, but the data has %d", path, net->classes, r->data.classes);
     units_of_file(&other, &r->memory, f, net->dim);
     for (int j = 0; j < net->dim; j++)
         if (fabs(other.mean[j] - r->data.mean[j]) > 1e-6*r->data.unit[j] || fabs(other.unit[j]/r->data.unit[j] - 1) > 1e-6)
@@ -582,6 +645,8 @@ static const ctm_denoiser *exact_teacher(run *r) {
 // All kinds but `learned`, which needs the number of steps first.
 static int find_teacher(run *r) {
     const char *kind = r->set.teacher;
+    if (strcmp(kind, "exact") == 0 && r->data.classes)
+        return args_fail(r->line, sizeof r->line, "--teacher exact: knows nothing of classes; with --label use learned, none, or a file");
     if (strcmp(kind, "exact") == 0) r->teacher = exact_teacher(r);
     else if (strcmp(kind, "learned") != 0 && strcmp(kind, "none") != 0) return load_teacher(r, kind);
     return 1;
@@ -628,6 +693,78 @@ static double held_out_nll(run *r, ctm_net *net) {
     return sum/(double)n;
 }
 
+// How well the classes are told apart: RMS over classes and columns of (mean of one-jump samples of the class) - (mean of its
+// rows), over the data's standard deviation. And the same for samples without a class, which should be far worse.
+static double class_mean_rms(run *r, ctm_net *net, int with_class) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    const dataset *d = &r->data;
+    const size_t dim = (size_t)d->dim;
+    const ctm_rng rng = ctm_stream(r->cfg.seed, "classes");
+    int *label = (int *)ctm_alloc(&r->scratch, CLASS_SAMPLES*sizeof(int));
+    double sum = 0;
+    for (int k = 0; k < d->classes; k++) {
+        double *mean = (double *)ctm_alloc(&r->scratch, 2*dim*sizeof(double)), rows = 0;
+        ctm_tape tp;
+        ctm_tape_init(&tp, &r->ctx, &r->scratch);
+        tp.recording = 0;
+        for (int i = 0; i < CLASS_SAMPLES; i++) label[i] = k;
+        ctm_jump *G = ctm_guided_jump(&r->scratch, net, label, with_class);
+        ctm_tensor *x = ctm_matrix(&tp, "x", CLASS_SAMPLES, d->dim), *T = ctm_fill(ctm_vector(&tp, "T", CLASS_SAMPLES), net->noise.sigma_max);
+        ctm_normals(&rng, (uint64_t)k, 0, x->len, x->data);
+        for (size_t i = 0; i < x->len; i++) x->data[i] *= (ctm_real)net->noise.sigma_max;
+        ctm_tensor *y = G->jump(&tp, G, x, T, ctm_fill(ctm_vector(&tp, "0", CLASS_SAMPLES), net->noise.sigma_min));
+        for (size_t i = 0; i < d->rows; i++) {
+            if (d->label[i] != k) continue;
+            for (size_t j = 0; j < dim; j++) mean[j] += (double)d->row[i*dim + j];
+            rows++;
+        }
+        for (size_t i = 0; i < y->len; i++) mean[dim + i%dim] += (double)y->data[i]/CLASS_SAMPLES;
+        for (size_t j = 0; j < dim && rows > 0; j++) sum += (mean[j]/rows - mean[dim + j])*(mean[j]/rows - mean[dim + j]);
+    }
+    ctm_arena_release(&r->scratch, mark);
+    return sqrt(sum/(d->classes*d->dim))/TOY_SIGMA_DATA;
+}
+
+// What an adversary might spoil: the share of the least visited part of a mixture among one-jump samples, times the number of
+// parts. 1 would be perfect balance, 0 a lost mode.
+static double least_visited(run *r, ctm_net *net) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    const toy *data = &r->data.toy_set;
+    const size_t n = LAW_NOISES;
+    ctm_real *x = (ctm_real *)ctm_alloc(&r->scratch, 2*n*sizeof(ctm_real));
+    size_t count[TOY_MAX_PARTS], least = n;
+    memset(count, 0, sizeof count);
+    measure_noise(r->cfg.seed, net->noise.sigma_max, n, 2, x);
+    measure_ctm(net, 1, n, x, x);
+    for (size_t i = 0; i < n; i++) {
+        int nearest = 0;
+        double best = 1e30;
+        for (int k = 0; k < data->K; k++) {
+            const double a = (double)x[2*i] - data->mean[k][0], b = (double)x[2*i + 1] - data->mean[k][1];
+            if (a*a + b*b < best) { best = a*a + b*b; nearest = k; }
+        }
+        count[nearest]++;
+    }
+    for (int k = 0; k < data->K; k++) if (count[k] < least) least = count[k];
+    ctm_arena_release(&r->scratch, mark);
+    return (double)least*data->K/(double)n;
+}
+
+// The learned teacher's own 40 Heun steps against the exact flow: the yardstick for a student that has seen nothing else.
+static double teacher_heun40(run *r) {
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    const size_t n = LAW_NOISES;
+    const ctm_noise *z = &r->cfg.noise;
+    ctm_real *noise = (ctm_real *)ctm_alloc(&r->scratch, 2*n*sizeof(ctm_real)), *y = (ctm_real *)ctm_alloc(&r->scratch, 2*n*sizeof(ctm_real));
+    double *exact = (double *)ctm_alloc(&r->scratch, 2*n*sizeof(double));
+    measure_noise(r->cfg.seed, z->sigma_max, n, 2, noise);
+    measure_flow(&r->scratch, r->data.toy_set.denoiser, n, noise, z->sigma_max, 1, &z->sigma_min, 1e-6, exact);
+    measure_heun(&r->ctx, r->teacher, z, 79, n, noise, y);
+    const double rms = sqrt(measure_squares(n, 2, y, exact)/(double)n)/z->sigma_data;
+    ctm_arena_release(&r->scratch, mark);
+    return rms;
+}
+
 static void measure_run(run *r, ctm_net *net, measures *m) {
     const dataset *d = &r->data;
     measure_job job = measure_job_default(net, d->is_toy ? &d->toy_set : NULL, r->teacher, r->cfg.substeps, r->cfg.seed);
@@ -645,6 +782,17 @@ static void measure_run(run *r, ctm_net *net, measures *m) {
         measure_add(m, "rows_train", (double)d->rows);
         measure_add(m, "rows_held_out", (double)d->held);
         measure_add(m, "rows_skipped", (double)d->file.skipped);
+    }
+    if (d->is_toy && r->teacher_net) measure_add(m, "teacher_rms_heun40", teacher_heun40(r));
+    if (d->classes) {
+        measure_add(m, "class_mean_rms", class_mean_rms(r, net, 1));
+        measure_add(m, "class_mean_rms_without", class_mean_rms(r, net, 0));
+    }
+    if (r->cfg.gan) {
+        if (d->is_toy) measure_add(m, "least_visited_mode", least_visited(r, net));
+        measure_add(m, "disc_real", r->tr->disc_real);
+        measure_add(m, "disc_fake", r->tr->disc_fake);
+        measure_add(m, "lambda_gan", r->tr->lambda_gan);
     }
     measure_add(m, "train_seconds", r->seconds);
     measure_add(m, "steps_per_second", (double)(r->cfg.steps + r->teacher_steps)/r->seconds);
@@ -669,6 +817,7 @@ static int try_law(run *r, int law, long steps, const ctm_real *noise, const dou
     ctm_trainer *tr;
     int ok = 1;
     cfg.law = law;
+    cfg.gan = CTM_GAN_NONE;
     cfg.steps = steps;
     tr = trainer(r, &r->scratch, &cfg, r->teacher);
     args_progress_begin(&line, 0, steps, 0, r->set.common.quiet);
@@ -689,7 +838,7 @@ static int try_law(run *r, int law, long steps, const ctm_real *noise, const dou
 // Both laws, equally long. Leaves s->law_steps = 0 if that makes no sense here.
 static void compare_laws(run *r, story *s) {
     const long steps = r->cfg.steps/4 < (long)r->set.law_steps ? r->cfg.steps/4 : (long)r->set.law_steps;
-    if (!r->data.is_toy || strcmp(r->set.teacher, "exact") != 0 || steps < 1) return;
+    if (!r->data.is_toy || strcmp(r->set.teacher, "exact") != 0 || steps < 1 || r->set.method) return;
     ctm_real *noise = (ctm_real *)ctm_alloc(&r->memory, 2*LAW_NOISES*sizeof(ctm_real));
     double *exact = (double *)ctm_alloc(&r->memory, 2*LAW_NOISES*sizeof(double));
     measure_noise(r->cfg.seed, r->cfg.noise.sigma_max, LAW_NOISES, 2, noise);
@@ -698,12 +847,24 @@ static void compare_laws(run *r, story *s) {
         s->law_steps = (int)steps;
 }
 
+// Choices that mean nothing without another flag are not shown.
+static int option_hidden(const run *r, const char *name) {
+    const settings *s = &r->set;
+    return (strcmp(name, "gan-loss") == 0 && !s->gan) || (strcmp(name, "self") == 0 && strcmp(s->teacher, "none") != 0) ||
+           (strcmp(name, "init") == 0 && !s->init) || (strcmp(name, "method") == 0 && !s->method);
+}
+
 // "points --data ring --teacher exact ..." into text.
 static void command_text(const run *r, char *text, size_t size) {
     size_t at = (size_t)snprintf(text, size, "points");
     for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
         char value[ARGS_PATH];
         if (!option_text(option_named(r, kept_flags[i]), value, sizeof value) || at >= size) continue;
+        if (option_hidden(r, kept_flags[i])) continue;
+        if (option_named(r, kept_flags[i])->kind == ARGS_FLAG) {
+            at += (size_t)snprintf(text + at, size - at, " --%s", kept_flags[i]);
+            continue;
+        }
         at += (size_t)snprintf(text + at, size - at, strchr(value, ' ') ? " --%s \"%s\"" : " --%s %s", kept_flags[i], value);
     }
 }
@@ -737,7 +898,8 @@ static int write_story(run *r, ctm_net *net, const measures *m) {
 static void print_results(const run *r, const measures *m, double after) {
     static const char *const shown[] = {"flow_rms_onestep", "flow_median_onestep", "flow_rms_chain4", "flow_rms_chain17", "flow_rms_onestep_vs_teacher",
                                         "flow_rms_chain4_vs_teacher", "denoiser_rms", "sw2_ratio_nfe1", "sw2_ratio_nfe4", "off_support_nfe1", "nll_gap",
-                                        "nll_held_out", "train_seconds", "steps_per_second"};
+                                        "nll_held_out", "teacher_rms_heun40", "class_mean_rms", "class_mean_rms_without", "least_visited_mode",
+                                        "disc_real", "disc_fake", "train_seconds", "steps_per_second"};
     for (int i = 0; i < ARGS_COUNT(shown); i++)
         if (measure_get(m, shown[i], -1e9) > -1e9) printf("%-28s %.4g\n", shown[i], measure_get(m, shown[i], 0));
     printf("measures and figures took %.1f s\nopen %s/index.html\n", after, r->set.common.out);
@@ -762,7 +924,7 @@ static int read_data(run *r) {
         data_toy(&r->data, &r->memory, s->data, (uint64_t)s->common.seed);
         return 1;
     }
-    return data_table(&r->data, &r->memory, s->data, s->columns, (uint64_t)s->common.seed, r->line, sizeof r->line);
+    return data_table(&r->data, &r->memory, s->data, s->columns, s->label, (uint64_t)s->common.seed, r->line, sizeof r->line);
 }
 
 static void report_data(const run *r) {
@@ -771,6 +933,8 @@ static void report_data(const run *r) {
     printf("%s: %lu rows for training, %lu held out, %lu skipped (a value is missing)\n", d->name, (unsigned long)d->rows, (unsigned long)d->held,
            (unsigned long)d->file.skipped);
     for (int j = 0; j < d->dim; j++) printf("    %-24s mean %-10.5g std %.5g\n", d->column[j], d->file.mean[j], d->file.std[j]);
+    for (int k = 0; k < d->classes; k++) printf(k ? ", %s" : "    classes: %s", d->class_name[k]);
+    if (d->classes) printf("\n");
     for (int j = 0; j < d->file.left_out; j++) printf("    %-24s left out: not a column of numbers\n", d->file.left_out_names[j]);
 }
 
@@ -858,8 +1022,14 @@ static int unknown_data(const char *data) {
 // Flags that contradict each other or what exists.
 static int check_settings(const settings *s) {
     if (!is_toy_name(s->data) && args_path_kind(s->data) == 0 && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
-    if (s->gan) return misused("flag --gan: the adversarial loss is not here yet; it comes with a later version");
-    if (s->label) return misused("flag --label: class labels are not here yet; they come with a later version");
+    if (s->label && is_toy_name(s->data) && !s->resume) return misused("flag --label: goes with --data FILE.csv");
+    if (s->method && s->gan) return misused("flags --method cm and --gan: give one of them; the plain consistency model has no adversary");
+    if (s->method && (s->match || s->law)) return misused("flags --method cm and --match or --law: the consistency model has its own (t,u,s)");
+    if (s->gan_loss && !s->gan && !s->resume) return misused("flag --gan-loss: goes with --gan");
+    if (s->self_teach && (!s->teacher || strcmp(s->teacher, "none") != 0) && !s->resume) return misused("flag --self: goes with --teacher none");
+    if (s->self_teach && s->method) return misused("flag --self: --method cm without a teacher learns from the data (x_0 + u·eps)");
+    if (s->init && !s->resume && (s->teacher ? strcmp(s->teacher, "exact") == 0 || strcmp(s->teacher, "none") == 0 : is_toy_name(s->data)))
+        return misused("flag --init teacher: needs a teacher that is a network: --teacher learned or a file");
     if (s->seconds > 0 && s->steps) return misused("flags --steps and --seconds: give one of them");
     if (s->seconds > 0 && s->resume) return misused("flags --seconds and --resume: the number of steps is kept in the checkpoint");
     if (s->columns && is_toy_name(s->data) && !s->resume) return misused("flag --columns: goes with --data FILE.csv");
@@ -895,11 +1065,15 @@ static int train_main(int argc, char **argv) {
     const args_option options[] = {
         {"data",      ARGS_TEXT,   &s->data,      0, 0,   NULL, "ring, grid, moons, checker, swiss, spiral, pinwheel, or a CSV file"},
         {"columns",   ARGS_TEXT,   &s->columns,   0, 0,   NULL, "columns of the CSV file, A,B,...; all columns of numbers if not given"},
-        {"label",     ARGS_TEXT,   &s->label,     0, 0,   NULL, "class column of the CSV file (not here yet)"},
+        {"label",     ARGS_TEXT,   &s->label,     0, 0,   NULL, "column of the CSV file whose texts are classes to learn"},
         {"steps",     ARGS_INT,    &s->steps,     1, 1e9, NULL, "total number of training steps; the recipe's if not given"},
         {"seconds",   ARGS_REAL,   &s->seconds,   0.1, 1e7, NULL, "instead of --steps: train about so long (not reproducible)"},
         {"teacher",   ARGS_TEXT,   &s->teacher,   0, 0,   NULL, "exact (default of the toys), learned (default of tables; as many steps as the student, before it), none, or a safetensors file"},
-        {"gan",       ARGS_FLAG,   &s->gan,       0, 0,   NULL, "adversarial loss (not here yet)"},
+        {"gan",       ARGS_FLAG,   &s->gan,       0, 0,   NULL, "adversarial loss in the last four tenths of the steps, every other one trains the discriminator"},
+        {"gan-loss",  ARGS_CHOICE, &s->gan_loss,  0, 0,   "hinge,log,minimax", "hinge: the authors' code; log: the paper's, with a live gradient; minimax: the paper to the letter"},
+        {"method",    ARGS_CHOICE, &s->method,    0, 0,   "ctm,cm", "cm: the plain consistency model; distilled from the teacher, or from the data with --teacher none"},
+        {"self",      ARGS_CHOICE, &s->self_teach, 0, 0,  "solve,jump,jump-each", "with --teacher none: the student's average solves its ODE (paper), or jumps (code), in one go (then --law authors) or per grid step"},
+        {"init",      ARGS_CHOICE, &s->init,      0, 0,   "random,teacher", "teacher: the student begins with its teacher's weights"},
         {"match",     ARGS_CHOICE, &s->match,     0, 0,   "soft,local,global", "u anywhere between t and s; u one grid step after t; u = s"},
         {"law",       ARGS_CHOICE, &s->law,       0, 0,   "gap,authors", "which jumps (t,u,s) are practised"},
         {"resume",    ARGS_FLAG,   &s->resume,    0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
@@ -915,6 +1089,10 @@ static int train_main(int argc, char **argv) {
     };
     status = args_parse("points", "points [train] [flags]      (also: points sample --help, points loglik --help)", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
+    if (s->self_teach == 1 && s->law == 0) {           // the gap law has u = s: one jump there is the target itself, and teaches nothing
+        if (args_given("law", argc, argv)) return misused("flags --self jump and --law gap: with u = s the jump would be its own target; use --law authors");
+        s->law = 1;
+    }
     status = check_settings(s);
     if (status) return status;
     r.option = options;
@@ -930,10 +1108,11 @@ enum { BY_GAMMA, BY_EXACT, BY_ONESTEP, BY_CM, BY_HEUN, BY_EULER };
 
 typedef struct sampling {
     args_common common;
-    const char *weights, *noise;
+    const char *weights, *noise, *class_name;
     long long   n, nfe;
-    double      gamma;
+    double      gamma, guidance;
     int         sampler, form;
+    int        *label;                  // the class of every row, all the same; NULL: none
     ctm_net    *net;
     double     *ts;                     // levels
     int         jumps;
@@ -970,14 +1149,18 @@ static const ctm_real *noise_of_piece(const sampling *q, ctm_arena *a, size_t fi
 static ctm_tensor *sample_piece(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg) {
     const sampling *q = (const sampling *)arg;
     ctm_sampler how = ctm_sampler_default();
-    if (q->sampler == BY_HEUN)  return ctm_sample_heun(tp, ctm_net_denoiser(tp->arena, q->net), x, q->jumps, q->ts);
-    if (q->sampler == BY_EULER) return ctm_sample_euler(tp, ctm_net_denoiser(tp->arena, q->net), x, q->jumps, q->ts);
+    const double w = q->label ? q->guidance : 0;
+    const int by_class = q->net->classes > 0;          // pieces run at the same time: each has its own wrapper
+    if (q->sampler == BY_HEUN || q->sampler == BY_EULER) {
+        const ctm_denoiser *D = by_class ? ctm_guided_denoiser(tp->arena, q->net, q->label, w) : ctm_net_denoiser(tp->arena, q->net);
+        return q->sampler == BY_HEUN ? ctm_sample_heun(tp, D, x, q->jumps, q->ts) : ctm_sample_euler(tp, D, x, q->jumps, q->ts);
+    }
     how.gamma = q->sampler == BY_GAMMA ? q->gamma : q->sampler == BY_CM ? 1 : 0;
     how.form = q->form == 0 ? CTM_FORM_PAPER : CTM_FORM_AUTHORS;
     how.rng = &q->rng;
     how.first_row = first;
     how.noise = noise_of_piece(q, tp->arena, first, (size_t)x->shape[0]);
-    return ctm_sample_gamma(tp, ctm_net_jump(tp->arena, q->net), x, q->jumps, q->ts, &how);
+    return ctm_sample_gamma(tp, by_class ? ctm_guided_jump(tp->arena, q->net, q->label, w) : ctm_net_jump(tp->arena, q->net), x, q->jumps, q->ts, &how);
 }
 
 // The starting points: sigma_max times unit noise, from the file or from a stream of the seed.
@@ -1028,6 +1211,24 @@ static int write_points(const char *path, ctm_arena *a, const dataset *units, si
     return table_write_csv(path, units->column, n, dim, own_units(a, n, dim, x, units->mean, units->unit), err, errlen);
 }
 
+// --class NAME as labels for every row of a piece.
+static int choose_class(sampling *q, ctm_arena *a, const dataset *units, char *err, size_t errlen) {
+    int k = 0;
+    size_t at = 0;
+    char names[300] = "";
+    if (!q->class_name) return 1;
+    if (!q->net->classes) return args_fail(err, errlen, "%s: was trained without --label: it has no classes", q->weights);
+    while (k < units->classes && strcmp(units->class_name[k], q->class_name) != 0) k++;
+    if (k == units->classes) {
+        for (int i = 0; i < units->classes && at < sizeof names; i++)
+            at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", units->class_name[i]);
+        return args_fail(err, errlen, "%s: has no class \"%.60s\"; it knows %s", q->weights, q->class_name, names);
+    }
+    q->label = (int *)ctm_alloc(a, MEASURE_CHUNK*sizeof(int));
+    for (int i = 0; i < MEASURE_CHUNK; i++) q->label[i] = k;
+    return 1;
+}
+
 static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
     char err[600];
     dataset units;
@@ -1041,6 +1242,8 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
         return wrong(err);
     }
     units_of_file(&units, a, f, q->net->dim);
+    classes_of_file(&units, a, f, q->net->classes);
+    if (!choose_class(q, a, &units, err, sizeof err)) return wrong(err);
     sampling_levels(q, a);
     q->rng = ctm_stream((uint64_t)q->common.seed, "sample.gamma");
     x = sampling_start(q, a, err, sizeof err);
@@ -1060,6 +1263,7 @@ static int check_sampling(const sampling *q, int argc, char **argv) {
     }
     if (q->sampler == BY_ONESTEP && q->nfe != 1) return misused("flag --nfe: --sampler onestep takes one evaluation");
     if (q->sampler != BY_GAMMA && args_given("gamma", argc, argv)) return misused("flag --gamma: goes with --sampler gamma");
+    if (!q->class_name && args_given("guidance", argc, argv)) return misused("flag --guidance: goes with --class");
     if (q->noise && args_given("n", argc, argv)) return misused("flags --n and --noise: give one of them");
     if (!ends_with(q->common.out, ".csv") && !ends_with(q->common.out, ".npy")) {
         args_fail(line, sizeof line, "flag --out: found \"%.400s\", expected a name that ends in .csv or .npy", q->common.out);
@@ -1077,6 +1281,7 @@ static int sample_main(int argc, char **argv) {
     q.common = args_common_defaults("samples.csv");
     q.n = 1000;
     q.nfe = 1;
+    q.guidance = 1;
     const args_option options[] = {
         {"weights",    ARGS_TEXT,   &q.weights, 0, 0,    NULL, "model.safetensors of a training folder"},
         {"n",          ARGS_INT,    &q.n,       1, 1e8,  NULL, "how many samples"},
@@ -1086,6 +1291,8 @@ static int sample_main(int argc, char **argv) {
         {"nfe",        ARGS_INT,    &q.nfe,     1, 1e6,  NULL, "network evaluations per sample (heun: an odd number)"},
         {"gamma",      ARGS_REAL,   &q.gamma,   0, 1,    NULL, "share of fresh noise: 0 none, 1 all of it"},
         {"gamma-form", ARGS_CHOICE, &q.form,    0, 0,    "paper,authors", "how the level below the next one is chosen"},
+        {"class",      ARGS_TEXT,   &q.class_name, 0, 0, NULL, "of a model trained with --label: samples of this class only"},
+        {"guidance",   ARGS_REAL,   &q.guidance, 0, 100, NULL, "with --class: 1 the class as learned, more exaggerates it, 0 ignores it"},
         ARGS_COMMON(q.common)
     };
     status = args_parse("points", "points sample --weights W.safetensors [flags]", options, ARGS_COUNT(options), argc, argv);
@@ -1210,5 +1417,9 @@ int main(int argc, char **argv) {
    $ build/points sample --weights out/geyser/model.safetensors --n 5 --nfe 4 --out five.csv
    5 samples in five.csv
    $ build/points loglik --weights out/geyser/model.safetensors --data geyser.csv --out logp.csv
+   $ build/points --data penguins.csv --columns bill_length_mm,bill_depth_mm --label species --out out/penguins
+   $ build/points sample --weights out/penguins/model.safetensors --class Adelie --guidance 1.5 --n 5 --out adelie.csv
+   $ build/points --data ring --gan --out out/gan                       (no better on points: PAPER_NOTES.md)
+   $ build/points --data ring --method cm --out out/cm                  (the consistency model, for comparison)
    $ build/points sample --weights out/demo/model.safetensors --gamma 2
    points: flag --gamma: found "2", expected a number from 0 to 1 */

@@ -664,7 +664,96 @@ static void test_devices_are_not_replaced(void) {
 #endif
 }
 
+// ---- adversary and labels -------------------------------------------------------------------------------------------
+
+// A run with a discriminator and labels goes on bit for bit; its optimiser's state is in the file; the settings come back.
+static void test_full_resume_is_bit_for_bit(void) {
+    int k;
+    for (k = 0; k < 4; k++) {                                                    // stopped before the student's turn and before the other's
+        ctm_config c = gan_config(), back;
+        const char *path = scratch_path("gan.safetensors");
+        full_run whole, half, rest;
+        ctm_file *f;
+        int step, stop = 5 + k;
+        c.classes = 2; c.label_dropout = 0.2; c.gan_start = 3; c.gan = CTM_GAN_LOG; c.gan_lr = 3e-3; c.self_teach = CTM_SELF_JUMP;
+        if (k == 3) c.gan_period = 1;
+        full_open(&whole, &c, 0);
+        full_open(&half, &c, 0);
+        full_open(&rest, &c, 0);
+        for (step = 0; step < 12; step++) CHECK(ctm_train_step(whole.tr));
+        for (step = 0; step < stop; step++) CHECK(ctm_train_step(half.tr));
+        CHECK(ctm_checkpoint_save(&half.r.work, half.tr, path, NULL));
+        CHECK(ctm_train_step(rest.tr) && ctm_checkpoint_load(&rest.r.work, rest.tr, path));
+        CHECK(rest.tr->step == stop && full_same_student(&half, &rest) && full_same_disc(&half, &rest));
+        for (step = stop; step < 12; step++) CHECK(ctm_train_step(rest.tr));
+        CHECK(full_same_student(&whole, &rest) && full_same_disc(&whole, &rest) && whole.tr->disc_opt.k > 0);
+        f = ctm_file_read(&rest.r.work, path);
+        CHECK(f && ctm_config_read(f, &back) && back.gan == CTM_GAN_LOG && back.gan_start == 3 && back.gan_lr == 3e-3 && back.classes == 2 &&
+              back.label_dropout == 0.2 && back.self_teach == CTM_SELF_JUMP && back.gan_period == c.gan_period);
+        CHECK(f && ctm_file_find(f, "disc.critic.0.weight") && ctm_file_find(f, "disc.m.logit.bias") && ctm_file_find(f, "theta.map_label.weight"));
+        full_close(&whole); full_close(&half); full_close(&rest);
+        remove(path);
+    }
+}
+
+// A discriminator on one side only, or of another shape: one line, and the trainer stays as it was.
+static void test_checkpoint_of_another_adversary(void) {
+    ctm_config c = gan_config(), plain = gan_config(), wide = gan_config();
+    const char *with = scratch_path("with.safetensors"), *without = scratch_path("without.safetensors");
+    full_run a, b, w, untouched;
+    plain.gan = CTM_GAN_NONE;
+    wide.gan_hidden = 20;
+    full_open(&a, &c, 1);
+    full_open(&b, &plain, 1);
+    full_open(&w, &wide, 1);
+    full_open(&untouched, &c, 1);
+    CHECK(ctm_train_step(a.tr) && ctm_train_step(a.tr) && ctm_train_step(b.tr));
+    CHECK(ctm_checkpoint_save(&a.r.work, a.tr, with, NULL) && ctm_checkpoint_save(&b.r.work, b.tr, without, NULL));
+    CHECK(ctm_checkpoint_load(&b.r.work, b.tr, with) == 0);
+    check_error(&b.r.ctx, with, "has a discriminator, but this run has none");
+    CHECK(b.tr->step == 1);
+    CHECK(ctm_checkpoint_load(&w.r.work, w.tr, with) == 0);
+    check_error(&w.r.ctx, with, "disc.critic.0.weight");
+    CHECK(w.tr->step == 0 && same_bits(w.net->theta, untouched.net->theta, w.net->len));
+    CHECK(ctm_checkpoint_load(&untouched.r.work, untouched.tr, without) == 0);
+    check_error(&untouched.r.ctx, without, "has no discriminator, but this run has one");
+    full_close(&a); full_close(&b); full_close(&w); full_close(&untouched);
+    remove(with);
+    remove(without);
+}
+
+// A labelled model and its class embedding make the round trip; hostile settings are refused.
+static void test_labelled_model_round_trip(void) {
+    static const char *const pairs[5] = {"data.class.0", "Adelie", "data.class.1", "a \"second\" one", NULL};
+    ctm_config c = tiny_config(), back, bad;
+    const char *path = scratch_path("labels.safetensors");
+    room r;
+    ctm_net *net, *again;
+    int k;
+    room_open(&r);
+    c.classes = 2;
+    net = ctm_mlp(&r.keep, &c, 3, 1);
+    ctm_net_init(net, 4, 1);
+    CHECK(ctm_save_with(&r.work, net, &c, path, pairs));
+    again = ctm_load(&r.keep, path, &back);
+    CHECK(again && again->classes == 2 && back.classes == 2 && same_bits(again->theta, net->theta, net->len));
+    for (k = 0; k < 6; k++) {
+        bad = c;
+        if (k == 0) bad.classes = -1;
+        if (k == 1) bad.classes = 900000;                                        // more rows than the file holds
+        if (k == 2) bad.label_dropout = 2;
+        if (k == 3) bad.gan = 9;
+        if (k == 4) bad.gan_period = 0;
+        if (k == 5) bad.self_teach = 4;
+        CHECK(ctm_save_with(&r.work, net, &bad, path, NULL));
+        refused_model(&r, path, k == 1 ? "asks for at least" : "makes no sense");
+    }
+    room_close(&r);
+    remove(path);
+}
+
 static void run_checkpoints(void) {
+    RUN(full_resume_is_bit_for_bit); RUN(checkpoint_of_another_adversary); RUN(labelled_model_round_trip);
     RUN(model_round_trip); RUN(model_layout_for_others); RUN(hand_made_file); RUN(resume_is_bit_for_bit); RUN(checkpoint_that_does_not_fit);
     RUN(truncated_at_every_length); RUN(random_byte_flips); RUN(hostile_headers); RUN(wrong_in_one_thing); RUN(files_that_are_none);
     RUN(unwritable_paths); RUN(full_disk); RUN(devices_are_not_replaced);

@@ -526,6 +526,147 @@ static void test_net_same_bits(void) {
     free(more);
 }
 
+// Rows at equal (t,s,label) share their scale and shift, those with another label do not: every row as if it were alone, and the
+// gradients too. A row without a label is the same whether the others have one or not.
+static void test_net_labels(void) {
+    enum { B = 60 };
+    static double t_[B], s_[B];
+    static const double level[3] = {80, 1, 0.14};
+    int label[B], i, d;
+    ctm_config cfg = golden_net_config();
+    ctm_net *net, *view, *plain;
+    ctm_tensor *x, *y, *free_y;
+    double top = 0, apart = 0;
+    size_t k;
+    net_begin();
+    cfg.classes = 4;
+    net = ctm_mlp(&net_memory, &cfg, 2, 1);
+    ctm_net_init(net, 9, 1);
+    cfg.classes = 0;
+    plain = ctm_mlp(&net_memory, &cfg, 2, 1);
+    CHECK(plain->classes == 0 && ctm_param_named(plain, "map_label.weight") == NULL && net->count == plain->count + 1);
+    CHECK(ctm_param_named(net, "map_label.weight")->shape[0] == 4 && ctm_param_named(net, "map_label.weight")->shape[1] == 8);
+    view = ctm_net_view(&net_memory, net, 1);
+    for (i = 0; i < B; i++) {
+        t_[i] = level[i % 3];
+        s_[i] = i < 30 ? 0.002 : 0.1;
+        label[i] = i * 7 % 5 - 1;
+    }
+    x = net_points("x", B, 1);
+    free_y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
+    net->label = label;
+    net_tape.first = net_tape.last = NULL;
+    y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
+    for (k = 0; k < y->len; k++) y->grad[k] = 1;
+    ctm_backward_seeded(&net_tape, y);
+    for (i = 0; i < B; i++) {
+        ctm_tensor *one = ctm_matrix(&net_tape, "one", 1, 2), *y_one;
+        net_tape.first = net_tape.last = NULL;
+        memcpy(one->data, x->data + 2 * i, 2 * sizeof(ctm_real));
+        view->label = label + i;
+        y_one = view->forward(&net_tape, view, one, net_levels("t", 1, t_ + i), net_levels("s", 1, s_ + i));
+        for (d = 0; d < 2; d++) {
+            double gap = fabs((double)free_y->data[2 * i + d] - (double)y->data[2 * i + d]);
+            CHECK_CLOSE(y_one->data[d], y->data[2 * i + d], (IN_DOUBLE ? 1e-14 : 2e-6) * (1 + fabs((double)y->data[2 * i + d])));
+            if (label[i] < 0) CHECK(gap < (IN_DOUBLE ? 1e-14 : 1e-6)); else apart = fmax(apart, gap);
+        }
+        y_one->grad[0] = y_one->grad[1] = 1;
+        ctm_backward_seeded(&net_tape, y_one);
+    }
+    CHECK(apart > 0.01);
+    for (k = 0; k < net->len; k++) top = fmax(top, fabs((double)net->grad[k]));
+    for (k = 0; k < net->len; k++) CHECK_CLOSE(view->grad[k], net->grad[k], (IN_DOUBLE ? 1e-13 : 5e-6) * top);
+    net->label = NULL;
+    net_end();
+}
+
+// Many classes at one level: each row gets its own class, whatever shares its place in the table of levels.
+static void test_net_many_labels(void) {
+    enum { B = 130, K = 64 };
+    static double t_[B], s_[B];
+    int label[B], i, d;
+    ctm_config cfg = golden_net_config();
+    ctm_net *net;
+    ctm_tensor *x, *y;
+    net_begin();
+    cfg.classes = K;
+    net = ctm_mlp(&net_memory, &cfg, 2, 1);
+    ctm_net_init(net, 9, 1);
+    for (i = 0; i < B; i++) {
+        t_[i] = 1;
+        s_[i] = 0.002;
+        label[i] = i % (K + 1) - 1;
+    }
+    x = net_points("x", B, 1);
+    for (i = 2; i < 2 * B; i++) x->data[i] = x->data[i % 2];                     // one point in all the classes
+    net->label = label;
+    y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
+    for (i = 0; i < B; i++) {
+        ctm_tensor *one = ctm_matrix(&net_tape, "one", 1, 2), *y_one;
+        memcpy(one->data, x->data, 2 * sizeof(ctm_real));
+        net->label = label + i;
+        y_one = net->forward(&net_tape, net, one, net_levels("t", 1, t_), net_levels("s", 1, s_));
+        for (d = 0; d < 2; d++) CHECK_CLOSE(y_one->data[d], y->data[2 * i + d], (IN_DOUBLE ? 1e-14 : 2e-6) * (1 + fabs((double)y->data[2 * i + d])));
+    }
+    net->label = NULL;
+    net_end();
+}
+
+// Jumps where some rows stay: the label goes with its row.
+static void test_net_labels_of_moving_rows(void) {
+    enum { B = 9 };
+    static double t_[B], s_[B];
+    int label[B], i, d;
+    ctm_config cfg = golden_net_config();
+    ctm_net *net;
+    ctm_tensor *x, *y;
+    net_begin();
+    cfg.classes = 3;
+    net = ctm_mlp(&net_memory, &cfg, 2, 1);
+    ctm_net_init(net, 9, 1);
+    for (i = 0; i < B; i++) {
+        t_[i] = 2;
+        s_[i] = i % 3 == 1 ? 2 : 0.3;                                           // every third stays
+        label[i] = i % 4 - 1;
+    }
+    x = net_points("x", B, 1);
+    net->label = label;
+    y = ctm_G_theta(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
+    CHECK(net->label == label);
+    for (i = 0; i < B; i++) {
+        ctm_tensor *one = ctm_matrix(&net_tape, "one", 1, 2), *y_one;
+        memcpy(one->data, x->data + 2 * i, 2 * sizeof(ctm_real));
+        net->label = label + i;
+        y_one = ctm_G_theta(&net_tape, net, one, net_levels("t", 1, t_ + i), net_levels("s", 1, s_ + i));
+        for (d = 0; d < 2; d++) CHECK_CLOSE(y_one->data[d], y->data[2 * i + d], (IN_DOUBLE ? 1e-14 : 2e-6) * (1 + fabs((double)y->data[2 * i + d])));
+    }
+    net->label = NULL;
+    net_end();
+}
+
+// The discriminator: parameters, shape, scale of its input, and that it ignores noise levels.
+static void test_net_discriminator(void) {
+    ctm_config cfg = golden_net_config();
+    ctm_net *disc, *again;
+    ctm_tensor *x, *l, *twice;
+    int i;
+    net_begin();
+    cfg.gan_hidden = 10; cfg.gan_layers = 2;
+    disc = ctm_mlp_discriminator(&net_memory, &cfg, 3);
+    CHECK(disc->count == 6 && disc->dim == 3 && !disc->with_s && disc->grad != NULL);
+    CHECK(strcmp(disc->param[disc->last_weight]->name, "logit.weight") == 0 && disc->param[disc->last_weight]->shape[1] == 1);
+    x = ctm_matrix(&net_tape, "x", 4, 3);
+    for (i = 0; i < 12; i++) x->data[i] = (ctm_real)net_random((uint64_t)i);
+    l = disc->forward(&net_tape, disc, x, NULL, NULL);
+    CHECK(l->ndim == 2 && l->shape[0] == 4 && l->shape[1] == 1 && l->data[0] != l->data[1]);
+    cfg.noise.sigma_data = 1;                                                    // twice as wide data: the same logits at twice the points
+    again = ctm_mlp_discriminator(&net_memory, &cfg, 3);
+    twice = ctm_scale(&net_tape, x, 2);
+    twice = again->forward(&net_tape, again, twice, NULL, NULL);
+    for (i = 0; i < 4; i++) CHECK_CLOSE(twice->data[i], l->data[i], IN_DOUBLE ? 1e-14 : 1e-6);
+    net_end();
+}
+
 static void run_networks(void) {
     RUN(net_golden_film);
     RUN(net_golden_film_teacher);
@@ -544,4 +685,8 @@ static void run_networks(void) {
     RUN(net_radam_first_steps);
     RUN(net_ema);
     RUN(net_same_bits);
+    RUN(net_labels);
+    RUN(net_many_labels);
+    RUN(net_labels_of_moving_rows);
+    RUN(net_discriminator);
 }

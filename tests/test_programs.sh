@@ -114,6 +114,53 @@ if [ -w /dev/full ] && ln -s /dev/full "$tmp/full.csv"; then
     refuses "full disk" 1 "full.csv" $points sample --weights "$run/model.safetensors" --n 5000 --nfe 1 --out "$tmp/full.csv"
 else skip "no /dev/full here"; fi
 
+# ---- adversary, classes, other methods
+number() { grep -E "^$2," "$1/metrics.csv" | cut -d, -f2; }
+less() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && a < b) }'; }
+runs "gan, whole" $points train --data ring --steps 60 --seed 4 --gan --out "$tmp/gan" --quiet --threads 1 --plain --noises 1000
+runs "gan, stopped at 47" $points train --data ring --steps 60 --seed 4 --gan --out "$tmp/gan2" --quiet --threads 2 --plain --noises 1000 --stop-at 47
+runs "gan, resumed" $points --resume --out "$tmp/gan2" --quiet --threads 2 --plain --noises 1000
+cmp -s "$tmp/gan/model.safetensors" "$tmp/gan2/model.safetensors" && ok || bad "the resumed adversarial run's weights differ"
+cmp -s "$tmp/gan/checkpoint.safetensors" "$tmp/gan2/checkpoint.safetensors" || {    # they may differ in the seconds only
+    for d in gan gan2; do sed 's/"points.seconds":"[^"]*"//' "$tmp/$d/checkpoint.safetensors" | tail -c 20000 >"$tmp/$d.tail"; done
+    cmp -s "$tmp/gan.tail" "$tmp/gan2.tail"; } && ok || bad "the discriminator of the resumed run differs"
+grep -q 'disc.v.logit.weight' "$tmp/gan/checkpoint.safetensors" && ok || bad "the checkpoint of --gan has no state of the discriminator's optimiser"
+grep -q '^least_visited_mode,' "$tmp/gan/metrics.csv" && ok || bad "metrics.csv has no least_visited_mode"
+runs "gan log" $points train --data ring --steps 20 --gan --gan-loss log --out "$tmp/ganlog" --quiet --plain --noises 1000
+runs "consistency distillation" $points train --data ring --steps 30 --method cm --out "$tmp/cd" --quiet --plain --noises 1000
+runs "consistency training" $points train --data ring --steps 30 --method cm --teacher none --out "$tmp/ct" --quiet --plain --noises 1000
+runs "self-teaching by jumps" $points train --data ring --steps 30 --teacher none --self jump --out "$tmp/self" --quiet --plain --noises 1000
+runs "begun from a learned teacher" $points train --data ring --steps 30 --teacher learned --init teacher --out "$tmp/init" --quiet --plain --noises 1000
+grep -q '^teacher_rms_heun40,' "$tmp/init/metrics.csv" && ok || bad "metrics.csv has no teacher_rms_heun40"
+{ echo 'kind,a,b'; for i in 0 1 2 3 4 5 6 7 8 9; do for j in 0 1 2 3; do echo "small,$i.$j,1.$j"; echo "large one,3$j.$i,7.$i"; done; done; } >"$tmp/k.csv"
+runs "classes" $points train --data "$tmp/k.csv" --label kind --steps 1200 --batch 64 --seed 2 --out "$tmp/kind" --quiet --plain --noises 1000
+grep -q '"data.class.1":"large one"' "$tmp/kind/model.safetensors" && ok || bad "the weights do not carry the names of the classes"
+less "$(number "$tmp/kind" class_mean_rms)" 0.35 && ok || bad "class_mean_rms is $(number "$tmp/kind" class_mean_rms)"
+less 0.6 "$(number "$tmp/kind" class_mean_rms_without)" && ok || bad "samples without a class are all of one"
+for w in 1 1.5; do
+    runs "sample of a class" $points sample --weights "$tmp/kind/model.safetensors" --class "large one" --guidance $w --n 600 --nfe 2 --out "$tmp/k1.csv"
+    [ "$(awk -F, 'NR > 1 && $1 > 20 { n++ } END { print (n > 560) }' "$tmp/k1.csv")" = 1 ] && ok || bad "--class gives points of the other class"
+done
+runs "heun with a class" $points sample --weights "$tmp/kind/model.safetensors" --class small --sampler heun --nfe 9 --n 600 --out "$tmp/k2.csv"
+[ "$(awk -F, 'NR > 1 && $1 < 20 { n++ } END { print (n > 560) }' "$tmp/k2.csv")" = 1 ] && ok || bad "--class with --sampler heun gives points of the other class"
+runs "classes, stopped" $points train --data "$tmp/k.csv" --label kind --steps 40 --batch 64 --seed 2 --out "$tmp/kindr" --quiet --plain --noises 1000 --stop-at 11
+runs "classes, resumed" $points --resume --out "$tmp/kindr" --quiet --plain --noises 1000
+runs "classes, whole" $points train --data "$tmp/k.csv" --label kind --steps 40 --batch 64 --seed 2 --out "$tmp/kindw" --quiet --plain --noises 1000
+cmp -s "$tmp/kindr/model.safetensors" "$tmp/kindw/model.safetensors" && ok || bad "the resumed run with classes differs"
+refuses "unknown class" 1 "it knows small, large one" $points sample --weights "$tmp/kind/model.safetensors" --class big --out "$tmp/z.csv"
+refuses "class of an unlabelled model" 1 "has no classes" $points sample --weights "$run/model.safetensors" --class small --out "$tmp/z.csv"
+refuses "guidance without a class" 2 "--class" $points sample --weights "$tmp/kind/model.safetensors" --guidance 2 --out "$tmp/z.csv"
+refuses "exact teacher of classes" 1 "nothing of classes" $points train --data "$tmp/k.csv" --label kind --teacher exact --steps 5 --out "$tmp/zz" --quiet
+refuses "label of a toy" 2 "--label" $points train --data ring --label kind --steps 5 --out "$tmp/zzz"
+refuses "unknown label column" 1 "kin" $points train --data "$tmp/k.csv" --label kin --steps 5 --out "$tmp/zz" --quiet
+refuses "gan with cm" 2 "--gan" $points train --data ring --gan --method cm --steps 5 --out "$tmp/zzz"
+refuses "init without a network" 2 "--init" $points train --data ring --init teacher --steps 5 --out "$tmp/zzz"
+refuses "self with a teacher" 2 "--self" $points train --data ring --self jump --steps 5 --out "$tmp/zzz"
+refuses "a jump that is its own target" 2 "own target" $points train --data ring --teacher none --self jump --law gap --steps 5 --out "$tmp/zzz"
+refuses "gan-loss without gan" 2 "--gan-loss" $points train --data ring --gan-loss log --steps 5 --out "$tmp/zzz"
+refuses "resume with another adversary" 1 "--gan-loss" $points --resume --gan-loss log --out "$tmp/gan2" --quiet
+absent "$tmp/z.csv" "$tmp/zzz"
+
 # ---- help, and the other programs
 runs "help" $points --help; runs "hello's help or run" build/use_weights "$run/model.safetensors"
 echo "programs: $passed passed, $failed failed, $skipped skipped"

@@ -229,6 +229,286 @@ static void test_train_golden_ten_steps(void) {
     loss_case_close(&c);
 }
 
+// ---- operations of the adversarial losses ---------------------------------------------------------------------------
+
+static ctm_tensor *op_do_relu(ctm_tape *tp, ctm_tensor **in)     { return ctm_relu(tp, in[0]); }
+static ctm_tensor *op_do_softplus(ctm_tape *tp, ctm_tensor **in) { return ctm_softplus(tp, in[0]); }
+static void test_op_relu(void) {
+    ctm_tensor *in[1], *out;
+    size_t i;
+    op_begin();
+    in[0] = op_matrix("x", 5, 3);
+    for (i = 0; i < 15; i++) in[0]->data[i] += (ctm_real)(in[0]->data[i] < 0 ? -0.2 : 0.2);     // no difference straddles the corner
+    out = op_do_relu(&op_tape, in);
+    for (i = 0; i < 15; i++) CHECK(out->data[i] == (in[0]->data[i] > 0 ? in[0]->data[i] : 0));
+    op_check("relu", 1, in, op_do_relu);
+    in[0]->data[0] = 0;
+    memset(in[0]->grad, 0, 15 * sizeof(ctm_real));
+    out = op_do_relu(&op_tape, in);
+    out->grad[0] = 1;
+    ctm_backward_seeded(&op_tape, out);
+    CHECK(out->data[0] == 0 && in[0]->grad[0] == 0);                             // flat at the corner
+    op_end();
+}
+static void test_op_softplus(void) {
+    static const double far[4] = {-1000, -50, 50, 1000};
+    ctm_tensor *in[1], *out;
+    int i;
+    op_begin();
+    in[0] = op_matrix("x", 5, 3);
+    out = op_do_softplus(&op_tape, in);
+    for (i = 0; i < 15; i++) CHECK_CLOSE(out->data[i], log(1 + exp((double)in[0]->data[i])), OP_TOLERANCE);
+    op_check("softplus", 1, in, op_do_softplus);
+    in[0] = op_vector("far", 4);
+    for (i = 0; i < 4; i++) { in[0]->data[i] = (ctm_real)far[i]; in[0]->grad[i] = 0; }
+    out = op_do_softplus(&op_tape, in);
+    for (i = 0; i < 4; i++) { CHECK_CLOSE(out->data[i], far[i] > 0 ? far[i] : 0, 1e-20); out->grad[i] = 1; }
+    CHECK(out->data[1] > 0);                                                     // exp(-50), not lost
+    ctm_backward_seeded(&op_tape, out);
+    CHECK_CLOSE(in[0]->grad[0], 0, 1e-30);
+    CHECK_CLOSE(in[0]->grad[3], 1, 1e-7);
+    op_end();
+}
+
+// ---- golden: teachers' forms, weights, adversary, labels ------------------------------------------------------------
+
+// The networks and draws of a file, with the trainer's own functions run on recorded rows: a shard without a trainer's law.
+typedef struct form_case { loss_case c; ctm_trainer tr; ctm_shard sh; ctm__rows r; ctm_tensor *x0, *noise; } form_case;
+
+// [B] levels of recorded indices; near: u one step after t, s at the end.
+static void form_rows(form_case *f, int near) {
+    ctm_tape *tp = &f->c.r.tape;
+    const double *t = golden(f->c.g, "in.ind_t", NULL), *u = golden(f->c.g, "in.ind_u", NULL), *s = golden(f->c.g, "in.ind_s", NULL);
+    const double *noise = golden(f->c.g, "in.noise", NULL);
+    int i, q;
+    ctm__rows *r = &f->r;
+    memset(r, 0, sizeof *r);
+    r->t = ctm_vector(tp, "t", 8);
+    r->u = ctm_vector(tp, "u", 8);
+    r->s = ctm_vector(tp, "s", 8);
+    r->i_t = (double *)ctm_alloc(tp->arena, 8 * sizeof(double));
+    r->i_u = (double *)ctm_alloc(tp->arena, 8 * sizeof(double));
+    r->x0 = matrix_of(tp, "x0", 8, 2, golden(f->c.g, "in.x0", NULL));
+    r->x_t = ctm_matrix(tp, "x_t", 8, 2);
+    for (i = 0; i < 8; i++) {
+        r->i_t[i] = near && t[i] > 16 ? 16 : t[i];
+        r->i_u[i] = near ? r->i_t[i] + 1 : u[i];
+        r->t->data[i] = (ctm_real)ctm_t_of_index(&f->c.z, r->i_t[i]);
+        r->u->data[i] = (ctm_real)ctm_t_of_index(&f->c.z, r->i_u[i]);
+        r->s->data[i] = (ctm_real)ctm_t_of_index(&f->c.z, near ? 17 : s[i]);
+        for (q = 2 * i; q < 2 * i + 2; q++) r->x_t->data[q] = r->x0->data[q] + r->t->data[i] * (ctm_real)noise[q];
+    }
+}
+
+// [eq:self_teach] [eq:cm] [eq:outer] Every teacher's form, consistency models, transport by the current network, the other outer
+// forms: x_u, both ends, the loss of every row and all gradients.
+static void test_loss_golden_forms(void) {
+    static const char *const form[8] = {"self_solve", "self_jump", "self_each", "ct", "cd", "outer_online", "variance", "mixed"};
+    int k, i;
+    for (k = 0; k < 8; k++) {
+        form_case f;
+        ctm_tape *tp;
+        ctm_tensor *x_u, *est, *target, *d, *L;
+        const double *noise;
+        char name[80];
+        ctm_config cfg = ctm_config_default();
+        int consistency = k == 3 || k == 4;
+        memset(&f, 0, sizeof f);
+        loss_case_open(&f.c, "forms");
+        tp = &f.c.r.tape;
+        noise = golden(f.c.g, "in.noise", NULL);
+        f.c.model->noise.outer = f.c.ema->noise.outer = k == 6 ? CTM_OUTER_VARIANCE : k == 7 ? CTM_OUTER_MIXED : CTM_OUTER_EULER;
+        form_rows(&f, consistency);
+        if (k == 1 || k == 2) {
+            cfg.self_teach = k == 1 ? CTM_SELF_JUMP : CTM_SELF_JUMP_EACH;
+            x_u = ctm__self_jump(tp, &cfg, f.c.ema, &f.r);
+            CHECK(tp->first == NULL && tp->recording);                           // a constant
+        } else if (k == 3) {
+            x_u = ctm_matrix(tp, "x_u", 8, 2);
+            for (i = 0; i < 16; i++) x_u->data[i] = f.r.x0->data[i] + f.r.u->data[i / 2] * (ctm_real)noise[i];
+        } else {
+            x_u = ctm_solve(tp, k == 0 ? ctm_net_denoiser(&f.c.r.keep, f.c.ema) : f.c.teacher, &f.c.z, CTM_HEUN, f.r.x_t, f.r.i_t, f.r.i_u, 1);
+        }
+        target = ctm_x_target(tp, consistency ? f.c.ema : f.c.model, f.c.ema, x_u, f.r.u, f.r.s, NULL);
+        est = ctm_x_est(tp, f.c.model, k == 5 ? f.c.model : f.c.ema, f.r.x_t, f.r.t, f.r.s, NULL);
+        d = ctm_distance(tp, est, target, CTM_L2, 0);
+        L = ctm_weighted_mean(tp, d, NULL, 8);
+        ctm_backward(tp, L);
+        snprintf(name, sizeof name, "out.%s.x_u", form[k]);       golden_check_rows(f.c.g, name, x_u->data, 16);
+        snprintf(name, sizeof name, "out.%s.x_est", form[k]);     golden_check_rows(f.c.g, name, est->data, 16);
+        snprintf(name, sizeof name, "out.%s.x_target", form[k]);  golden_check_rows(f.c.g, name, target->data, 16);
+        snprintf(name, sizeof name, "out.%s.loss", form[k]);      golden_check(f.c.g, name, d->data, 8);
+        snprintf(name, sizeof name, "out.%s.ctm", form[k]);       golden_check(f.c.g, name, L->data, 1);
+        snprintf(name, sizeof name, "out.grad.%s.", form[k]);     golden_check_grads(f.c.g, name, f.c.model);
+        loss_case_close(&f.c);
+    }
+}
+
+// [eq:weights] The eight schedules of the authors' code as weights of L_CTM and of L_DSM.
+static void test_loss_golden_weights(void) {
+    static const char *const name[8] = {"uniform", "snr", "snr+1", "karras", "truncated-snr", "uniform_g", "karras_weight", "sq-t-inverse"};
+    int k, i;
+    for (k = 0; k < 8; k++) {
+        form_case f;
+        ctm_tape *tp;
+        ctm_tensor *x_u, *d, *w, *x, *sigma;
+        const double *level, *noise;
+        char out[60];
+        memset(&f, 0, sizeof f);
+        loss_case_open(&f.c, "forms");
+        tp = &f.c.r.tape;
+        form_rows(&f, 0);
+        w = ctm_vector(tp, "w", 8);
+        x_u = ctm_solve(tp, f.c.teacher, &f.c.z, CTM_HEUN, f.r.x_t, f.r.i_t, f.r.i_u, 1);
+        d = ctm_distance(tp, ctm_x_est(tp, f.c.model, f.c.ema, f.r.x_t, f.r.t, f.r.s, NULL),
+                         ctm_x_target(tp, f.c.model, f.c.ema, x_u, f.r.u, f.r.s, NULL), CTM_L2, 0);
+        for (i = 0; i < 8; i++) w->data[i] = (ctm_real)ctm_weight(&f.c.z, CTM_W_UNIFORM + k, (double)f.r.t->data[i], (double)f.r.s->data[i], 1.5);
+        snprintf(out, sizeof out, "out.weighted.%s", name[k]);
+        golden_check(f.c.g, out, ctm_weighted_mean(tp, d, w, 8)->data, 1);
+        if (k != CTM_W_UNIFORM_G) {
+            level = golden(f.c.g, "in.dsm_sigma", NULL);
+            noise = golden(f.c.g, "in.dsm_noise", NULL);
+            sigma = vector_of(tp, "sigma", 8, level);
+            x = ctm_matrix(tp, "x", 8, 2);
+            for (i = 0; i < 16; i++) x->data[i] = f.r.x0->data[i] + sigma->data[i / 2] * (ctm_real)noise[i];
+            for (i = 0; i < 8; i++) w->data[i] = (ctm_real)ctm_weight(&f.c.z, k, level[i], level[i], 1);
+            d = ctm_distance(tp, ctm_D_theta(tp, f.c.model, x, sigma), f.r.x0, CTM_L2, 0);
+            snprintf(out, sizeof out, "out.dsm.%s", name[k]);
+            golden_check(f.c.g, out, ctm_weighted_mean(tp, d, w, 8)->data, 1);
+        }
+        loss_case_close(&f.c);
+    }
+}
+
+static ctm_net *golden_disc(ctm_arena *a, golden_file *g) {
+    ctm_config cfg = golden_net_config();
+    ctm_net *disc;
+    cfg.gan_hidden = 16; cfg.gan_layers = 2;
+    disc = ctm_mlp_discriminator(a, &cfg, 2);
+    golden_load(g, "w.disc.", disc);
+    return disc;
+}
+
+// [eq:L_gan] [eq:L_disc] [eq:lambda] Both sides of the three adversarial losses: logits, values, gradients of either network, the weight
+// and its clamps, the total.
+static void test_loss_golden_gan(void) {
+    static const char *const kind[4] = {"", "hinge", "log", "minimax"};
+    int k;
+    for (k = CTM_GAN_HINGE; k <= CTM_GAN_MINIMAX; k++) {
+        loss_case c;
+        ctm_net *disc, *frozen;
+        ctm_tensor *real, *fake, *one, *L, *x_fake, *zero;
+        ctm_tape *tp;
+        const ctm_tensor *last;
+        size_t at;
+        double lambda, total;
+        char name[60];
+        loss_case_open(&c, "gan");
+        loss_case_run(&c, 0);
+        tp = &c.r.tape;
+        disc = golden_disc(&c.r.keep, c.g);
+        frozen = ctm_net_view(&c.r.keep, disc, 0);
+        check_real(c.g, "out.ctm", (double)c.L_ctm->data[0]);
+        check_real(c.g, "out.dsm", (double)c.L_dsm->data[0]);
+        check_real(c.g, "out.lambda_dsm", c.lambda);
+        total = (double)c.L_ctm->data[0] + c.lambda * (double)c.L_dsm->data[0];
+        x_fake = ctm_matrix(tp, "fake", 8, 2);                                   // a constant
+        memcpy(x_fake->data, c.x_est->data, 16 * sizeof(ctm_real));
+
+        // the discriminator's side
+        real = disc->forward(tp, disc, matrix_of(tp, "x0", 8, 2, golden(c.g, "in.x0", NULL)), NULL, NULL);
+        fake = disc->forward(tp, disc, x_fake, NULL, NULL);
+        golden_check_rows(c.g, "out.real", real->data, 8);
+        golden_check_rows(c.g, "out.fake", fake->data, 8);
+        L = ctm_gan_disc_loss(tp, k, real, fake, 8);
+        snprintf(name, sizeof name, "out.L_disc.%s", kind[k]);
+        golden_check(c.g, name, L->data, 1);
+        memset(disc->grad, 0, disc->len * sizeof(ctm_real));
+        memset(c.model->grad, 0, c.model->len * sizeof(ctm_real));
+        ctm_backward(tp, L);
+        snprintf(name, sizeof name, "out.grad.disc.%s.", kind[k]);
+        golden_check_grads(c.g, name, disc);
+
+        // the student's, through the frozen discriminator
+        ctm_tape_zero_grads(tp);
+        memset(disc->grad, 0, disc->len * sizeof(ctm_real));
+        memset(c.model->grad, 0, c.model->len * sizeof(ctm_real));
+        fake = frozen->forward(tp, frozen, ctm_x_est(tp, c.model, c.ema, c.x_t, c.t, c.s, NULL), NULL, NULL);
+        L = ctm_gan_student_loss(tp, k, fake, 8);
+        snprintf(name, sizeof name, "out.L_gan.%s", kind[k]);
+        golden_check(c.g, name, L->data, 1);
+        ctm_backward(tp, L);
+        snprintf(name, sizeof name, "out.grad.gan.%s.", kind[k]);
+        golden_check_grads(c.g, name, c.model);
+        {
+            size_t i;
+            for (i = 0; i < disc->len; i++) CHECK(disc->grad[i] == 0);
+        }
+        last = c.model->param[c.model->last_weight];
+        at = (size_t)(last->data - c.model->theta);
+        lambda = ctm_adaptive_weight(c.g_ctm + at, c.model->grad + at, last->len);
+        lambda = lambda < 0.01 ? 0.01 : lambda > 10 ? 10 : lambda;
+        snprintf(name, sizeof name, "out.lambda_gan.%s", kind[k]);
+        check_real(c.g, name, lambda);
+        snprintf(name, sizeof name, "out.total.%s", kind[k]);
+        check_real(c.g, name, total + lambda * (double)L->data[0]);
+        zero = ctm_fill(ctm_vector(tp, "zero", 8), 0.002);
+        one = frozen->forward(tp, frozen, ctm_G_theta(tp, c.model, c.x_t, c.t, zero), NULL, NULL);
+        golden_check_rows(c.g, "out.one_step", one->data, 8);
+        loss_case_close(&c);
+    }
+}
+
+static int *golden_labels(room *r, golden_file *g, size_t *n) {
+    const double *v = golden(g, "in.label", n);
+    int *label = (int *)ctm_alloc(&r->keep, *n * sizeof(int));
+    size_t i;
+    for (i = 0; i < *n; i++) label[i] = (int)v[i];
+    return label;
+}
+
+// [eq:film] [eq:guidance] The network with labels: g and its gradients; guided jumps and denoisers for w = 0, 1, 2.5.
+static void test_label_golden(void) {
+    static const char *const weight[3] = {"0", "1", "2.5"};
+    golden_file *g = golden_open("label");
+    room r;
+    ctm_config cfg = golden_net_config();
+    ctm_net *net;
+    ctm_tensor *x, *t, *s, *y;
+    const double *gy = golden(g, "in.grad_y", NULL);
+    size_t n, i;
+    int k;
+    int *label;
+    room_open(&r);
+    label = golden_labels(&r, g, &n);
+    cfg.classes = 3;
+    net = ctm_mlp(&r.keep, &cfg, 2, 1);
+    golden_load(g, "w.net.", net);
+    net->label = label;
+    x = ctm_wants_grad(&r.tape, golden_tensor(&r.tape, g, "in.x"));
+    t = golden_tensor(&r.tape, g, "in.t");
+    s = golden_tensor(&r.tape, g, "in.s");
+    y = ctm_g_theta(&r.tape, net, x, t, s);
+    golden_check_rows(g, "out.g", y->data, y->len);
+    for (i = 0; i < y->len; i++) y->grad[i] = (ctm_real)gy[i];
+    ctm_backward_seeded(&r.tape, y);
+    golden_check(g, "out.grad.x", x->grad, x->len);
+    golden_check_grads(g, "out.grad.", net);
+    net->label = NULL;
+    for (k = 0; k < 3; k++) {
+        char name[20];
+        ctm_jump *G = ctm_guided_jump(&r.keep, net, label, strtod(weight[k], NULL));
+        ctm_denoiser *D = ctm_guided_denoiser(&r.keep, net, label, strtod(weight[k], NULL));
+        snprintf(name, sizeof name, "out.G.%s", weight[k]);
+        golden_check_rows(g, name, G->jump(&r.tape, G, x, t, s)->data, x->len);
+        snprintf(name, sizeof name, "out.D.%s", weight[k]);
+        golden_check_rows(g, name, D->denoise(&r.tape, D, x, t)->data, x->len);
+    }
+    CHECK(net->label == NULL);
+    room_close(&r);
+    golden_close(g);
+}
+
 // ---- the invariants of the losses -----------------------------------------------------------------------------------
 
 // Rows (t,u,s) of all kinds: s = u, s = sigma_min, the ends of the grid.
@@ -1004,9 +1284,817 @@ static void test_training_memory_is_steady(void) {
     CHECK(n.r.ctx.allocated == 0);
 }
 
+// ---- adversary, labels, teachers' forms in the trainer --------------------------------------------------------------
+
+// Labelled data: the two points, and which one.
+static int pair_label(void *user, const ctm_rng *rng, uint64_t step, uint64_t index) {
+    (void)user;
+    return ctm_uniform(rng, step, 8 * index) < 0.5 ? 0 : 1;
+}
+typedef struct full_run { room r; ctm_net *net, *disc, *teacher_net; ctm_denoiser *teacher; ctm_trainer *tr; } full_run;
+// teacher: 0 none, 1 exact, 2 a network (with labels if the configuration has classes)
+static void full_open(full_run *n, const ctm_config *c, int teacher) {
+    ctm_config other = *c;
+    memset(n, 0, sizeof *n);
+    room_open(&n->r);
+    other.seed += 100;
+    n->net = ctm_mlp(&n->r.keep, c, 2, 1);
+    ctm_net_init(n->net, c->seed, 1);
+    n->teacher_net = ctm_mlp(&n->r.keep, &other, 2, 0);
+    ctm_net_init(n->teacher_net, 55, 1);
+    if (teacher == 1) n->teacher = ctm_mixture(&n->r.keep, 2, 2, pair_mean, NULL, 0.1);
+    if (teacher == 2) n->teacher = ctm_net_denoiser(&n->r.keep, n->teacher_net);
+    n->tr = ctm_trainer_new(&n->r.keep, c, n->net, n->teacher, pair_draw, NULL);
+    if (c->classes) n->tr->label = pair_label;
+    if (c->gan) {
+        n->disc = ctm_mlp_discriminator(&n->r.keep, c, 2);
+        ctm_trainer_adversary(&n->r.keep, n->tr, n->disc);
+    }
+}
+static void full_close(full_run *n) { ctm_trainer_free(n->tr); room_close(&n->r); }
+static int full_same_student(const full_run *a, const full_run *b) {
+    int i, same = a->tr->opt.k == b->tr->opt.k && same_bits(a->net->theta, b->net->theta, a->net->len) &&
+                  same_bits(a->tr->opt.m, b->tr->opt.m, a->net->len) && same_bits(a->tr->opt.v, b->tr->opt.v, a->net->len);
+    for (i = 0; i < a->tr->emas; i++) same = same && same_bits(a->tr->ema[i]->theta, b->tr->ema[i]->theta, a->net->len);
+    return same;
+}
+static int full_same_disc(const full_run *a, const full_run *b) {
+    return a->tr->disc_opt.k == b->tr->disc_opt.k && same_bits(a->disc->theta, b->disc->theta, a->disc->len) &&
+           same_bits(a->tr->disc_opt.m, b->tr->disc_opt.m, a->disc->len) && same_bits(a->tr->disc_opt.v, b->tr->disc_opt.v, a->disc->len);
+}
+static ctm_config gan_config(void) {
+    ctm_config c = small_authors();
+    c.gan = CTM_GAN_HINGE;
+    c.gan_hidden = 16; c.gan_layers = 2;
+    c.h_per_sample = 1;
+    return c;
+}
+
+// One row of a step's batch from public pieces alone, a batch of one: nothing is sorted, gathered or shared here.
+typedef struct hand_row { ctm_tensor *t, *u, *s, *x0, *x_t, *x_u; double index[3], w; int label; } hand_row;
+static void hand_set(ctm_net *net, const int *label) { net->label = net->classes ? label : NULL; }
+static hand_row hand_draw(full_run *n, ctm_tape *tp, int i, uint64_t step) {
+    const ctm_config *c = &n->tr->cfg;
+    ctm_rng data = ctm_stream(c->seed, "data"), noise = ctm_stream(c->seed, "noise"), drop = ctm_stream(c->seed, "label.dropout");
+    hand_row r;
+    int d;
+    ctm_times(c, step, (uint64_t)i, r.index);
+    r.t = levels(tp, "t", 1, ctm_t_of_index(&c->noise, r.index[0]));
+    r.u = levels(tp, "u", 1, ctm_t_of_index(&c->noise, r.index[1]));
+    r.s = levels(tp, "s", 1, ctm_t_of_index(&c->noise, r.index[2]));
+    r.w = ctm_weight(&c->noise, c->weight, ctm_t_of_index(&c->noise, r.index[0]), ctm_t_of_index(&c->noise, r.index[2]), c->weight_power);
+    r.x0 = ctm_matrix(tp, "x0", 1, 2);
+    r.x_t = ctm_matrix(tp, "x_t", 1, 2);
+    r.x_u = ctm_matrix(tp, "x_u", 1, 2);
+    pair_draw(NULL, &data, step, (uint64_t)i, r.x0->data);
+    r.label = pair_label(NULL, &data, step, (uint64_t)i);
+    if (ctm_uniform(&drop, step, (uint64_t)i) < c->label_dropout) r.label = -1;
+    for (d = 0; d < 2; d++) {
+        ctm_real eps = (ctm_real)ctm_normal(&noise, step, (uint64_t)(2 * i + d));
+        r.x_t->data[d] = r.x0->data[d] + r.t->data[0] * eps;
+        r.x_u->data[d] = r.x0->data[d] + r.u->data[0] * eps;                     // CT's; replaced below
+    }
+    return r;
+}
+// x_est of a row; its gradient goes into n->net when the tape records.
+static ctm_tensor *hand_estimate(full_run *n, ctm_tape *tp, ctm_net *ema, hand_row *r) {
+    ctm_net *outer = n->tr->cfg.estimate_outer == CTM_ROLE_ONLINE ? n->net : ema;
+    hand_set(n->net, &r->label);
+    hand_set(ema, &r->label);
+    return ctm_G_theta(tp, outer, ctm_G_theta(tp, n->net, r->x_t, r->t, r->s), r->s, levels(tp, "zero", 1, 0.002));
+}
+static ctm_tensor *hand_target(full_run *n, ctm_tape *tp, ctm_net *ema, hand_row *r) {
+    const ctm_config *c = &n->tr->cfg;
+    ctm_net *inner = c->target_inner == CTM_ROLE_EMA ? ema : n->net;
+    ctm_tensor *x;
+    hand_set(ema, &r->label);
+    hand_set(n->net, &r->label);
+    hand_set(n->teacher_net, &r->label);
+    tp->recording = 0;
+    if (n->teacher || c->self_teach == CTM_SELF_SOLVE)
+        r->x_u = ctm_solve(tp, n->teacher ? n->teacher : ctm_net_denoiser(tp->arena, ema), &c->noise, c->solver, r->x_t, r->index, r->index + 1, c->substeps);
+    else if (c->self_teach == CTM_SELF_JUMP)
+        r->x_u = ctm_G_theta(tp, ema, r->x_t, r->t, r->u);
+    else if (c->self_teach == CTM_SELF_JUMP_EACH) {
+        double at = r->index[0];
+        x = r->x_t;
+        while (at < r->index[1]) {
+            double next = at + 1 < r->index[1] ? at + 1 : r->index[1];
+            x = ctm_G_theta(tp, ema, x, levels(tp, "a", 1, ctm_t_of_index(&c->noise, at)), levels(tp, "b", 1, ctm_t_of_index(&c->noise, next)));
+            at = next;
+        }
+        r->x_u = x;
+    }
+    x = ctm_G_theta(tp, ema, ctm_G_theta(tp, inner, r->x_u, r->u, r->s), r->s, levels(tp, "zero", 1, 0.002));
+    tp->recording = 1;
+    return x;
+}
+
+// [alg:train] [eq:self_teach] [eq:cm] The trainer's L_ctm and its gradient against the rows one by one.
+static void check_rows_by_hand(const ctm_config *c, int teacher) {
+    full_run n;
+    room r;
+    ctm_net *ema;
+    double L = 0, size = 0;
+    size_t k;
+    int i;
+    full_open(&n, c, teacher);
+    room_open(&r);
+    ema = ctm_net_clone(&r.keep, n.net);
+    for (k = 0; k < ema->len; k++) ema->theta[k] *= (ctm_real)0.9;               // an EMA that is not the student
+    memcpy(n.tr->ema[0]->theta, ema->theta, ema->len * sizeof(ctm_real));
+    memset(n.net->grad, 0, n.net->len * sizeof(ctm_real));
+    for (i = 0; i < c->batch; i++) {
+        hand_row q = hand_draw(&n, &r.tape, i, 0);
+        ctm_tensor *target = hand_target(&n, &r.tape, ema, &q), *est = hand_estimate(&n, &r.tape, ema, &q), *loss;
+        loss = ctm_scale(&r.tape, ctm_weighted_mean(&r.tape, ctm_distance(&r.tape, est, target, c->distance, c->huber_c), NULL, c->batch), q.w);
+        L += (double)loss->data[0];
+        ctm_backward(&r.tape, loss);
+        ctm_tape_reset(&r.tape);
+    }
+    n.net->label = n.teacher_net->label = NULL;
+    {
+        ctm_real *want = (ctm_real *)ctm_alloc(&r.keep, n.net->len * sizeof(ctm_real));
+        memcpy(want, n.net->grad, n.net->len * sizeof(ctm_real));
+        CHECK(ctm_train_step(n.tr));
+        CHECK_CLOSE(n.tr->L_ctm, L, rounding(2e-5, 1e-10) * L);
+        CHECK(L > 1e-4);
+        for (k = 0; k < n.net->len; k++) size = larger(size, fabs((double)want[k]));
+        for (k = 0; k < n.net->len; k++) CHECK_CLOSE(n.tr->g_ctm[k], want[k], rounding(1e-4, 1e-9) * size);
+    }
+    room_close(&r);
+    full_close(&n);
+}
+static void test_rows_by_hand_self_teaching(void) {
+    ctm_config c = small_authors();
+    int form;
+    c.h_per_sample = 1;
+    for (form = CTM_SELF_SOLVE; form <= CTM_SELF_DATA; form++) {
+        c.self_teach = form;
+        check_rows_by_hand(&c, 0);
+    }
+    c.self_teach = CTM_SELF_JUMP_EACH;
+    c.continuous = 1;                                                            // gaps that are no whole number of steps
+    check_rows_by_hand(&c, 0);
+}
+static void test_rows_by_hand_settings(void) {
+    ctm_config c = small_authors();
+    int i;
+    c.estimate_outer = CTM_ROLE_ONLINE;
+    c.target_inner = CTM_ROLE_EMA;
+    check_rows_by_hand(&c, 1);
+    c = small_authors();
+    c.law = CTM_LAW_PAPER;
+    c.gap_power = 0;
+    check_rows_by_hand(&c, 1);
+    for (i = CTM_W_UNIFORM; i <= CTM_W_SQRT_T; i++) { c.weight = i; c.noise.N = 8; check_rows_by_hand(&c, 1); }     // moderate levels are more
+    c = small_config();
+    {
+        ctm_config cm = ctm_config_cm();
+        cm.hidden = c.hidden; cm.layers = c.layers; cm.embed = c.embed; cm.batch = c.batch; cm.diagonal_batch = c.diagonal_batch; cm.shards = c.shards;
+        cm.steps = c.steps; cm.seed = c.seed;
+        check_rows_by_hand(&cm, 1);                                              // CD
+        check_rows_by_hand(&cm, 0);                                              // CT
+    }
+}
+static void test_rows_by_hand_labels(void) {
+    ctm_config c = small_authors();
+    c.h_per_sample = 1;
+    c.classes = 2;
+    c.label_dropout = 0.3;
+    check_rows_by_hand(&c, 1);
+    check_rows_by_hand(&c, 2);                                                   // the solver sorts the rows of a teacher with labels
+    c.law = CTM_LAW_GAP;
+    c.substeps = 2;
+    check_rows_by_hand(&c, 2);
+    check_rows_by_hand(&c, 0);
+    c.law = CTM_LAW_AUTHORS;
+    c.self_teach = CTM_SELF_JUMP_EACH;
+    check_rows_by_hand(&c, 0);
+}
+
+// [eq:L_dsm] [eq:dsm_law] [eq:weights] The trainer's L_dsm and its gradient against the rows one by one: law, weight, labels, and the
+// teacher's denoiser as target, which sees the labels as well.
+static void check_diagonal_by_hand(const ctm_config *c, int teacher) {
+    full_run n;
+    room r;
+    ctm_rng data = ctm_stream(c->seed, "dsm.data"), noise = ctm_stream(c->seed, "dsm.noise"), drop = ctm_stream(c->seed, "dsm.label.dropout");
+    double L = 0, size = 0;
+    ctm_real *want;
+    size_t k;
+    int i, d, dropped = 0;
+    full_open(&n, c, teacher);
+    room_open(&r);
+    memset(n.net->grad, 0, n.net->len * sizeof(ctm_real));
+    for (i = 0; i < c->diagonal_batch; i++) {
+        double sigma = ctm_dsm_sigma(c, 0, (uint64_t)i, (uint64_t)c->diagonal_batch);
+        ctm_tensor *t = levels(&r.tape, "sigma", 1, sigma), *x0 = ctm_matrix(&r.tape, "x0", 1, 2), *x = ctm_matrix(&r.tape, "x", 1, 2), *target = x0, *loss;
+        int label = pair_label(NULL, &data, 0, (uint64_t)i);
+        if (ctm_uniform(&drop, 0, (uint64_t)i) < c->label_dropout) { label = -1; dropped++; }
+        pair_draw(NULL, &data, 0, (uint64_t)i, x0->data);
+        for (d = 0; d < 2; d++) x->data[d] = x0->data[d] + t->data[0] * (ctm_real)ctm_normal(&noise, 0, (uint64_t)(2 * i + d));
+        hand_set(n.net, &label);
+        hand_set(n.teacher_net, &label);
+        if (c->diagonal == CTM_DIAG_EXACT) target = n.teacher->denoise(&r.tape, n.teacher, x, t);
+        if (target->grad) {                                                      // a constant for the student
+            ctm_tensor *fixed = ctm_matrix(&r.tape, "D", 1, 2);
+            memcpy(fixed->data, target->data, 2 * sizeof(ctm_real));
+            target = fixed;
+        }
+        loss = ctm_weighted_mean(&r.tape, ctm_distance(&r.tape, ctm_D_theta(&r.tape, n.net, x, t), target, CTM_L2, 0), NULL, c->diagonal_batch);
+        loss = ctm_scale(&r.tape, loss, ctm_weight(&c->noise, c->dsm_weight, sigma, sigma, 1));
+        L += (double)loss->data[0];
+        ctm_backward(&r.tape, loss);
+        ctm_tape_reset(&r.tape);
+    }
+    CHECK(!c->classes || (dropped > 0 && dropped < c->diagonal_batch));
+    n.net->label = n.teacher_net->label = NULL;
+    want = (ctm_real *)ctm_alloc(&r.keep, n.net->len * sizeof(ctm_real));
+    memcpy(want, n.net->grad, n.net->len * sizeof(ctm_real));
+    CHECK(ctm_train_step(n.tr));
+    CHECK_CLOSE(n.tr->L_dsm, L, rounding(2e-5, 1e-10) * L);
+    for (k = 0; k < n.net->len; k++) size = larger(size, fabs((double)want[k]));
+    for (k = 0; k < n.net->len; k++) CHECK_CLOSE(n.tr->g_dsm[k], want[k], rounding(1e-4, 1e-9) * size);
+    room_close(&r);
+    full_close(&n);
+}
+static void test_diagonal_by_hand(void) {
+    ctm_config c = small_authors();
+    check_diagonal_by_hand(&c, 1);
+    c.dsm_law = CTM_DSM_UNIFORM; c.dsm_weight = CTM_W_SNR1;
+    check_diagonal_by_hand(&c, 1);
+    c.dsm_law = CTM_DSM_LOGNORMAL; c.dsm_weight = CTM_W_SQRT_T;
+    c.classes = 2; c.label_dropout = 0.4;
+    check_diagonal_by_hand(&c, 0);
+    c.diagonal = CTM_DIAG_EXACT;
+    check_diagonal_by_hand(&c, 2);
+    c = small_authors();
+    c.noise.outer = CTM_OUTER_VARIANCE;                                          // D is not g here
+    check_diagonal_by_hand(&c, 1);
+}
+
+// [eq:L_gan] [eq:L_disc] A student's step and a discriminator's step of the trainer against the rows one by one.
+static void test_gan_step_by_hand(void) {
+    int kind, fake_kind;
+    for (kind = CTM_GAN_HINGE; kind <= CTM_GAN_MINIMAX; kind++)
+        for (fake_kind = 0; fake_kind < 2; fake_kind++) {
+            ctm_config c = gan_config();
+            full_run n;
+            room r;
+            ctm_net *frozen, *ema;
+            ctm_real *want;
+            double L = 0, size = 0, real = 0, fake = 0, tol = rounding(1e-4, 1e-9);
+            ctm_opt opt;
+            size_t k, at;
+            int i;
+            c.gan = kind;
+            c.gan_fake = fake_kind ? CTM_FAKE_ONE_STEP : CTM_FAKE_ESTIMATE;
+            c.seed = 7 + (uint64_t)kind;
+            full_open(&n, &c, 1);
+            room_open(&r);
+            ema = ctm_net_clone(&r.keep, n.net);
+            frozen = ctm_net_clone(&r.keep, n.disc);
+            want = (ctm_real *)ctm_alloc(&r.keep, (n.net->len + n.disc->len) * sizeof(ctm_real));
+            memset(n.net->grad, 0, n.net->len * sizeof(ctm_real));
+            for (i = 0; i < c.batch; i++) {
+                hand_row q = hand_draw(&n, &r.tape, i, 0);
+                ctm_tensor *x = fake_kind ? ctm_G_theta(&r.tape, n.net, q.x_t, q.t, levels(&r.tape, "zero", 1, 0.002)) : hand_estimate(&n, &r.tape, ema, &q);
+                ctm_tensor *loss = ctm_gan_student_loss(&r.tape, kind, frozen->forward(&r.tape, frozen, x, NULL, NULL), c.batch);
+                L += (double)loss->data[0];
+                ctm_backward(&r.tape, loss);
+                ctm_tape_reset(&r.tape);
+            }
+            memcpy(want, n.net->grad, n.net->len * sizeof(ctm_real));
+            CHECK(ctm_train_step(n.tr));
+            CHECK_CLOSE(n.tr->L_gan, L, tol * (fabs(L) + 0.1));
+            for (k = 0; k < n.net->len; k++) size = larger(size, fabs((double)want[k]));
+            CHECK(size > 1e-6);
+            for (k = 0; k < n.net->len; k++) CHECK_CLOSE(n.tr->g_gan[k], want[k], tol * size);
+            at = (size_t)(n.net->param[n.net->last_weight]->data - n.net->theta);
+            L = ctm_adaptive_weight(n.tr->g_ctm + at, n.tr->g_gan + at, n.net->param[n.net->last_weight]->len);
+            CHECK_CLOSE(n.tr->lambda_gan, L < 0.01 ? 0.01 : L > 10 ? 10 : L, 1e-12);
+            for (k = 0; k < n.net->len; k++)                                     // the total is the sum of the three
+                CHECK_CLOSE(n.net->grad[k], n.tr->g_ctm[k] + n.tr->lambda_dsm * n.tr->g_dsm[k] + n.tr->lambda_gan * n.tr->g_gan[k],
+                            rounding(1e-5, 1e-12) * (n.tr->grad_norm + 1));
+
+            // the next step is the discriminator's
+            memcpy(ema->theta, n.tr->ema[0]->theta, ema->len * sizeof(ctm_real));
+            frozen = ctm_net_view(&r.keep, n.disc, 1);
+            r.tape.recording = 1;
+            for (L = 0, i = 0; i < c.batch; i++) {
+                hand_row q = hand_draw(&n, &r.tape, i, 1);
+                ctm_tensor *x, *l, *l_fake, *loss;
+                r.tape.recording = 0;
+                x = fake_kind ? ctm_G_theta(&r.tape, n.net, q.x_t, q.t, levels(&r.tape, "zero", 1, 0.002)) : hand_estimate(&n, &r.tape, ema, &q);
+                r.tape.recording = 1;
+                l = frozen->forward(&r.tape, frozen, q.x0, NULL, NULL);
+                l_fake = frozen->forward(&r.tape, frozen, x, NULL, NULL);
+                real += (double)l->data[0] / c.batch;
+                fake += (double)l_fake->data[0] / c.batch;
+                loss = ctm_gan_disc_loss(&r.tape, kind, l, l_fake, c.batch);
+                L += (double)loss->data[0];
+                ctm_backward(&r.tape, loss);
+                ctm_tape_reset(&r.tape);
+            }
+            memcpy(want, frozen->grad, frozen->len * sizeof(ctm_real));
+            ctm_opt_init(&r.keep, &opt, CTM_RADAM, n.disc->len, 2e-3);           // the authors' settings: RAdam 2e-3, betas 0.5 and 0.9
+            opt.beta1 = 0.5;
+            opt.beta2 = 0.9;
+            ctm_opt_step(&r.ctx, &opt, ctm_net_clone(&r.keep, n.disc)->theta, want);
+            CHECK(ctm_train_step(n.tr));
+            CHECK(n.tr->disc_opt.kind == opt.kind && n.tr->disc_opt.lr == opt.lr && n.tr->disc_opt.beta1 == opt.beta1 && n.tr->disc_opt.beta2 == opt.beta2);
+            for (k = 0; k < n.disc->len; k++) CHECK_CLOSE(n.tr->disc_opt.m[k], opt.m[k], tol * (fabs((double)opt.m[k]) + 1e-2));
+            CHECK_CLOSE(n.tr->L_disc, L, tol * L);
+            CHECK_CLOSE(n.tr->disc_real, real, tol * (fabs(real) + 0.1));
+            CHECK_CLOSE(n.tr->disc_fake, fake, tol * (fabs(fake) + 0.1));
+            for (size = 0, k = 0; k < n.disc->len; k++) size = larger(size, fabs((double)want[k]));
+            for (k = 0; k < n.disc->len; k++) CHECK_CLOSE(n.disc->grad[k], want[k], tol * size);
+            room_close(&r);
+            full_close(&n);
+        }
+}
+
+// 38: [eq:L_disc] hinge: 2 at zero logits, 0 once real >= 1 and fake <= -1; the student's gradient is -1/n per logit.
+static void test_invariant_38_hinge(void) {
+    room r;
+    ctm_tensor *zero, *high, *low, *fake, *L;
+    int i;
+    room_open(&r);
+    zero = ctm_matrix(&r.tape, "zero", 5, 2);
+    high = ctm_fill(ctm_matrix(&r.tape, "high", 5, 2), 1);
+    low = ctm_fill(ctm_matrix(&r.tape, "low", 5, 2), -1.5);
+    CHECK_CLOSE(ctm_gan_disc_loss(&r.tape, CTM_GAN_HINGE, zero, zero, 10)->data[0], 2, 1e-12);
+    CHECK(ctm_gan_disc_loss(&r.tape, CTM_GAN_HINGE, high, low, 10)->data[0] == 0);
+    CHECK_CLOSE(ctm_gan_disc_loss(&r.tape, CTM_GAN_HINGE, low, high, 10)->data[0], 2.5 + 2, 1e-6);
+    CHECK_CLOSE(ctm_gan_disc_loss(&r.tape, CTM_GAN_LOG, zero, zero, 10)->data[0], 2 * log(2), 1e-6);
+    CHECK_CLOSE(ctm_gan_student_loss(&r.tape, CTM_GAN_LOG, zero, 10)->data[0], log(2), 1e-6);
+    CHECK_CLOSE(ctm_gan_student_loss(&r.tape, CTM_GAN_MINIMAX, zero, 10)->data[0], -log(2), 1e-6);
+    fake = ctm_wants_grad(&r.tape, ctm_fill(ctm_matrix(&r.tape, "fake", 5, 2), 3));
+    L = ctm_gan_student_loss(&r.tape, CTM_GAN_HINGE, fake, 10);
+    CHECK_CLOSE(L->data[0], -3, 1e-6);
+    ctm_backward(&r.tape, L);
+    for (i = 0; i < 10; i++) CHECK_CLOSE(fake->grad[i], -0.1, 1e-7);
+    CHECK(PANICS(ctm_gan_student_loss(&r.tape, CTM_GAN_NONE, fake, 10)));
+    CHECK_TEXT(test_panic, "no kind of it");
+    CHECK(PANICS(ctm_gan_disc_loss(&r.tape, CTM_GAN_HINGE, fake, ctm_vector(&r.tape, "flat", 5), 10)));
+    CHECK_TEXT(test_panic, "logits must be [B,K]");
+    room_close(&r);
+}
+
+// 43, 45: the discriminator's step leaves student, averages and their optimiser as they are, the student's step the discriminator;
+// with gan_period 1 both move at once, each as in its own step.
+static void test_invariant_43_45_steps_apart(void) {
+    ctm_config c = gan_config();
+    full_run n, start, both, one;
+    int step;
+    full_open(&n, &c, 1);
+    full_open(&start, &c, 1);
+    CHECK(ctm_train_step(n.tr));
+    CHECK(!same_bits(n.net->theta, start.net->theta, n.net->len) && full_same_disc(&n, &start) && n.tr->opt.k == 1 && n.tr->disc_opt.k == 0);
+    CHECK(ctm_train_step(start.tr) && full_same_student(&n, &start));
+    for (step = 1; step < 6; step++) {
+        CHECK(ctm_train_step(n.tr));
+        if (step == 1) CHECK(full_same_student(&n, &start) && !same_bits(n.disc->theta, start.disc->theta, n.disc->len) && n.tr->disc_opt.k == 1);
+    }
+    CHECK(n.tr->opt.k == 3 && n.tr->disc_opt.k == 3 && n.tr->step == 6);
+    full_close(&n);
+    c.gan_period = 3;                                                            // student, discriminator, discriminator
+    full_open(&n, &c, 1);
+    for (step = 0; step < 7; step++) CHECK(ctm_train_step(n.tr));
+    CHECK(n.tr->opt.k == 3 && n.tr->disc_opt.k == 4);
+    full_close(&n);
+    c.gan_period = 1;
+    full_open(&both, &c, 1);
+    CHECK(ctm_train_step(both.tr) && both.tr->opt.k == 1 && both.tr->disc_opt.k == 1);
+    CHECK(full_same_student(&both, &start));                                     // the student's part as in its own step
+    c.gan_period = 2;
+    full_open(&one, &c, 1);
+    one.tr->cfg.gan_start = -1;                                                  // step 0 becomes the discriminator's
+    CHECK(ctm_train_step(one.tr) && one.tr->opt.k == 0);
+    CHECK(full_same_disc(&both, &one));
+    full_close(&one);
+    full_close(&both);
+    full_close(&start);
+}
+
+// Before gan_start a run is, bit for bit, one without adversary (40: and lambda_gan is 0).
+static void test_gan_start(void) {
+    ctm_config c = gan_config(), plain;
+    full_run with, without;
+    int step;
+    c.gan_start = 4;
+    plain = c;
+    plain.gan = CTM_GAN_NONE;
+    full_open(&with, &c, 1);
+    full_open(&without, &plain, 1);
+    for (step = 0; step < 4; step++) {
+        CHECK(ctm_train_step(with.tr) && ctm_train_step(without.tr));
+        CHECK(full_same_student(&with, &without));
+        CHECK(with.tr->lambda_gan == 0 && with.tr->disc_opt.k == 0);
+    }
+    CHECK(ctm_train_step(with.tr) && ctm_train_step(without.tr));
+    CHECK(!full_same_student(&with, &without) && with.tr->lambda_gan > 0);
+    full_close(&with);
+    full_close(&without);
+}
+
+// 39, 40: [eq:lambda] the adversary's weight within its clamps, or fixed.
+static void test_invariant_40_lambda_gan(void) {
+    ctm_config c = gan_config();
+    full_run n;
+    c.gan_lambda_min = 7; c.gan_lambda_max = 7;
+    c.lambda_gan = 0.5;
+    full_open(&n, &c, 1);
+    CHECK(ctm_train_step(n.tr));
+    CHECK_CLOSE(n.tr->lambda_gan, 3.5, 1e-12);
+    full_close(&n);
+    c.gan_adaptive = 0;
+    full_open(&n, &c, 1);
+    CHECK(ctm_train_step(n.tr));
+    CHECK_CLOSE(n.tr->lambda_gan, 0.5, 1e-12);
+    full_close(&n);
+}
+
+// The same bits for any number of threads, with adversary and labels.
+static void test_full_training_same_bits_for_threads(void) {
+    static const int threads[3] = {1, 2, 7};
+    ctm_config c = gan_config();
+    full_run first, n;
+    int q, step;
+    c.classes = 2; c.label_dropout = 0.2;
+    full_open(&first, &c, 2);
+    for (q = 0; q < 3; q++) {
+        if (q) full_open(&n, &c, 2); else n = first;
+        n.tr->ctx->threads = threads[q];
+        for (step = 0; step < 6; step++) CHECK(ctm_train_step(n.tr));
+        if (q == 0) continue;
+        CHECK(full_same_student(&first, &n) && full_same_disc(&first, &n));
+        CHECK(first.tr->L_gan == n.tr->L_gan && first.tr->L_disc == n.tr->L_disc && first.tr->disc_real == n.tr->disc_real);
+        full_close(&n);
+    }
+    full_close(&first);
+}
+
+// Another number of shards changes rounding only, in the adversary's gradients, too.
+static void test_gan_shards_agree(void) {
+    ctm_config c = gan_config();
+    full_run a, b;
+    double size = 0, size_d = 0;
+    size_t k;
+    c.gan_period = 1;
+    full_open(&a, &c, 1);
+    c.shards = 7;
+    full_open(&b, &c, 1);
+    CHECK(ctm_train_step(a.tr) && ctm_train_step(b.tr));
+    CHECK_CLOSE(a.tr->L_gan, b.tr->L_gan, rounding(1e-5, 1e-12));
+    CHECK_CLOSE(a.tr->L_disc, b.tr->L_disc, rounding(1e-5, 1e-12));
+    for (k = 0; k < a.net->len; k++) size = larger(size, fabs((double)a.tr->g_gan[k]));
+    for (k = 0; k < a.net->len; k++) CHECK_CLOSE(a.tr->g_gan[k], b.tr->g_gan[k], rounding(1e-5, 1e-12) * size);
+    for (k = 0; k < a.disc->len; k++) size_d = larger(size_d, fabs((double)a.disc->grad[k]));
+    for (k = 0; k < a.disc->len; k++) CHECK_CLOSE(a.disc->grad[k], b.disc->grad[k], rounding(1e-5, 1e-12) * size_d);
+    full_close(&a);
+    full_close(&b);
+}
+
+// 46: a discriminator whose loss is no number stops the step it spoils, named; nothing changes.
+static void test_gan_non_finite_changes_nothing(void) {
+    int turn;
+    for (turn = 0; turn < 2; turn++) {
+        ctm_config c = gan_config();
+        full_run bad, good;
+        ctm_real keep;
+        full_open(&bad, &c, 1);
+        full_open(&good, &c, 1);
+        if (turn) CHECK(ctm_train_step(bad.tr) && ctm_train_step(good.tr));
+        keep = bad.disc->theta[0];
+        bad.disc->theta[0] = (ctm_real)nan("");
+        CHECK(ctm_train_step(bad.tr) == 0);
+        CHECK_TEXT(ctm_error(bad.tr->ctx), "nothing was updated");
+        CHECK(strstr(ctm_error(bad.tr->ctx), turn ? "step 1: the loss L_disc" : "step 0: the loss L_gan") != NULL);
+        bad.disc->theta[0] = keep;
+        CHECK(full_same_student(&bad, &good) && full_same_disc(&bad, &good) && bad.tr->step == good.tr->step);
+        full_close(&bad);
+        full_close(&good);
+    }
+}
+
+// A distance of the user's own: the built-in one by this way gives the same bits; one on features has the gradient of its formula.
+static ctm_tensor *same_distance(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) { (void)user; return ctm_distance(tp, a, b, CTM_L2, 0); }
+static ctm_tensor *feature_distance(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    ctm_net *features = (ctm_net *)user;
+    return ctm_distance(tp, features->forward(tp, features, a, NULL, NULL), features->forward(tp, features, b, NULL, NULL), CTM_L2, 0);
+}
+static ctm_tensor *scalar_distance(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) { return ctm_weighted_mean(tp, same_distance(user, tp, a, b), NULL, 1); }
+static ctm_tensor *no_distance(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) { (void)user; (void)tp; (void)a; (void)b; return NULL; }
+static void test_own_distance(void) {
+    ctm_config c = small_authors();
+    full_run a, b;
+    room r;
+    ctm_net *features;
+    ctm_tensor *x, *y, *d, *L;
+    int i;
+    full_open(&a, &c, 1);
+    full_open(&b, &c, 1);
+    b.tr->distance = same_distance;
+    for (i = 0; i < 3; i++) CHECK(ctm_train_step(a.tr) && ctm_train_step(b.tr));
+    CHECK(full_same_student(&a, &b));
+    room_open(&r);
+    features = ctm_net_view(&r.keep, ctm_mlp_discriminator(&r.keep, &c, 2), 0);
+    b.tr->distance = feature_distance;
+    b.tr->distance_user = features;
+    CHECK(ctm_train_step(a.tr) && ctm_train_step(b.tr));
+    CHECK(!full_same_student(&a, &b) && b.tr->L_ctm > 0);
+    if (IN_DOUBLE) {
+        x = ctm_wants_grad(&r.tape, noised(&r.tape, "features a", levels(&r.tape, "t", 4, 1), 2, 0.5));
+        y = noised(&r.tape, "features b", levels(&r.tape, "t", 4, 1), 2, 0.5);
+        L = ctm_weighted_mean(&r.tape, feature_distance(features, &r.tape, x, y), NULL, 4);
+        ctm_backward(&r.tape, L);
+        for (i = 0; i < 8; i++) {
+            double up, h = 1e-5;
+            ctm_real keep = x->data[i];
+            x->data[i] = keep + (ctm_real)h;
+            up = (double)ctm_weighted_mean(&r.tape, feature_distance(features, &r.tape, x, y), NULL, 4)->data[0];
+            x->data[i] = keep - (ctm_real)h;
+            up -= (double)ctm_weighted_mean(&r.tape, feature_distance(features, &r.tape, x, y), NULL, 4)->data[0];
+            x->data[i] = keep;
+            CHECK_CLOSE(x->grad[i], up / (2 * h), 1e-8);
+            CHECK(x->grad[i] != 0);
+        }
+    }
+    x = ctm_matrix(&r.tape, "a", 3, 2);
+    b.tr->distance = scalar_distance;
+    CHECK(PANICS(ctm__measure(&r.tape, b.tr, x, x)));
+    CHECK_TEXT(test_panic, "needs a result [B]");
+    b.tr->distance = no_distance;
+    CHECK(PANICS(ctm__measure(&r.tape, b.tr, x, x)));
+    CHECK_TEXT(test_panic, "returned NULL");
+    // 41: zero for equal arguments, symmetric, for every built-in kind
+    x = noised(&r.tape, "41 a", levels(&r.tape, "t", 4, 1), 2, 0.5);
+    y = noised(&r.tape, "41 b", levels(&r.tape, "t", 4, 1), 2, 0.5);
+    for (i = CTM_L2; i <= CTM_HUBER; i++) {
+        ctm_tensor *back = ctm_distance(&r.tape, y, x, i, 0.03);
+        d = ctm_distance(&r.tape, x, y, i, 0.03);
+        CHECK(same_bits(d->data, back->data, 4) && d->data[0] > 0);
+        d = ctm_distance(&r.tape, x, x, i, 0.03);
+        CHECK(d->data[0] == 0 && d->data[3] == 0);
+    }
+    CHECK(PANICS(ctm_backward(&r.tape, ctm_distance(&r.tape, ctm_wants_grad(&r.tape, x), y, CTM_L2, 0))));
+    CHECK_TEXT(test_panic, "a loss must be a scalar");
+    room_close(&r);
+    full_close(&a);
+    full_close(&b);
+}
+
+// [eq:law_paper] t, then s, then u: order, ends, and the law itself on a small grid.
+static void test_law_paper(void) {
+    ctm_config c = ctm_config_default();
+    enum { DRAWS = 60000 };
+    double count[5][5][5], i[3];
+    int k, t, u, s;
+    memset(count, 0, sizeof count);
+    c.law = CTM_LAW_PAPER;
+    c.noise.N = 5;
+    for (k = 0; k < DRAWS; k++) {
+        ctm_times(&c, 3, (uint64_t)k, i);
+        CHECK(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= 4 && i[0] == floor(i[0]) && i[1] == floor(i[1]) && i[2] == floor(i[2]));
+        count[(int)i[0]][(int)i[1]][(int)i[2]]++;
+    }
+    for (t = 0; t < 4; t++)
+        for (s = t + 1; s < 5; s++)
+            for (u = t + 1; u <= s; u++) {
+                double p = 1.0 / 4 / (4 - t) / (s - t);
+                CHECK_CLOSE(count[t][u][s] / DRAWS, p, 5 * sqrt(p / DRAWS));
+            }
+    for (k = 0; k < 3000; k++) {
+        c.continuous = 1; c.match = k % 3; c.s_smallest = k & 1;
+        ctm_times(&c, 4, (uint64_t)k, i);
+        CHECK(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= 4);
+        if (c.match == CTM_GLOBAL) CHECK(i[1] == i[2]);
+        if (c.match == CTM_LOCAL) CHECK(i[1] <= i[0] + 1);
+        if (c.s_smallest) CHECK(i[2] == 4);
+    }
+}
+
+// [eq:dsm_law] The other two laws: all log-normal; uniform in the index.
+static void test_dsm_laws(void) {
+    ctm_config c = ctm_config_default();
+    enum { DRAWS = 20000 };
+    double sum = 0, squares = 0;
+    int k, below = 0;
+    c.dsm_law = CTM_DSM_LOGNORMAL;
+    for (k = 0; k < DRAWS; k++) {
+        double l = (log(ctm_dsm_sigma(&c, 0, (uint64_t)k, DRAWS)) + 1.2) / 1.2;
+        sum += l / DRAWS;
+        squares += l * l / DRAWS;
+    }
+    CHECK_CLOSE(sum, 0, 5 / sqrt((double)DRAWS));
+    CHECK_CLOSE(squares, 1, 5 * sqrt(2.0 / DRAWS));
+    c.dsm_law = CTM_DSM_UNIFORM;
+    for (sum = 0, k = 0; k < DRAWS; k++) {
+        double sigma = ctm_dsm_sigma(&c, 0, (uint64_t)k, DRAWS), index = ctm_index_of_t(&c.noise, sigma) / 17;
+        CHECK(sigma >= 0.002 * (1 - 1e-9) && sigma <= 80 * (1 + 1e-9));
+        sum += index / DRAWS;
+        below += index < 0.25;
+    }
+    CHECK_CLOSE(sum, 0.5, 5 / sqrt(12.0 * DRAWS));
+    CHECK_CLOSE((double)below / DRAWS, 0.25, 5 * sqrt(0.19 / DRAWS));
+}
+
+// 34: [eq:cm] The consistency model's settings draw u = t + 1 and s at the end, and nothing else; 16: s at the end with the authors' law.
+static void test_invariant_34_cm_config(void) {
+    ctm_config c = ctm_config_cm(), d = ctm_config_default();
+    double i[3];
+    int k;
+    for (k = 0; k < 500; k++) {
+        ctm_times(&c, 1, (uint64_t)k, i);
+        CHECK(i[1] == i[0] + 1 && i[2] == 17 && i[0] >= 0 && i[0] <= 16);
+    }
+    CHECK(c.target_inner == CTM_ROLE_EMA && c.diagonal == CTM_DIAG_NONE && c.compare == CTM_AT_ZERO && c.self_teach == CTM_SELF_DATA);
+    CHECK(c.batch == d.batch && c.lr == d.lr && c.hidden == d.hidden && c.steps == d.steps && c.substeps == d.substeps);
+    c = ctm_config_authors();
+    CHECK(c.gan == CTM_GAN_NONE && c.self_teach == CTM_SELF_SOLVE && c.estimate_outer == CTM_ROLE_EMA && c.classes == 0);
+}
+
+// [eq:cm] CD and CT learn the one-step flow; both without a diagonal term.
+static void test_cm_learns_the_flow(void) {
+    int teacher;
+    for (teacher = 0; teacher < 2; teacher++) {
+        ctm_config c = ctm_config_cm();
+        full_run n;
+        double after;
+        c.hidden = 32; c.layers = 2; c.embed = 8; c.batch = 256; c.steps = 900; c.shards = 2; c.seed = 3; c.ema_rate[0] = 0.98; c.substeps = 1;
+        full_open(&n, &c, teacher);
+        n.r.ctx.threads = 1;
+        while (n.tr->step < c.steps && ctm_train_step(n.tr)) { }
+        CHECK(n.tr->step == c.steps && n.tr->L_dsm == 0 && n.tr->lambda_dsm == 0);
+        after = flow_error(&n.r, n.tr->ema[0], teacher ? n.teacher : ctm_mixture(&n.r.keep, 2, 2, pair_mean, NULL, 0.1));
+        CHECK(after < (teacher ? 0.35 : 0.5));
+        if (!(after < (teacher ? 0.35 : 0.5))) printf("     %s: error %.3f\n", teacher ? "CD" : "CT", after);
+        full_close(&n);
+    }
+}
+
+// [eq:guidance] A labelled model makes points of the class it is asked for, unlabelled ones of both; guidance beyond 1 keeps to it.
+static void test_labels_are_learned(void) {
+    ctm_config c = small_config();
+    full_run n;
+    ctm_rng rng = ctm_stream(5, "labels");
+    int k, i, weight, right[2], any = 0;
+    c.classes = 2; c.label_dropout = 0.2; c.hidden = 32; c.batch = 192; c.diagonal_batch = 192; c.steps = 600; c.ema_rate[0] = 0.98; c.shards = 2;
+    c.diagonal = CTM_DIAG_DSM; c.lambda_dsm = 1;
+    c.law = CTM_LAW_AUTHORS; c.compare = CTM_AT_ZERO;
+    full_open(&n, &c, 0);                                                        // an unlabelled teacher would not know the classes
+    n.r.ctx.threads = 1;
+    while (n.tr->step < c.steps && ctm_train_step(n.tr)) { }
+    CHECK(n.tr->step == c.steps);
+    n.r.tape.recording = 0;
+    for (weight = 0; weight < 3; weight++)
+        for (k = 0; k < 2; k++) {
+            int label[200];
+            ctm_jump *G;
+            ctm_tensor *x = ctm_matrix(&n.r.tape, "x", 200, 2), *y;
+            for (i = 0; i < 200; i++) label[i] = k;
+            for (i = 0; i < 400; i++) x->data[i] = (ctm_real)(80 * ctm_normal(&rng, 0, (uint64_t)i));
+            G = ctm_guided_jump(&n.r.keep, n.tr->ema[0], label, weight);         // 0: no label; 1: the class; 2: beyond
+            y = G->jump(&n.r.tape, G, x, levels(&n.r.tape, "T", 200, 80), levels(&n.r.tape, "0", 200, 0.002));
+            for (right[k] = 0, i = 0; i < 200; i++) right[k] += (y->data[2 * i] > 0) == k;
+            if (weight == 0) any += right[k];
+            else CHECK(right[k] >= 190);
+            ctm_tape_reset(&n.r.tape);
+        }
+    CHECK(any > 150 && any < 250);                                               // half of each, whatever was asked
+    full_close(&n);
+}
+
+// With an adversary no mode is lost and the flow stays learned; and no memory is asked for after the first steps, labels included.
+static void test_gan_keeps_the_modes(void) {
+    ctm_config c = small_config();
+    full_run n;
+    ctm_rng rng = ctm_stream(6, "modes");
+    ctm_real x[800];
+    size_t held = 0;
+    int i, right = 0;
+    double error;
+    c.hidden = 32; c.batch = 128; c.diagonal_batch = 64; c.steps = 600; c.ema_rate[0] = 0.98; c.gan = CTM_GAN_HINGE; c.gan_start = 200;
+    full_open(&n, &c, 1);
+    n.r.ctx.threads = 1;
+    while (n.tr->step < c.steps && ctm_train_step(n.tr)) {
+        if (n.tr->step == 220) held = n.r.ctx.allocated;
+    }
+    CHECK(n.tr->step == c.steps && n.tr->disc_opt.k == 200);
+    CHECK(n.r.ctx.allocated == held);
+    error = flow_error(&n.r, n.tr->ema[0], n.teacher);
+    CHECK(error < 0.25);
+    for (i = 0; i < 800; i++) x[i] = (ctm_real)(80 * ctm_normal(&rng, 0, (uint64_t)i));
+    CHECK(ctm_sample_points(n.tr->ema[0], x, 400, 1, 0, NULL));
+    for (i = 0; i < 400; i++) right += x[2 * i] > 0;
+    CHECK(right > 150 && right < 250);
+    full_close(&n);
+    c.classes = 2; c.label_dropout = 0.5;
+    full_open(&n, &c, 2);
+    n.tr->cfg.gan_start = 0;
+    for (i = 0; i < 30; i++) {
+        CHECK(ctm_train_step(n.tr));
+        if (i == 9) held = n.r.ctx.allocated;
+    }
+    CHECK(n.r.ctx.allocated == held);
+    full_close(&n);
+    CHECK(n.r.ctx.allocated == 0);
+}
+
+// Mistakes of a program stop with one sentence each.
+static ctm_tensor *flat_logits(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    (void)net; (void)t; (void)s;
+    return ctm_distance(tp, x, ctm_matrix(tp, "0", x->shape[0], x->shape[1]), CTM_L2, 0);
+}
+static int label_seven(void *user, const ctm_rng *rng, uint64_t step, uint64_t index) { (void)user; (void)rng; (void)step; (void)index; return 7; }
+static void test_full_trainer_refuses_nonsense(void) {
+    ctm_config c = small_authors(), d;
+    full_run n;
+    room r;
+    ctm_net *disc3, *disc, *labelled;
+    int bad[3] = {0, 3, -2};
+    ctm_tensor *x;
+    room_open(&r);
+    d = gan_config();
+    disc = ctm_mlp_discriminator(&r.keep, &d, 2);
+    disc3 = ctm_mlp_discriminator(&r.keep, &d, 3);
+    full_open(&n, &c, 1);
+    CHECK(PANICS(ctm_trainer_adversary(&r.keep, n.tr, disc)));
+    CHECK_TEXT(test_panic, "CTM_GAN_NONE");
+    n.tr->cfg.gan = CTM_GAN_HINGE;
+    CHECK(PANICS(ctm_train_step(n.tr)));
+    CHECK_TEXT(test_panic, "call ctm_trainer_adversary first");
+    CHECK(PANICS(ctm_trainer_adversary(&r.keep, n.tr, disc3)));
+    CHECK_TEXT(test_panic, "takes 3 numbers, the student makes 2");
+    CHECK(PANICS(ctm_trainer_adversary(&r.keep, n.tr, ctm_net_clone(&r.keep, disc))));
+    CHECK_TEXT(test_panic, "frozen");
+    disc->forward = flat_logits;
+    ctm_trainer_adversary(&r.keep, n.tr, disc);
+    n.r.ctx.threads = 1;
+    CHECK(PANICS(ctm_train_step(n.tr)));
+    CHECK_TEXT(test_panic, "need logits [B,K]");
+    full_close(&n);
+    full_open(&n, &c, 1);
+    n.r.ctx.threads = 1;
+    n.tr->label = label_seven;
+    CHECK(PANICS(ctm_train_step(n.tr)));
+    CHECK_TEXT(test_panic, "has no classes");
+    full_close(&n);
+    d = c; d.classes = 3;
+    full_open(&n, &d, 1);
+    n.r.ctx.threads = 1;
+    n.tr->label = label_seven;
+    CHECK(PANICS(ctm_train_step(n.tr)));
+    CHECK_TEXT(test_panic, "label of row 0 is 7");
+    n.tr->label = NULL;
+    CHECK(PANICS(ctm_train_step(n.tr)));
+    CHECK_TEXT(test_panic, "no label function");
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &c, n.net, n.teacher, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "the student knows 3 classes, the configuration 0");
+    d.label_dropout = 1.5;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "no probability");
+    labelled = n.net;
+    x = noised(&r.tape, "bad labels", levels(&r.tape, "t", 3, 1), 2, 0.5);
+    labelled->label = bad;
+    CHECK(PANICS(ctm_D_theta(&r.tape, labelled, x, levels(&r.tape, "t", 3, 1))));
+    CHECK_TEXT(test_panic, "label 3 is out of range, the network has 3 classes");
+    bad[1] = 2;
+    CHECK(PANICS(ctm_D_theta(&r.tape, labelled, x, levels(&r.tape, "t", 3, 1))));
+    CHECK_TEXT(test_panic, "label -2 is out of range");
+    full_close(&n);
+    full_open(&n, &c, 1);
+    CHECK(PANICS(ctm_guided_jump(&r.keep, n.net, bad, 2)));
+    CHECK_TEXT(test_panic, "knows no classes");
+    bad[2] = -1;
+    n.net->label = bad;
+    CHECK(PANICS(ctm_D_theta(&r.tape, n.net, x, levels(&r.tape, "t", 3, 1))));
+    CHECK_TEXT(test_panic, "has no classes");
+    n.net->label = NULL;
+    d = gan_config(); d.consistency = 0;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "judges jumps");
+    d = small_config(); d.diagonal = CTM_DIAG_DSM; d.self_teach = CTM_SELF_JUMP;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, NULL, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "its own target");
+    d = small_authors(); d.match = CTM_GLOBAL; d.self_teach = CTM_SELF_JUMP;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, NULL, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "its own target");
+    d = gan_config(); d.gan_period = 0;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "gan_period = 0");
+    d = gan_config(); d.gan_layers = 0;
+    CHECK(PANICS(ctm_mlp_discriminator(&r.keep, &d, 2)));
+    CHECK_TEXT(test_panic, "ctm_mlp_discriminator");
+    full_close(&n);
+    room_close(&r);
+}
+
 static void run_training(void) {
     RUN(loss_golden_soft); RUN(loss_golden_paper_role); RUN(loss_golden_local_and_global); RUN(loss_golden_film); RUN(loss_golden_diagonal);
     RUN(train_golden_ten_steps);
+    RUN(op_relu); RUN(op_softplus); RUN(loss_golden_forms); RUN(loss_golden_weights); RUN(loss_golden_gan); RUN(label_golden);
     RUN(invariant_30_exact_flow_has_no_loss); RUN(invariant_31_target_is_constant); RUN(invariant_32_gradient_through_ema);
     RUN(invariant_33_no_outer_jump_at_the_end); RUN(invariant_34_local_and_global); RUN(invariant_35_target_when_s_is_u);
     RUN(invariant_39_40_adaptive_weight); RUN(invariant_44_ema_shrinks); RUN(invariant_47_student_from_teacher); RUN(invariant_50_degenerate_student);
@@ -1014,4 +2102,8 @@ static void run_training(void) {
     RUN(training_same_bits_for_threads); RUN(invariant_46_non_finite_changes_nothing); RUN(invariant_36_37_perfect_denoiser);
     RUN(training_learns_the_flow); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense);
     RUN(training_memory_is_steady);
+    RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(invariant_38_hinge);
+    RUN(invariant_43_45_steps_apart); RUN(gan_start); RUN(invariant_40_lambda_gan); RUN(full_training_same_bits_for_threads);
+    RUN(gan_shards_agree); RUN(gan_non_finite_changes_nothing); RUN(own_distance); RUN(law_paper); RUN(dsm_laws);
+    RUN(invariant_34_cm_config); RUN(cm_learns_the_flow); RUN(labels_are_learned); RUN(gan_keeps_the_modes); RUN(full_trainer_refuses_nonsense);
 }

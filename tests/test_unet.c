@@ -340,7 +340,8 @@ static const un_size un_conv_sizes[] = {
     {1, 1, 1, 1, 1, 3}, {3, 1, 1, 17, 3, 1}, {3, 1, 1, 48, 100, 3}, {1, 5, 7, 3, 17, 3}, {3, 7, 5, 17, 3, 3}, {1, 8, 8, 48, 48, 3},
     {3, 8, 8, 3, 100, 3}, {1, 32, 5, 1, 17, 3}, {1, 5, 32, 17, 1, 3}, {3, 1, 8, 48, 17, 3}, {1, 8, 1, 100, 3, 3}, {1, 7, 7, 100, 48, 3},
     {3, 5, 5, 48, 100, 1}, {1, 32, 32, 3, 48, 3}, {1, 32, 32, 48, 3, 3}, {1, 32, 32, 17, 17, 3}, {1, 8, 8, 100, 100, 3}, {1, 8, 7, 1, 1, 3},
-    {3, 7, 8, 100, 1, 1}, {1, 32, 7, 48, 48, 3}, {3, 8, 32, 1, 3, 3}, {1, 5, 5, 17, 100, 1}, {3, 32, 32, 3, 3, 3}, {1, 32, 32, 17, 17, 1}};
+    {3, 7, 8, 100, 1, 1}, {1, 32, 7, 48, 48, 3}, {3, 8, 32, 1, 3, 3}, {1, 5, 5, 17, 100, 1}, {3, 32, 32, 3, 3, 3}, {1, 32, 32, 17, 17, 1},
+    {1, 2, 2, 17, 5, 3}, {3, 6, 2, 100, 48, 3}, {1, 10, 14, 33, 65, 3}};
 
 // The Winograd products are another order of the same sums, so they have to agree with the same plain loops.
 static void test_op_conv_plain(void) {
@@ -378,7 +379,7 @@ static ctm_tensor *un_do_conv_all(ctm_tape *tp, ctm_tensor **in) { return ctm_co
 static ctm_tensor *un_do_conv_res(ctm_tape *tp, ctm_tensor **in) { return ctm_conv(tp, in[0], in[1], NULL, NULL, in[2], 1); }
 static ctm_tensor *un_do_conv_bare(ctm_tape *tp, ctm_tensor **in) { return ctm_conv(tp, in[0], in[1], NULL, NULL, NULL, 2); }
 static void test_op_conv(void) {
-    static const un_size size[4] = {{2, 3, 4, 3, 5, 3}, {2, 2, 3, 4, 3, 1}, {1, 1, 1, 2, 3, 3}, {1, 5, 2, 1, 2, 3}};
+    static const un_size size[4] = {{2, 4, 2, 3, 5, 3}, {2, 2, 3, 4, 3, 1}, {1, 1, 1, 2, 3, 3}, {1, 5, 2, 1, 2, 3}};
     ctm_tensor *in[5], *three[3];
     int s;
     op_begin();
@@ -570,10 +571,12 @@ static void test_op_group_norm_offset(void) {
     op_end();
 }
 
-// A constant picture: nothing to divide by but eps.
+// A constant picture: nothing to divide by but eps. And far out SiLU is 0 on the left, the identity on the right.
 static void test_op_group_norm_constant(void) {
     ctm_tensor *in[3], *out;
-    size_t i;
+    ctm_real *got;
+    size_t i, k;
+    int isa, best;
     op_begin();
     for (un_silu = 0; un_silu < 2; un_silu++) {
         un_norm_inputs(un_norm_sizes, 0, in);
@@ -584,6 +587,20 @@ static void test_op_group_norm_constant(void) {
             CHECK_CLOSE(out->data[i], un_silu ? y / (1 + exp(-y)) : y, IN_DOUBLE ? 1e-12 : 1e-3);
         }
     }
+    best = op_ctx.isa;
+    un_silu = 1;
+    un_norm_inputs(un_norm_sizes, 0, in);
+    in[2]->data[0] = -1000; in[2]->data[1] = 1000; in[2]->data[2] = -95; in[2]->data[3] = 95;
+    got = (ctm_real *)ctm_alloc(&op_arena, (2 * in[0]->len + 16) * sizeof(ctm_real));
+    for (isa = 0; isa < CTM_ISA_COUNT; isa++) {
+        if (!ctm_set_isa(&op_ctx, isa)) continue;
+        k = un_run(un_do_norm, in, 3, 1, 0, got);
+        for (i = 0; i < k; i++) CHECK(ctm_is_finite((double)got[i]));
+        for (i = 0; i < in[0]->len; i += 8) {
+            CHECK_CLOSE(got[i], 0, 1e-30); CHECK_CLOSE(got[i + 1], 1000, 10); CHECK_CLOSE(got[i + 2], 0, 1e-30); CHECK_CLOSE(got[i + 3], 95, 10);
+        }
+    }
+    ctm_set_isa(&op_ctx, best);
     op_end();
 }
 

@@ -374,6 +374,7 @@ def all_cases(dtype):
     yield run(case_train, 'train', network='concat', optimizer='radam', lr=0.01, ema_rate=0.9, N=N)
     for name, config in UNETS.items():
         yield run(case_unet, name, config, **{k: str(v).strip('[]').replace(' ', '') for k, v in config.items() if k != 'with_s'})
+    yield from training_cases(run)
 
 
 def deviations(name, low, v):
@@ -676,6 +677,175 @@ def check(folder, reference):
     counts_agree = check_parameter_counts()
     print(f'largest of all {worst:.1e}: {"agrees" if worst < 1e-11 and counts_agree else "DIFFERS"}')
     return worst >= 1e-11 or not counts_agree
+
+
+# ================================================================ training: teachers, adversary, labels
+
+def critic_shapes():
+    return {'critic.0': (H, D, True), 'critic.1': (H, H, True), 'logit': (1, H, True)}
+
+
+def with_shapes(c, name, shapes, train):
+    """A network of named layers {name: (outputs, inputs, has a bias)}; returns the weights in the case's number format."""
+    w = {}
+    for layer, (rows, cols, bias) in shapes.items():
+        w[layer + '.weight'] = c.rng.standard_normal((rows, cols)) * 1.2 / np.sqrt(cols)
+        if bias:
+            w[layer + '.bias'] = c.rng.standard_normal(rows) * 0.3
+    w = {k: v.astype(np.float32) for k, v in w.items()}
+    c.weights.update({f'{name}.{k}': v for k, v in w.items()})
+    return {k: torch.tensor(v).to(c.dtype).requires_grad_(train) for k, v in w.items()}
+
+
+def near(b):
+    """The same batch with u one grid step after t and s at the end: consistency models."""
+    t = torch.clamp(b['ind_t'], max=N - 2)
+    return dict(b, ind_t=t, ind_u=t + 1, ind_s=torch.full_like(t, N - 1))
+
+
+def case_forms(c):
+    model, ema, teacher = trio(c, 'concat')
+    b = draw_batch(c, 8, 3)
+    for form in o.FORMS:
+        found, t, s = o.form_loss(form, model, ema, teacher, near(b) if form in ('cd', 'ct') else b, N)
+        found['ctm'] = found['loss'].mean()
+        c.out(found, form + '.')
+        c.grads(form + '.', found['ctm'], model)
+    found, t, s = o.form_loss('distilled', model, ema, teacher, b, N)
+    x = b['x0'] + o.col(b['dsm_sigma']) * b['dsm_noise']
+    error = ((o.denoise(model, x, b['dsm_sigma']) - b['x0']) ** 2).mean(1)
+    for k in o.WEIGHTS:
+        c.out({'weighted.' + k: (o.weight(k, t, s, 1.5) * found['loss']).mean()})
+        if k != 'uniform_g':
+            c.out({'dsm.' + k: (o.weight(k, b['dsm_sigma']) * error).mean()})
+
+
+def case_gan(c):
+    model, ema, teacher = trio(c, 'concat')
+    disc = o.Net('concat', with_shapes(c, 'disc', critic_shapes(), True))
+    b = draw_batch(c, 8, 3)
+    r = o.losses(model, ema, teacher, b)
+    real, fake = o.logits(disc, b['x0']), o.logits(disc, r['x_est'])
+    one_step = o.logits(disc, o.jump(model, r['x_t'], r['t'], torch.full_like(r['t'], o.SIGMA_MIN)))
+    c.out(dict(ctm=r['ctm'], dsm=r['dsm'], lambda_dsm=r['lambda_dsm'], real=real, fake=fake, one_step=one_step))
+    for kind in o.GAN:
+        L, L_D = o.gan_student(kind, fake), o.gan_disc(kind, real, o.logits(disc, r['x_est'].detach()))
+        lam = o.adaptive_weight(r['ctm'], L, model.w['out.weight']).clamp(0.01, 10)
+        total = r['total'] + lam * L
+        c.out({'L_gan.' + kind: L, 'L_disc.' + kind: L_D, 'lambda_gan.' + kind: lam, 'total.' + kind: total})
+        c.grads(f'gan.{kind}.', L, model)
+        c.grads(f'disc.{kind}.', L_D, disc)
+
+
+def case_label(c):
+    shapes = dict(layer_shapes('film', True), map_label=(E, 3, False))
+    w = with_shapes(c, 'net', shapes, True)
+    pairs = np.array(PAIRS[::2] + PAIRS[::2])
+    labels = c.input('label', np.array([0, 1, 2, -1, 2, -1, 1, 1, 0, 0, -1, 2]))
+    t, s = (c.input(n, pairs[:, i]) for i, n in enumerate('ts'))
+    x, gy = noisy_points(c, t).requires_grad_(), c.randn('grad_y', len(pairs), D)
+    net = o.Labelled(w, labels)
+    g = o.evaluate(net, x, t, s)[0]
+    c.out(dict(g=g, **{'grad.x': o.grad((g * gy).sum(), [x])[0]}))
+    c.grads('', (g * gy).sum(), net)
+    for weight in (0, 1, 2.5):
+        c.out({f'G.{weight}': o.guided(o.jump, w, labels, weight, x, t, s), f'D.{weight}': o.guided(o.denoise, w, labels, weight, x, t)})
+
+
+def training_cases(run):
+    yield run(case_forms, 'forms', network='concat', role='soft', match='zero', distance='l2', N=N, substeps=1, uniform_g_multiplier=1.5)
+    yield run(case_gan, 'gan', network='concat', role='soft', match='zero', distance='l2', N=N, substeps=1)
+    yield run(case_label, 'label', network='film')
+
+
+def check_forms(f, i):
+    """Their own loss with their own settings; only ct, which they lack, is put together from their parts."""
+    ctm, found = f.ref.ctm, {}
+    model, ema, teacher = f.trio()
+    settings = dict(self_jump=dict(self_learn=True), self_each=dict(self_learn=True, self_learn_iterative=True),
+                    cd=dict(ctm_target_inner_type='target_model_sg'), ct=dict(ctm_target_inner_type='target_model_sg'),
+                    outer_online=dict(ctm_estimate_outer_type='model'), variance=dict(outer='variance'), mixed=dict(outer='euler_variance_mixed'))
+    for form in o.FORMS:
+        c, j = ctm.Config(**settings.get(form, {})), i
+        if form in ('cd', 'ct'):
+            t = i['ind_t'].clamp(max=N - 2)
+            j = dict(i, ind_t=t, ind_u=t + 1, ind_s=torch.full_like(t, N - 1))
+        r = dict(j, ind=j['ind_t'], k=int(j['ind_u'][0] - j['ind_t'][0]))
+        r = ctm.ctm_loss(c, model, ema, None if form.startswith('self') else teacher, i['x0'], r)
+        if form == 'ct':
+            r['x_u'] = i['x0'] + r['u'][:, None] * i['noise']
+            r['target'] = ctm.target(c, model, ema, r['x_u'], r['u'], r['s'], None, c.ctm_target_inner_type)
+            r['loss'] = ctm.l2(r['est'], r['target'])
+        values = dict(x_u=r['x_u'], x_est=r['est'], x_target=r['target'], loss=r['loss'], ctm=r['loss'].mean())
+        found.update({f'{form}.{k}': v for k, v in values.items()}, **named_grads(form + '.', values['ctm'], model))
+    m = float(f.metadata['uniform_g_multiplier'])
+    for k in o.WEIGHTS:
+        c = ctm.Config(weight_schedule=k, weight_schedule_multiplier=m, diffusion_weight_schedule=k)
+        r = dict(i, ind=i['ind_t'], k=3)
+        found['weighted.' + k] = ctm.ctm_loss(c, model, ema, teacher, i['x0'], r)['loss'].mean()
+        if k != 'uniform_g':
+            found['dsm.' + k] = ctm.dsm_loss(c, model, i['x0'], r).mean()
+    return found
+
+
+def check_gan(f, i):
+    """The package's total with its adversary (hinge, and its bce for log); minimax, which it lacks, by softplus."""
+    ctm, found = f.ref.ctm, {}
+    model, ema, teacher = f.trio()
+    lin = torch.nn.Linear
+    disc = torch.nn.ModuleDict(dict(critic=torch.nn.ModuleList([lin(D, H), lin(H, H)]), logit=lin(H, 1))).double()
+    disc.load_state_dict({k[5:]: v.double() for k, v in f.weights.items() if k.startswith('disc.')})
+
+    def judge(x):
+        h = 2 * x
+        for layer in disc['critic']:
+            h = torch.nn.functional.silu(layer(h))
+        return [disc['logit'](h)]
+    r = dict(i, ind=i['ind_t'], k=3)
+    for kind in o.GAN:
+        c = ctm.Config(gan_loss='hinge' if kind == 'hinge' else 'bce')
+        whole = ctm.generator_losses(c, model, ema, teacher, i['x0'], r, disc=judge)
+        if kind == 'minimax':
+            whole['gan'] = -torch.nn.functional.softplus(judge(whole['est'])[0]).mean()
+            whole['w_gan'] = ctm.adaptive_weight(whole['ctm'], whole['gan'], model.last_weight).clip(0.01, 10)
+            whole['total'] = whole['ctm'] + whole['w_dsm'] * whole['dsm'] + whole['w_gan'] * whole['gan']
+        L_D = ctm.discriminator_loss(c, judge, whole['est'], i['x0'])
+        found.update({'L_gan.' + kind: whole['gan'], 'L_disc.' + kind: L_D, 'lambda_gan.' + kind: whole['w_gan'], 'total.' + kind: whole['total']},
+                     **named_grads(f'gan.{kind}.', whole['gan'], model), **named_grads(f'disc.{kind}.', L_D, disc))
+    one = ctm.gan_fake(ctm.Config(gan_fake_outer_type='no'), model, ema, whole, None)
+    found.update(ctm=whole['ctm'], dsm=whole['dsm'], lambda_dsm=whole['w_dsm'], real=judge(i['x0'])[0], fake=judge(whole['est'])[0], one_step=judge(one)[0])
+    return found
+
+
+class LabelModule(FilmModule):
+    """FilmModule with one more layer on one-hot labels; zeros for a row without."""
+
+    def __init__(self):
+        super().__init__(True)
+        self.map_label = torch.nn.Linear(3, E, bias=False)
+
+    def forward(self, x, z_t, z_s=None, labels=None):
+        map_t = self.map_t
+        hot = torch.nn.functional.one_hot(labels + 1, 4)[:, 1:].double()
+        try:        # FilmModule adds what map_t returns
+            self._modules['map_t'] = lambda v: map_t(v) + self.map_label(hot)
+            return super().forward(x, z_t, z_s)
+        finally:
+            self._modules['map_t'] = map_t
+
+
+def check_label(f, i):
+    ctm, net = f.ref.ctm, LabelModule().double()
+    net.load_state_dict({k[4:]: v.double() for k, v in f.weights.items()})
+    x, label, none = i['x'].clone().requires_grad_(), i['label'], torch.full_like(i['label'], -1)
+    g = ctm.evaluate(f.config, net, x, i['t'], i['s'], label)[0]
+    L = (g * i['grad_y']).sum()
+    found = dict(g=g, **{'grad.x': torch.autograd.grad(L, x, retain_graph=True)[0]}, **named_grads('', L, net))
+    for w in (0, 1, 2.5):
+        for name, fn, times in (('G', ctm.jump, (i['t'], i['s'])), ('D', ctm.denoise, (i['t'],))):
+            a, b = (fn(f.config, net, x, *times, labels) for labels in (label, none))
+            found[f'{name}.{w}'] = w * a + (1 - w) * b
+    return found
 
 
 if __name__ == '__main__':

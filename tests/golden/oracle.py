@@ -521,3 +521,92 @@ def train_step(model, ema, teacher, optimizer, b, rate):
     optimizer.step(grad(o['total'], list(model.w.values())))
     ema_update(ema.w.values(), model.w.values(), rate)
     return o
+
+
+# ================================================================ training: teachers, adversary, labels
+# (what the files forms, gan and label are made of)
+
+GAN = 'hinge', 'log', 'minimax'
+FORMS = 'self_solve', 'self_jump', 'self_each', 'ct', 'cd', 'outer_online', 'variance', 'mixed'
+
+
+def jump_in(net, x, t, s, outer):
+    """G with another outer form."""
+    return evaluate(net, x, t, s, 'edm', outer)[2]
+
+
+@torch.no_grad()
+def point_at_u(form, teacher, ema, b, x_t, N):
+    """x_u by whoever teaches: a network without s; the EMA by its ODE, one jump, or one jump per grid step; or the data."""
+    i, k = b['ind_t'], b['ind_u'] - b['ind_t']
+    level = lambda j: grid_time(torch.minimum(i + j, b['ind_u']).double(), N).to(x_t.dtype)
+    if form == 'ct':
+        return b['x0'] + col(level(k)) * b['noise']
+    if form == 'self_jump':
+        return jump(ema, x_t, level(0), level(k))
+    if form == 'self_each':
+        for j in range(int(k.max())):
+            moved = jump(ema, x_t, level(j), level(j + 1))
+            x_t = torch.where(col(j < k), moved, x_t)
+        return x_t
+    D = partial(denoise, ema) if form == 'self_solve' else partial(teacher_denoise, teacher)
+    return solver(D, x_t, i, k, N)
+
+
+def form_loss(form, model, ema, teacher, b, N):
+    """L2 at time zero; what differs is who teaches, who transports, the outer form. cd and ct: the EMA is the inner target."""
+    outer = form if form in ('variance', 'mixed') else 'euler'
+    G = partial(jump_in, outer=outer)
+    x0 = b['x0']
+    t, u, s = (grid_time(b['ind_' + n].double(), N).to(x0.dtype) for n in 'tus')
+    zero = torch.full_like(s, SIGMA_MIN)
+    x_t = x0 + col(t) * b['noise']
+    x_u = point_at_u(form, teacher, ema, b, x_t, N)
+    x_est = G(model if form == 'outer_online' else ema, G(model, x_t, t, s), s, zero)
+    with torch.no_grad():
+        x_target = G(ema, G(ema if form in ('cd', 'ct') else model, x_u, u, s), s, zero)
+    return dict(x_u=x_u, x_est=x_est, x_target=x_target, loss=distance('l2', x_est, x_target)), t, s
+
+
+def logits(disc, x):
+    """x / sigma_data through SiLU layers to one logit a row."""
+    h = x / SIGMA_DATA
+    for l in range(sum(n.startswith('critic.') and n.endswith('.weight') for n in disc.w)):
+        h = silu(disc.linear(f'critic.{l}', h))
+    return disc.linear('logit', h)
+
+
+def gan_student(kind, fake):
+    return {'hinge': lambda: -fake, 'log': lambda: -torch.log(torch.sigmoid(fake)),
+            'minimax': lambda: torch.log(1 - torch.sigmoid(fake))}[kind]().mean()
+
+
+def gan_disc(kind, real, fake):
+    if kind == 'hinge':
+        return torch.clamp(1 - real, min=0).mean() + torch.clamp(1 + fake, min=0).mean()
+    return -torch.log(torch.sigmoid(real)).mean() - torch.log(1 - torch.sigmoid(fake)).mean()
+
+
+def film_labelled(net, x, z_t, z_s):
+    """film, with a row of map_label added to the embedding of every row that has a label (not -1)."""
+    e = net.linear('map_t', film_features(z_t)) + net.linear('map_s', film_features(z_s))
+    known = net.labels >= 0
+    e = e + col(known.to(e.dtype)) * net.w['map_label.weight'].T[net.labels.clamp(min=0)]
+    modulation = net.linear('film', silu(e)).chunk(2 * net.depth, 1)
+    h = x
+    for l in range(net.depth):
+        h = silu((1 + modulation[2 * l]) * net.linear(f'layers.{l}', h) + modulation[2 * l + 1])
+    return net.linear('out', h)
+
+
+class Labelled(Net):
+    """The film network with labels: the same weights serve any labels."""
+
+    def __init__(self, w, labels):
+        self.w, self.forward, self.labels = w, film_labelled, labels
+
+
+def guided(fn, w, labels, weight_, *args):
+    """Classifier-free guidance of g, G or D: without labels + weight (with - without)."""
+    free = fn(Labelled(w, torch.full_like(labels, -1)), *args)
+    return free + weight_ * (fn(Labelled(w, labels), *args) - free)
