@@ -498,10 +498,7 @@ static void test_likelihood_refuses(void) {
     ctm_tape_reset(&r.tape);
     D = ring(&r.keep);
     CHECK(PANICS(ctm_loglik(&r.tape, D, &z, CTM_RK4, 1, x, 0, 0, &logp)));
-    CHECK_TEXT(test_panic, "steps positive");
-    ctm_square(&r.tape, ctm_wants_grad(&r.tape, ctm_vector(&r.tape, "v", 3)));
-    CHECK(PANICS(ctm_loglik(&r.tape, D, &z, CTM_RK4, 1, x, 4, 0, &logp)));
-    CHECK_TEXT(test_panic, "the tape must be empty");
+    CHECK_TEXT(test_panic, "steps must be positive");
     room_close(&r);
 }
 
