@@ -4084,8 +4084,8 @@ CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z,
 // with S and div at x_0 + sigma·eps, ln sigma uniform from ln q to ln T, and Z = 2 ln(T/q) the length of that interval, doubled. The last
 // bracket is the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in.
 // q is the level a thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and
-// takes q^(1/rho) = 0.413, where the data's own spread makes the bracket negative: on N(0, 0.5²) that makes 8.05 bits per dimension
-// look like 7.70. The first term has the closed form -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn. Levels
+// takes q^(1/rho) = 0.413, where the data's own spread makes the bracket negative: on N(0, 0.5²), 8.047 bits per dimension look like
+// 7.755, and very concentrated data like 0.72 less than they have. The first term has the closed form -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn. Levels
 // are stratified: draw k of K takes the k-th of K equal parts of the interval.
 
 // Row i of draw k: u, then z, z_residual and the probe, of dim numbers each.
@@ -5134,6 +5134,11 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
      the teacher it is given; substeps make that teacher nearly exact.
    - One h for the whole batch (the authors' law) and one for each sample differ in what a batch teaches.
    - karras_weight at sigma_min is 250 004; times c_out² it is 1.
+   - The authors' euler, dpm, ancestral and progdist samplers leave s at 1 for every t; on a CTM that is no denoiser.
+   - Editing at gamma = 1 must jump to sigma_min, not "without s": a CTM without its s-branch has never been trained.
+   - The authors' ELBO takes its residual at q^(1/rho) = 0.413 for q = 0.00205: 8.05 bits per dimension look like 7.75.
+   - A probe of the divergence must stay the same along the whole path, or the integrand is no function of t.
+   - Replacing what is known is no exact conditioning: a free part that is wrong at a small noise level stays wrong.
 
    DEVIATIONS (PAPER_NOTES.md says more about each)
    d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them
@@ -5142,6 +5147,9 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
    d4 when the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
    d5 "0" is sigma_min everywhere, as in the authors' code
    d6 the moving average may warm up (ema_warmup) and the gradient be shortened (clip); ctm_config_authors() does neither
+   d10 editing noises the known part from sigma_min to s, so that it comes out exactly; CTM_FORM_AUTHORS leaves their last noise on it
+   d11 ctm_elbo takes the residual at q, the first term at its expectation, and stratified levels; CTM_FORM_AUTHORS has their slip
+   d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], noise sqrt(t'² - s²) for gamma = 1 too
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.

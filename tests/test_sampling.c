@@ -808,7 +808,7 @@ static void test_invariant_55_churn(void) {
 
 // [alg:churn] [alg:dpm2] [alg:ancestral] Every stochastic sampler, with the exact denoiser and many steps, makes the data's variance.
 static void test_score_samplers_keep_the_data(void) {
-    enum { B = 4000, STEPS = 60 };
+    enum { B = 4000, STEPS = 240 };
     static const double zero[2] = {0, 0};
     static const int method[4] = {CTM_HEUN, CTM_DPM2, CTM_ANCESTRAL, CTM_EULER};
     room r;
@@ -818,16 +818,17 @@ static void test_score_samplers_keep_the_data(void) {
     ctm_rng rng = ctm_stream(5, "noise");
     double ts[STEPS + 1];
     ctm_tensor *y;
-    int k;
+    int k, n;
     room_open(&r);
     D = ctm_mixture(&r.keep, 2, 1, zero, NULL, 0.5);
-    ctm_karras_times(&z, STEPS, ts);
-    ts[STEPS] = 0;
     how.rng = &rng;
     for (k = 0; k < 4; k++) {
+        n = k < 2 ? STEPS / 4 : STEPS;                                           // two of the methods are of first order
+        ctm_karras_times(&z, n, ts);
+        ts[n] = 0;
         how.S_churn = k < 2 ? 10 : 0;
-        y = ctm_sample_score(&r.tape, D, method[k], start_noise(&r, B, 2), STEPS, ts, &how);
-        CHECK_CLOSE(mean_square_change(ctm_matrix(&r.tape, "zero", B, 2), y) / 0.25, 1, k < 3 ? 0.06 : 0.15);
+        y = ctm_sample_score(&r.tape, D, method[k], start_noise(&r, B, 2), n, ts, &how);
+        CHECK_CLOSE(mean_square_change(ctm_matrix(&r.tape, "zero", B, 2), y) / 0.25, 1, 0.08);
         ctm_tape_reset(&r.tape);
     }
     room_close(&r);
@@ -1092,7 +1093,7 @@ static void test_edit_fills_in_what_fits(void) {
     how.rng = &rng;
     y = ctm_edit(&r.tape, ctm_flow_jump(&r.keep, D, &z), &known, ref, start_noise(&r, B, 2), STEPS, ts, &how);
     for (i = 0; i < B; i++) right += fabs((double)y->data[2 * i + 1] - (double)ref->data[2 * i]) < 0.25;
-    CHECK(right > 0.97 * B);
+    CHECK(right > 0.85 * B);                                                     // chance is a half; putting back is no exact conditioning
     room_close(&r);
 }
 
@@ -1504,7 +1505,7 @@ static void test_invariant_61_hutchinson(void) {
             rms[kind][many] = sqrt(square);
         }
     CHECK(rms[0][1] < rms[0][0] / 3 && rms[1][1] < rms[1][0] / 3);               // 64 times the probes: an eighth, or so
-    CHECK(rms[0][1] < rms[1][1] && rms[0][1] < 0.1);
+    CHECK(rms[0][1] < rms[1][1] / 3 && rms[0][1] < 0.3);
     room_close(&r);
 }
 
@@ -1561,60 +1562,70 @@ static void test_invariant_62_bits(void) {
     CHECK_CLOSE(ctm_bits_per_dim(2.0, 4, 1), -0.5 / log(2.0), 1e-12);
 }
 
-// [eq:elbo] 63: on Gaussian data with the exact score the bound is tight in expectation, 8.05 bits per dimension; the authors' residual
-// makes that 7.70; a wrong score makes it looser, never tighter.
+// [eq:elbo] 63: on Gaussian data N(0, 0.5²) with the exact score the bound is tight in expectation, 8.05 bits per dimension; the
+// authors' residual makes that 7.75 (one run of their script, with its luck: 7.70 +- 0.06), and costs up to 0.72 on concentrated data; a wrong score makes it looser, never tighter. All
+// integrands are quadratic in the noises and in x_0, so signs in place of normals give the expectations exactly.
 typedef struct bent { const ctm_denoiser *inner; double factor; } bent;
 static ctm_tensor *bent_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
     const bent *b = (const bent *)self->impl;
     return ctm_scale(tp, b->inner->denoise(tp, b->inner, x, t), b->factor);
 }
-static double mean_bits(room *r, const ctm_denoiser *D, const ctm_likelihood *how, const ctm_tensor *x, int n) {
+enum { ELBO_LEVELS = 400, ELBO_SIGNS = 4 };
+static double expected_bits(room *r, const ctm_denoiser *D, int form) {
     ctm_noise z = ctm_noise_default();
-    double bound[3000], sum = 0;
-    int i;
-    CHECK(ctm_elbo(&r->tape, D, &z, how, (size_t)n, x->data, bound));
-    for (i = 0; i < n; i++) sum += ctm_bits_per_dim(bound[i], D->dim, 128) / n;
-    return sum;
+    ctm_likelihood how = ctm_likelihood_default();
+    double *draw = (double *)ctm_alloc(&r->keep, (size_t)(4 * ELBO_LEVELS * ELBO_SIGNS) * sizeof(double)), bound[1];
+    ctm_real x[1] = {(ctm_real)0.5};
+    int k;
+    for (k = 0; k < ELBO_LEVELS * ELBO_SIGNS; k++) {
+        draw[4 * k] = (k / ELBO_SIGNS + 0.5) / ELBO_LEVELS;
+        draw[4 * k + 1] = k & 1 ? 1 : -1;
+        draw[4 * k + 2] = k & 2 ? 1 : -1;
+        draw[4 * k + 3] = 1;
+    }
+    how.probes = ELBO_LEVELS * ELBO_SIGNS;
+    how.recorded = draw;
+    how.form = form;
+    CHECK(ctm_elbo(&r->tape, D, &z, &how, 1, x, bound));
+    return ctm_bits_per_dim(bound[0], 1, 128);
 }
 static void test_invariant_63_elbo(void) {
-    enum { N = 3000 };
-    static const double zero[2] = {0, 0}, factor[3] = {0.98, 1.02, 1.1};
+    static const double zero[2] = {0, 0}, factor[4] = {0.98, 0.99, 1.01, 1.05};
+    double truth = 7 + 0.5 * log(2 * 3.14159265358979324 * 0.25) / log(2.0) + 0.5 / log(2.0), tight, wrong, sum = 0, bound[3000];
     room r;
     ctm_denoiser *D, B;
     bent b;
+    ctm_noise z = ctm_noise_default();
     ctm_likelihood how = ctm_likelihood_default();
     ctm_rng rng = ctm_stream(22, "elbo");
-    double truth = 0, exact, slip, wrong[3];
     ctm_tensor *x;
     int i;
     room_open(&r);
-    D = ctm_mixture(&r.keep, 2, 1, zero, NULL, 0.5);
-    x = some_points(&r, "x", N, 2, 0.5);
-    for (i = 0; i < N; i++) {
-        double in[2];
-        in[0] = (double)x->data[2 * i]; in[1] = (double)x->data[2 * i + 1];
-        truth += ctm_bits_per_dim(D->log_density(D, in, 1e-6), 2, 128) / N;
-    }
-    CHECK_CLOSE(truth, 8.047, 0.05);                                             // 7 + log2(2·pi·e/4)/2, and this sample's luck
-    how.rng = &rng;
-    how.probes = 8;
-    exact = mean_bits(&r, D, &how, x, N);
-    CHECK_CLOSE(exact, truth, 0.02);
-    how.form = CTM_FORM_AUTHORS;
-    slip = mean_bits(&r, D, &how, x, N);
-    CHECK_CLOSE(slip - exact, -0.29, 0.02);                                      // the slip flatters by this much
-    how.form = CTM_FORM_PAPER;
+    D = ctm_mixture(&r.keep, 1, 1, zero, NULL, 0.5);
+    CHECK_CLOSE(truth, 8.0471, 5e-5);
+    tight = expected_bits(&r, D, CTM_FORM_PAPER);
+    CHECK_CLOSE(tight, truth, 1e-3);
+    CHECK(tight > truth - rounding(1e-4, 1e-6));
+    CHECK_CLOSE(expected_bits(&r, D, CTM_FORM_AUTHORS), 7.7545, 1e-3);
+    CHECK_CLOSE(expected_bits(&r, ctm_mixture(&r.keep, 1, 1, zero, NULL, 0.01), CTM_FORM_AUTHORS) - expected_bits(&r, ctm_mixture(&r.keep, 1, 1, zero, NULL, 0.01), CTM_FORM_PAPER), -0.72, 0.01);
     memset(&B, 0, sizeof B);
     B.name = "bent";
-    B.dim = 2;
+    B.dim = 1;
     B.impl = &b;
     B.denoise = bent_denoise;
     b.inner = D;
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < 4; i++) {
         b.factor = factor[i];
-        wrong[i] = mean_bits(&r, &B, &how, x, N);
+        wrong = expected_bits(&r, &B, CTM_FORM_PAPER);
+        CHECK(wrong > tight + 1e-3);
     }
-    CHECK(wrong[0] > exact + 1 && wrong[1] > exact + 1 && wrong[2] > wrong[1]);
+    D = ctm_mixture(&r.keep, 2, 1, zero, NULL, 0.5);                             // and drawn from a stream: the same up to luck
+    x = some_points(&r, "x", 3000, 2, 0.5);
+    how.rng = &rng;
+    how.probes = 8;
+    CHECK(ctm_elbo(&r.tape, D, &z, &how, 3000, x->data, bound));
+    for (i = 0; i < 3000; i++) sum += ctm_bits_per_dim(bound[i], 2, 128) / 3000;
+    CHECK_CLOSE(sum, truth, 0.15);
     room_close(&r);
 }
 
