@@ -4085,7 +4085,7 @@ CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z,
 // bracket is the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in.
 // q is the level a thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and
 // takes q^(1/rho) = 0.413, where the data's own spread makes the bracket negative: on N(0, 0.5²), 8.047 bits per dimension look like
-// 7.755, and very concentrated data like 0.72 less than they have. The first term has the closed form -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn. Levels
+// 7.755, and concentrated data like up to 0.72 less than they have. The first term has the closed form -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn. Levels
 // are stratified: draw k of K takes the k-th of K equal parts of the interval.
 
 // Row i of draw k: u, then z, z_residual and the probe, of dim numbers each.
