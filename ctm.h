@@ -3559,12 +3559,16 @@ CTM__DEF ctm_sampler ctm_sampler_default(void) {
     return how;
 }
 
-static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, double lowest) {
-    int i;
+// n+1 decreasing levels between the ends of z (NULL: any). A sampler on the score may go on from its last level to 0.
+static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, const ctm_noise *z, int to_zero) {
+    double lo = z ? z->sigma_min : 0, hi = z ? z->sigma_max : ts[0];
+    int i, last;
     if (n < 1) return ctm__fail(ctx, "a sampler needs at least one jump, not %d", n);
     for (i = 0; i < n; i++)
         if (!(ts[i] > ts[i + 1])) return ctm__fail(ctx, "noise levels must decrease: level %d is %g, level %d is %g", i, ts[i], i + 1, ts[i + 1]);
-    if (!(ts[n] >= lowest)) return ctm__fail(ctx, "the last noise level is %g; it cannot be below %g", ts[n], lowest);
+    last = to_zero && ts[n] == 0 ? n - 1 : n;
+    if (!(ts[last] >= lo * (1 - 1e-9))) return ctm__fail(ctx, "the last noise level is %g; it cannot be below %g", ts[last], lo);
+    if (!(ts[0] <= hi * (1 + 1e-9))) return ctm__fail(ctx, "the first noise level is %g; it cannot be above %g", ts[0], hi);
     return 1;
 }
 
@@ -3671,7 +3675,7 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
     double lo = G->noise.sigma_min, gamma = how->gamma, root;
     ctm__leg *leg;
     int j;
-    if (!ctm__check_levels(tp->ctx, n, ts, lo * (1 - 1e-9))) return NULL;
+    if (!ctm__check_levels(tp->ctx, n, ts, &G->noise, 0)) return NULL;
     if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
     if (gamma > 0 && n > 1 && !ctm__check_noise(tp->ctx, how, "gamma", gamma)) return NULL;
     leg = (ctm__leg *)ctm_alloc(tp->arena, (size_t)n * sizeof *leg);
@@ -3696,8 +3700,8 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
     ctm__walk w = ctm__walk_of(tp, G, how);
     double lo = G->noise.sigma_min;
     ctm__leg leg[2];
-    if (!(t0 > t1 && t1 >= lo * (1 - 1e-9) && t2 >= t1 && t2 > lo)) {
-        ctm__fail(tp->ctx, "two steps need t0 > t1 >= %g and t2 >= t1, not t0 = %g, t1 = %g, t2 = %g", lo, t0, t1, t2);
+    if (!(t0 > t1 && t1 >= lo * (1 - 1e-9) && t2 >= t1 && t2 > lo && ctm__dmax(t0, t2) <= G->noise.sigma_max * (1 + 1e-9))) {
+        ctm__fail(tp->ctx, "two steps need %g >= t0 > t1 >= %g and t2 >= t1, not t0 = %g, t1 = %g, t2 = %g", G->noise.sigma_max, lo, t0, t1, t2);
         return NULL;
     }
     if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
@@ -3780,7 +3784,8 @@ CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int m
     double churn;
     ctm_tensor *y;
     if (!how) how = &plain;
-    if (!ctm__check_levels(tp->ctx, n, ts, 0) || !ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
+    if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
+    if (!ctm__check_levels(tp->ctx, n, ts, D->denoise == ctm__net_denoise ? &((const ctm_net *)D->impl)->noise : NULL, 1)) return NULL;
     draws.how = how;
     churn = ctm__dmin(how->S_churn / n, sqrt(2.0) - 1);
     tp->recording = 0;

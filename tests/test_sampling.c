@@ -1362,7 +1362,7 @@ static void said(room *r, int refused_it, const char *part) {
     r->ctx.error[0] = 0;
 }
 static void test_others_refuse_bad_arguments(void) {
-    static const double good[4] = {80, 5, 1, 0.002}, flat[3] = {80, 80, 0.002};
+    static const double good[4] = {80, 5, 1, 0.002}, flat[3] = {80, 80, 0.002}, high[2] = {90, 0.002}, low[2] = {80, 0.001}, low_zero[3] = {80, 0.001, 0};
     static const unsigned char first[2] = {1, 0};
     room r;
     ctm_config cfg = golden_net_config();
@@ -1390,6 +1390,15 @@ static void test_others_refuse_bad_arguments(void) {
     said(&r, !ctm_sample_score(&r.tape, D, CTM_RK4, x, 3, good, &how), "2 is no method of a score sampler");
     said(&r, !ctm_sample_score(&r.tape, D, CTM_DDIM + 1, x, 3, good, &how), "6 is no method of a score sampler");
     said(&r, !ctm_sample_score(&r.tape, D, CTM_HEUN, x, 2, flat, &how), "noise levels must decrease");
+    said(&r, !ctm_sample_score(&r.tape, D, CTM_HEUN, x, 1, high, &how), "the first noise level is 90; it cannot be above 80");
+    said(&r, !ctm_sample_score(&r.tape, D, CTM_HEUN, x, 1, low, &how), "the last noise level is 0.001; it cannot be below 0.002");
+    said(&r, !ctm_sample_score(&r.tape, D, CTM_HEUN, x, 2, low_zero, &how), "the last noise level is 0.001; it cannot be below 0.002");
+    said(&r, !ctm_sample_gamma(&r.tape, G, x, 1, high, &how), "the first noise level is 90; it cannot be above 80");
+    said(&r, !ctm_edit(&r.tape, G, &known, x, x, 1, high, &how), "the first noise level is 90");
+    said(&r, !ctm_edit(&r.tape, G, &known, x, x, 1, low, &how), "cannot be below 0.002");
+    said(&r, !ctm_stroke(&r.tape, G, x, 1, high, &how), "the first noise level is 90");
+    said(&r, !ctm_sample_two_step(&r.tape, G, x, 90, 5, 6, &how), "two steps need 80 >= t0");
+    said(&r, !ctm_sample_two_step(&r.tape, G, x, 80, 5, 90, &how), "two steps need 80 >= t0");
     said(&r, !ctm_sample_score(&r.tape, D, CTM_ANCESTRAL, x, 3, good, NULL), "no stream of noise was given");
     bare.S_churn = 2;
     said(&r, !ctm_sample_score(&r.tape, D, CTM_HEUN, x, 3, good, &bare), "S_churn is 2, but no stream of noise was given");
@@ -1658,6 +1667,46 @@ static void test_likelihood_streams(void) {
     room_close(&r);
 }
 
+// [eq:elbo] Draw k of K has its noise level in the k-th of K equal parts of ln q .. ln 80, q a thousandth of the grid above sigma_min;
+// the residual is read at q, or in the authors' form at q^(1/7).
+static double seen_t[64];
+static int seen_ts;
+static ctm_tensor *noting_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
+    (void)self;
+    seen_t[seen_ts++ % 64] = (double)t->data[0];
+    return ctm_scale(tp, x, 0.5);
+}
+static void test_elbo_levels(void) {
+    enum { K = 8 };
+    room r;
+    ctm_denoiser N;
+    ctm_noise z = ctm_noise_default();
+    ctm_likelihood how = ctm_likelihood_default();
+    ctm_rng rng = ctm_stream(24, "elbo");
+    ctm_real x[1] = {0};
+    double q = pow(pow(0.002, 1 / 7.0) + 1e-3 * (pow(80, 1 / 7.0) - pow(0.002, 1 / 7.0)), 7), bound;
+    int k;
+    room_open(&r);
+    memset(&N, 0, sizeof N);
+    N.name = "noting";
+    N.dim = 1;
+    N.denoise = noting_denoise;
+    how.rng = &rng;
+    how.probes = K;
+    CHECK_CLOSE(q, 0.0020501, 1e-7);
+    for (how.form = 0; how.form < 2; how.form++) {
+        seen_ts = 0;
+        CHECK(ctm_elbo(&r.tape, &N, &z, &how, 1, x, &bound));
+        CHECK(seen_ts == 2 * K);
+        for (k = 0; k < K; k++) {
+            double part = log(seen_t[2 * k] / q) / log(80 / q) * K;
+            CHECK(part >= k - 1e-6 && part <= k + 1 + 1e-6);
+            CHECK_CLOSE(seen_t[2 * k + 1], how.form == CTM_FORM_AUTHORS ? 0.41302 : q, 1e-5);
+        }
+    }
+    room_close(&r);
+}
+
 // A likelihood asked of a model without a score, without probes' stream, with a tolerance that is none: 0 and one line.
 static void test_likelihood_says_no(void) {
     room r;
@@ -1702,6 +1751,6 @@ static void run_sampling(void) {
     RUN(invariant_58_all_or_nothing); RUN(edit_fills_in_what_fits); RUN(stroke_keeps_and_forgets); RUN(invariant_59_guidance); RUN(rejection);
     RUN(all_samplers_watch); RUN(all_samplers_same_bits); RUN(all_samplers_give_memory_back); RUN(others_refuse_bad_arguments);
     RUN(sample_points_labels); RUN(invariant_61_hutchinson); RUN(invariant_60_adaptive_likelihood); RUN(invariant_62_bits);
-    RUN(invariant_63_elbo); RUN(likelihood_streams); RUN(likelihood_says_no);
+    RUN(invariant_63_elbo); RUN(elbo_levels); RUN(likelihood_streams); RUN(likelihood_says_no);
     RUN(likelihood_golden); RUN(invariant_60_gaussian_likelihood); RUN(mixture_likelihood); RUN(likelihood_refuses); RUN(likelihood_rows);
 }
