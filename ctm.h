@@ -587,9 +587,11 @@ typedef struct ctm_sampler {
 } ctm_sampler;
 CTMDEF ctm_sampler ctm_sampler_default(void);
 // The gamma family [alg:gamma]. Draws n-1 noises, after every jump but the last; none if gamma = 0.
-CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how);
+CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
+                                    const ctm_sampler *how);
 // Jump t0 -> t1, noise up to t2 >= t1, jump to sigma_min. One draw. `how` gives the noise and watches.  [alg:two_step]
-CTMDEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2, const ctm_sampler *how);
+CTMDEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
+                                       const ctm_sampler *how);
 // A consistency model (a network without s) as a jump that ends at sigma_min: for gamma = 1 and for single jumps.
 CTMDEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net);
 
@@ -600,7 +602,8 @@ CTMDEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net);
 enum { CTM_DPM2 = 3, CTM_ANCESTRAL, CTM_DDIM };
 // n steps of `method`; ts[n] may be 0, where Heun's step becomes Euler's. Step j reads draw j, used or not: recorded noise is
 // [n,B,D]. how may be NULL: no churn, nobody watches. Not recorded.  [alg:heun] [alg:churn]
-CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how);
+CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
+                                    const ctm_sampler *how);
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
 // The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0. 1, or 0 with ctm_error.
@@ -625,29 +628,33 @@ typedef struct ctm_likelihood {
 } ctm_likelihood;
 CTMDEF ctm_likelihood ctm_likelihood_default(void);
 // log p of n points x [n,D] by the probability-flow ODE, into logp[n].  [eq:loglik] [eq:hutchinson]
-CTMDEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *x, double *logp);
+CTMDEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
+                         const ctm_real *x, double *logp);
 // The same in short, with the exact divergence and fixed steps of CTM_HEUN or CTM_RK4.
 CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *x,
                       int steps, double prior_var, double *logp);
 // Unbiased estimates of a lower bound of log p, one evaluation of the score and one of D a draw; bound[n].  [eq:elbo]
-CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *x, double *bound);
+CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
+                    const ctm_real *x, double *bound);
 // Bits per dimension of data whose unit was `per_unit` of the model's: pixels 0..255 scaled to [-1,1] have per_unit = 127.5
 // (the authors count 128, which adds 7 bits exactly).  [eq:bits]
 CTMDEF double ctm_bits_per_dim(double logp, int dim, double per_unit);
 
 // ---- CHAPTER 20. EDITING AND GUIDANCE -------------------------------------------------------------------------------
 
-// What is known of a point: some components of y = A·x, A orthogonal.
+// One point of D numbers through an orthogonal A: out = A·in, or out = A^T·in if inverse.
+typedef void (*ctm_transform_fn)(void *user, int inverse, const ctm_real *in, ctm_real *out);
+// What is known of a point: some components of y = A·x.
 typedef struct ctm_known {
     int    dim;                        // D
     const unsigned char *mask;         // 1 for every component of y that is known: [D], or [B,D] if per_row
     int    per_row;
-    void (*transform)(void *user, int inverse, const ctm_real *in, ctm_real *out);   // one point: y = A·x, or x = A^T·y; NULL: A = I
+    ctm_transform_fn transform;        // NULL: A = I
     void  *user;
     double clamp;                      // > 0: at gamma = 1 estimates are limited to [-clamp,clamp], as the authors do; 0: never
 } ctm_known;
 CTMDEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row);      // inpainting; the mask stays yours
-CTMDEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, void (*transform)(void *, int, const ctm_real *, ctm_real *), void *user);
+CTMDEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user);
 // One average w·x of every group of m components; group g holds index[g·m] .. index[g·m+m-1], each component in one group
 // (NULL: neighbours; copied). Ready-made: luminance of pixels with three channels innermost; means of p x p patches of a channel.
 CTMDEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *index, const double *w);
@@ -656,7 +663,8 @@ CTMDEF ctm_known ctm_known_patches(ctm_arena *a, int size, int channels, int p);
 // Samples that agree with ref [B,D] in what is known of it; what else ref holds has no effect. x [B,D] is at ts[0]: ref with
 // noise, or noise alone. Noise is drawn after each jump for the known part (if its level is above 0), then for the step. Not
 // recorded.  [alg:edit]
-CTMDEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how);
+CTMDEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
+                            const double *ts, const ctm_sampler *how);
 // ref [B,D] noised to ts[0] (the first draw) and brought back: the lower ts[0], the more of ref remains.  [alg:stroke]
 CTMDEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how);
 
@@ -673,14 +681,15 @@ typedef struct ctm_guide {
 CTMDEF ctm_guide ctm_guide_default(void);
 // ctm_sample_gamma with steps that lower the loss at every intermediate level s. Each Langevin step draws, then the jump. Not
 // recorded.  [eq:guide] [alg:trajectory]
-CTMDEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how);
+CTMDEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
+                                     const double *ts, const ctm_sampler *how);
 
 // score[i] = how good row i of x is (the log-probability of the wanted class); higher is better.
 typedef void (*ctm_judge_fn)(void *user, const ctm_tensor *x, double *score);
 CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate)), rate in [0,1): how many to draw to keep so many
 // The gamma family on all rows of x; returns the `keep` best as judged, best first, equals by row.  [alg:reject]
-CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how,
-                                     int keep, ctm_judge_fn judge, void *user);
+CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
+                                     const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user);
 
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
@@ -3565,7 +3574,8 @@ static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, const ctm_no
     int i, last;
     if (n < 1) return ctm__fail(ctx, "a sampler needs at least one jump, not %d", n);
     for (i = 0; i < n; i++)
-        if (!(ts[i] > ts[i + 1])) return ctm__fail(ctx, "noise levels must decrease: level %d is %g, level %d is %g", i, ts[i], i + 1, ts[i + 1]);
+        if (!(ts[i] > ts[i + 1]))
+            return ctm__fail(ctx, "noise levels must decrease: level %d is %g, level %d is %g", i, ts[i], i + 1, ts[i + 1]);
     last = to_zero && ts[n] == 0 ? n - 1 : n;
     if (!(ts[last] >= lo * (1 - 1e-9))) return ctm__fail(ctx, "the last noise level is %g; it cannot be below %g", ts[last], lo);
     if (!(ts[0] <= hi * (1 + 1e-9))) return ctm__fail(ctx, "the first noise level is %g; it cannot be above %g", ts[0], hi);
@@ -3618,7 +3628,8 @@ static ctm_tensor *ctm__cm_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *
     double lo = self->noise.sigma_min;
     int i;
     for (i = 0; i < s->shape[0]; i++)
-        CTM__REQUIRE((double)s->data[i] <= lo * (1 + 1e-6), "ctm_cm_jump: row %d would jump to %g; a consistency model knows only %g", i, (double)s->data[i], lo);
+        CTM__REQUIRE((double)s->data[i] <= lo * (1 + 1e-6), "ctm_cm_jump: row %d would jump to %g; a consistency model knows only %g", i,
+                     (double)s->data[i], lo);
     return ctm_name(ctm_g_theta(tp, (ctm_net *)self->impl, x, t, NULL), "G");
 }
 
@@ -3689,19 +3700,22 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
     return leg;
 }
 
-CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how) {
+CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
+                                      const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
     ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
     return leg ? ctm__jumps(&w, x, n, leg) : NULL;
 }
 
 // The two-step sampler [alg:two_step]: two legs with levels of their own, t0 -> t1 with noise up to t2, then t2 -> sigma_min.
-CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2, const ctm_sampler *how) {
+CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
+                                         const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
     double lo = G->noise.sigma_min;
     ctm__leg leg[2];
     if (!(t0 > t1 && t1 >= lo * (1 - 1e-9) && t2 >= t1 && t2 > lo && ctm__dmax(t0, t2) <= G->noise.sigma_max * (1 + 1e-9))) {
-        ctm__fail(tp->ctx, "two steps need %g >= t0 > t1 >= %g and t2 >= t1, not t0 = %g, t1 = %g, t2 = %g", G->noise.sigma_max, lo, t0, t1, t2);
+        ctm__fail(tp->ctx, "two steps need %g >= t0 > t1 >= %g and t2 >= t1, not t0 = %g, t1 = %g, t2 = %g", G->noise.sigma_max, lo, t0,
+                  t1, t2);
         return NULL;
     }
     if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
@@ -3714,9 +3728,9 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
 // ---- samplers on the score
 // The solvers of chapter 13 as samplers [alg:heun], and three relatives. One step from t to t' < t, d = (x - D(x,t))/t:
 //
-//   DPM-2       r = ((t^(1/3) + t'^(1/3))/2)³      y = x + (r-t)·d      x' = x + (t'-t)·(y - D(y,r))/r               [alg:dpm2]
-//   ancestral   x' = x + (down-t)·d + up·eps       up = t'·sqrt(t² - t'²)/t,  down = t'²/t,  up² + down² = t'²     [alg:ancestral]
-//   DDIM        x' = (t'/t)·x + (1 - t'/t)·D(x,t)  which is Euler's step: [eq:G] with D in place of g                  [alg:ddim]
+//   [alg:dpm2]       r = ((t^(1/3) + t'^(1/3))/2)³      y = x + (r-t)·d      x' = x + (t'-t)·(y - D(y,r))/r
+//   [alg:ancestral]  x' = x + (down-t)·d + up·eps       up = t'·sqrt(t² - t'²)/t,  down = t'²/t,  up² + down² = t'²
+//   [alg:ddim]       x' = (t'/t)·x + (1 - t'/t)·D(x,t)  Euler's step written as a jump: [eq:G] with D in place of g
 //
 // At level 0 nothing can be evaluated, so a Heun step that ends there is Euler's, whose end point is D itself.
 //
@@ -3725,7 +3739,8 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
 
 // A score needs a denoiser. The output of a consistency model without s estimates a path's end, not a mean: no score is in it.
 static int ctm__check_score(ctm_ctx *ctx, const ctm_denoiser *D, const char *what) {
-    if (!D || !D->denoise) return ctm__fail(ctx, "%s needs a score, and a model that only jumps has none: give it a denoiser", what);
+    if (!D || !D->denoise)
+        return ctm__fail(ctx, "%s needs a score, and a model that only jumps has none: give it a denoiser", what);
     if (D->denoise == ctm__net_denoise) {
         const ctm_net *net = (const ctm_net *)D->impl;
         if (!net->with_s && net->noise.inner == CTM_INNER_CM)
@@ -3772,20 +3787,25 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
     if (!ctm__check_score(ctx, D, "this sampler")) return 0;
     if (method != CTM_HEUN && method != CTM_EULER && (method < CTM_DPM2 || method > CTM_DDIM))
         return ctm__fail(ctx, "%d is no method of a score sampler", method);
-    if (!(how->S_churn >= 0 && how->S_noise >= 0)) return ctm__fail(ctx, "S_churn is %g and S_noise %g; neither can be negative", how->S_churn, how->S_noise);
-    if (method == CTM_ANCESTRAL && !how->rng && !how->noise) return ctm__fail(ctx, "ancestral steps add noise, but no stream of noise was given");
+    if (!(how->S_churn >= 0 && how->S_noise >= 0))
+        return ctm__fail(ctx, "S_churn is %g and S_noise %g; neither can be negative", how->S_churn, how->S_noise);
+    if (method == CTM_ANCESTRAL && !how->rng && !how->noise)
+        return ctm__fail(ctx, "ancestral steps add noise, but no stream of noise was given");
     return how->S_churn > 0 ? ctm__check_noise(ctx, how, "S_churn", how->S_churn) : 1;
 }
 
-CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how) {
+CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
+                                      const ctm_sampler *how) {
     ctm_sampler plain = ctm_sampler_default();
+    const ctm_noise *ends = NULL;                      // an exact denoiser knows every level, a network those it was trained on
     int recording = tp->recording, j;
     ctm__draws draws;
     double churn;
     ctm_tensor *y;
     if (!how) how = &plain;
     if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
-    if (!ctm__check_levels(tp->ctx, n, ts, D->denoise == ctm__net_denoise ? &((const ctm_net *)D->impl)->noise : NULL, 1)) return NULL;
+    if (D->denoise == ctm__net_denoise) ends = &((const ctm_net *)D->impl)->noise;
+    if (!ctm__check_levels(tp->ctx, n, ts, ends, 1)) return NULL;
     draws.how = how;
     churn = ctm__dmin(how->S_churn / n, sqrt(2.0) - 1);
     tp->recording = 0;
@@ -3886,8 +3906,8 @@ typedef struct ctm__trace {
     const double       *e;             // NULL: the dim unit vectors, which make the sum the trace itself
 } ctm__trace;
 
-// One probe: D(x,t) into Dx if not NULL, and trace[i] += weight·e_p^T (dD/dx) e_p. The gradient of sum(e·D) is J^T e; it is taken on a
-// tape of its own, so that whatever the caller's tape holds stays out of it.
+// One probe: D(x,t) into Dx if not NULL, and trace[i] += weight·e_p^T (dD/dx) e_p. The gradient of sum(e·D) is J^T e; it is taken
+// on a tape of its own, so that whatever the caller's tape holds stays out of it.
 static void ctm__probe(const ctm__trace *q, int p, const double *x, const double *t, double *Dx, double *trace) {
     size_t dim = (size_t)q->D->dim, len = q->n * dim, k;
     ctm_mark m = ctm_arena_mark(q->tp->arena);
@@ -3954,8 +3974,10 @@ static void ctm__loglik_fixed(const ctm__trace *q, const ctm_noise *z, int metho
 typedef struct ctm__adaptive { double *x, *y, *t, *tau, *h, *sum_div, *k[6], *kd[6]; } ctm__adaptive;
 
 static void ctm__adaptive_stages(const ctm__trace *q, ctm__adaptive *s) {
-    static const double a[6][5] = {{0, 0, 0, 0, 0}, {1.0 / 5, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0}, {3.0 / 10, -9.0 / 10, 6.0 / 5, 0, 0},
-        {-11.0 / 54, 5.0 / 2, -70.0 / 27, 35.0 / 27, 0}, {1631.0 / 55296, 175.0 / 512, 575.0 / 13824, 44275.0 / 110592, 253.0 / 4096}};
+    static const double a[6][5] = {
+        {0, 0, 0, 0, 0}, {1.0 / 5, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0}, {3.0 / 10, -9.0 / 10, 6.0 / 5, 0, 0},
+        {-11.0 / 54, 5.0 / 2, -70.0 / 27, 35.0 / 27, 0},
+        {1631.0 / 55296, 175.0 / 512, 575.0 / 13824, 44275.0 / 110592, 253.0 / 4096}};
     static const double c[6] = {0, 1.0 / 5, 3.0 / 10, 3.0 / 5, 1, 7.0 / 8};
     size_t dim = (size_t)q->D->dim, i;
     int r, p;
@@ -3980,7 +4002,8 @@ static double ctm__weigh(const double w[6], double *const k[6], size_t i) {
 // Judges the trial step of point i: takes it if its error is within tol, and chooses the next step. 1 when the point has arrived.
 static int ctm__adaptive_judge(const ctm__trace *q, ctm__adaptive *s, size_t i, double end, double tol) {
     static const double b[6] = {37.0 / 378, 0, 250.0 / 621, 125.0 / 594, 0, 512.0 / 1771};
-    static const double e[6] = {37.0 / 378 - 2825.0 / 27648, 0, 250.0 / 621 - 18575.0 / 48384, 125.0 / 594 - 13525.0 / 55296, -277.0 / 14336, 512.0 / 1771 - 0.25};
+    static const double e[6] = {37.0 / 378 - 2825.0 / 27648, 0, 250.0 / 621 - 18575.0 / 48384, 125.0 / 594 - 13525.0 / 55296,
+                                -277.0 / 14336, 512.0 / 1771 - 0.25};            // b - b4
     size_t dim = (size_t)q->D->dim, d;
     double h = s->h[i], r = h * ctm__weigh(e, s->kd, i) / tol, err = r * r;
     for (d = i * dim; d < (i + 1) * dim; d++) {
@@ -4022,7 +4045,10 @@ static void ctm__loglik_adaptive(const ctm__trace *q, const ctm_noise *z, double
     }
 }
 
-static double ctm__sign(const ctm_rng *rng, uint64_t step, uint64_t index) { return ctm_uniform(rng, step, index) < 0.5 ? -1 : 1; }
+static double ctm__probe_entry(const ctm_likelihood *how, uint64_t step, uint64_t index) {
+    if (how->gaussian) return ctm_normal(how->rng, step, index);
+    return ctm_uniform(how->rng, step, index) < 0.5 ? -1 : 1;
+}
 
 // The probes of a run: recorded, from the stream, or none (NULL).
 static const double *ctm__probes_of(ctm_arena *a, const ctm_likelihood *how, size_t n, size_t dim) {
@@ -4034,7 +4060,7 @@ static const double *ctm__probes_of(ctm_arena *a, const ctm_likelihood *how, siz
     for (p = 0; p < how->probes; p++)
         for (k = 0; k < n * dim; k++) {
             uint64_t index = how->first_row * (uint64_t)dim + k;
-            e[(size_t)p * n * dim + k] = how->gaussian ? ctm_normal(how->rng, (uint64_t)p, index) : ctm__sign(how->rng, (uint64_t)p, index);
+            e[(size_t)p * n * dim + k] = ctm__probe_entry(how, (uint64_t)p, index);
         }
     return e;
 }
@@ -4045,16 +4071,24 @@ static int ctm__check_likelihood(ctm_ctx *ctx, const ctm_denoiser *D, const ctm_
     return 1;
 }
 
-CTM__DEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *points, double *logp) {
+static int ctm__check_integration(ctm_ctx *ctx, const ctm_likelihood *how) {
+    if (how->probes && !how->rng && !how->recorded)
+        return ctm__fail(ctx, "%d probes were asked for, but no stream of them was given", how->probes);
+    if (how->method == CTM_ADAPTIVE)
+        return how->tol > 0 ? 1 : ctm__fail(ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
+    if (how->method != CTM_HEUN && how->method != CTM_RK4) return ctm__fail(ctx, "%d is no method of a likelihood", how->method);
+    CTM__REQUIRE(how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
+    return 1;
+}
+
+CTM__DEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
+                           const ctm_real *points, double *logp) {
     double variance = z->sigma_max * z->sigma_max + how->prior_var, *x;
     ctm__trace q;
     ctm_mark m;
     size_t dim, k;
     if (!ctm__check_likelihood(tp->ctx, D, how)) return 0;
-    if (how->probes && !how->rng && !how->recorded) return ctm__fail(tp->ctx, "%d probes were asked for, but no stream of them was given", how->probes);
-    if (how->method == CTM_ADAPTIVE && !(how->tol > 0)) return ctm__fail(tp->ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
-    if (how->method != CTM_ADAPTIVE && how->method != CTM_HEUN && how->method != CTM_RK4) return ctm__fail(tp->ctx, "%d is no method of a likelihood", how->method);
-    CTM__REQUIRE(how->method == CTM_ADAPTIVE || how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
+    if (!ctm__check_integration(tp->ctx, how)) return 0;
     dim = (size_t)D->dim;
     m = ctm_arena_mark(tp->arena);
     q.tp = tp; q.D = D; q.n = n;
@@ -4084,14 +4118,17 @@ CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z,
 // ---- the bound
 // The stochastic process that adds noise gives a bound that needs no ODE, only the score S at random levels  [eq:elbo]:
 //
-//   ln p_0(x_0) >= E ln N(x_0 + T·eps; 0, T²) - Z·E[ |sigma·S|²/2 + div(sigma²·S) ] - ( E|x_0 - D(x_0 + q·eps, q)|²/(2q²) - dim/2 )
+//     ln p_0(x_0) >= E ln N(x_0 + T·eps; 0, T²)  -  Z·E[ |sigma·S|²/2 + div(sigma²·S) ]
+//                    -  ( E|x_0 - D(x_0 + q·eps, q)|²/(2q²) - dim/2 )
 //
-// with S and div at x_0 + sigma·eps, ln sigma uniform from ln q to ln T, and Z = 2 ln(T/q) the length of that interval, doubled. The last
-// bracket is the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in.
-// q is the level a thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and
-// takes q^(1/rho) = 0.413, where the data's own spread makes the bracket negative: on N(0, 0.5²), 8.047 bits per dimension look like
-// 7.755, and concentrated data like up to 0.72 less than they have. The first term has the closed form -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn. Levels
-// are stratified: draw k of K takes the k-th of K equal parts of the interval.
+// with S and div at x_0 + sigma·eps, ln sigma uniform from ln q to ln T, and Z = 2 ln(T/q), twice that interval. The last bracket
+// is the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in. q is the
+// level a thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and takes
+// q^(1/rho) = 0.413 there. That makes 8.047 bits per dimension of N(0, 0.5²) look like 7.755, and can hide up to 0.72 bits of more
+// concentrated data.
+//
+// The first term is -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn; and levels are stratified: draw
+// k of K takes the k-th of K equal parts of the interval. An estimate may exceed ln p; its expectation may not.
 
 // Row i of draw k: u, then z, z_residual and the probe, of dim numbers each.
 static void ctm__elbo_row(const ctm_likelihood *how, int draws, int k, size_t n, size_t i, size_t dim, double *row) {
@@ -4105,12 +4142,13 @@ static void ctm__elbo_row(const ctm_likelihood *how, int draws, int k, size_t n,
     for (d = 0; d < dim; d++) {
         row[1 + d] = ctm_normal(how->rng, step + 1, at + d);
         row[1 + dim + d] = ctm_normal(how->rng, step + 2, at + d);
-        row[1 + 2 * dim + d] = how->gaussian ? ctm_normal(how->rng, step + 3, at + d) : ctm__sign(how->rng, step + 3, at + d);
+        row[1 + 2 * dim + d] = ctm__probe_entry(how, step + 3, at + d);
     }
 }
 
 // |x_0 - D(x_0 + q·eps, q)|² of all points.
-static void ctm__reconstruction(ctm_tape *tp, const ctm_denoiser *D, size_t n, const ctm_real *x0, const double *row, double q, double *square) {
+static void ctm__reconstruction(ctm_tape *tp, const ctm_denoiser *D, size_t n, const ctm_real *x0, const double *row, double q,
+                                double *square) {
     size_t dim = (size_t)D->dim, k;
     int recording = tp->recording;
     ctm_mark m = ctm_arena_mark(tp->arena);
@@ -4125,13 +4163,14 @@ static void ctm__reconstruction(ctm_tape *tp, const ctm_denoiser *D, size_t n, c
 }
 
 // Adds one draw's estimate of -Z·(...) minus the bracket to bound.
-static void ctm__elbo_draw(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, int draws, int k, size_t n,
-                           const ctm_real *x0, double *bound) {
+static void ctm__elbo_draw(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, int draws, int k,
+                           size_t n, const ctm_real *x0, double *bound) {
     size_t dim = (size_t)D->dim, len = n * dim, width = 1 + 3 * dim, i, d;
     ctm_noise fine = *z;
     ctm_mark m = ctm_arena_mark(tp->arena);
-    double *row = (double *)ctm_alloc(tp->arena, n * width * sizeof(double)), *x = (double *)ctm_alloc(tp->arena, 3 * len * sizeof(double));
-    double *Dx = x + len, *e = Dx + len, *sigma = (double *)ctm_alloc(tp->arena, 3 * n * sizeof(double)), *trace = sigma + n, *square = trace + n;
+    double *row = (double *)ctm_alloc(tp->arena, n * width * sizeof(double));
+    double *x = (double *)ctm_alloc(tp->arena, 3 * len * sizeof(double)), *Dx = x + len, *e = Dx + len;
+    double *sigma = (double *)ctm_alloc(tp->arena, 3 * n * sizeof(double)), *trace = sigma + n, *square = trace + n;
     double q, q_residual, Z;
     ctm__trace p;
     fine.N = 1001;
@@ -4158,7 +4197,8 @@ static void ctm__elbo_draw(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise 
     ctm_arena_release(tp->arena, m);
 }
 
-CTM__DEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *x0, double *bound) {
+CTM__DEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
+                      const ctm_real *x0, double *bound) {
     int draws = how->probes ? how->probes : 1, k;
     double T2 = z->sigma_max * z->sigma_max;
     size_t dim, i;
@@ -4185,10 +4225,10 @@ CTM__DEF double ctm_bits_per_dim(double logp, int dim, double per_unit) { return
 //
 //        x  <-  A^T·( known components of A·(ref + k·eps),  other components of A·x )          then noise as in [alg:gamma]
 //
-// The known part belongs to level sigma_min as it is, so k = sqrt(s² - sigma_min²) brings it to level s. With the last jump k is 0: the
-// known part comes out exactly. The authors' form: k = s (0 at gamma = 1), s shifted, and noise gamma·t' even after the last jump
-// (sqrt(t'² - s²) at gamma = 1). Their code jumps with no s at all where this lands on sigma_min, which asks a CTM for something it
-// has never learned.
+// The known part belongs to level sigma_min as it is, so k = sqrt(s² - sigma_min²) brings it to level s. After the last jump k is 0:
+// the known part comes out exactly. The authors' form: k = s (0 at gamma = 1), s shifted, and noise gamma·t' even after the last
+// jump (sqrt(t'² - s²) at gamma = 1). Where this lands on sigma_min their code jumps with no s at all, which asks a CTM for
+// something it has never learned.
 // =====================================================================================================================
 
 CTM__DEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row) {
@@ -4200,7 +4240,7 @@ CTM__DEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_ro
     return known;
 }
 
-CTM__DEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, void (*transform)(void *, int, const ctm_real *, ctm_real *), void *user) {
+CTM__DEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user) {
     unsigned char *mask = (unsigned char *)ctm_alloc(a, (size_t)dim);
     ctm_known known = ctm_known_mask(dim, mask, 0);
     int i;
@@ -4211,8 +4251,8 @@ CTM__DEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, void (*tran
     return known;
 }
 
-// Averages become first components under a reflection. With a = w/|w|, the mirror H = I - 2·v·v^T, v along a - (1,0,..), swaps a with
-// the first axis, so the first component of H·x is a·x; and H is its own inverse and transpose, so it serves both ways.
+// Averages become first components under a reflection. With a = w/|w|, the mirror H = I - 2·v·v^T, v along a - (1,0,..), swaps a
+// with the first axis, so the first component of H·x is a·x; and H is its own inverse and transpose, so it serves both ways.
 typedef struct ctm__mirror { int dim, m, *index; double *v, *in; } ctm__mirror;
 
 static void ctm__reflect(void *user, int inverse, const ctm_real *in, ctm_real *out) {
@@ -4240,7 +4280,8 @@ CTM__DEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *i
     r->v = (double *)ctm_alloc(a, (size_t)m * sizeof(double));
     for (i = 0; i < dim; i++) {
         int at = r->index[i] = index ? index[i] : i;
-        CTM__REQUIRE(at >= 0 && at < dim && !seen[at], "ctm_known_averages: component %d is outside of 0..%d, or in two groups", at, dim - 1);
+        CTM__REQUIRE(at >= 0 && at < dim && !seen[at], "ctm_known_averages: component %d is outside of 0..%d, or in two groups", at,
+                     dim - 1);
         seen[at] = 1;
         if (i % m == 0) mask[at] = 1;
     }
@@ -4301,30 +4342,43 @@ static ctm_tensor *ctm__edit_land(ctm__walk *w, const ctm__leg *leg, int last, c
     size_t i;
     (void)last;
     for (i = 0; i < y->len && c > 0; i++) y->data[i] = (ctm_real)ctm__dmin(c, ctm__dmax(-c, (double)y->data[i]));
-    if (leg->known > 0) ref = ctm_add(w->tp, ref, ctm_scale(w->tp, ctm__draw(w->tp, &w->draws, y->shape[0], y->shape[1]), leg->known));
+    if (leg->known > 0) {
+        ctm_tensor *z = ctm__draw(w->tp, &w->draws, y->shape[0], y->shape[1]);
+        ref = ctm_add(w->tp, ref, ctm_scale(w->tp, z, leg->known));
+    }
     ctm__put_known(w->tp, j->known, ref, y);
     return y;
 }
 
-CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how) {
+// A leg of gamma-sampling with the noise of the known part; the authors' form has levels and noise of its own, the last leg included.
+static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
+    double gamma = how->gamma, t_next = leg->next;
+    if (how->form == CTM_FORM_AUTHORS) {
+        leg->s = sqrt(1 - gamma * gamma) * (t_next - lo) + lo;
+        leg->known = gamma < 1 ? leg->s : 0;
+        leg->noise = gamma < 1 ? gamma * t_next : sqrt(ctm__dmax(t_next * t_next - lo * lo, 0));
+    } else {
+        leg->known = sqrt(ctm__dmax(leg->s * leg->s - lo * lo, 0));
+    }
+}
+
+CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
+                              const double *ts, const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
     ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
     ctm__edit_job job;
-    double lo = G->noise.sigma_min;
     int recording = tp->recording, j, draws = 0;
-    CTM__SHAPES(x->ndim == 2 && x->shape[1] == known->dim && ctm__same_shape(x, ref), "ctm_edit", "x and ref must be [B,D] of what is known", x, ref);
+    CTM__SHAPES(x->ndim == 2 && x->shape[1] == known->dim && ctm__same_shape(x, ref), "ctm_edit",
+                "x and ref must be [B,D] of what is known", x, ref);
     if (!leg) return NULL;
     for (j = 0; j < n; j++) {
-        if (how->form == CTM_FORM_AUTHORS) {
-            leg[j].s = sqrt(1 - how->gamma * how->gamma) * (leg[j].next - lo) + lo;
-            leg[j].known = how->gamma < 1 ? leg[j].s : 0;
-            leg[j].noise = how->gamma < 1 ? how->gamma * leg[j].next : sqrt(ctm__dmax(leg[j].next * leg[j].next - lo * lo, 0));
-        } else {
-            leg[j].known = sqrt(ctm__dmax(leg[j].s * leg[j].s - lo * lo, 0));
-        }
+        ctm__edit_leg(&leg[j], G->noise.sigma_min, how);
         draws += leg[j].known > 0 || leg[j].noise > 0;
     }
-    if (draws && !how->rng && !how->noise) { ctm__fail(tp->ctx, "editing noises the known part, but no stream of noise was given"); return NULL; }
+    if (draws && !how->rng && !how->noise) {
+        ctm__fail(tp->ctx, "editing noises the known part, but no stream of noise was given");
+        return NULL;
+    }
     job.known = known;
     job.ref = ref;
     w.land = ctm__edit_land;
@@ -4340,8 +4394,10 @@ CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *
 CTM__DEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
     ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
+    ctm_tensor *z;
     if (!leg || !ctm__check_noise(tp->ctx, how, "the first noise level", ts[0])) return NULL;
-    return ctm__jumps(&w, ctm_add(tp, ref, ctm_scale(tp, ctm__draw(tp, &w.draws, ref->shape[0], ref->shape[1]), ts[0])), n, leg);
+    z = ctm__draw(tp, &w.draws, ref->shape[0], ref->shape[1]);
+    return ctm__jumps(&w, ctm_add(tp, ref, ctm_scale(tp, z, ts[0])), n, leg);                  // x_t = ref + t·eps
 }
 
 // ---- guidance
@@ -4365,22 +4421,28 @@ CTM__DEF ctm_guide ctm_guide_default(void) {
     return guide;
 }
 
+static int ctm__check_loss(ctm_ctx *ctx, const ctm_tensor *c, int recorded) {
+    char shape[64];
+    if (!c) return ctm__fail(ctx, "the guidance loss returned nothing");
+    if (c->len != 1) {
+        ctm_shape_text(c, shape, sizeof shape);
+        return ctm__fail(ctx, "the guidance loss must be a scalar, but \"%s\" is %s", c->name, shape);
+    }
+    return recorded ? 1 : ctm__fail(ctx, "the guidance loss does not depend on x");
+}
+
 // grad c at x, on a tape of its own; NULL with ctm_error if the loss is no scalar that depends on x.
 static ctm_tensor *ctm__loss_gradient(ctm_tape *tp, const ctm_guide *guide, const ctm_tensor *x, double t) {
     ctm_tensor *grad = ctm_matrix(tp, "grad c", x->shape[0], x->shape[1]), *leaf, *c;
     ctm_mark m = ctm_arena_mark(tp->arena);
     ctm_tape inner;
-    char shape[64];
     ctm_tape_init(&inner, tp->ctx, tp->arena);
     leaf = ctm_wants_grad(&inner, ctm__copy_of(&inner, "x", x));
     c = guide->loss(guide->user, &inner, leaf, t);
-    if (c && c->len == 1 && inner.count > 0) {
+    if (ctm__check_loss(tp->ctx, c, inner.count)) {
         ctm_backward(&inner, c);
         memcpy(grad->data, leaf->grad, x->len * sizeof(ctm_real));
     } else {
-        if (!c) ctm__fail(tp->ctx, "the guidance loss returned nothing");
-        else if (c->len != 1) { ctm_shape_text(c, shape, sizeof shape); ctm__fail(tp->ctx, "the guidance loss must be a scalar, but \"%s\" is %s", c->name, shape); }
-        else ctm__fail(tp->ctx, "the guidance loss does not depend on x");
         grad = NULL;
     }
     ctm_arena_release(tp->arena, m);
@@ -4401,10 +4463,12 @@ static double ctm__mean_norm(const ctm_tensor *x) {
     return sum / x->shape[0];
 }
 
-static void ctm__langevin(ctm_tape *tp, const ctm_guide *guide, ctm__draws *draws, ctm_tensor *x, double s, const ctm_tensor *grad) {
+static void ctm__langevin(ctm_tape *tp, const ctm_guide *guide, ctm__draws *draws, ctm_tensor *x, double s,
+                          const ctm_tensor *grad) {
     int B = x->shape[0], i;
     size_t D = (size_t)x->shape[1], d;
-    ctm_tensor *v = ctm__copy_of(tp, "v", ctm_score(tp, guide->D, x, ctm_fill(ctm_vector(tp, "s", B), s))), *z = ctm__draw(tp, draws, B, (int)D);
+    ctm_tensor *v = ctm__copy_of(tp, "v", ctm_score(tp, guide->D, x, ctm_fill(ctm_vector(tp, "s", B), s)));
+    ctm_tensor *z = ctm__draw(tp, draws, B, (int)D);
     double h;
     for (i = 0; i < B; i++) {
         double size = ctm__row_norm(grad, i), pull = size > 0 ? guide->scale * ctm__row_norm(v, i) / size : 0;
@@ -4433,14 +4497,20 @@ static ctm_tensor *ctm__guide_land(ctm__walk *w, const ctm__leg *leg, int last, 
     return y;
 }
 
-CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how) {
+static int ctm__check_guide(ctm_ctx *ctx, const ctm_guide *guide, int n, const ctm_sampler *how) {
+    if (!guide->loss || guide->steps < 0) return ctm__fail(ctx, "a guide needs a loss and steps >= 0, not %d", guide->steps);
+    if (!guide->D) return 1;
+    if (!ctm__check_score(ctx, guide->D, "trajectory optimisation")) return 0;
+    return guide->steps && n > 1 ? ctm__check_noise(ctx, how, "the number of Langevin steps", guide->steps) : 1;
+}
+
+CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
+                                       const double *ts, const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
     ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
     int recording = tp->recording;
     if (!leg) return NULL;
-    if (!guide->loss || guide->steps < 0) { ctm__fail(tp->ctx, "a guide needs a loss and steps >= 0, not %d", guide->steps); return NULL; }
-    if (guide->D && !ctm__check_score(tp->ctx, guide->D, "trajectory optimisation")) return NULL;
-    if (guide->D && guide->steps && n > 1 && !ctm__check_noise(tp->ctx, how, "the number of Langevin steps", guide->steps)) return NULL;
+    if (!ctm__check_guide(tp->ctx, guide, n, how)) return NULL;
     w.land = ctm__guide_land;
     w.arg = guide;
     tp->recording = 0;
@@ -4467,8 +4537,8 @@ static int ctm__is_before(const double *score, int i, int k) {
     return i < k;
 }
 
-CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how,
-                                       int keep, ctm_judge_fn judge, void *user) {
+CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
+                                       const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user) {
     int M = x->shape[0], i, k, *index;
     double *score;
     ctm_tensor *y;
