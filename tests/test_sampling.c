@@ -703,6 +703,7 @@ static void test_likelihood_probes_golden(void) {
     check_density(g, "out.elbo", ctm_elbo(&r.tape, D, &z, &how, 6, x->data, logp), logp);
     how.form = CTM_FORM_AUTHORS;
     check_density(g, "out.elbo_authors", ctm_elbo(&r.tape, D, &z, &how, 6, x->data, logp), logp);
+    CHECK(r.tape.recording == 1);
     room_close(&r);
     golden_close(g);
 }
@@ -1217,6 +1218,65 @@ static void test_rejection(void) {
     CHECK(ctm_sample_reject(&r.tape, G, x, 1, ts, &how, M + 1, judge_first, &calls) == NULL);
     CHECK_TEXT(ctm_error(&r.ctx), "51 of 50 samples cannot be kept");
     CHECK(ctm_sample_reject(&r.tape, G, x, 0, ts, &how, 1, judge_first, &calls) == NULL);
+    room_close(&r);
+}
+
+// [alg:trajectory] Where neither score nor loss pulls there is no step, and no division by its length either.
+static void test_langevin_without_a_pull(void) {
+    static const double ts[3] = {80, 5, 0.002};
+    static double aim[2] = {0, 0};
+    room r;
+    ctm_jump *G;
+    ctm_denoiser N;
+    ctm_sampler how = ctm_sampler_default();
+    ctm_guide guide = ctm_guide_default();
+    ctm_rng rng = ctm_stream(1, "noise");
+    ctm_tensor *x, *y, *plain;
+    room_open(&r);
+    memset(&N, 0, sizeof N);
+    N.name = "nothing";
+    N.dim = 2;
+    N.denoise = denoise_nothing;
+    G = ctm_net_jump(&r.keep, wild_net(&r.keep, 2, 1, 42));
+    how.rng = &rng;
+    guide.loss = distance_to;
+    guide.user = aim;
+    guide.scale = 0;
+    guide.D = &N;
+    x = start_noise(&r, 6, 2);
+    plain = ctm_sample_gamma(&r.tape, G, x, 2, ts, &how);
+    y = ctm_sample_guided(&r.tape, G, &guide, x, 2, ts, &how);
+    CHECK(y && same_bits(y->data, plain->data, 12));
+    room_close(&r);
+}
+
+// [alg:edit] The authors' form shifts every level, the last included, should it lie above sigma_min.
+static void test_edit_that_ends_early(void) {
+    static const double ts[3] = {80, 5, 0.3};
+    static const unsigned char first[2] = {1, 0};
+    room r;
+    ctm_jump G;
+    ctm_known known = ctm_known_mask(2, first, 0);
+    ctm_sampler how = ctm_sampler_default();
+    ctm_rng rng = ctm_stream(1, "noise");
+    ctm_tensor *x;
+    int form;
+    room_open(&r);
+    memset(&G, 0, sizeof G);
+    G.dim = 2;
+    G.noise = ctm_noise_default();
+    G.jump = spying_jump;
+    how.gamma = 0.6;
+    how.rng = &rng;
+    x = start_noise(&r, 1, 2);
+    for (form = 0; form < 2; form++) {
+        how.form = form ? CTM_FORM_AUTHORS : CTM_FORM_PAPER;
+        seen_n = 0;
+        CHECK(ctm_edit(&r.tape, &G, &known, x, x, 2, ts, &how) != NULL);
+        CHECK(seen_n == 2);
+        CHECK_CLOSE(seen_s[0], form ? 0.8 * (5 - .002) + .002 : 4, 1e-6);
+        CHECK_CLOSE(seen_s[1], form ? 0.8 * (.3 - .002) + .002 : .3, 1e-7);
+    }
     room_close(&r);
 }
 
@@ -1748,7 +1808,7 @@ static void run_sampling(void) {
     RUN(score_samplers_golden); RUN(edit_golden); RUN(guide_golden); RUN(likelihood_probes_golden);
     RUN(invariant_7_ddim_is_euler); RUN(invariant_23_heun_of_18_nodes); RUN(invariant_55_churn); RUN(score_samplers_keep_the_data);
     RUN(invariant_56_indices); RUN(two_step_by_hand); RUN(cm_jump); RUN(invariant_57_known_region); RUN(invariant_57_transforms);
-    RUN(invariant_58_all_or_nothing); RUN(edit_fills_in_what_fits); RUN(stroke_keeps_and_forgets); RUN(invariant_59_guidance); RUN(rejection);
+    RUN(invariant_58_all_or_nothing); RUN(edit_fills_in_what_fits); RUN(edit_that_ends_early); RUN(stroke_keeps_and_forgets); RUN(invariant_59_guidance); RUN(langevin_without_a_pull); RUN(rejection);
     RUN(all_samplers_watch); RUN(all_samplers_same_bits); RUN(all_samplers_give_memory_back); RUN(others_refuse_bad_arguments);
     RUN(sample_points_labels); RUN(invariant_61_hutchinson); RUN(invariant_60_adaptive_likelihood); RUN(invariant_62_bits);
     RUN(invariant_63_elbo); RUN(elbo_levels); RUN(likelihood_streams); RUN(likelihood_says_no);
