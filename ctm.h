@@ -610,7 +610,8 @@ CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_ten
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
-// All densities are of the data noised by sigma_min, in nats of the model's units. 1, or 0 with ctm_error if D has no score.
+// ln of densities in the model's units: ctm_loglik's of the data noised by sigma_min, ctm_elbo's of the data themselves. 1, or 0 with
+// ctm_error if D has no score or `how` is no good.
 // A network must be frozen (an EMA, or a view without gradient): backward passes would add to its gradients.
 
 enum { CTM_ADAPTIVE = 6 };             // beside CTM_HEUN and CTM_RK4: steps by tolerance, each point its own
@@ -633,11 +634,11 @@ CTMDEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z
 // The same in short, with the exact divergence and fixed steps of CTM_HEUN or CTM_RK4.
 CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *x,
                       int steps, double prior_var, double *logp);
-// Unbiased estimates of a lower bound of log p, one evaluation of the score and one of D a draw; bound[n].  [eq:elbo]
+// Unbiased estimates of a lower bound of log p, two evaluations of D and one backward pass a draw; bound[n].  [eq:elbo]
 CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                     const ctm_real *x, double *bound);
-// Bits per dimension of data whose unit was `per_unit` of the model's: pixels 0..255 scaled to [-1,1] have per_unit = 127.5
-// (the authors count 128, which adds 7 bits exactly).  [eq:bits]
+// Bits per dimension of the data before scaling, when per_unit of their units became one of the model's: 127.5 for pixels 0..255
+// scaled to [-1,1] (the authors count 128, which adds 7 bits exactly).  [eq:bits]
 CTMDEF double ctm_bits_per_dim(double logp, int dim, double per_unit);
 
 // ---- CHAPTER 20. EDITING AND GUIDANCE -------------------------------------------------------------------------------
