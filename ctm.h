@@ -84,7 +84,7 @@
 
     1 ground    2 chance    3 memory    4 threads    5 tensors    6 seeing    7 the tape    8 the matrix product
     9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
-   16 losses    17 one training step    18 samplers    19 likelihood    21 checkpoints    (20 is kept for editing and guidance)
+   16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance    21 checkpoints
    Then: facts that have caused bugs, deviations, references, history, licence
 
    NOTATION   | symbol        | in C            | shape  | meaning, unit
@@ -109,6 +109,10 @@
      [alg:gamma] ctm_sample_gamma [alg:heun] ctm_sample_heun   [eq:loglik] ctm_loglik       [eq:flow] ctm_exact_flow
      [eq:law_paper] ctm_times    [eq:cm] ctm_config_cm         [eq:self_teach] ctm_losses_shard
      [eq:L_gan] ctm_gan_student_loss   [eq:L_disc] ctm_gan_disc_loss   [eq:guidance] ctm_guided_jump
+     [alg:two_step] ctm_sample_two_step  [alg:churn] ctm_sample_score     [alg:dpm2] ctm_sample_score     [alg:ancestral] ctm_sample_score
+     [alg:ddim] ctm_sample_score  [eq:hutchinson] ctm_loglik_by   [eq:elbo] ctm_elbo            [eq:bits] ctm_bits_per_dim
+     [alg:edit] ctm_edit          [alg:stroke] ctm_stroke         [eq:guide] ctm_sample_guided  [alg:trajectory] ctm_sample_guided
+     [alg:reject] ctm_sample_reject
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
@@ -660,33 +664,127 @@ CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradien
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
 
 // ---- CHAPTER 18. SAMPLERS -------------------------------------------------------------------------------------------
+// Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in
+// the tape's arena; NULL with a line in ctm_error if an argument is no good. Those on a jump G record if the tape does.
 
 enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };
 typedef struct ctm_sampler {
-    double         gamma;              // 0: along the ODE; 1: the consistency model's multistep sampler
-    int            form;               // how the intermediate level s is shifted, see [alg:gamma]
-    const ctm_rng *rng;                // stream of the noise added on the way (step = jump number, index = row·D + column)
+    double         gamma;              // jumps: 0 stays on the ODE's path; 1 is the consistency model's multistep sampler
+    int            form;               // jumps: how the intermediate level s is shifted, see [alg:gamma]
+    const ctm_rng *rng;                // stream of the noise added on the way (step = number of the draw in this run, which is the
+                                       // jump's number where a jump draws once; index = row·D + column)
     uint64_t       first_row;          // global number of row 0
-    const ctm_real *noise;             // instead of rng: recorded noise [jumps-1,B,D]
-    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after every jump; return 0 to stop; may be NULL
+    const ctm_real *noise;             // instead of rng: recorded noise [draws,B,D]
+    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after every step; return 0 to stop; may be NULL
     void          *user;
+    double         S_churn, S_min, S_max, S_noise;  // steps on a score: noise put in before each, as in EDM; 0, 0, no limit, 1
 } ctm_sampler;
 CTMDEF ctm_sampler ctm_sampler_default(void);
-// n+1 decreasing levels ts[0..n]: x [B,D] at ts[0] is carried to ts[n] in n jumps. Returns [B,D]; 0 -> NULL with ctm_error on
-// gamma outside [0,1] or levels that do not decrease.
-CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how);
-CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);  // a last level 0 is an Euler step
+// The gamma family [alg:gamma]. Draws n-1 noises, after every jump but the last; none if gamma = 0.
+CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
+                                    const ctm_sampler *how);
+// Jump t0 -> t1, noise up to t2 >= t1, jump to sigma_min. One draw. `how` gives the noise and watches.  [alg:two_step]
+CTMDEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
+                                       const ctm_sampler *how);
+// A consistency model (a network without s) as a jump that ends at sigma_min: for gamma = 1 and for single jumps.
+CTMDEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net);
+
+// Steps on the score: CTM_HEUN and CTM_EULER of chapter 13, and these. A CTM's score is read at s = t (ctm_net_denoiser).
+//   CTM_DPM2       midpoint in the cube root of t                                  2 evaluations a step      [alg:dpm2]
+//   CTM_ANCESTRAL  Euler below the next level, then noise up to it                 1                         [alg:ancestral]
+//   CTM_DDIM       (t'/t)·x + (1 - t'/t)·D, progressive distillation's step       1                         [alg:ddim]
+enum { CTM_DPM2 = 3, CTM_ANCESTRAL, CTM_DDIM };
+// n steps of `method`; ts[n] may be 0, where Heun's step becomes Euler's. Step j reads draw j, used or not: recorded noise is
+// [n,B,D]. how may be NULL: no churn, nobody watches. Not recorded.  [alg:heun] [alg:churn]
+CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
+                                    const ctm_sampler *how);
+CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
 // The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
+// ln of densities in the model's units: ctm_loglik's of the data noised by sigma_min, ctm_elbo's of the data themselves. 1, or 0 with
+// ctm_error if D has no score or `how` is no good.
+// A network must be frozen (an EMA, or a view without gradient): backward passes would add to its gradients.
 
-// log p(x) of n points x [n,D] by the probability-flow ODE with the exact divergence, over `steps` Karras intervals; method is
-// CTM_HEUN or CTM_RK4 (80 steps of RK4 are good to 1e-4 where Heun's err by 0.02); nats; prior N(0, (sigma_max² + prior_var)·I)
-// at sigma_max. The tape must be empty.  [eq:loglik]
-CTMDEF void ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *x,
-                       int steps, double prior_var, double *logp);
+enum { CTM_ADAPTIVE = 6 };             // beside CTM_HEUN and CTM_RK4: steps by tolerance, each point its own
+typedef struct ctm_likelihood {
+    int    method;                     // CTM_RK4 (80 steps of it are good to 1e-4 where Heun's err by 0.02), CTM_HEUN, CTM_ADAPTIVE
+    int    steps;                      // Karras intervals of the first two; 80
+    double tol;                        // of the third: error of a step, in nats and relative to the point; 1e-6
+    double prior_var;                  // prior N(0, (sigma_max² + prior_var)·I) at sigma_max; 0
+    int    probes;                     // 0: exact divergence. k: Hutchinson with k probes; ctm_elbo: k draws (0 counts as 1)
+    int    gaussian;                   // 1: normal probes; 0: Rademacher (+1 or -1), of less variance
+    int    form;                       // ctm_elbo: CTM_FORM_AUTHORS repeats the slip of the authors' residual
+    const ctm_rng *rng;                // stream of the probes (index = row·D + column, step = probe; ctm_elbo: 4·draw + 0..3)
+    uint64_t first_row;                // global number of row 0
+    const double *recorded;            // instead of rng: [probes,n,D]; ctm_elbo: [draws,n,1+3D], each row u, z, z_residual, probe
+} ctm_likelihood;
+CTMDEF ctm_likelihood ctm_likelihood_default(void);
+// log p of n points x [n,D] by the probability-flow ODE, into logp[n].  [eq:loglik] [eq:hutchinson]
+CTMDEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
+                         const ctm_real *x, double *logp);
+// The same in short, with the exact divergence and fixed steps of CTM_HEUN or CTM_RK4.
+CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *x,
+                      int steps, double prior_var, double *logp);
+// Unbiased estimates of a lower bound of log p, two evaluations of D and one backward pass a draw; bound[n].  [eq:elbo]
+CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
+                    const ctm_real *x, double *bound);
+// Bits per dimension of the data before scaling, when per_unit of their units became one of the model's: 127.5 for pixels 0..255
+// scaled to [-1,1] (the authors count 128, which adds 7 bits exactly).  [eq:bits]
+CTMDEF double ctm_bits_per_dim(double logp, int dim, double per_unit);
+
+// ---- CHAPTER 20. EDITING AND GUIDANCE -------------------------------------------------------------------------------
+
+// One point of D numbers through an orthogonal A: out = A·in, or out = A^T·in if inverse.
+typedef void (*ctm_transform_fn)(void *user, int inverse, const ctm_real *in, ctm_real *out);
+// What is known of a point: some components of y = A·x.
+typedef struct ctm_known {
+    int    dim;                        // D
+    const unsigned char *mask;         // 1 for every component of y that is known: [D], or [B,D] if per_row
+    int    per_row;
+    ctm_transform_fn transform;        // NULL: A = I
+    void  *user;
+    double clamp;                      // > 0: at gamma = 1 estimates are limited to [-clamp,clamp], as the authors do; 0: never
+} ctm_known;
+CTMDEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row);      // inpainting; the mask stays yours
+CTMDEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user);
+// One average w·x of every group of m components; group g holds index[g·m] .. index[g·m+m-1], each component in one group
+// (NULL: neighbours; copied). Ready-made: luminance of pixels with three channels innermost; means of p x p patches of a channel.
+CTMDEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *index, const double *w);
+CTMDEF ctm_known ctm_known_grey(ctm_arena *a, int pixels);
+CTMDEF ctm_known ctm_known_patches(ctm_arena *a, int size, int channels, int p);
+// Samples that agree with ref [B,D] in what is known of it; what else ref holds has no effect. x [B,D] is at ts[0]: ref with
+// noise, or noise alone. Noise is drawn after each jump for the known part (if its level is above 0), then for the step. Not
+// recorded.  [alg:edit]
+CTMDEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
+                            const double *ts, const ctm_sampler *how);
+// ref [B,D] noised to ts[0] (the first draw) and brought back: the lower ts[0], the more of ref remains.  [alg:stroke]
+CTMDEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how);
+
+typedef struct ctm_guide {
+    // c(x) at noise level t, summed over the rows of x [B,D]: a scalar made on tp from x, which wants a gradient. For a loss of
+    // the clean point, apply G or D to x inside.
+    ctm_tensor *(*loss)(void *user, ctm_tape *tp, ctm_tensor *x, double t);
+    void  *user;
+    double scale;                      // 1
+    int    steps;                      // after every jump but the last; 1
+    const ctm_denoiser *D;             // NULL: steps along the gradient. Else Langevin steps with the score of D
+    double snr;                        // Langevin: size of a step, 0.1; set by the mean norms of the whole batch, as the authors do
+} ctm_guide;
+CTMDEF ctm_guide ctm_guide_default(void);
+// ctm_sample_gamma with steps that lower the loss at every intermediate level s. Each Langevin step draws, then the jump. Not
+// recorded.  [eq:guide] [alg:trajectory]
+CTMDEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
+                                     const double *ts, const ctm_sampler *how);
+
+// score[i] = how good row i of x is (the log-probability of the wanted class); higher is better.
+typedef void (*ctm_judge_fn)(void *user, const ctm_tensor *x, double *score);
+CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate)), rate in [0,1): how many to draw to keep so many
+// The gamma family on all rows of x; returns the `keep` best as judged, best first, equals by row.  [alg:reject]
+CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
+                                     const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user);
 
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
@@ -5746,85 +5844,285 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
 // s cannot go below sigma_min; the noise is therefore taken as sqrt(t'² - s²), which is gamma·t' unless s was stopped there.
 // The authors' code shifts the schedule: s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, same noise formula. The last jump
 // adds no noise.
+//
+// All samplers on jumps walk legs: a jump from t down to s, whatever the sampler does at s, noise up to the next level. They
+// differ in the list of legs only, and chapter 20 in what it does at s.
 // =====================================================================================================================
 
 CTM__DEF ctm_sampler ctm_sampler_default(void) {
     ctm_sampler how;
     memset(&how, 0, sizeof how);
     how.form = CTM_FORM_PAPER;
+    how.S_max = 1e30;
+    how.S_noise = 1;
     return how;
 }
 
-static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, double lowest) {
-    int i;
+// n+1 decreasing levels between the ends of z (NULL: any). A sampler on the score may go on from its last level to 0.
+static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, const ctm_noise *z, int to_zero) {
+    double lo = z ? z->sigma_min : 0, hi = z ? z->sigma_max : ts[0];
+    int i, last;
     if (n < 1) return ctm__fail(ctx, "a sampler needs at least one jump, not %d", n);
     for (i = 0; i < n; i++)
-        if (!(ts[i] > ts[i + 1])) return ctm__fail(ctx, "noise levels must decrease: level %d is %g, level %d is %g", i, ts[i], i + 1, ts[i + 1]);
-    if (!(ts[n] >= lowest)) return ctm__fail(ctx, "the last noise level is %g; it cannot be below %g", ts[n], lowest);
+        if (!(ts[i] > ts[i + 1]))
+            return ctm__fail(ctx, "noise levels must decrease: level %d is %g, level %d is %g", i, ts[i], i + 1, ts[i + 1]);
+    last = to_zero && ts[n] == 0 ? n - 1 : n;
+    if (!(ts[last] >= lo * (1 - 1e-9))) return ctm__fail(ctx, "the last noise level is %g; it cannot be below %g", ts[last], lo);
+    if (!(ts[0] <= hi * (1 + 1e-9))) return ctm__fail(ctx, "the first noise level is %g; it cannot be above %g", ts[0], hi);
     return 1;
 }
 
-CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts, const ctm_sampler *how) {
-    double lo = G->noise.sigma_min, root, gamma = how->gamma;
+// ---- the noises of a run, in the order in which they are drawn
+
+typedef struct ctm__draws { const ctm_sampler *how; uint64_t count; } ctm__draws;
+
+static ctm_tensor *ctm__draw(ctm_tape *tp, ctm__draws *w, int B, int dim) {
+    ctm_tensor *z = ctm_matrix(tp, "eps", B, dim);
+    const ctm_sampler *how = w->how;
+    if (how->noise) memcpy(z->data, how->noise + (size_t)w->count * z->len, z->len * sizeof(ctm_real));
+    else ctm_normals(how->rng, w->count, how->first_row * (uint64_t)dim, z->len, z->data);
+    w->count++;
+    return z;
+}
+
+static int ctm__check_noise(ctm_ctx *ctx, const ctm_sampler *how, const char *what, double value) {
+    if (how && (how->rng || how->noise)) return 1;
+    return ctm__fail(ctx, "%s is %g, but no stream of noise was given", what, value);
+}
+
+static ctm_tensor *ctm__copy_of(ctm_tape *tp, const char *name, const ctm_tensor *x) {
+    ctm_tensor *y = ctm_matrix(tp, name, x->shape[0], x->shape[1]);
+    memcpy(y->data, x->data, x->len * sizeof(ctm_real));
+    return y;
+}
+
+// ---- samplers on jumps
+
+typedef struct ctm__leg {
+    double t, s;            // the jump
+    double known;           // std of the noise on the known part at s (ctm_edit)
+    double noise, next;     // std of the noise added at s, and the level that this reaches
+} ctm__leg;
+
+typedef struct ctm__walk ctm__walk;
+struct ctm__walk {
+    ctm_tape       *tp;
+    const ctm_jump *G;
+    ctm__draws      draws;
+    // What happens at s, before the noise; returns the new x, or NULL with ctm_error. NULL: nothing.
+    ctm_tensor   *(*land)(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x);
+    const void     *arg;
+};
+
+static ctm_tensor *ctm__cm_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    double lo = self->noise.sigma_min;
+    int i;
+    for (i = 0; i < s->shape[0]; i++)
+        CTM__REQUIRE((double)s->data[i] <= lo * (1 + 1e-6), "ctm_cm_jump: row %d would jump to %g; a consistency model knows only %g", i,
+                     (double)s->data[i], lo);
+    return ctm_name(ctm_g_theta(tp, (ctm_net *)self->impl, x, t, NULL), "G");
+}
+
+CTM__DEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net) {
+    ctm_jump *G = (ctm_jump *)ctm_alloc(a, sizeof *G);
+    CTM__REQUIRE(!net->with_s, "ctm_cm_jump: the network \"%s\" takes s; ctm_net_jump makes a jump of it", net->kind);
+    G->name = "cm";
+    G->dim = net->dim;
+    G->noise = net->noise;
+    G->impl = net;
+    G->jump = ctm__cm_jump;
+    return G;
+}
+
+static ctm_tensor *ctm__jumps(ctm__walk *w, ctm_tensor *x, int n, const ctm__leg *leg) {
+    ctm_tape *tp = w->tp;
+    const ctm_sampler *how = w->draws.how;
     int B = x->shape[0], j;
-    if (!ctm__check_levels(tp->ctx, n, ts, lo * (1 - 1e-9))) return NULL;
-    if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
-    if (gamma > 0 && n > 1 && !how->rng && !how->noise) { ctm__fail(tp->ctx, "gamma is %g, but no stream of noise was given", gamma); return NULL; }
-    root = sqrt(1 - gamma * gamma);
-    if (!tp->recording) {                              // no gradients: one buffer for x, and each jump gives its memory back
-        ctm_tensor *y = ctm_matrix(tp, "x", B, x->shape[1]);
-        memcpy(y->data, x->data, x->len * sizeof(ctm_real));
-        x = y;
-    }
-    for (j = 0; j < n; j++) {
-        int last = j == n - 1;
-        double t_next = ts[j + 1];
-        double s = last ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
-        double noise = sqrt(ctm__dmax(t_next * t_next - s * s, 0));
-        ctm_mark m = ctm_arena_mark(tp->arena);
-        ctm_tensor *t = ctm_fill(ctm_vector(tp, "t", B), ts[j]), *to = ctm_fill(ctm_vector(tp, "s", B), s);
-        ctm_tensor *x_next = G->jump(tp, G, x, t, to);
-        if (!last && gamma > 0) {
-            ctm_tensor *z = ctm_matrix(tp, "eps", B, x->shape[1]);
-            if (how->noise) memcpy(z->data, how->noise + (size_t)j * z->len, z->len * sizeof(ctm_real));
-            else ctm_normals(how->rng, (uint64_t)j, how->first_row * (uint64_t)x->shape[1], z->len, z->data);
-            x_next = ctm_add(tp, x_next, ctm_scale(tp, z, noise));
+    for (j = 0; j < n; j++)
+        if (w->G->jump == ctm__cm_jump && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
+            ctm__fail(tp->ctx, "a consistency model jumps to %g only, not to %g: gamma must be 1", w->G->noise.sigma_min, leg[j].s);
+            return NULL;
         }
+    if (!tp->recording) x = ctm__copy_of(tp, "x", x);  // no gradients: one buffer for x, and each jump gives its memory back
+    for (j = 0; j < n; j++) {
+        ctm_mark m = ctm_arena_mark(tp->arena);
+        ctm_tensor *t = ctm_fill(ctm_vector(tp, "t", B), leg[j].t), *s = ctm_fill(ctm_vector(tp, "s", B), leg[j].s);
+        ctm_tensor *x_next = w->G->jump(tp, w->G, x, t, s);
+        if (w->land) x_next = w->land(w, &leg[j], j == n - 1, x_next);
+        if (!x_next) return NULL;
+        if (leg[j].noise > 0) x_next = ctm_add(tp, x_next, ctm_scale(tp, ctm__draw(tp, &w->draws, B, x->shape[1]), leg[j].noise));
         if (tp->recording) {
             x = x_next;
         } else {
             memcpy(x->data, x_next->data, x->len * sizeof(ctm_real));
             ctm_arena_release(tp->arena, m);
         }
-        if (how->watch && !how->watch(how->user, j + 1, last ? s : t_next, x)) break;
+        if (how->watch && !how->watch(how->user, j + 1, leg[j].next, x)) break;
     }
     return x;
 }
 
-// The solvers of chapter 13 as samplers, on the denoiser: x is carried through levels ts[0..n]; at level 0 nothing can be
-// evaluated, so a step that ends there is Euler's, whose end point is D itself.  [alg:heun]
-static ctm_tensor *ctm__sample_ode(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts) {
-    int B = x->shape[0], recording = tp->recording, j;
+static ctm__walk ctm__walk_of(ctm_tape *tp, const ctm_jump *G, const ctm_sampler *how) {
+    ctm__walk w;
+    memset(&w, 0, sizeof w);
+    w.tp = tp;
+    w.G = G;
+    w.draws.how = how;
+    return w;
+}
+
+// The legs of [alg:gamma]; NULL with ctm_error if they cannot be walked.
+static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const double *ts, const ctm_sampler *how) {
+    double lo = G->noise.sigma_min, gamma = how->gamma, root;
+    ctm__leg *leg;
+    int j;
+    if (!ctm__check_levels(tp->ctx, n, ts, &G->noise, 0)) return NULL;
+    if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
+    if (gamma > 0 && n > 1 && !ctm__check_noise(tp->ctx, how, "gamma", gamma)) return NULL;
+    leg = (ctm__leg *)ctm_alloc(tp->arena, (size_t)n * sizeof *leg);
+    root = sqrt(1 - gamma * gamma);
+    for (j = 0; j < n; j++) {
+        double t_next = leg[j].next = ts[j + 1];
+        leg[j].t = ts[j];
+        leg[j].s = j == n - 1 ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
+        leg[j].noise = gamma > 0 ? sqrt(ctm__dmax(t_next * t_next - leg[j].s * leg[j].s, 0)) : 0;
+    }
+    return leg;
+}
+
+CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
+                                      const ctm_sampler *how) {
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
+    return leg ? ctm__jumps(&w, x, n, leg) : NULL;
+}
+
+// The two-step sampler [alg:two_step]: two legs with levels of their own, t0 -> t1 with noise up to t2, then t2 -> sigma_min.
+CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
+                                         const ctm_sampler *how) {
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    double lo = G->noise.sigma_min;
+    ctm__leg leg[2];
+    if (!(t0 > t1 && t1 >= lo * (1 - 1e-9) && t2 >= t1 && t2 > lo && ctm__dmax(t0, t2) <= G->noise.sigma_max * (1 + 1e-9))) {
+        ctm__fail(tp->ctx, "two steps need %g >= t0 > t1 >= %g and t2 >= t1, not t0 = %g, t1 = %g, t2 = %g", G->noise.sigma_max, lo, t0,
+                  t1, t2);
+        return NULL;
+    }
+    if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
+    memset(leg, 0, sizeof leg);
+    leg[0].t = t0; leg[0].s = t1; leg[0].noise = sqrt(t2 * t2 - t1 * t1); leg[0].next = t2;
+    leg[1].t = t2; leg[1].s = lo; leg[1].next = lo;
+    return ctm__jumps(&w, x, 2, leg);
+}
+
+// ---- samplers on the score
+// The solvers of chapter 13 as samplers [alg:heun], and three relatives. One step from t to t' < t, d = (x - D(x,t))/t:
+//
+//   [alg:dpm2]       r = ((t^(1/3) + t'^(1/3))/2)³      y = x + (r-t)·d      x' = x + (t'-t)·(y - D(y,r))/r
+//   [alg:ancestral]  x' = x + (down-t)·d + up·eps       up = t'·sqrt(t² - t'²)/t,  down = t'²/t,  up² + down² = t'²
+//   [alg:ddim]       x' = (t'/t)·x + (1 - t'/t)·D(x,t)  Euler's step written as a jump: [eq:G] with D in place of g
+//
+// At level 0 nothing can be evaluated, so a Heun step that ends there is Euler's, whose end point is D itself.
+//
+// EDM's churn [alg:churn]: before a step from t in [S_min,S_max], noise up to t^ = t·(1 + min(S_churn/n, sqrt(2)-1)) by adding
+// S_noise·sqrt(t^² - t²)·eps, then step from t^. A CTM denoises and then noises; EDM noises and then denoises.
+
+// A score needs a denoiser. The output of a consistency model without s estimates a path's end, not a mean: no score is in it.
+static int ctm__check_score(ctm_ctx *ctx, const ctm_denoiser *D, const char *what) {
+    if (!D || !D->denoise)
+        return ctm__fail(ctx, "%s needs a score, and a model that only jumps has none: give it a denoiser", what);
+    if (D->denoise == ctm__net_denoise) {
+        const ctm_net *net = (const ctm_net *)D->impl;
+        if (!net->with_s && net->noise.inner == CTM_INNER_CM)
+            return ctm__fail(ctx, "%s needs a score, and the consistency model \"%s\" (no s) has none", what, net->kind);
+    }
+    return 1;
+}
+
+static void ctm__score_step(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, double t, double t_next) {
+    int B = x->shape[0];
+    ctm_tensor *from = ctm_fill(ctm_vector(tp, "t", B), t), *to = ctm_fill(ctm_vector(tp, "t_next", B), t_next), *y, *D_t;
+    double r = (cbrt(t) + cbrt(t_next)) / 2;
+    size_t i;
+    switch (method) {
+    case CTM_DPM2:
+        y = ctm__copy_of(tp, "y", x);
+        ctm_fill(to, r * r * r);
+        ctm__solver_step(tp, D, CTM_EULER, y, from, to);
+        D_t = D->denoise(tp, D, y, to);
+        for (i = 0; i < x->len; i++) x->data[i] += (ctm_real)((t_next - t) / (r * r * r)) * (y->data[i] - D_t->data[i]);
+        return;
+    case CTM_DDIM:
+        D_t = D->denoise(tp, D, x, from);
+        for (i = 0; i < x->len; i++) x->data[i] = (ctm_real)(t_next / t) * x->data[i] + (ctm_real)((t - t_next) / t) * D_t->data[i];
+        return;
+    case CTM_ANCESTRAL:
+        ctm__solver_step(tp, D, CTM_EULER, x, from, ctm_fill(to, t_next * t_next / t));
+        return;
+    default:
+        ctm__solver_step(tp, D, t_next > 0 ? method : CTM_EULER, x, from, to);
+    }
+}
+
+static void ctm__add_noise_of(ctm_tape *tp, ctm__draws *w, uint64_t number, ctm_tensor *x, double std) {
+    ctm_tensor *z;
+    size_t i;
+    if (!(std > 0)) return;
+    w->count = number;
+    z = ctm__draw(tp, w, x->shape[0], x->shape[1]);
+    for (i = 0; i < x->len; i++) x->data[i] += (ctm_real)std * z->data[i];
+}
+
+static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int method, const ctm_sampler *how) {
+    if (!ctm__check_score(ctx, D, "this sampler")) return 0;
+    if (method != CTM_HEUN && method != CTM_EULER && (method < CTM_DPM2 || method > CTM_DDIM))
+        return ctm__fail(ctx, "%d is no method of a score sampler", method);
+    if (!(how->S_churn >= 0 && how->S_noise >= 0))
+        return ctm__fail(ctx, "S_churn is %g and S_noise %g; neither can be negative", how->S_churn, how->S_noise);
+    if (method == CTM_ANCESTRAL && !how->rng && !how->noise)
+        return ctm__fail(ctx, "ancestral steps add noise, but no stream of noise was given");
+    return how->S_churn > 0 ? ctm__check_noise(ctx, how, "S_churn", how->S_churn) : 1;
+}
+
+CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
+                                      const ctm_sampler *how) {
+    ctm_sampler plain = ctm_sampler_default();
+    const ctm_noise *ends = NULL;                      // an exact denoiser knows every level, a network those it was trained on
+    int recording = tp->recording, j;
+    ctm__draws draws;
+    double churn;
     ctm_tensor *y;
-    if (!ctm__check_levels(tp->ctx, n, ts, 0)) return NULL;
+    if (!how) how = &plain;
+    if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
+    if (D->denoise == ctm__net_denoise) ends = &((const ctm_net *)D->impl)->noise;
+    if (!ctm__check_levels(tp->ctx, n, ts, ends, 1)) return NULL;
+    draws.how = how;
+    churn = ctm__dmin(how->S_churn / n, sqrt(2.0) - 1);
     tp->recording = 0;
-    y = ctm_matrix(tp, "x", B, x->shape[1]);
-    memcpy(y->data, x->data, x->len * sizeof(ctm_real));
+    y = ctm__copy_of(tp, "x", x);
     for (j = 0; j < n; j++) {
         ctm_mark m = ctm_arena_mark(tp->arena);
-        ctm_tensor *t = ctm_fill(ctm_vector(tp, "t", B), ts[j]), *t_next = ctm_fill(ctm_vector(tp, "t_next", B), ts[j + 1]);
-        ctm__solver_step(tp, D, ts[j + 1] > 0 ? method : CTM_EULER, y, t, t_next);
+        double t = ts[j], t_next = ts[j + 1];
+        if (method == CTM_ANCESTRAL) {
+            ctm__score_step(tp, D, method, y, t, t_next);
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * sqrt(t * t - t_next * t_next) / t);
+        } else {
+            double t_hat = t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * sqrt(t_hat * t_hat - t * t));
+            ctm__score_step(tp, D, method, y, t_hat, t_next);
+        }
         ctm_arena_release(tp->arena, m);
+        if (how->watch && !how->watch(how->user, j + 1, t_next, y)) break;
     }
     tp->recording = recording;
     return y;
 }
 
 CTM__DEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts) {
-    return ctm__sample_ode(tp, D, CTM_HEUN, x, n, ts);
+    return ctm_sample_score(tp, D, CTM_HEUN, x, n, ts, NULL);
 }
 CTM__DEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts) {
-    return ctm__sample_ode(tp, D, CTM_EULER, x, n, ts);
+    return ctm_sample_score(tp, D, CTM_EULER, x, n, ts, NULL);
 }
 
 CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng) {
@@ -5832,6 +6130,7 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
     ctm_arena arena;
     ctm_tape tape;
     ctm_sampler how = ctm_sampler_default();
+    const int *label = net->label;
     ctm_jump *G;
     double *ts;
     ctm_mark m;
@@ -5853,10 +6152,12 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
         ctm_tensor *in = ctm_matrix(&tape, "x_T", rows, net->dim), *out;
         memcpy(in->data, at, in->len * sizeof(ctm_real));
         how.first_row = (uint64_t)first;
+        net->label = label ? label + first : NULL;
         out = ctm_sample_gamma(&tape, G, in, jumps, ts, &how);
         if (out) memcpy(at, out->data, in->len * sizeof(ctm_real)); else ok = 0;
         ctm_arena_release(&arena, m);
     }
+    net->label = label;
     ctm_arena_free(&arena);
     return ok;
 }
@@ -5869,71 +6170,679 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
 //
 //        ln p_0(x_0) = ln p_T(x_T) + integral from 0 to T of div f(x_t,t) dt,     f = (x - D)/t,   div f = (dim - tr dD/dx)/t
 //
-// The trace is exact here: one backward pass for every coordinate. That is affordable in low dimension.
+// The trace is exact with one backward pass for every coordinate, which is affordable in low dimension. In high dimension it is
+// estimated with a few random probes e whose covariance is I  [eq:hutchinson]:     tr J = E[ e^T J e ].
+// Signs (Rademacher) are the better probes: their squares are 1, so the diagonal of J adds no variance. A point keeps its probes
+// all the way, which makes the integrand a smooth function of t, and solvers of high order worth their price.
 // =====================================================================================================================
 
-// f and div f of n points at one noise level.
-static void ctm__drift_and_divergence(ctm_tape *tp, const ctm_denoiser *D, size_t n, const double *x, double t, double *f, double *div) {
-    int dim = D->dim, d, i;
-    ctm_mark m = ctm_arena_mark(tp->arena);
-    ctm_tensor *xt = ctm_wants_grad(tp, ctm_matrix(tp, "x", (int)n, dim)), *tt = ctm_fill(ctm_vector(tp, "t", (int)n), t), *Dx;
-    size_t k;
-    for (k = 0; k < xt->len; k++) xt->data[k] = (ctm_real)x[k];
-    Dx = D->denoise(tp, D, xt, tt);
-    CTM__REQUIRE(Dx->grad != NULL, "ctm_loglik: the denoiser \"%s\" cannot be differentiated", D->name);
-    for (k = 0; k < xt->len; k++) f[k] = ((double)xt->data[k] - (double)Dx->data[k]) / t;
-    for (k = 0; k < n; k++) div[k] = dim / t;
-    for (d = 0; d < dim; d++) {
-        ctm_tape_zero_grads(tp);
-        memset(xt->grad, 0, xt->len * sizeof(ctm_real));
-        for (i = 0; i < (int)n; i++) Dx->grad[i * dim + d] = 1;
-        ctm_backward_seeded(tp, Dx);
-        for (k = 0; k < n; k++) div[k] -= (double)xt->grad[k * (size_t)dim + (size_t)d] / t;
+CTM__DEF ctm_likelihood ctm_likelihood_default(void) {
+    ctm_likelihood how;
+    memset(&how, 0, sizeof how);
+    how.method = CTM_RK4;
+    how.steps = 80;
+    how.tol = 1e-6;
+    how.form = CTM_FORM_PAPER;
+    return how;
+}
+
+// The points of one run with their probes e [m,n,dim]: tr J is estimated by weight·sum_p e_p^T J e_p.
+typedef struct ctm__trace {
+    ctm_tape           *tp;
+    const ctm_denoiser *D;
+    size_t              n;
+    int                 m;
+    double              weight;
+    const double       *e;             // NULL: the dim unit vectors, which make the sum the trace itself
+} ctm__trace;
+
+// One probe: D(x,t) into Dx if not NULL, and trace[i] += weight·e_p^T (dD/dx) e_p. The gradient of sum(e·D) is J^T e; it is taken
+// on a tape of its own, so that whatever the caller's tape holds stays out of it.
+static void ctm__probe(const ctm__trace *q, int p, const double *x, const double *t, double *Dx, double *trace) {
+    size_t dim = (size_t)q->D->dim, len = q->n * dim, k;
+    ctm_mark m = ctm_arena_mark(q->tp->arena);
+    ctm_tape inner;
+    ctm_tensor *xt, *tt, *e, *out;
+    ctm_tape_init(&inner, q->tp->ctx, q->tp->arena);
+    xt = ctm_wants_grad(&inner, ctm_matrix(&inner, "x", (int)q->n, (int)dim));
+    tt = ctm_vector(&inner, "t", (int)q->n);
+    e = ctm_matrix(&inner, "probe", (int)q->n, (int)dim);
+    for (k = 0; k < q->n; k++) tt->data[k] = (ctm_real)t[k];
+    for (k = 0; k < len; k++) {
+        xt->data[k] = (ctm_real)x[k];
+        e->data[k] = (ctm_real)(q->e ? q->e[(size_t)p * len + k] : k % dim == (size_t)p);
     }
-    tp->first = tp->last = NULL;
-    tp->count = 0;
-    ctm_arena_release(tp->arena, m);
+    out = q->D->denoise(&inner, q->D, xt, tt);
+    CTM__REQUIRE(inner.count > 0, "ctm_loglik: the denoiser \"%s\" cannot be differentiated", q->D->name);
+    ctm_backward(&inner, ctm_name(ctm_weighted_mean(&inner, out, e, 1), "probe^T D"));
+    if (Dx) for (k = 0; k < len; k++) Dx[k] = (double)out->data[k];
+    for (k = 0; k < len; k++) trace[k / dim] += q->weight * (double)e->data[k] * (double)xt->grad[k];
+    ctm_arena_release(q->tp->arena, m);
+}
+
+// t·f = x - D and t·div f = dim - tr dD/dx: the slopes in ln t.
+static void ctm__flow_and_divergence(const ctm__trace *q, const double *x, const double *t, double *f, double *div) {
+    size_t dim = (size_t)q->D->dim, k;
+    int p;
+    memset(div, 0, q->n * sizeof(double));
+    for (p = 0; p < q->m; p++) ctm__probe(q, p, x, t, p ? NULL : f, div);
+    for (k = 0; k < q->n * dim; k++) f[k] = (double)(ctm_real)x[k] - f[k];       // at the very x that D was given
+    for (k = 0; k < q->n; k++) div[k] = (double)dim - div[k];
 }
 
 // Heun and the classical fourth-order method have the same shape: stage r starts from x + c_r·h·(slope of stage r-1), and the
-// step is h times the mean of the slopes with weights b_r.
-CTM__DEF void ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *points,
-                         int steps, double prior_var, double *logp) {
+// step is h times the mean of the slopes with weights b_r. x is carried up to sigma_max; returns the integral of div f in sum_div.
+static void ctm__loglik_fixed(const ctm__trace *q, const ctm_noise *z, int method, int steps, double *x, double *sum_div) {
     static const double c_heun[2] = {0, 1}, b_heun[2] = {0.5, 0.5};
     static const double c_rk4[4] = {0, 0.5, 0.5, 1}, b_rk4[4] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
     const double *c = method == CTM_RK4 ? c_rk4 : c_heun, *b = method == CTM_RK4 ? b_rk4 : b_heun;
-    int stages = method == CTM_RK4 ? 4 : 2, recording = tp->recording, j, r;
-    size_t dim = (size_t)D->dim, len = n * dim, k, d;
-    ctm_mark m = ctm_arena_mark(tp->arena);
-    double *x = (double *)ctm_alloc(tp->arena, len * sizeof(double)), *y = (double *)ctm_alloc(tp->arena, len * sizeof(double));
-    double *f = (double *)ctm_alloc(tp->arena, len * sizeof(double)), *sum = (double *)ctm_alloc(tp->arena, len * sizeof(double));
-    double *div = (double *)ctm_alloc(tp->arena, n * sizeof(double)), *ts = (double *)ctm_alloc(tp->arena, ((size_t)steps + 1) * sizeof(double));
-    double variance = z->sigma_max * z->sigma_max + prior_var;
-    CTM__REQUIRE(tp->first == NULL && steps > 0, "ctm_loglik: the tape must be empty and steps positive");
-    tp->recording = 1;
+    int stages = method == CTM_RK4 ? 4 : 2, j, r;
+    size_t n = q->n, len = n * (size_t)q->D->dim, k;
+    ctm_arena *a = q->tp->arena;
+    double *y = (double *)ctm_alloc(a, len * sizeof(double)), *f = (double *)ctm_alloc(a, len * sizeof(double));
+    double *sum = (double *)ctm_alloc(a, len * sizeof(double)), *div = (double *)ctm_alloc(a, n * sizeof(double));
+    double *t = (double *)ctm_alloc(a, n * sizeof(double)), *ts = (double *)ctm_alloc(a, ((size_t)steps + 1) * sizeof(double));
     ctm_karras_times(z, steps + 1, ts);
-    for (k = 0; k < len; k++) x[k] = (double)points[k];
-    for (k = 0; k < n; k++) logp[k] = 0;
-
-    // Upwards in noise, the point and the integral together.
-    for (j = steps; j > 0; j--) {
-        double t = ts[j], h = ts[j - 1] - t;
+    for (j = steps; j > 0; j--) {                      // upwards in noise
+        double h = ts[j - 1] - ts[j];
         memset(sum, 0, len * sizeof(double));
         for (r = 0; r < stages; r++) {
+            double level = ts[j] + c[r] * h;
+            for (k = 0; k < n; k++) t[k] = level;
             for (k = 0; k < len; k++) y[k] = x[k] + c[r] * h * (r ? f[k] : 0);
-            ctm__drift_and_divergence(tp, D, n, y, t + c[r] * h, f, div);
-            for (k = 0; k < len; k++) sum[k] += b[r] * f[k];
-            for (k = 0; k < n; k++) logp[k] += b[r] * h * div[k];
+            ctm__flow_and_divergence(q, y, t, f, div);
+            for (k = 0; k < len; k++) sum[k] += b[r] * (f[k] /= level);
+            for (k = 0; k < n; k++) sum_div[k] += b[r] * h * div[k] / level;
         }
         for (k = 0; k < len; k++) x[k] += h * sum[k];
     }
-    for (k = 0; k < n; k++) {
-        double q = 0;
-        for (d = 0; d < dim; d++) q += x[k * dim + d] * x[k * dim + d];
-        logp[k] -= q / (2 * variance) + 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
+}
+
+// Adaptive steps in tau = ln t, by Cash and Karp's pair of fifth and fourth order: six slopes, two sums with weights b and b4,
+// whose difference tells the error. Every point has its own tau and its own step, so that its result does not depend on its
+// neighbours; points that have arrived wait for the rest.
+typedef struct ctm__adaptive { double *x, *y, *t, *tau, *h, *sum_div, *k[6], *kd[6]; } ctm__adaptive;
+
+static void ctm__adaptive_stages(const ctm__trace *q, ctm__adaptive *s) {
+    static const double a[6][5] = {
+        {0, 0, 0, 0, 0}, {1.0 / 5, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0}, {3.0 / 10, -9.0 / 10, 6.0 / 5, 0, 0},
+        {-11.0 / 54, 5.0 / 2, -70.0 / 27, 35.0 / 27, 0},
+        {1631.0 / 55296, 175.0 / 512, 575.0 / 13824, 44275.0 / 110592, 253.0 / 4096}};
+    static const double c[6] = {0, 1.0 / 5, 3.0 / 10, 3.0 / 5, 1, 7.0 / 8};
+    size_t dim = (size_t)q->D->dim, i;
+    int r, p;
+    for (r = 0; r < 6; r++) {
+        for (i = 0; i < q->n; i++) s->t[i] = exp(s->tau[i] + c[r] * s->h[i]);
+        for (i = 0; i < q->n * dim; i++) {
+            double sum = 0;
+            for (p = 0; p < r; p++) sum += a[r][p] * s->k[p][i];
+            s->y[i] = s->x[i] + s->h[i / dim] * sum;
+        }
+        ctm__flow_and_divergence(q, s->y, s->t, s->k[r], s->kd[r]);
     }
+}
+
+static double ctm__weigh(const double w[6], double *const k[6], size_t i) {
+    double sum = 0;
+    int r;
+    for (r = 0; r < 6; r++) sum += w[r] * k[r][i];
+    return sum;
+}
+
+// Judges the trial step of point i: takes it if its error is within tol, and chooses the next step. 1 when the point has arrived.
+static int ctm__adaptive_judge(const ctm__trace *q, ctm__adaptive *s, size_t i, double end, double tol) {
+    static const double b[6] = {37.0 / 378, 0, 250.0 / 621, 125.0 / 594, 0, 512.0 / 1771};
+    static const double e[6] = {37.0 / 378 - 2825.0 / 27648, 0, 250.0 / 621 - 18575.0 / 48384, 125.0 / 594 - 13525.0 / 55296,
+                                -277.0 / 14336, 512.0 / 1771 - 0.25};            // b - b4
+    size_t dim = (size_t)q->D->dim, d;
+    double h = s->h[i], r = h * ctm__weigh(e, s->kd, i) / tol, err = r * r;
+    for (d = i * dim; d < (i + 1) * dim; d++) {
+        r = h * ctm__weigh(e, s->k, d) / (tol * (0.1 + fabs(s->x[d])));
+        err += r * r;
+    }
+    err = sqrt(err / (double)(dim + 1));
+    if (!ctm_is_finite(err)) {                         // from here the point is no number, and stays none
+        s->sum_div[i] = err;
+        s->h[i] = 0;
+        return 1;
+    }
+    if (err <= 1 || h < 1e-4) {                        // 1e-4: rounding in float can ask for steps that lead nowhere
+        for (d = i * dim; d < (i + 1) * dim; d++) s->x[d] += h * ctm__weigh(b, s->k, d);
+        s->sum_div[i] += h * ctm__weigh(b, s->kd, i);
+        s->tau[i] += h;
+    }
+    s->h[i] = ctm__dmin(h * ctm__dmin(5, ctm__dmax(0.2, 0.9 * pow(err + 1e-12, -0.2))), end - s->tau[i]);
+    if (s->h[i] > 1e-12) return 0;
+    s->h[i] = 0;
+    return 1;
+}
+
+static void ctm__loglik_adaptive(const ctm__trace *q, const ctm_noise *z, double tol, double *x, double *sum_div) {
+    size_t dim = (size_t)q->D->dim, n = q->n, i, arrived = 0;
+    double *room = (double *)ctm_alloc(q->tp->arena, n * (7 * dim + 9) * sizeof(double)), end = log(z->sigma_max);
+    unsigned char *done = (unsigned char *)ctm_alloc(q->tp->arena, n);
+    ctm__adaptive s;
+    int r;
+    s.x = x;
+    s.sum_div = sum_div;
+    for (r = 0; r < 6; r++) { s.k[r] = room; room += n * dim; s.kd[r] = room; room += n; }
+    s.y = room; s.t = s.y + n * dim; s.tau = s.t + n; s.h = s.tau + n;
+    for (i = 0; i < n; i++) { s.tau[i] = log(z->sigma_min); s.h[i] = 0.05; }
+    while (arrived < n) {
+        ctm__adaptive_stages(q, &s);
+        for (i = 0; i < n; i++)
+            if (!done[i] && ctm__adaptive_judge(q, &s, i, end, tol)) { done[i] = 1; arrived++; }
+    }
+}
+
+static double ctm__probe_entry(const ctm_likelihood *how, uint64_t step, uint64_t index) {
+    if (how->gaussian) return ctm_normal(how->rng, step, index);
+    return ctm_uniform(how->rng, step, index) < 0.5 ? -1 : 1;
+}
+
+// The probes of a run: recorded, from the stream, or none (NULL).
+static const double *ctm__probes_of(ctm_arena *a, const ctm_likelihood *how, size_t n, size_t dim) {
+    double *e;
+    size_t k;
+    int p;
+    if (how->probes == 0 || how->recorded) return how->probes ? how->recorded : NULL;
+    e = (double *)ctm_alloc(a, (size_t)how->probes * n * dim * sizeof(double));
+    for (p = 0; p < how->probes; p++)
+        for (k = 0; k < n * dim; k++) {
+            uint64_t index = how->first_row * (uint64_t)dim + k;
+            e[(size_t)p * n * dim + k] = ctm__probe_entry(how, (uint64_t)p, index);
+        }
+    return e;
+}
+
+static int ctm__check_likelihood(ctm_ctx *ctx, const ctm_denoiser *D, const ctm_likelihood *how) {
+    if (!ctm__check_score(ctx, D, "a likelihood")) return 0;
+    if (how->probes < 0) return ctm__fail(ctx, "a likelihood cannot have %d probes", how->probes);
+    return 1;
+}
+
+static int ctm__check_integration(ctm_ctx *ctx, const ctm_likelihood *how) {
+    if (how->probes && !how->rng && !how->recorded)
+        return ctm__fail(ctx, "%d probes were asked for, but no stream of them was given", how->probes);
+    if (how->method == CTM_ADAPTIVE)
+        return how->tol > 0 ? 1 : ctm__fail(ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
+    if (how->method != CTM_HEUN && how->method != CTM_RK4) return ctm__fail(ctx, "%d is no method of a likelihood", how->method);
+    CTM__REQUIRE(how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
+    return 1;
+}
+
+CTM__DEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
+                           const ctm_real *points, double *logp) {
+    double variance = z->sigma_max * z->sigma_max + how->prior_var, *x;
+    ctm__trace q;
+    ctm_mark m;
+    size_t dim, k;
+    if (!ctm__check_likelihood(tp->ctx, D, how)) return 0;
+    if (!ctm__check_integration(tp->ctx, how)) return 0;
+    dim = (size_t)D->dim;
+    m = ctm_arena_mark(tp->arena);
+    q.tp = tp; q.D = D; q.n = n;
+    q.m = how->probes ? how->probes : D->dim;
+    q.weight = how->probes ? 1.0 / how->probes : 1;
+    q.e = ctm__probes_of(tp->arena, how, n, dim);
+    x = (double *)ctm_alloc(tp->arena, n * dim * sizeof(double));
+    for (k = 0; k < n * dim; k++) x[k] = (double)points[k];
+    for (k = 0; k < n; k++) logp[k] = 0;
+    if (how->method == CTM_ADAPTIVE) ctm__loglik_adaptive(&q, z, how->tol, x, logp);
+    else                             ctm__loglik_fixed(&q, z, how->method, how->steps, x, logp);
+    for (k = 0; k < n * dim; k++) logp[k / dim] -= x[k] * x[k] / (2 * variance);
+    for (k = 0; k < n; k++) logp[k] -= 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
+    ctm_arena_release(tp->arena, m);
+    return 1;
+}
+
+CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *points,
+                        int steps, double prior_var, double *logp) {
+    ctm_likelihood how = ctm_likelihood_default();
+    how.method = method;
+    how.steps = steps;
+    how.prior_var = prior_var;
+    return ctm_loglik_by(tp, D, z, &how, n, points, logp);
+}
+
+// ---- the bound
+// The stochastic process that adds noise gives a bound that needs no ODE, only the score S at random levels  [eq:elbo]:
+//
+//     ln p_0(x_0) >= E ln N(x_0 + T·eps; 0, T²)  -  Z·E[ |sigma·S|²/2 + div(sigma²·S) ]
+//                    -  ( E|x_0 - D(x_0 + q·eps, q)|²/(2q²) - dim/2 )
+//
+// with S and div at x_0 + sigma·eps, ln sigma uniform from ln q to ln T, and Z = 2 ln(T/q), twice that interval. The last bracket
+// is the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in. q is the
+// level a thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and takes
+// q^(1/rho) = 0.413 there. That makes 8.047 bits per dimension of N(0, 0.5²) look like 7.755, and can hide up to 0.72 bits of more
+// concentrated data.
+//
+// The first term is -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn; and levels are stratified: draw
+// k of K takes the k-th of K equal parts of the interval. An estimate may exceed ln p; its expectation may not.
+
+// Row i of draw k: u, then z, z_residual and the probe, of dim numbers each.
+static void ctm__elbo_row(const ctm_likelihood *how, int draws, int k, size_t n, size_t i, size_t dim, double *row) {
+    uint64_t step = 4 * (uint64_t)k, at = (how->first_row + i) * (uint64_t)dim;
+    size_t d;
+    if (how->recorded) {
+        memcpy(row, how->recorded + ((size_t)k * n + i) * (1 + 3 * dim), (1 + 3 * dim) * sizeof(double));
+        return;
+    }
+    row[0] = (k + ctm_uniform(how->rng, step, how->first_row + i)) / draws;
+    for (d = 0; d < dim; d++) {
+        row[1 + d] = ctm_normal(how->rng, step + 1, at + d);
+        row[1 + dim + d] = ctm_normal(how->rng, step + 2, at + d);
+        row[1 + 2 * dim + d] = ctm__probe_entry(how, step + 3, at + d);
+    }
+}
+
+// |x_0 - D(x_0 + q·eps, q)|² of all points.
+static void ctm__reconstruction(ctm_tape *tp, const ctm_denoiser *D, size_t n, const ctm_real *x0, const double *row, double q,
+                                double *square) {
+    size_t dim = (size_t)D->dim, k;
+    int recording = tp->recording;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    ctm_tensor *x = ctm_matrix(tp, "x_q", (int)n, (int)dim), *t = ctm_fill(ctm_vector(tp, "q", (int)n), q), *y;
+    tp->recording = 0;
+    memset(square, 0, n * sizeof(double));
+    for (k = 0; k < x->len; k++) x->data[k] = (ctm_real)((double)x0[k] + q * row[k / dim * (1 + 3 * dim) + 1 + dim + k % dim]);
+    y = D->denoise(tp, D, x, t);
+    for (k = 0; k < x->len; k++) square[k / dim] += ((double)x0[k] - (double)y->data[k]) * ((double)x0[k] - (double)y->data[k]);
     tp->recording = recording;
     ctm_arena_release(tp->arena, m);
+}
+
+// Adds one draw's estimate of -Z·(...) minus the bracket to bound.
+static void ctm__elbo_draw(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, int draws, int k,
+                           size_t n, const ctm_real *x0, double *bound) {
+    size_t dim = (size_t)D->dim, len = n * dim, width = 1 + 3 * dim, i, d;
+    ctm_noise fine = *z;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    double *row = (double *)ctm_alloc(tp->arena, n * width * sizeof(double));
+    double *x = (double *)ctm_alloc(tp->arena, 3 * len * sizeof(double)), *Dx = x + len, *e = Dx + len;
+    double *sigma = (double *)ctm_alloc(tp->arena, 3 * n * sizeof(double)), *trace = sigma + n, *square = trace + n;
+    double q, q_residual, Z;
+    ctm__trace p;
+    fine.N = 1001;
+    q = ctm_t_of_index(&fine, 999);
+    q_residual = how->form == CTM_FORM_AUTHORS ? pow(q, 1 / z->rho) : q;
+    Z = 2 * log(z->sigma_max / q);
+    for (i = 0; i < n; i++) {
+        ctm__elbo_row(how, draws, k, n, i, dim, row + i * width);
+        sigma[i] = q * pow(z->sigma_max / q, row[i * width]);
+        for (d = 0; d < dim; d++) {
+            x[i * dim + d] = (double)x0[i * dim + d] + sigma[i] * row[i * width + 1 + d];
+            e[i * dim + d] = row[i * width + 1 + 2 * dim + d];
+        }
+    }
+    p.tp = tp; p.D = D; p.n = n; p.m = 1; p.weight = 1; p.e = e;
+    ctm__probe(&p, 0, x, sigma, Dx, trace);
+    ctm__reconstruction(tp, D, n, x0, row, q_residual, square);
+    for (i = 0; i < n; i++) {
+        double S2 = 0;                                                           // |sigma·S|², S = (D - x)/sigma²
+        for (d = i * dim; d < (i + 1) * dim; d++) S2 += (Dx[d] - x[d]) * (Dx[d] - x[d]) / (sigma[i] * sigma[i]);
+        bound[i] -= Z * (S2 / 2 + trace[i] - (double)dim) / draws;
+        bound[i] -= (square[i] / (2 * q_residual * q_residual) - 0.5 * (double)dim) / draws;
+    }
+    ctm_arena_release(tp->arena, m);
+}
+
+CTM__DEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
+                      const ctm_real *x0, double *bound) {
+    int draws = how->probes ? how->probes : 1, k;
+    double T2 = z->sigma_max * z->sigma_max;
+    size_t dim, i;
+    if (!ctm__check_likelihood(tp->ctx, D, how)) return 0;
+    if (!how->rng && !how->recorded) return ctm__fail(tp->ctx, "the bound of a likelihood is drawn, but no stream was given");
+    dim = (size_t)D->dim;
+    for (i = 0; i < n; i++) bound[i] = -0.5 * (double)dim * (log(2 * 3.14159265358979324 * T2) + 1);
+    for (i = 0; i < n * dim; i++) bound[i / dim] -= (double)x0[i] * (double)x0[i] / (2 * T2);
+    for (k = 0; k < draws; k++) ctm__elbo_draw(tp, D, z, how, draws, k, n, x0, bound);
+    return 1;
+}
+
+// [eq:bits] A density per unit of the data is per_unit^-dim times the model's:  bits = -ln p/(dim·ln 2) + log2(per_unit).
+CTM__DEF double ctm_bits_per_dim(double logp, int dim, double per_unit) { return (log(per_unit) - logp / dim) / log(2.0); }
+
+// =====================================================================================================================
+// CHAPTER 20. EDITING AND GUIDANCE
+//
+// A jump lands on a level s where the point is still noise and data mixed, and whatever is done to it there the later jumps
+// will make consistent. Editing puts back what is known; guidance moves the point to where a loss is lower. Both are the walk
+// of chapter 18 with something to do at s. No training is involved.
+//
+// What is known of x are some components of y = A·x, A orthogonal (a mask: A = I). After a jump to s  [alg:edit]
+//
+//        x  <-  A^T·( known components of A·(ref + k·eps),  other components of A·x )          then noise as in [alg:gamma]
+//
+// The known part belongs to level sigma_min as it is, so k = sqrt(s² - sigma_min²) brings it to level s. After the last jump k is 0:
+// the known part comes out exactly. The authors' form: k = s (0 at gamma = 1), s shifted, and noise gamma·t' even after the last
+// jump (sqrt(t'² - s²) at gamma = 1). Where this lands on sigma_min their code jumps with no s at all, which asks a CTM for
+// something it has never learned.
+// =====================================================================================================================
+
+CTM__DEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row) {
+    ctm_known known;
+    memset(&known, 0, sizeof known);
+    known.dim = dim;
+    known.mask = mask;
+    known.per_row = per_row;
+    return known;
+}
+
+CTM__DEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user) {
+    unsigned char *mask = (unsigned char *)ctm_alloc(a, (size_t)dim);
+    ctm_known known = ctm_known_mask(dim, mask, 0);
+    int i;
+    CTM__REQUIRE(first >= 0 && first <= dim, "ctm_known_first: %d of %d components cannot be known", first, dim);
+    for (i = 0; i < first; i++) mask[i] = 1;
+    known.transform = transform;
+    known.user = user;
+    return known;
+}
+
+// Averages become first components under a reflection. With a = w/|w|, the mirror H = I - 2·v·v^T, v along a - (1,0,..), swaps a
+// with the first axis, so the first component of H·x is a·x; and H is its own inverse and transpose, so it serves both ways.
+typedef struct ctm__mirror { int dim, m, *index; double *v, *in; } ctm__mirror;
+
+static void ctm__reflect(void *user, int inverse, const ctm_real *in, ctm_real *out) {
+    const ctm__mirror *r = (const ctm__mirror *)user;
+    int g, k;
+    (void)inverse;
+    for (g = 0; g < r->dim; g += r->m) {
+        const int *index = r->index + g;
+        double along = 0;
+        for (k = 0; k < r->m; k++) along += r->v[k] * (double)in[index[k]];
+        for (k = 0; k < r->m; k++) out[index[k]] = (ctm_real)((double)in[index[k]] - 2 * along * r->v[k]);
+    }
+}
+
+CTM__DEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *index, const double *w) {
+    ctm__mirror *r = (ctm__mirror *)ctm_alloc(a, sizeof *r);
+    unsigned char *mask = (unsigned char *)ctm_alloc(a, (size_t)dim), *seen = (unsigned char *)ctm_alloc(a, (size_t)dim);
+    ctm_known known = ctm_known_mask(dim, mask, 0);
+    double length = 0, v2 = 0;
+    int i;
+    CTM__REQUIRE(m > 0 && dim % m == 0, "ctm_known_averages: %d components do not make groups of %d", dim, m);
+    r->dim = dim;
+    r->m = m;
+    r->index = (int *)ctm_alloc(a, (size_t)dim * sizeof(int));
+    r->v = (double *)ctm_alloc(a, (size_t)m * sizeof(double));
+    for (i = 0; i < dim; i++) {
+        int at = r->index[i] = index ? index[i] : i;
+        CTM__REQUIRE(at >= 0 && at < dim && !seen[at], "ctm_known_averages: component %d is outside of 0..%d, or in two groups", at,
+                     dim - 1);
+        seen[at] = 1;
+        if (i % m == 0) mask[at] = 1;
+    }
+    for (i = 0; i < m; i++) length += w[i] * w[i];
+    CTM__REQUIRE(length > 0, "ctm_known_averages: an average needs weights that are not all zero");
+    for (i = 0; i < m; i++) { r->v[i] = w[i] / sqrt(length) - (i == 0); v2 += r->v[i] * r->v[i]; }
+    for (i = 0; i < m && v2 > 0; i++) r->v[i] /= sqrt(v2);
+    known.transform = ctm__reflect;
+    known.user = r;
+    return known;
+}
+
+CTM__DEF ctm_known ctm_known_grey(ctm_arena *a, int pixels) {
+    static const double luminance[3] = {0.2989, 0.5870, 0.1140};
+    return ctm_known_averages(a, 3 * pixels, 3, NULL, luminance);
+}
+
+CTM__DEF ctm_known ctm_known_patches(ctm_arena *a, int size, int channels, int p) {
+    int dim = size * size * channels, *index = (int *)ctm_alloc(a, (size_t)dim * sizeof(int)), n = 0, y, x, c, i;
+    double *w = (double *)ctm_alloc(a, (size_t)(p > 0 ? p * p : 1) * sizeof(double));
+    CTM__REQUIRE(p > 0 && size % p == 0, "ctm_known_patches: %d pixels do not make patches of %d", size, p);
+    for (i = 0; i < p * p; i++) w[i] = 1;
+    for (y = 0; y < size; y += p)
+        for (x = 0; x < size; x += p)
+            for (c = 0; c < channels; c++)
+                for (i = 0; i < p * p; i++) index[n++] = ((y + i / p) * size + x + i % p) * channels + c;
+    return ctm_known_averages(a, dim, p * p, index, w);
+}
+
+// Puts the known components of ref into x, both [B,dim], in place.
+static void ctm__put_known(ctm_tape *tp, const ctm_known *known, const ctm_tensor *ref, ctm_tensor *x) {
+    size_t dim = (size_t)known->dim, d;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    ctm_real *y = (ctm_real *)ctm_alloc(tp->arena, 2 * dim * sizeof(ctm_real)), *y_ref = y + dim;
+    int i;
+    for (i = 0; i < x->shape[0]; i++) {
+        const unsigned char *mask = known->mask + (known->per_row ? (size_t)i * dim : 0);
+        ctm_real *row = x->data + (size_t)i * dim;
+        const ctm_real *row_ref = ref->data + (size_t)i * dim;
+        if (!known->transform) {
+            for (d = 0; d < dim; d++) if (mask[d]) row[d] = row_ref[d];
+            continue;
+        }
+        known->transform(known->user, 0, row, y);
+        known->transform(known->user, 0, row_ref, y_ref);
+        for (d = 0; d < dim; d++) if (mask[d]) y[d] = y_ref[d];
+        known->transform(known->user, 1, y, row);
+    }
+    ctm_arena_release(tp->arena, m);
+}
+
+typedef struct ctm__edit_job { const ctm_known *known; ctm_tensor *ref; } ctm__edit_job;
+
+static ctm_tensor *ctm__edit_land(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x) {
+    const ctm__edit_job *j = (const ctm__edit_job *)w->arg;
+    ctm_tensor *y = ctm__copy_of(w->tp, "x", x), *ref = j->ref;
+    double c = w->draws.how->gamma == 1 ? j->known->clamp : 0;
+    size_t i;
+    (void)last;
+    for (i = 0; i < y->len && c > 0; i++) y->data[i] = (ctm_real)ctm__dmin(c, ctm__dmax(-c, (double)y->data[i]));
+    if (leg->known > 0) {
+        ctm_tensor *z = ctm__draw(w->tp, &w->draws, y->shape[0], y->shape[1]);
+        ref = ctm_add(w->tp, ref, ctm_scale(w->tp, z, leg->known));
+    }
+    ctm__put_known(w->tp, j->known, ref, y);
+    return y;
+}
+
+// A leg of gamma-sampling with the noise of the known part; the authors' form has levels and noise of its own, the last leg included.
+static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
+    double gamma = how->gamma, t_next = leg->next;
+    if (how->form == CTM_FORM_AUTHORS) {
+        leg->s = sqrt(1 - gamma * gamma) * (t_next - lo) + lo;
+        leg->known = gamma < 1 ? leg->s : 0;
+        leg->noise = gamma < 1 ? gamma * t_next : sqrt(ctm__dmax(t_next * t_next - lo * lo, 0));
+    } else {
+        leg->known = sqrt(ctm__dmax(leg->s * leg->s - lo * lo, 0));
+    }
+}
+
+CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
+                              const double *ts, const ctm_sampler *how) {
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
+    ctm__edit_job job;
+    int recording = tp->recording, j, draws = 0;
+    CTM__SHAPES(x->ndim == 2 && x->shape[1] == known->dim && ctm__same_shape(x, ref), "ctm_edit",
+                "x and ref must be [B,D] of what is known", x, ref);
+    if (!leg) return NULL;
+    for (j = 0; j < n; j++) {
+        ctm__edit_leg(&leg[j], G->noise.sigma_min, how);
+        draws += leg[j].known > 0 || leg[j].noise > 0;
+    }
+    if (draws && !how->rng && !how->noise) {
+        ctm__fail(tp->ctx, "editing noises the known part, but no stream of noise was given");
+        return NULL;
+    }
+    job.known = known;
+    job.ref = ref;
+    w.land = ctm__edit_land;
+    w.arg = &job;
+    tp->recording = 0;
+    x = ctm__jumps(&w, x, n, leg);
+    tp->recording = recording;
+    return x;
+}
+
+// [alg:stroke] A drawing is no data, but with enough noise on it nobody can tell: what the noise drowned is made anew, what it left
+// (the large shapes) is kept.
+CTM__DEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how) {
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
+    ctm_tensor *z;
+    if (!leg || !ctm__check_noise(tp->ctx, how, "the first noise level", ts[0])) return NULL;
+    z = ctm__draw(tp, &w.draws, ref->shape[0], ref->shape[1]);
+    return ctm__jumps(&w, ctm_add(tp, ref, ctm_scale(tp, z, ts[0])), n, leg);                  // x_t = ref + t·eps
+}
+
+// ---- guidance
+// At every intermediate level s, some steps along the gradient of a loss c  [eq:guide]:
+//
+//        x  <-  x - scale·s·grad c(x)
+//
+// or, with a score to stay near the data, Langevin steps: the paper's trajectory optimisation  [alg:trajectory]:
+//
+//        v = score(x,s) - scale·(|score|/|grad c|)·grad c        h = 2·(snr·|eps|/|v|)²        x  <-  x + h·v + sqrt(2h)·eps
+//
+// |score|/|grad c| is each point's own, so that scale = 1 lets loss and data pull equally hard; h is the batch's (mean norms). With
+// scale = 0 the second keeps points where the data are, which repairs what bad jumps did.
+
+CTM__DEF ctm_guide ctm_guide_default(void) {
+    ctm_guide guide;
+    memset(&guide, 0, sizeof guide);
+    guide.scale = 1;
+    guide.steps = 1;
+    guide.snr = 0.1;
+    return guide;
+}
+
+static int ctm__check_loss(ctm_ctx *ctx, const ctm_tensor *c, int recorded) {
+    char shape[64];
+    if (!c) return ctm__fail(ctx, "the guidance loss returned nothing");
+    if (c->len != 1) {
+        ctm_shape_text(c, shape, sizeof shape);
+        return ctm__fail(ctx, "the guidance loss must be a scalar, but \"%s\" is %s", c->name, shape);
+    }
+    return recorded ? 1 : ctm__fail(ctx, "the guidance loss does not depend on x");
+}
+
+// grad c at x, on a tape of its own; NULL with ctm_error if the loss is no scalar that depends on x.
+static ctm_tensor *ctm__loss_gradient(ctm_tape *tp, const ctm_guide *guide, const ctm_tensor *x, double t) {
+    ctm_tensor *grad = ctm_matrix(tp, "grad c", x->shape[0], x->shape[1]), *leaf, *c;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    ctm_tape inner;
+    ctm_tape_init(&inner, tp->ctx, tp->arena);
+    leaf = ctm_wants_grad(&inner, ctm__copy_of(&inner, "x", x));
+    c = guide->loss(guide->user, &inner, leaf, t);
+    if (ctm__check_loss(tp->ctx, c, inner.count)) {
+        ctm_backward(&inner, c);
+        memcpy(grad->data, leaf->grad, x->len * sizeof(ctm_real));
+    } else {
+        grad = NULL;
+    }
+    ctm_arena_release(tp->arena, m);
+    return grad;
+}
+
+static double ctm__row_norm(const ctm_tensor *x, int row) {
+    size_t D = (size_t)x->shape[1], d;
+    double sum = 0;
+    for (d = (size_t)row * D; d < ((size_t)row + 1) * D; d++) sum += (double)x->data[d] * (double)x->data[d];
+    return sqrt(sum);
+}
+
+static double ctm__mean_norm(const ctm_tensor *x) {
+    double sum = 0;
+    int i;
+    for (i = 0; i < x->shape[0]; i++) sum += ctm__row_norm(x, i);
+    return sum / x->shape[0];
+}
+
+static void ctm__langevin(ctm_tape *tp, const ctm_guide *guide, ctm__draws *draws, ctm_tensor *x, double s,
+                          const ctm_tensor *grad) {
+    int B = x->shape[0], i;
+    size_t D = (size_t)x->shape[1], d;
+    ctm_tensor *v = ctm__copy_of(tp, "v", ctm_score(tp, guide->D, x, ctm_fill(ctm_vector(tp, "s", B), s)));
+    ctm_tensor *z = ctm__draw(tp, draws, B, (int)D);
+    double h;
+    for (i = 0; i < B; i++) {
+        double size = ctm__row_norm(grad, i), pull = size > 0 ? guide->scale * ctm__row_norm(v, i) / size : 0;
+        for (d = (size_t)i * D; d < ((size_t)i + 1) * D; d++) v->data[d] -= (ctm_real)pull * grad->data[d];
+    }
+    h = ctm__mean_norm(v);
+    if (!(h > 0)) return;                              // nothing pulls anywhere
+    h = guide->snr * ctm__mean_norm(z) / h;
+    h = 2 * h * h;
+    for (d = 0; d < x->len; d++) x->data[d] += (ctm_real)h * v->data[d] + (ctm_real)sqrt(2 * h) * z->data[d];
+}
+
+static ctm_tensor *ctm__guide_land(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x) {
+    const ctm_guide *guide = (const ctm_guide *)w->arg;
+    ctm_tensor *y = ctm__copy_of(w->tp, "x", x);
+    size_t d;
+    int k;
+    for (k = 0; k < guide->steps && !last; k++) {
+        ctm_mark m = ctm_arena_mark(w->tp->arena);
+        ctm_tensor *grad = ctm__loss_gradient(w->tp, guide, y, leg->s);
+        if (!grad) return NULL;
+        if (guide->D) ctm__langevin(w->tp, guide, &w->draws, y, leg->s, grad);
+        else for (d = 0; d < y->len; d++) y->data[d] -= (ctm_real)(guide->scale * leg->s) * grad->data[d];
+        ctm_arena_release(w->tp->arena, m);
+    }
+    return y;
+}
+
+static int ctm__check_guide(ctm_ctx *ctx, const ctm_guide *guide, int n, const ctm_sampler *how) {
+    if (!guide->loss || guide->steps < 0) return ctm__fail(ctx, "a guide needs a loss and steps >= 0, not %d", guide->steps);
+    if (!guide->D) return 1;
+    if (!ctm__check_score(ctx, guide->D, "trajectory optimisation")) return 0;
+    return guide->steps && n > 1 ? ctm__check_noise(ctx, how, "the number of Langevin steps", guide->steps) : 1;
+}
+
+CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
+                                       const double *ts, const ctm_sampler *how) {
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
+    int recording = tp->recording;
+    if (!leg) return NULL;
+    if (!ctm__check_guide(tp->ctx, guide, n, how)) return NULL;
+    w.land = ctm__guide_land;
+    w.arg = guide;
+    tp->recording = 0;
+    x = ctm__jumps(&w, x, n, leg);
+    tp->recording = recording;
+    return x;
+}
+
+// ---- rejection
+// [alg:reject] Sample keep/(1-rate) points, let a classifier judge them, keep the best. At rate r a kept sample has cost 1/(1-r)
+// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is net->label's business; the
+// callback returns its log-probability.
+
+CTM__DEF int ctm_candidates(int keep, double rate) {
+    return keep >= 0 && rate >= 0 && rate < 1 ? (int)((1 + rate / (1 - rate)) * keep + 1e-9) : 0;
+}
+
+// Row i before row k: judged better, or equal and earlier. A score that is no number comes last.
+static int ctm__is_before(const double *score, int i, int k) {
+    int good_i = ctm_is_finite(score[i]), good_k = ctm_is_finite(score[k]);
+    if (good_i != good_k) return good_i;
+    if (good_i && score[i] > score[k]) return 1;
+    if (good_i && score[i] < score[k]) return 0;
+    return i < k;
+}
+
+CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
+                                       const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user) {
+    int M = x->shape[0], i, k, *index;
+    double *score;
+    ctm_tensor *y;
+    if (keep < 0 || keep > M) { ctm__fail(tp->ctx, "%d of %d samples cannot be kept", keep, M); return NULL; }
+    y = ctm_sample_gamma(tp, G, x, n, ts, how);
+    if (!y) return NULL;
+    score = (double *)ctm_alloc(tp->arena, (size_t)M * sizeof(double));
+    index = (int *)ctm_alloc(tp->arena, (size_t)M * sizeof(int));
+    judge(user, y, score);
+    for (i = 0; i < M; i++) {                          // insertion: candidates are few beside what each of them cost
+        for (k = i; k > 0 && ctm__is_before(score, i, index[k - 1]); k--) index[k] = index[k - 1];
+        index[k] = i;
+    }
+    return ctm_gather_rows(tp, y, index, keep);
 }
 
 // =====================================================================================================================
@@ -6652,6 +7561,11 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
    - CTM_SELF_JUMP under a law with u = s (the gap law) makes the target of the very jump that is trained: it teaches nothing.
    - A discriminator's step that lets the gradient reach the student, or a student's step that trains the discriminator, still
      "works"; the frozen view and the unrecorded fake are what keeps them apart.
+   - The authors' euler, dpm, ancestral and progdist samplers leave s at 1 for every t; on a CTM that is no denoiser.
+   - Editing at gamma = 1 must jump to sigma_min, not "without s": a CTM without its s-branch has never been trained.
+   - The authors' ELBO takes its residual at q^(1/rho) = 0.413 for q = 0.00205: 8.05 bits per dimension look like 7.75.
+   - A probe of the divergence must stay the same along the whole path, or the integrand is no function of t.
+   - Replacing what is known is no exact conditioning: a free part that is wrong at a small noise level stays wrong.
 
    DEVIATIONS (PAPER_NOTES.md says more about each)
    d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them
@@ -6663,6 +7577,9 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
    d7 before gan_start the discriminator is not trained either, so that those steps are bit for bit those of a run without one
    d8 CTM_GAN_LOG trains the student with -ln d (the usual form), CTM_GAN_MINIMAX with the paper's ln(1 - d)
    d9 ctm_config_cm() keeps the CTM's parametrisation: G at s = sigma_min has the boundary condition of a consistency model, too
+   d10 editing noises the known part from sigma_min to s, so that it comes out exactly; CTM_FORM_AUTHORS leaves their last noise on it
+   d11 ctm_elbo takes the residual at q, the first term at its expectation, and stratified levels; CTM_FORM_AUTHORS has their slip
+   d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], noise sqrt(t'² - s²) for gamma = 1 too
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.

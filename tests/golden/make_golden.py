@@ -349,6 +349,70 @@ def case_train(c):
     c.out(ema.w, 'ema.')
 
 
+CHURN = dict(S_churn=2.0, S_min=0.05, S_max=50.0, S_noise=1.003)
+
+
+def case_sampler_score(c):
+    net = c.net('net', 'film', True)
+    x, noise = c.randn('x_T', 6, D, scale=80), c.randn('noise', 6, 6, D)
+    ode = [*karras(6), 0.0]
+    c.input('ts_ode', ode)
+    for k, v in CHURN.items():
+        c.input(k, v)
+    G, den = partial(o.jump, net), partial(o.denoise, net)
+    levels = c.input('two_step', [80.0, 2.5, 7.0])
+    c.out(dict(two_step=o.two_step_sampler(G, x, *levels.double().tolist(), noise[0])))
+    for method in ('heun', 'dpm2'):
+        c.out({method + '_churn': o.score_sampler(den, x, ode, method, noise, **CHURN)})
+    c.out(dict(dpm2=o.score_sampler(den, x, ode, 'dpm2', noise), ancestral=o.score_sampler(den, x, ode, 'ancestral', noise),
+               ddim_to_min=o.score_sampler(den, x, ode[:-1], 'ddim', noise)))
+
+
+def case_sampler_edit(c):
+    """A mask for each point; and one direction of the plane, the weights of a two-pixel average."""
+    net = c.net('net', 'film', True)
+    ref, x, noise = c.randn('ref', 6, D, scale=0.5), c.randn('x', 6, D, scale=80), c.randn('noise', 8, 6, D)
+    mask, w, ts = c.input('mask', np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 1], [0, 0]])), c.input('w', [0.6, 0.8]), karras(5)
+    c.input('ts', ts)
+    G = partial(o.jump, net)
+    puts = dict(mask=lambda y, r: torch.where(mask == 1, r, y), mean=lambda y, r: y + ((r - y) @ w)[:, None] * w)
+    for name, put in puts.items():
+        for gamma in (0, 0.5, 1):
+            c.out({f'{name}_{gamma}': o.edit_sampler(G, put, ref, x, ts, gamma, iter(noise))})
+        for gamma in (0.5, 1):
+            c.out({f'{name}_{gamma}_authors': o.edit_sampler(G, put, ref, x, ts, gamma, iter(noise), True, 1.0 if name == 'mean' else None)})
+    tail = ts[2:]
+    c.out({f'stroke_{gamma}': o.gamma_sampler(G, ref + tail[0] * noise[0], tail, gamma, noise[1:]) for gamma in (0, 0.5)})
+
+
+def case_sampler_guide(c):
+    """loss: squared distance to the point `aim`."""
+    net = c.net('net', 'film', True)
+    x, noise, aim, ts = c.randn('x_T', 6, D, scale=80), c.randn('noise', 9, 6, D), c.randn('aim', D, scale=0.5), karras(5)
+    c.input('ts', ts)
+    G, den, loss = partial(o.jump, net), partial(o.denoise, net), lambda y: ((y - aim) ** 2).sum()
+    c.out({'gradient_0': o.guided_sampler(G, loss, x, ts, 0, iter(noise), 0.1, 1),
+           'gradient_0.5': o.guided_sampler(G, loss, x, ts, 0.5, iter(noise), 0.1, 2),
+           'langevin_0': o.guided_sampler(G, loss, x, ts, 0, iter(noise), 1.0, 3, den),
+           'langevin_0.5': o.guided_sampler(G, loss, x, ts, 0.5, iter(noise), 0.7, 2, den, 0.16),
+           'langevin_free': o.guided_sampler(G, loss, x, ts, 0, iter(noise), 0.0, 1, den)})
+
+
+def case_likelihood_probe(c):
+    net = c.net('net', 'film', True)
+    x, signs, normal = c.randn('x', 6, D, scale=0.5), c.input('signs', np.sign(c.rng.standard_normal((2, 6, D)))), c.randn('normal', 1, 6, D)
+    draws = c.input('draws', np.concatenate([c.rng.random_sample((3, 6, 1)), c.rng.standard_normal((3, 6, 2 * D)),
+                                             np.sign(c.rng.standard_normal((3, 6, D)))], 2).astype(np.float32).astype(np.float64))
+    den, ts = partial(o.denoise, net), karras(12)[::-1]
+    c.out(dict(logp_signs=sum(o.ode_log_likelihood(den, x, ts, e)[0] for e in signs) / 2))
+    # with normal probes the identity's part of the trace is known to be D, so only that of the denoiser is estimated
+    known = sum((b - a) / 2 * (1 / a + 1 / b) for a, b in zip(ts, ts[1:]))
+    c.out(dict(logp_normal=o.ode_log_likelihood(den, x, ts, normal[0])[0] - known * ((normal[0] ** 2).sum(1) - D)))
+    for authors in (False, True):
+        part = [o.elbo(den, x, r[:, 0], r[:, 1:3], r[:, 3:5], r[:, 5:7], authors) for r in draws]
+        c.out({'elbo' + '_authors' * authors: sum(part) / 3})
+
+
 def all_cases(dtype):
     def run(fn, name, *args, **metadata):
         c = Case(name, dtype, **metadata)
@@ -375,6 +439,9 @@ def all_cases(dtype):
     for name, config in UNETS.items():
         yield run(case_unet, name, config, **{k: str(v).strip('[]').replace(' ', '') for k, v in config.items() if k != 'with_s'})
     yield from training_cases(run)
+    for fn, name in ((case_sampler_score, 'sampler_score'), (case_sampler_edit, 'sampler_edit'), (case_sampler_guide, 'sampler_guide'),
+                     (case_likelihood_probe, 'likelihood_probe')):
+        yield run(fn, name, network='film')
 
 
 def deviations(name, low, v):
@@ -651,6 +718,96 @@ def check_train(f, i):
                 **{'ema.' + k: v for k, v in ema.named_parameters()})
 
 
+def check_sampler_score(f, i):
+    sp = f.ref.samplers
+    G, den = sp.closures(f.config, f.net('net', True))
+    x, ode, tape = i['x_T'], i['ts_ode'].tolist(), lambda: sp.Tape(replay=i['noise'])
+    churn = [float(i[k]) for k in ('S_churn', 'S_min', 'S_max', 'S_noise')]
+    t0, t1, t2 = i['two_step'].tolist()
+    return dict(two_step=sp.gamma_two_step(G, x, t0, t1, t2, 0.002, tape()), heun_churn=sp.heun(den, x, ode, tape(), *churn),
+                dpm2_churn=sp.dpm2(den, x, ode, tape(), *churn), dpm2=sp.dpm2(den, x, ode, tape()),
+                ancestral=sp.ancestral(den, x, ode, tape()), ddim_to_min=sp.progdist(den, x, ode))
+
+
+def at_each_landing(sp, G, ts, change):
+    """G followed by change(x, s, last): what editing and guidance do, as a jump for the package's own gamma sampler."""
+    def jump(x, t, s):
+        return change(G(x, t, s), s, s == ts[-1])
+    return lambda x, gamma, tape: sp.gamma_sampling(jump, x, ts, gamma, tape if gamma else lambda v: 0 * v)
+
+
+def check_sampler_edit(f, i):
+    sp, found = f.ref.samplers, {}
+    G, _ = sp.closures(f.config, f.net('net', True))
+    x, ref, ts, mask, w = i['x'], i['ref'], i['ts'].tolist(), i['mask'].double(), i['w']
+    project = lambda v: (v * w).sum(1, keepdim=True) * w / (w * w).sum()
+    puts = dict(mask=lambda y, r: r * mask + y * (1 - mask), mean=lambda y, r: y - project(y) + project(r))
+    for name, put in puts.items():
+        for gamma in (0, 0.5, 1):
+            tape = sp.Tape(replay=i['noise'])
+            def change(y, s, last):
+                level = np.sqrt(s ** 2 - 0.002 ** 2)
+                return put(y, ref + level * tape(y) if level > 0 else ref)
+            found[f'{name}_{gamma}'] = at_each_landing(sp, G, ts, change)(x, gamma, tape)
+    masked = ref * mask - (1 - mask)
+    for gamma in (0.5, 1):
+        start = [(x - masked) / ts[0]]
+        found[f'mask_{gamma}_authors'] = sp.inpaint(G, ref, mask, ts, gamma, sp.Tape(replay=start + list(i['noise'])))[0]
+        found[f'mean_{gamma}_authors'] = sp.restore(G, ref, project, ts, sp.Tape(replay=i['noise']), gamma, x)[0]
+    for gamma in (0, 0.5):
+        tape = sp.Tape(replay=i['noise'])
+        found[f'stroke_{gamma}'] = sp.gamma_sampling(G, ref + ts[2] * tape(ref), ts[2:], gamma, tape)
+    return found
+
+
+def check_sampler_guide(f, i):
+    sp, net, found = f.ref.samplers, f.net('net', True), {}
+    G, _ = sp.closures(f.config, net)
+    ts = i['ts'].tolist()
+    grad_of = lambda y: 2 * (y - i['aim'])
+    def gradient(scale, steps, tape):
+        def change(y, s, last):
+            for _ in range(0 if last else steps):
+                y = y - scale * s * grad_of(y)
+            return y
+        return change
+    def langevin(scale, steps, tape, snr=0.1):
+        def change(y, s, last):
+            for _ in range(0 if last else steps):
+                score, g = f.ref.ctm.score(f.config, net, y, y.new_full((len(y),), s)).detach(), grad_of(y)
+                v = score - scale * (score.pow(2).sum(1) / g.pow(2).sum(1)).sqrt()[:, None] * g
+                z = tape(y)
+                h = 2 * (snr * z.pow(2).sum(1).sqrt().mean() / v.pow(2).sum(1).sqrt().mean()) ** 2
+                y = y + h * v + (2 * h).sqrt() * z
+            return y
+        return change
+    for name, gamma, kind, args in (('gradient_0', 0, gradient, (0.1, 1)), ('gradient_0.5', 0.5, gradient, (0.1, 2)), ('langevin_0', 0, langevin, (1.0, 3)),
+                                    ('langevin_0.5', 0.5, langevin, (0.7, 2)), ('langevin_free', 0, langevin, (0.0, 1))):
+        tape = sp.Tape(replay=i['noise'])
+        change = kind(*args, tape, 0.16) if name == 'langevin_0.5' else kind(*args, tape)
+        found[name] = at_each_landing(sp, G, ts, change)(i['x_T'], gamma, tape)
+    return found
+
+
+def check_likelihood_probe(f, i):
+    """The package draws the prior's noise too, where the files hold its expectation; its result is in bits."""
+    sp, net, x = f.ref.samplers, f.net('net', True), i['x']
+    _, den = sp.closures(f.config, net)
+    ts = sp.karras_times(12)[::-1]
+    ode = lambda e: sp.pf_ode_logp(den, x, ts, e)[0]
+    found = dict(logp_signs=(ode(i['signs'][0]) + ode(i['signs'][1])) / 2)
+    slopes = torch.tensor([1 / t for t in ts])
+    found['logp_normal'] = ode(i['normal'][0]) + (D - i['normal'][0].pow(2).sum(1)) * torch.trapezoid(slopes, torch.tensor(ts))
+    rows = lambda v, t: f.ref.ctm.denoise(f.config, net, v, t)
+    for name, official in (('elbo', False), ('elbo_authors', True)):
+        total = 0
+        for r in i['draws']:
+            parts = dict(u=r[:, 0], z=r[:, 1:3], z_prior=torch.zeros_like(x), z_res=r[:, 3:5], e=r[:, 5:7])
+            total = total + (7 - sp.elbo_bpd(rows, x, parts, official=official)) * D * np.log(2) - D / 2
+        found[name] = total / 3
+    return found
+
+
 def check(folder, reference):
     """Every output of every file, recomputed from the file's own inputs; relative to the output's largest value."""
     reference = os.path.abspath(reference)
@@ -663,6 +820,7 @@ def check(folder, reference):
     for name in sorted(f for f in os.listdir(folder) if f.endswith('.safetensors')):
         f = File(os.path.join(folder, name), ref)
         kind = 'diag' if f.name == 'loss_diag' else {'empirical': 'mixture'}.get(f.name.split('_')[0], f.name.split('_')[0])
+        kind = f.name if 'check_' + f.name in globals() else kind
         found = globals()['check_' + kind](f, f.inputs)
         assert set(found) == set(f.out), set(found) ^ set(f.out)
         diff = {}

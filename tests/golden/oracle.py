@@ -456,6 +456,83 @@ def ode_sampler(D, x, ts, heun=True):
     return x
 
 
+# ---------------------------------------------------------------- two-step, steps on the score (noise: a list, one for each step)
+
+@torch.no_grad()
+def two_step_sampler(G, x, t0, t1, t2, z):
+    x = G(x, full(x, t0), full(x, t1)) + math.sqrt(t2 ** 2 - t1 ** 2) * z
+    return G(x, full(x, t2), full(x, SIGMA_MIN))
+
+
+@torch.no_grad()
+def score_sampler(D, x, ts, method, noise, S_churn=0.0, S_min=0.0, S_max=1e30, S_noise=1.0):
+    """EDM's churn before each step of heun, dpm2, ddim; ancestral has its own noise, after the step."""
+    for t, r, z in zip(ts[:-1], ts[1:], noise):
+        if method == 'ancestral':
+            down = r * r / t
+            x = ode_step(D, x, full(x, t), full(x, down), False) + math.sqrt(r * r - down * down) * z
+            continue
+        grow = 1 + min(S_churn / (len(ts) - 1), math.sqrt(2) - 1) if S_min <= t <= S_max else 1.0
+        x = x + S_noise * t * math.sqrt(grow ** 2 - 1) * z
+        t = t * grow
+        if method == 'dpm2':
+            mid = (t ** (1 / 3) / 2 + r ** (1 / 3) / 2) ** 3
+            y = ode_step(D, x, full(x, t), full(x, mid), False)
+            x = x + (r - t) * (y - D(y, full(x, mid))) / mid
+        elif method == 'ddim':
+            x = r / t * x + (1 - r / t) * D(x, full(x, t))
+        else:
+            x = ode_step(D, x, full(x, t), full(x, r), method == 'heun' and r > 0)
+    return x
+
+
+# ---------------------------------------------------------------- editing and guidance (noise: an iterator, in the order drawn)
+
+@torch.no_grad()
+def edit_sampler(G, put, ref, x, ts, gamma, noise, authors=False, clamp=None):
+    """put(x0, ref) replaces what is known in x0. Paper's form: gamma-sampling, the known part noised from sigma_min to s. Authors' form:
+    shifted s, known part noised by s (clean when gamma = 1), noise gamma t' (sqrt(t'^2 - sigma_min^2) when gamma = 1) at the end too."""
+    t = ts[0]
+    for j, r in enumerate(ts[1:]):
+        last = j == len(ts) - 2
+        s = landing(r, gamma, authors) if authors or not last else r
+        x = G(x, full(x, t), full(x, s))
+        if clamp and gamma == 1:
+            x = x.clamp(-clamp, clamp)
+        known = 0.0 if authors and gamma == 1 else s if authors else math.sqrt(s * s - SIGMA_MIN ** 2)
+        x = put(x, ref + known * next(noise) if known > 0 else ref)
+        std = gamma * r if authors and gamma < 1 else math.sqrt(max(r * r - s * s, 0)) if gamma > 0 else 0
+        if std > 0:
+            x = x + std * next(noise)
+        t = r
+    return x
+
+
+@torch.no_grad()
+def guided_sampler(G, loss, x, ts, gamma, noise, scale, steps, D=None, snr=0.1):
+    """gamma-sampling; at every intermediate s, steps of x - scale s grad, or Langevin steps with the score of D."""
+    t = ts[0]
+    for j, r in enumerate(ts[1:]):
+        s = landing(r, gamma, False) if j < len(ts) - 2 else r
+        x = G(x, full(x, t), full(x, s))
+        for _ in range(steps if j < len(ts) - 2 else 0):
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                g, = torch.autograd.grad(loss(leaf), leaf)
+            if D is None:
+                x = x - scale * s * g
+                continue
+            v = score_of(D(x, full(x, s)), x, full(x, s))
+            v = v - scale * col(v.norm(dim=1) / g.norm(dim=1)) * g
+            z = next(noise)
+            h = 2 * (snr * z.norm(dim=1).mean() / v.norm(dim=1).mean()) ** 2
+            x = x + h * v + torch.sqrt(2 * h) * z
+        if s < r:
+            x = x + math.sqrt(r * r - s * s) * next(noise)
+        t = r
+    return x
+
+
 # ---------------------------------------------------------------- likelihood
 
 def drift(D, x, t, probe=None):
@@ -479,6 +556,24 @@ def ode_log_likelihood(D, x, ts, probe=None):
     T = torch.tensor(ts[-1], dtype=x.dtype)
     prior = torch.distributions.Normal(0 * T, T).log_prob(x).sum(1)
     return prior + log_det, x
+
+
+def elbo(D, x0, u, z, z_residual, probe, authors=False):
+    """One draw's estimate of the bound of log p(x0), in nats [B]; u [B] in (0,1), probe +-1. The first term is the expectation
+    over its noise. authors: the residual at q^(1/rho) instead of q."""
+    n = x0.shape[1]
+    q = float(grid_time(torch.tensor(999.0, dtype=torch.float64), 1001))
+    Z = 2 * math.log(SIGMA_MAX / q)
+    sigma = q * (SIGMA_MAX / q) ** u
+    with torch.enable_grad():
+        x = (x0 + col(sigma) * z).detach().requires_grad_()
+        drift_term = D(x, sigma) - x                                        # sigma^2 times the score
+        div = (torch.autograd.grad(drift_term, x, probe)[0] * probe).sum(1)
+    integrand = div + ((drift_term.detach() / col(sigma)) ** 2).sum(1) / 2
+    prior = -n / 2 * (math.log(2 * math.pi * SIGMA_MAX ** 2) + 1) - (x0 ** 2).sum(1) / (2 * SIGMA_MAX ** 2)
+    r = q ** (1 / RHO) if authors else q
+    back = D(x0 + r * z_residual, full(x0, r)).detach()
+    return prior - Z * integrand - (((x0 - back) ** 2).sum(1) / (2 * r * r) - n / 2)
 
 
 # ---------------------------------------------------------------- optimisers
