@@ -366,7 +366,7 @@ typedef struct ctm_noise {
     int    inner, outer;           // CTM_INNER_*, CTM_OUTER_*
 } ctm_noise;
 
-enum { CTM_MAX_PARAMS = 1024 };
+enum { CTM_MAX_PARAMS = 2560 };
 typedef struct ctm_net ctm_net;
 struct ctm_net {
     char        kind[16];          // "mlp", or yours
