@@ -866,6 +866,9 @@ CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);            
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
 #  include <omp.h>
 #endif
+#if defined(__linux__)
+#  include <sys/mman.h>
+#endif
 #if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
 #  define CTM__POSIX 1
 #  include <unistd.h>
@@ -1084,6 +1087,17 @@ static void ctm__count_memory(ctm_ctx *ctx, size_t more, size_t less) {
     }
 }
 
+// A program that walks over hundreds of megabytes waits less for the tables of its memory if the system uses large pages, and
+// its speed depends less on chance. Asking for them is a hint that changes nothing else; not every system knows it.
+static void ctm__large_pages(unsigned char *p, size_t size) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    size_t page = (size_t)1 << 21, skip = (page - (uintptr_t)p % page) % page;
+    if (size >= 2 * page + skip) (void)madvise(p + skip, (size - skip) / page * page, MADV_HUGEPAGE);
+#else
+    (void)p; (void)size;
+#endif
+}
+
 static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     size_t size = a->now ? 2 * a->now->size : (size_t)1 << 16;
     unsigned char *raw;
@@ -1093,6 +1107,7 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
     CTM__REQUIRE(raw != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name,
                  (unsigned long)a->used, (unsigned long)size);
+    ctm__large_pages(raw, size);
     b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
     b->start = raw + 128;
     b->start += (64 - (uintptr_t)b->start % 64) % 64;
@@ -1631,7 +1646,8 @@ typedef struct ctm__conv {
 enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convolution
        CTM__WTILES = 64,               // tiles that a Winograd weight gradient transforms at a time
        CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
-       CTM__AHEAD  = 32 };             // tiles whose pixels are asked for ahead of time: memory is far away
+       CTM__AHEAD  = 32,               // tiles whose pixels are asked for ahead of time: memory is far away
+       CTM__PACK_ROWS = 16 };          // rows of weights that are packed together
 
 #define CTM__CHANNELS(k) ((k) == 1 ? 128 : 32)   // input channels in one piece of a direct weight gradient
 
@@ -1661,7 +1677,7 @@ typedef struct ctm__kernels {
     void (*wino_filters)(const ctm__conv *g, int row0, int row1);
     void (*wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch);
     void (*wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch);
-    void (*wino_weights_end)(const ctm__conv *g, int i0, int o0, int parts, const ctm_real *du, size_t part);
+    void (*wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts, const ctm_real *du, size_t part);
     void (*channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq);
     void (*norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta, int silu, ctm_real *out);
     void (*norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
@@ -2141,31 +2157,35 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_dfilter)(const V *u, V *g) {            /
     }
 }
 
-// U in panels [panel][16][I][width], for rows (input channels) row0..row1-1. Turning a filter round exchanges the first and
-// last place in each direction, so the turned filters are gathered as in pack() and transformed like the others.
+// U in panels [panel][16][I][width], for rows (input channels) row0..row1-1, at most CTM__PACK_ROWS. Turned filters are brought
+// into place by blocks of rows x one vector, so that both memory and cache lines are used whole.
 CTM__FUN void CTM__FN(wino_filters)(const ctm__conv *g, int row0, int row1) {
-    int i, o, nv, j, tap;
+    ctm_real block[9][CTM__PACK_ROWS][CTM__W];
+    int i, o, nv, j, c, tap;
+    memset(block, 0, sizeof block);
     for (o = 0; o < g->O; o += nv * CTM__W) {
         nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
-        for (i = row0; i < row1; i++)
-            for (j = 0; j < nv; j++) {
-                ctm_real *to = g->packed + (size_t)o * (size_t)(16 * g->I) + ((size_t)i * (size_t)nv + (size_t)j) * CTM__W;
-                int c0 = o + j * CTM__W, n = ctm__imin(CTM__W, g->O - c0), c;
-                V f[9], u[16];
-                if (n <= 0) memset(f, 0, sizeof f);
-                else if (!g->turned)
-                    for (tap = 0; tap < 9; tap++) CTM__FN(load)(&f[tap], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0, (size_t)n);
+        for (j = 0; j < nv; j++) {
+            int c0 = o + j * CTM__W, n = ctm__imin(CTM__W, g->O - c0);
+            if (n < CTM__W) memset(block, 0, sizeof block);
+            for (tap = 0; tap < 9; tap++) {
+                if (!g->turned)
+                    for (i = row0; i < row1; i++) memcpy(block[tap][i - row0], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0, (size_t)n * sizeof(ctm_real));
                 else
-                    for (tap = 0; tap < 9; tap++) {
-                        ctm_real lane[CTM__W];
-                        const ctm_real *from = g->w + ((size_t)(8 - tap) * (size_t)g->O + (size_t)c0) * (size_t)g->I + i;
-                        for (c = 0; c < CTM__W; c++) lane[c] = c < n ? from[(size_t)c * (size_t)g->I] : 0;
-                        CTM__FN(load)(&f[tap], lane, CTM__W);
+                    for (c = 0; c < n; c++) {
+                        const ctm_real *from = g->w + ((size_t)(8 - tap) * (size_t)g->O + (size_t)(c0 + c)) * (size_t)g->I;
+                        for (i = row0; i < row1; i++) block[tap][i - row0][c] = from[i];
                     }
+            }
+            for (i = row0; i < row1; i++) {
+                ctm_real *to = g->packed + (size_t)o * (size_t)(16 * g->I) + ((size_t)i * (size_t)nv + (size_t)j) * CTM__W;
+                V f[9], u[16];
+                for (tap = 0; tap < 9; tap++) memcpy(&f[tap], block[tap][i - row0], sizeof(V));
                 CTM__FN(wino_filter)(f, u);
                 for (tap = 0; tap < 16; tap++)
                     memcpy(to + (size_t)tap * (size_t)g->I * (size_t)(nv * CTM__W), &u[tap], sizeof(V));
             }
+        }
     }
 }
 
@@ -2309,10 +2329,10 @@ CTM__FUN void CTM__FN(wino_weights)(const ctm__conv *g, int i0, int o0, int t0, 
     }
 }
 
-// dw += alpha·G^T·du·G, du being the sum of `parts` parts, in their order.
-CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int parts, const ctm_real *du, size_t part) {
+// dw += alpha·G^T·du·G for rows row0..row1-1 of a block, du being the sum of `parts` parts, in their order.
+CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts, const ctm_real *du, size_t part) {
     int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), i, c, k, s;
-    for (i = 0; i < in; i++)
+    for (i = row0; i < ctm__imin(row1, in); i++)
         for (c = 0; c < on; c += CTM__W) {
             V u[16], f[9], e;
             size_t lanes = (size_t)(on - c);
@@ -2900,8 +2920,6 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
 // ---- convolutions, put together from pieces of work that are cut by the shapes alone
 typedef struct ctm__conv_job { ctm__conv g; const ctm__kernels *kernels; int across, parts, winograd; size_t part; } ctm__conv_job;
 
-enum { CTM__PACK_ROWS = 16 };
-
 static int ctm__rounded(const ctm__kernels *k, int n) { return (n + k->lanes - 1) / k->lanes * k->lanes; }
 static int ctm__panels(const ctm__kernels *k, int N) {
     int p = 0, first = 0;
@@ -2968,10 +2986,11 @@ static void ctm__wino_weights_piece(void *arg, int p, void *scratch) {
     j->kernels->wino_weights(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, t,
                              ctm__imin(j->g.tiles, t + j->g.tiles_each), j->g.du + (size_t)p * j->part, (ctm_real *)scratch);
 }
-static void ctm__wino_weights_last(void *arg, int block) {
+static void ctm__wino_weights_last(void *arg, int p) {
     ctm__conv_job *j = (ctm__conv_job *)arg;
-    j->kernels->wino_weights_end(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, j->parts,
-                                 j->g.du + (size_t)(block * j->parts) * j->part, j->part);
+    int block = p / (CTM__WBLOCK / CTM__PACK_ROWS), row = p % (CTM__WBLOCK / CTM__PACK_ROWS) * CTM__PACK_ROWS;
+    j->kernels->wino_weights_end(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, row, row + CTM__PACK_ROWS,
+                                 j->parts, j->g.du + (size_t)(block * j->parts) * j->part, j->part);
 }
 
 // dw += alpha·(gradient of x * w with respect to w). Winograd's sums are made in a few parts, each of its own stretch of tiles,
@@ -2989,12 +3008,13 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
         blocks = down * j.across;
         g->tiles = g->B * (g->H / 2) * (g->W / 2);
         runs = (g->tiles + CTM__WTILES - 1) / CTM__WTILES;       // of tiles that are transformed together
-        j.parts = ctm__imin(runs, (8 + blocks - 1) / blocks);
+        j.parts = (8 + blocks - 1) / blocks;
+        j.parts = ctm__imin(runs, j.parts + (blocks * j.parts) % 2);     // an even number of pieces: cores come in pairs
         g->tiles_each = (runs + j.parts - 1) / j.parts * CTM__WTILES;
         j.part = 16 * CTM__WBLOCK * CTM__WBLOCK + 16;
         g->du = (ctm_real *)ctm_alloc_raw(a, (size_t)(blocks * j.parts) * j.part * sizeof(ctm_real));
         ctm__parallel_scratch(a, blocks * j.parts, 32 * (CTM__WTILES * CTM__WBLOCK + 32) * sizeof(ctm_real), ctm__wino_weights_piece, &j);
-        ctm_parallel_for(a->ctx, blocks, ctm__wino_weights_last, &j);
+        ctm_parallel_for(a->ctx, blocks * (CTM__WBLOCK / CTM__PACK_ROWS), ctm__wino_weights_last, &j);
     } else {
         j.across = (g->I + CTM__CHANNELS(g->k) - 1) / CTM__CHANNELS(g->k);
         ctm__parallel_scratch(a, j.across * ctm__panels(j.kernels, g->O),
@@ -3100,16 +3120,25 @@ CTM__DEF ctm_tensor *ctm_square(ctm_tape *tp, ctm_tensor *a) {
 // op: linear     out[n,o] = b[o] + sum_i x[n,i]·w[i,o]      x [B,I]  w [I,O]  b [O] or none  out [B,O]
 // Backward       dx = dout·w^T;  dw = x^T·dout;  db = sum_n dout[n]         Saves nothing    Test  op_linear
 // All three products of the backward pass are the same kernel as the forward one: for dw the strides of x are exchanged; for
-// dx the small matrix w is transposed into scratch; for db the left operand is a row of ones (both its strides are zero).
+// dx something must be transposed, w or else dout and the result, whichever is smaller; for db the left operand is a row of
+// ones (both its strides are zero).
 static void ctm__linear_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0], *w = out->src[1], *b = out->src[2];
-    int B = x->shape[0], I = w->shape[0], O = w->shape[1], i, o;
+    int B = x->shape[0], I = w->shape[0], O = w->shape[1], i, o, n;
     ctm_real one = 1, *dx = ctm_grad(tp, x), *dw = ctm_grad(tp, w), *db = ctm_grad(tp, b);
-    if (dx) {
+    if (dx && w->len <= (size_t)B * (size_t)(I + O)) {
         ctm_mark m = ctm_arena_mark(tp->arena);
         ctm_real *wt = (ctm_real *)ctm_alloc_raw(tp->arena, w->len * sizeof(ctm_real));
         for (o = 0; o < O; o++) for (i = 0; i < I; i++) wt[o * I + i] = w->data[i * O + o];
         ctm_gemm(tp->ctx, B, I, O, out->grad, O, 1, wt, I, dx, I, NULL, 1);
+        ctm_arena_release(tp->arena, m);
+    } else if (dx) {                                             // dx^T = w·dout^T
+        ctm_mark m = ctm_arena_mark(tp->arena);
+        ctm_real *dout_t = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
+        ctm_real *dx_t = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
+        for (n = 0; n < B; n++) for (o = 0; o < O; o++) dout_t[o * B + n] = out->grad[n * O + o];
+        ctm_gemm(tp->ctx, I, B, O, w->data, O, 1, dout_t, B, dx_t, B, NULL, 0);
+        for (n = 0; n < B; n++) for (i = 0; i < I; i++) dx[n * I + i] += dx_t[i * B + n];
         ctm_arena_release(tp->arena, m);
     }
     if (dw) ctm_gemm(tp->ctx, I, O, B, x->data, 1, I, out->grad, O, dw, O, NULL, 1);
@@ -3426,12 +3455,25 @@ CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *
     return ctm__done(out);
 }
 
+typedef struct ctm__scaled_job { const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add; } ctm__scaled_job;
+enum { CTM__STRETCH = 16384 };     // numbers in one piece of elementwise work
+static void ctm__scaled_piece(void *arg, int p) {
+    const ctm__scaled_job *j = (const ctm__scaled_job *)arg;
+    size_t i = (size_t)p * CTM__STRETCH, n = j->n - i < CTM__STRETCH ? j->n - i : CTM__STRETCH;
+    j->kernels->scaled(n, j->c, j->x + i, j->y + i, j->add);
+}
+static void ctm__scaled(ctm_ctx *ctx, size_t n, double c, const ctm_real *x, ctm_real *y, int add) {
+    ctm__scaled_job j;
+    j.kernels = ctx->kernels; j.n = n; j.c = c; j.x = x; j.y = y; j.add = add;
+    ctm_parallel_for(ctx, (int)((n + CTM__STRETCH - 1) / CTM__STRETCH), ctm__scaled_piece, &j);
+}
+
 // op: reshape    out = the numbers of x under another shape         shares data
 // Backward       dx += dout                         Saves nothing    Test  op_reshape
 static void ctm__reshape_backward(ctm_tape *tp, ctm_tensor *out) {
     int add;
     ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
-    tp->ctx->kernels->scaled(out->len, 1, out->grad, dx, add);
+    ctm__scaled(tp->ctx, out->len, 1, out->grad, dx, add);
 }
 CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, int d1, int d2, int d3) {
     int shape[4];
@@ -3648,13 +3690,18 @@ static void ctm__conv_of(ctm__conv *g, const ctm_tensor *x, const ctm_tensor *w)
     g->w = w->data;
 }
 
-// db and dshift: sums over the pixels of each sample, then over the samples.
-typedef struct ctm__sums_job { const ctm__kernels *kernels; size_t P; int C; const ctm_real *x; ctm_real *sum; } ctm__sums_job;
+// db, dshift and dres in one sweep over dout: for each sample, sums over its pixels and alpha·dout, some pixels at a time.
+typedef struct ctm__sums_job { const ctm__kernels *kernels; size_t P; int C, add; double alpha; const ctm_real *dout; ctm_real *sum, *dres; } ctm__sums_job;
 static void ctm__sums_piece(void *arg, int n) {
     const ctm__sums_job *j = (const ctm__sums_job *)arg;
-    j->kernels->channel_sums(j->P, j->C, j->x + (size_t)n * j->P * (size_t)j->C, NULL, j->sum + (size_t)n * (size_t)j->C, NULL);
+    size_t C = (size_t)j->C, p, step = 64;
+    for (p = 0; p < j->P; p += step) {
+        size_t count = j->P - p < step ? j->P - p : step, at = ((size_t)n * j->P + p) * C;
+        if (j->sum)  j->kernels->channel_sums(count, j->C, j->dout + at, NULL, j->sum + (size_t)n * C, NULL);
+        if (j->dres) j->kernels->scaled(count * C, j->alpha, j->dout + at, j->dres + at, j->add);
+    }
 }
-static void ctm__conv_bias_backward(ctm_tape *tp, const ctm_tensor *out, ctm_real *db, ctm_real *dshift, double alpha) {
+static void ctm__conv_rest_backward(ctm_tape *tp, const ctm_tensor *out, ctm_real *db, ctm_real *dshift, ctm_real *dres, int add, double alpha) {
     ctm_mark m = ctm_arena_mark(tp->arena);
     int B = out->shape[0], n;
     size_t O = (size_t)out->shape[3];
@@ -3662,25 +3709,15 @@ static void ctm__conv_bias_backward(ctm_tape *tp, const ctm_tensor *out, ctm_rea
     j.kernels = tp->ctx->kernels;
     j.P = (size_t)out->shape[1] * (size_t)out->shape[2];
     j.C = out->shape[3];
-    j.x = out->grad;
-    j.sum = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * O * sizeof(ctm_real));
+    j.add = add;
+    j.alpha = alpha;
+    j.dout = out->grad;
+    j.dres = dres;
+    j.sum = db || dshift ? (ctm_real *)ctm_alloc(tp->arena, (size_t)B * O * sizeof(ctm_real)) : NULL;
     ctm_parallel_for(tp->ctx, B, ctm__sums_piece, &j);
     if (dshift) j.kernels->axpy((size_t)B * O, alpha, j.sum, dshift);
     if (db) for (n = 0; n < B; n++) j.kernels->axpy(O, alpha, j.sum + (size_t)n * O, db);
     ctm_arena_release(tp->arena, m);
-}
-
-typedef struct ctm__scaled_job { const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add; } ctm__scaled_job;
-enum { CTM__STRETCH = 16384 };     // numbers in one piece of elementwise work
-static void ctm__scaled_piece(void *arg, int p) {
-    const ctm__scaled_job *j = (const ctm__scaled_job *)arg;
-    size_t i = (size_t)p * CTM__STRETCH, n = j->n - i < CTM__STRETCH ? j->n - i : CTM__STRETCH;
-    j->kernels->scaled(n, j->c, j->x + i, j->y + i, j->add);
-}
-static void ctm__scaled(ctm_ctx *ctx, size_t n, double c, const ctm_real *x, ctm_real *y, int add) {
-    ctm__scaled_job j;
-    j.kernels = ctx->kernels; j.n = n; j.c = c; j.x = x; j.y = y; j.add = add;
-    ctm_parallel_for(ctx, (int)((n + CTM__STRETCH - 1) / CTM__STRETCH), ctm__scaled_piece, &j);
 }
 
 // The gradients of a convolution's inputs but x; to be fetched before any scratch is marked.
@@ -3696,8 +3733,7 @@ static ctm__conv_grads ctm__conv_wanted(ctm_tape *tp, ctm_tensor *out) {
 // x: what was convolved; dx: its gradient, set or added, or NULL. dx may be x itself: by then x has served.
 static void ctm__conv_back(ctm_tape *tp, ctm_tensor *out, const ctm__conv_grads *d, ctm__conv *g, ctm_real *dx, int add) {
     double alpha = out->arg[1];
-    if (d->dres) ctm__scaled(tp->ctx, out->len, alpha, out->grad, d->dres, d->add_res);
-    if (d->db || d->dshift) ctm__conv_bias_backward(tp, out, d->db, d->dshift, alpha);
+    if (d->dres || d->db || d->dshift) ctm__conv_rest_backward(tp, out, d->db, d->dshift, d->dres, d->add_res, alpha);
     g->alpha = (ctm_real)alpha;
     if (d->dw) {
         g->dout = out->grad;
