@@ -1649,7 +1649,8 @@ enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convol
        CTM__AHEAD  = 32,               // tiles whose pixels are asked for ahead of time: memory is far away
        CTM__PACK_ROWS = 16 };          // rows of weights that are packed together
 
-#define CTM__CHANNELS(k) ((k) == 1 ? 128 : 32)   // input channels in one piece of a direct weight gradient
+// Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many.
+static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7) / 8 * 8, k == 1 ? 128 : 32); }
 
 typedef struct ctm__kernels {
     int lanes;
@@ -2038,10 +2039,10 @@ CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g
         }
 }
 
-// Up to CTM__CHANNELS input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
+// ctm__channels_each input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
 // stays in the second-level cache while all taps use it, and the next block is asked for meanwhile.
 CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch) {
-    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H, i1 = ctm__imin(g->I, i0 + CTM__CHANNELS(g->k));
+    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H, i1 = ctm__imin(g->I, i0 + ctm__channels_each(g->k, g->I));
     int each = g->W < CTM__PIXELS ? CTM__PIXELS / g->W : 1, r, tap, i;
     size_t n = (size_t)ctm__imin(nv * CTM__W, g->O - o), width = (size_t)(nv * CTM__W), p, last = (size_t)rows * (size_t)g->W;
     memset(scratch, 0, (size_t)(each * g->W) * width * sizeof *scratch);
@@ -2978,7 +2979,7 @@ static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv) {
 
 static void ctm__conv_weights_piece(void *arg, int p, void *scratch) {
     ctm__conv_job *j = (ctm__conv_job *)arg;
-    j->kernels->conv_weights(&j->g, p % j->across * CTM__CHANNELS(j->g.k), p / j->across, (ctm_real *)scratch);
+    j->kernels->conv_weights(&j->g, p % j->across * ctm__channels_each(j->g.k, j->g.I), p / j->across, (ctm_real *)scratch);
 }
 static void ctm__wino_weights_piece(void *arg, int p, void *scratch) {
     ctm__conv_job *j = (ctm__conv_job *)arg;
@@ -3016,7 +3017,7 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
         ctm__parallel_scratch(a, blocks * j.parts, 32 * (CTM__WTILES * CTM__WBLOCK + 32) * sizeof(ctm_real), ctm__wino_weights_piece, &j);
         ctm_parallel_for(a->ctx, blocks * (CTM__WBLOCK / CTM__PACK_ROWS), ctm__wino_weights_last, &j);
     } else {
-        j.across = (g->I + CTM__CHANNELS(g->k) - 1) / CTM__CHANNELS(g->k);
+        j.across = (g->I + ctm__channels_each(g->k, g->I) - 1) / ctm__channels_each(g->k, g->I);
         ctm__parallel_scratch(a, j.across * ctm__panels(j.kernels, g->O),
                               (size_t)(g->W + CTM__PIXELS) * 64 * sizeof(ctm_real), ctm__conv_weights_piece, &j);
     }
@@ -3232,7 +3233,6 @@ static void ctm__concat_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm__concat_job j;
     j.a = ctm__grad_first(tp, out->src[0], &j.add_a);
     j.b = ctm__grad_first(tp, out->src[1], &j.add_b);
-    if (j.a == j.b) j.add_b = 1;                                 // a tensor beside itself
     j.both = out->grad;
     j.split = 1;
     ctm__concat_run(tp, out->src[0], out->src[1], &j);
@@ -3459,7 +3459,7 @@ typedef struct ctm__scaled_job { const ctm__kernels *kernels; size_t n; double c
 enum { CTM__STRETCH = 16384 };     // numbers in one piece of elementwise work
 static void ctm__scaled_piece(void *arg, int p) {
     const ctm__scaled_job *j = (const ctm__scaled_job *)arg;
-    size_t i = (size_t)p * CTM__STRETCH, n = j->n - i < CTM__STRETCH ? j->n - i : CTM__STRETCH;
+    size_t i = (size_t)p * CTM__STRETCH, n = j->n - i < (size_t)CTM__STRETCH ? j->n - i : (size_t)CTM__STRETCH;
     j->kernels->scaled(n, j->c, j->x + i, j->y + i, j->add);
 }
 static void ctm__scaled(ctm_ctx *ctx, size_t n, double c, const ctm_real *x, ctm_real *y, int add) {
@@ -3545,11 +3545,10 @@ CTM__DEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x) {
     return ctm__done(out);
 }
 
-// op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c],  mean and rstd = 1/sqrt(variance + eps) of each sample's
-//                  group of C/groups channels over all pixels;  f = SiLU or nothing       x, out [B,H,W,C]  gamma, beta [C]
+// op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c]   x, out [B,H,W,C]  gamma, beta [C]  f = SiLU or nothing
 // Backward         dv = dout·f'(v);  x̂ = (x - mean)·rstd;  dbeta += sum dv;  dgamma += sum dv·x̂
-//                  dx += rstd·(gamma·dv - mean of gamma·dv - x̂·mean of gamma·dv·x̂), the means over the group
-//                                                     Saves mean and rstd of the groups         Test  op_group_norm
+//                  dx += rstd·(gamma·dv - mean of gamma·dv - x̂·mean of gamma·dv·x̂)       Saves mean, rstd   Test  op_group_norm
+// mean and rstd = 1/sqrt(variance + eps) are those of a sample's group of C/groups channels over all pixels.
 // A sample is one piece of work: its statistics in one sweep over memory, its result in a second, while much of it is still
 // in the cache. v and its sigmoid are made anew in the backward pass, from x: cheaper than reading them back.
 typedef struct ctm__norm_job {
@@ -3644,8 +3643,8 @@ static void ctm__norm_back(ctm_tape *tp, ctm__norm_job *j, int B, ctm_real *dgam
     ctm_arena_release(tp->arena, m);
 }
 static void ctm__norm_check(const ctm_tensor *x, const ctm_tensor *gamma, const ctm_tensor *beta, int groups) {
-    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3] && beta->len == gamma->len, "ctm_group_norm",
-                "x [B,H,W,C] needs gamma and beta [C]", x, gamma);
+    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3], "ctm_group_norm", "x [B,H,W,C] needs gamma [C]", x, gamma);
+    CTM__SHAPES(beta->ndim == 1 && beta->len == gamma->len, "ctm_group_norm", "gamma [C] needs beta [C]", gamma, beta);
     CTM__REQUIRE(groups > 0 && x->shape[3] % groups == 0, "ctm_group_norm: %d groups do not divide the %d channels of \"%s\"", groups, x->shape[3], x->name);
 }
 static void ctm__norm_settings(ctm_tape *tp, ctm_tensor *out, int B, int groups, double eps, int silu) {
@@ -3800,8 +3799,10 @@ static void ctm__norm_conv_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm__norm_job j;
     ctm__conv g;
     ctm_mark m;
+    int wanted;
     ctm__norm_of(&j, tp, out, x, gamma, beta);
     j.dx = ctm__grad_first(tp, x, &j.add);
+    wanted = j.dx || dgamma || dbeta;
     m = ctm_arena_mark(tp->arena);
     a = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
     j.out = a;
@@ -3809,9 +3810,9 @@ static void ctm__norm_conv_backward(ctm_tape *tp, ctm_tensor *out) {
     if (d.dw) ctm__norm_run(tp, &j, x->shape[0]);
     ctm__conv_of(&g, x, out->src[1]);
     g.x = a;
-    ctm__conv_back(tp, out, &d, &g, j.dx || dgamma ? a : NULL, 0);               // a becomes da
+    ctm__conv_back(tp, out, &d, &g, wanted ? a : NULL, 0);               // a becomes da
     j.dout = a;
-    if (j.dx || dgamma) ctm__norm_back(tp, &j, x->shape[0], dgamma, dbeta);
+    if (wanted) ctm__norm_back(tp, &j, x->shape[0], dgamma, dbeta);
     ctm_arena_release(tp->arena, m);
 }
 CTM__DEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps,
@@ -3922,32 +3923,31 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
 }
 
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
-// Backward       dx += dout·mask/(1-p)              Saves nothing: the mask is drawn again      Test  op_dropout
+// Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
 // The draw of a number is a function of (stream, tape's step, row in the whole batch, how many dropouts came before, place).
-typedef struct ctm__dropout_job { const ctm_tape *tp; size_t D; uint32_t keep; uint64_t drop; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
+typedef struct ctm__dropout_draw { ctm_rng rng; uint64_t step, first_row, drop; uint32_t keep; } ctm__dropout_draw;    // kept with the result
+typedef struct ctm__dropout_job { ctm__dropout_draw d; size_t D; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
 static void ctm__dropout_piece(void *arg, int n) {
     const ctm__dropout_job *j = (const ctm__dropout_job *)arg;
-    ctm_real factor = (ctm_real)(65536.0 / j->keep);
+    ctm_real factor = (ctm_real)(65536.0 / j->d.keep);
     const ctm_real *x = j->x + (size_t)n * j->D;
     ctm_real *out = j->out + (size_t)n * j->D;
-    uint64_t block = (((j->tp->first_row + (uint64_t)n) << 10) + j->drop) << 24;
+    uint64_t block = (((j->d.first_row + (uint64_t)n) << 10) + j->d.drop) << 24;
     uint32_t bits[4];
     size_t i;
     int l;
     for (i = 0; i < j->D; i += 8) {                              // one block of 128 bits serves eight numbers
-        ctm_bits(j->tp->dropout, j->tp->step, block + i / 8, bits);
+        ctm_bits(&j->d.rng, j->d.step, block + i / 8, bits);
         for (l = 0; l < 8 && i + (size_t)l < j->D; l++) {
-            ctm_real v = (bits[l / 2] >> (16 * (l % 2)) & 0xffff) < j->keep ? x[i + (size_t)l] * factor : 0;
+            ctm_real v = (bits[l / 2] >> (16 * (l % 2)) & 0xffff) < j->d.keep ? x[i + (size_t)l] * factor : 0;
             out[i + (size_t)l] = v + (j->add ? out[i + (size_t)l] : 0);
         }
     }
 }
 static void ctm__dropout_run(ctm_tape *tp, const ctm_tensor *out, const ctm_real *from, ctm_real *to, int add) {
     ctm__dropout_job j;
-    j.tp = tp;
+    memcpy(&j.d, out->saved, sizeof j.d);
     j.D = ctm__row_len(out);
-    j.keep = (uint32_t)out->iarg[0];
-    j.drop = (uint64_t)out->iarg[1];
     j.x = from;
     j.out = to;
     j.add = add;
@@ -3960,13 +3960,19 @@ static void ctm__dropout_backward(ctm_tape *tp, ctm_tensor *out) {
 }
 CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     ctm_tensor *out;
+    ctm__dropout_draw d;
     CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
     if (!tp->dropout || p == 0) return x;
     CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout", "rows of at most 2^27 numbers, at most 1024 dropouts", x, NULL);
     out = ctm__result_like(tp, "dropout", x, NULL, ctm__dropout_backward);
-    out->iarg[0] = (int)(65536 * (1 - p) + 0.5);
-    out->iarg[1] = tp->drops++;
-    if (out->iarg[0] < 1) out->iarg[0] = 1;
+    d.rng = *tp->dropout;
+    d.step = tp->step;
+    d.first_row = tp->first_row;
+    d.drop = (uint64_t)tp->drops++;
+    d.keep = (uint32_t)(65536 * (1 - p) + 0.5);
+    if (d.keep < 1) d.keep = 1;
+    out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, sizeof d);
+    memcpy(out->saved, &d, sizeof d);
     ctm__dropout_run(tp, out, x->data, out->data, 0);
     return ctm__done(out);
 }
@@ -7573,7 +7579,8 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
             ctm__fail(f->ctx, "%s: %s", f->path, why);
             return NULL;
         }
-        needs = 18.0 * cfg->model_channels * cfg->model_channels * cfg->channel_mult[0] * cfg->num_blocks;
+        for (needs = 0, i = 0; i < 8 && cfg->channel_mult[i] > 0; i++)         // second convolutions alone
+            needs += 9.0 * pow((double)cfg->model_channels * cfg->channel_mult[i], 2) * (2 * cfg->num_blocks + 1);
         if ((double)d != (double)cfg->size * cfg->size * cfg->channels || needs > holds) {
             ctm__fail(f->ctx, "%s: its configuration does not fit its %ld data dimensions and %.0f numbers", f->path, d, holds);
             return NULL;

@@ -1126,6 +1126,7 @@ static void un_golden(const char *file, int with_s) {
     un_end();
     golden_close(g);
 }
+// [eq:unet]
 static void test_unet_golden(void)         { un_golden("unet", 1); }
 static void test_unet_golden_teacher(void) { un_golden("unet_teacher", 0); }
 
