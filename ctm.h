@@ -7728,6 +7728,9 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
    - A probe of the divergence must stay the same along the whole path, or the integrand is no function of t.
    - Replacing what is known is no exact conditioning: a free part that is wrong at a small noise level stays wrong.
 
+   - OpenMP's threads spin while they wait. On a machine that is busy with other work, give the environment
+     OMP_WAIT_POLICY=passive, or a step of a millisecond may take ten.
+
    DEVIATIONS (PAPER_NOTES.md says more about each)
    d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them
    d2 Tweedie's formula has t², where the paper's main text prints t
