@@ -2005,8 +2005,12 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
 CTM__FUN void CTM__FN(conv_panel)(const ctm__conv *g, int panel, int p0, int p1) {
     int o, nv = CTM__FN(panel_at)(g->O, panel, &o), p;
     const ctm_real *w = g->packed + (size_t)o * (size_t)(g->k * g->k * g->I);
+    const ctm_real *last = g->x + (size_t)g->B * (size_t)g->H * (size_t)g->W * (size_t)g->I;
+    int r = g->k / 2;
     for (p = p0; p < p1; p += CTM__MR) {
         int count = ctm__imin(CTM__MR, p1 - p);
+        const ctm_real *ahead = g->x + (size_t)(p + 2 * CTM__MR + r * g->W) * (size_t)g->I, *stop = ahead + CTM__MR * g->I;
+        for (; ahead < stop && ahead < last; ahead += 64 / sizeof(ctm_real)) CTM__PREFETCH(ahead);
         if (nv == CTM__NV) CTM__FN(conv_tile)(CTM__NV, g, p, count, w, o);
         else if (nv == 2)  CTM__FN(conv_tile)(2, g, p, count, w, o);
         else               CTM__FN(conv_tile)(1, g, p, count, w, o);
