@@ -447,6 +447,35 @@ static void bench_ctm_step_mlp(ctm_ctx *ctx, int threads) {
     ctm_arena_free(&a);
 }
 
+// A whole step on images, as the peer times it: batch 16, a teacher U-Net with two Heun steps, L2 at time zero, DSM on 16 rows,
+// adaptive weight, RAdam, EMA.
+static void bench_images_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    (void)user;
+    ctm_normals(rng, step, 3072 * index, 3072, x0);
+}
+static void bench_ctm_step_unet(ctm_ctx *ctx, int C) {
+    ctm_arena a;
+    ctm_config cfg = ctm_config_authors();
+    ctm_trainer *tr;
+    char name[32];
+    snprintf(name, sizeof name, "ctm_step_unet_c%d", C);
+    if (!bench_wanted(name)) return;
+    ctm_arena_init(&a, ctx, "bench");
+    cfg.max_gap = 2;
+    cfg.gap_power = 60;
+    cfg.batch = cfg.diagonal_batch = 16;
+    cfg.shards = 2;
+    cfg.ema_rate[1] = 0;
+    cfg.size = 32;
+    cfg.channels = 3;
+    cfg.model_channels = C;
+    cfg.num_blocks = C == 32 ? 1 : 2;
+    tr = ctm_trainer_new(&a, &cfg, ctm_unet(&a, &cfg, 1), ctm_net_denoiser(&a, ctm_unet(&a, &cfg, 0)), bench_images_draw, NULL);
+    bench_line(name, 2, bench_median_of(bench_step_work, tr, 5) * 1e3, "ms");
+    ctm_trainer_free(tr);
+    ctm_arena_free(&a);
+}
+
 // One step of `make demo`: the ring with the exact teacher.
 static void bench_points_step(ctm_ctx *ctx, int threads) {
     ctm_arena a;
@@ -491,6 +520,7 @@ int main(int argc, char **argv) {
         for (i = 0; i < 4; i++) bench_unets(&ctx, C, i / 2, i % 2);
     for (C = 32; C <= 128; C *= 2)
         for (i = 0; i < 2; i++) bench_rss(&ctx, C, i);
+    for (C = 32; C <= 64; C *= 2) bench_ctm_step_unet(&ctx, C);
     bench_story(&ctx);
     return 0;
 }

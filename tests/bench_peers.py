@@ -100,9 +100,9 @@ def unet_work(C, backward):
     return work, sum(v.numel() for v in w.values()) * 4e-6
 
 
-# ---------------------------------------------------------------- one CTM step of an MLP on points
+# ---------------------------------------------------------------- one CTM step, of an MLP on points or a U-Net on images
 
-B, N, SD, T, MIN, RHO = 256, 18, 0.5, 80.0, 0.002, 7.0
+N, SD, T, MIN, RHO = 18, 0.5, 80.0, 0.002, 7.0
 
 
 class MLP(nn.Module):
@@ -139,12 +139,11 @@ def level(i):
     return (a + i / (N - 1) * (b - a)) ** RHO
 
 
-def ctm_step_mlp():
-    model, ema, teacher = MLP(True), MLP(True), MLP(False)
+def ctm_step(model, ema, teacher, last, B, dim, groups):
     for p in [*ema.parameters(), *teacher.parameters()]:
         p.requires_grad_(False)
     opt = torch.optim.RAdam(model.parameters(), lr=4e-4)
-    x0, eps, eps2 = torch.randn(3, B, 2)
+    x0, eps, eps2 = torch.randn(3, B, dim)
     i_t = torch.randint(0, N - 2, (B,))
     i_s = i_t + 2 + (torch.rand(B) * (N - 2 - i_t)).long()
     sigma = torch.cat([(1.2 * torch.randn(B // 2) - 1.2).exp(), level(0.7 * torch.rand(B // 2) * (N - 1))])
@@ -166,7 +165,6 @@ def ctm_step_mlp():
         ctm = ((est - target) ** 2).mean()
         w = (sigma ** 2 + SD ** 2) / (sigma * SD) ** 2
         dsm = (w * ((g(model, x0 + sigma[:, None] * eps2, sigma, sigma) - x0) ** 2).mean(1)).mean()
-        last = model.layers[-1].weight
         n_ctm, n_dsm = (torch.autograd.grad(v, last, retain_graph=True)[0].norm() for v in (ctm, dsm))
         total = ctm + (n_ctm / (n_dsm + 1e-4)).clamp(0, 1e4).detach() * dsm
         opt.zero_grad(set_to_none=True)
@@ -175,13 +173,33 @@ def ctm_step_mlp():
         with torch.no_grad():
             torch._foreach_mul_(list(ema.parameters()), 0.999)
             torch._foreach_add_(list(ema.parameters()), [p.detach() for p in model.parameters()], alpha=0.001)
-    return 1e3 * seconds(step, 15)
+    return 1e3 * seconds(step, groups)
+
+
+class Images(nn.Module):
+    """The U-Net on rows of 3072 numbers."""
+
+    def __init__(self, C, with_s):
+        super().__init__()
+        config = dict(size=32, channels=3, width=C, mult=[1, 2, 2], num_blocks=1 if C == 32 else 2, attn=[16], with_s=with_s)
+        self.w = {k: nn.Parameter(torch.randn(s) / math.sqrt(math.prod(s[1:])) if len(s) > 1 else torch.full(s, float('norm' in k and k.endswith('weight'))))
+                  for k, s in o.unet_shapes(**config).items()}
+        for k, v in self.w.items():
+            self.register_parameter(k.replace('.', '/'), v)
+        self.net = o.Net('unet', self.w)
+
+    def forward(self, x, t, s):
+        return self.net(x.reshape(-1, 3, 32, 32), t.log() / 4, None if s is None else s.log() / 4).flatten(1)
 
 
 def measure(name):
     parts = name.split('_')
     if name == 'ctm_step_mlp':
-        return ctm_step_mlp(), 'ms'
+        model = MLP(True)
+        return ctm_step(model, MLP(True), MLP(False), model.layers[-1].weight, 256, 2, 15), 'ms'
+    if name.startswith('ctm_step_unet'):
+        model = Images(int(parts[-1][1:]), True)
+        return ctm_step(model, Images(int(parts[-1][1:]), True), Images(int(parts[-1][1:]), False), list(model.w.values())[-2], 16, 3072, 5), 'ms'
     if parts[0] == 'gemm':
         return gemm(int(parts[1][1:])), 'GFLOP/s'
     if parts[0] == 'conv3x3':

@@ -9,7 +9,7 @@ python=${PYTHON:-/usr/bin/python3}
 rounds=${1:-3}
 [ $# -gt 0 ] && shift
 names=${*:-gemm_n512 gemm_n1024 gemm_n2048 conv3x3_fwd_c64h32 conv3x3_fwd_c128h16 conv3x3_fwd_c256h8 conv3x3_fwdbwd_c64h32 conv3x3_fwdbwd_c128h16 conv3x3_fwdbwd_c256h8
-       unet_fwd_c32 unet_fwdbwd_c32 unet_fwd_c64 unet_fwdbwd_c64 unet_fwd_c128 unet_fwdbwd_c128 ctm_step_mlp}
+       unet_fwd_c32 unet_fwdbwd_c32 unet_fwd_c64 unet_fwdbwd_c64 unet_fwd_c128 unet_fwdbwd_c128 ctm_step_mlp ctm_step_unet_c32 ctm_step_unet_c64}
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 for name in $names; do
