@@ -2185,8 +2185,10 @@ CTM__FUN void CTM__FN(wino_filters)(const ctm__conv *g, int row0, int row1) {
             for (i = row0; i < row1; i++) {
                 ctm_real *to = g->packed + (size_t)o * (size_t)(16 * g->I) + ((size_t)i * (size_t)nv + (size_t)j) * CTM__W;
                 V f[9], u[16];
+                CTM__UNROLL
                 for (tap = 0; tap < 9; tap++) memcpy(&f[tap], block[tap][i - row0], sizeof(V));
                 CTM__FN(wino_filter)(f, u);
+                CTM__UNROLL
                 for (tap = 0; tap < 16; tap++)
                     memcpy(to + (size_t)tap * (size_t)g->I * (size_t)(nv * CTM__W), &u[tap], sizeof(V));
             }
@@ -2237,8 +2239,10 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_ask)(const ctm__conv *g, const ctm_real *
 CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const size_t m, const ctm_real *const *p, int c, ctm_real *v, size_t plane) {
     V d[16], u[16];
     int k;
+    CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(load)(&d[k], p[k] + c, m);
     CTM__FN(wino_input)(d, u);
+    CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane, &u[k], m);
 }
 CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, int cn, ctm_real *v, size_t plane) {
@@ -2259,6 +2263,7 @@ CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, i
 CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm__conv *g, size_t p, size_t n, int o, const ctm_real *m, size_t plane) {
     V in[16], y[4], bias;
     int k;
+    CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(load)(&in[k], m + (size_t)k * plane, CTM__W);
     CTM__FN(wino_output)(in, y);
     CTM__FN(bias)(g, n, o, lanes, &bias);
@@ -2305,6 +2310,7 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm
     CTM__FN(load)(&d[2], y + below, lanes);
     CTM__FN(load)(&d[3], y + below + right, lanes);
     CTM__FN(wino_doutput)(d, u);
+    CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(store)(m + (size_t)k * plane, &u[k], lanes);
 }
 CTM__FUN void CTM__FN(wino_doutputs)(const ctm__conv *g, int t0, int tn, int o0, int on, ctm_real *m, size_t plane) {
