@@ -33,6 +33,15 @@ bench-peers: build/bench                            ## the same shapes in PyTorc
 mutate: build/test_float                            ## break ctm.h in many small ways; every one must be caught
 	@sh tests/mutate.sh
 
+book:                                               ## weave ctm.h into one page, out/book.html (python3; formulas need pandoc)
+	python3 book/weave.py --check ctm.h book/formulas.tex PAPER_NOTES.md out/book.html
+
+notebook: | build                                   ## run notebook/ctm.ipynb from top to bottom, outputs kept in it (needs Jupyter)
+	sh notebook/run.sh notebook/ctm.ipynb
+
+debug: build/tour                                   ## a guided tour of one training step in gdb: debug/TOUR.md
+	gdb -q -nx -x debug/tour.gdb build/tour
+
 merit: build/points                                 ## the figures that README and PAPER_NOTES quote: seeds 0, 1, 2
 	@sh tests/merit.sh
 
@@ -51,6 +60,8 @@ build/points: examples/02_points.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/02_points.c -o $@ -lm
 build/use_weights: examples/use_weights.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/use_weights.c -o $@ -lm
+build/tour: debug/tour.c ctm.h examples/plot.h | build
+	$(CC) -O0 -g3 $(WARN) -DCTM_NO_OPENMP $(CPPFLAGS) debug/tour.c -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
 	$(BUILD) tests/bench.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build
@@ -60,4 +71,4 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo test test-long bench bench-peers mutate merit golden clean help
+.PHONY: all demo test test-long book notebook debug bench bench-peers mutate merit golden clean help

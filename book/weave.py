@@ -16,6 +16,7 @@ import sys
 
 TAG = re.compile(r'\[((?:eq|alg):[A-Za-z0-9_]+)\]')
 NAME = re.compile(r'\b(ctm_[A-Za-z0-9_]+|ctm__[A-Za-z0-9_]+|CTM_[A-Z0-9_]+)\b')
+GAP = re.compile(r'\S {3,}\S')            # columns: text that must keep its spaces
 KEYWORDS = set('auto break case char const continue default do double else enum extern float for goto if inline int long register '
                'return short signed sizeof static struct switch typedef union unsigned void volatile while int64_t uint64_t '
                'uint32_t int32_t size_t ptrdiff_t uint8_t'.split())
@@ -95,6 +96,13 @@ def cut(text):
     return lines, parts
 
 
+def heading(title):
+    """THE ODE -> The ODE."""
+    words = [word if word in ('ODE', 'EMA') else word.lower() for word in title.split(' ')]
+    words[0] = words[0] if words[0] in ('ODE', 'EMA') else words[0].capitalize()
+    return ' '.join(words)
+
+
 def definitions(lines):
     """name -> line of its definition (implementation first, then interface); name -> line of its declaration."""
     defined, declared = {}, {}
@@ -170,8 +178,8 @@ class Book:
         """body: lines of a comment without their // or indentation."""
         blocks, block = [], []
         for line in body + ['']:
-            display = line.startswith('    ')
-            if block and (not line.strip() or display != block[0].startswith('    ')):
+            turns = block and line.startswith('    ') != block[0].startswith('    ') and not GAP.search(block[0])
+            if block and (not line.strip() or turns):
                 blocks.append(block)
                 block = []
             if line.strip():
@@ -183,7 +191,7 @@ class Book:
                 continue
             display = block[0].startswith('    ')
             tags = [tag for line in block for tag in TAG.findall(line) if tag in self.math]
-            columns = 2 * sum(bool(re.search(r'\S {3,}\S', line)) for line in block) >= len(block)
+            columns = 2 * sum(bool(GAP.search(line)) for line in block) >= len(block)
             if display or columns:
                 out.append(self.display(block))
             else:
@@ -292,7 +300,9 @@ class Book:
             note = [re.sub(r'^---- ', '', line) for line in note]
             left = marks + (self.comment(note) if note else '')
             if code:
-                out.append('<div class="row"><div class="note">%s</div>%s</div>\n' % (left, self.code(code, first + at)))
+                shape = 'row' if note else 'row bare'
+                beside = '<div class="note">%s</div>' % left if note else left
+                out.append('<div class="%s">%s%s</div>\n' % (shape, beside, self.code(code, first + at)))
             else:
                 out.append('<div class="wide">%s</div>\n' % left)
         return ''.join(out)
@@ -321,11 +331,13 @@ class Book:
                 program = None
             elif program is not None:
                 program.append(text)
-            elif re.match(r'^[A-Z][A-Z ]{5,}(  .*|:.*)?$', text) and not text.startswith('CTM'):
+            elif re.match(r'^[A-Z][A-Z ]{5,}(  .*|:.*| \(.*)?$', text) and not (chunk and chunk[-1].strip()):
                 flush()
                 head, rest = re.match(r'^([A-Z][A-Z ]+[A-Z])(.*)$', text).groups()
-                out.append('<h3>%s</h3>\n' % html.escape(head.capitalize()))
-                if rest.strip(' :'):
+                out.append('<h3>%s</h3>\n' % html.escape(head))
+                if '|' in rest:
+                    chunk.append(' ' * len(head) + rest)        # the first line of a table
+                elif rest.strip(' :'):
                     chunk.append(rest.strip(' :'))
             else:
                 chunk.append(text)
@@ -336,8 +348,8 @@ class Book:
         """The chapter's opening, then its interface, then the code."""
         body = [p for p in self.parts if p.chapter == number and p.kind == 'implementation']
         face = [p for p in self.parts if p.chapter == number and p.kind == 'interface']
-        title = (body or face)[0].title
-        out = ['<section id="chapter-%d"><h2><small>%d</small> %s</h2>\n' % (number, number, html.escape(title.capitalize()))]
+        title = heading((body or face)[0].title)
+        out = ['<section id="chapter-%d"><h2><small>%d</small> %s</h2>\n' % (number, number, html.escape(title))]
         opening = []
         for part in body[:1]:           # the opening comment goes before the interface
             end = next(i for i in range(2, len(part.lines)) if part.lines[i].startswith('// ===='))
@@ -353,7 +365,7 @@ class Book:
             skip = len(opening) if at == 0 else 0
             out.append('<h3>Code</h3>\n' + self.rows(part.lines[skip:], part.first + skip))
         out.append('</section>\n')
-        return title.capitalize(), ''.join(out)
+        return title, ''.join(out)
 
     def tag_table(self):
         rows = []
@@ -361,7 +373,7 @@ class Book:
             what, where = self.notes.get(tag, ('', ''))
             lines = ' '.join('<a href="#L%d">%d</a>' % (n, n) for n in self.used[tag])
             rows.append('<tr id="%s"><td class="tag">[%s]</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n' %
-                        (self.anchor_of(tag), tag, self.math.get(tag, ''), self.words(what), html.escape(where), lines))
+                        (self.anchor_of(tag), tag, '<div>%s</div>' % self.math[tag] if tag in self.math else '', self.words(what), html.escape(where), lines))
         return ('<section id="formulas"><h2>Formulas</h2><div class="wide"><p>Every tag of the book, the paper\'s name for it, and the '
                 'lines where it stands.</p><table><tr><th>tag</th><th>formula</th><th>what</th><th>in the paper</th><th>lines</th></tr>\n'
                 + ''.join(rows) + '</table></div></section>\n')
@@ -404,7 +416,7 @@ nav summary { display: none; }
 main { min-width: 0; }
 section { border-top: 1px solid var(--line); padding: 1rem 2rem 3rem; }
 section:first-child { border-top: 0; }
-h1 { font-size: 2.2rem; margin: 1rem 0 0; padding: 0 2rem; line-height: 1.15; }
+h1 { font-size: 2.2rem; margin: 1.2rem 0 .8rem; padding: 0 2rem; line-height: 1.15; }
 h2 { font-size: 1.7rem; margin: 1.2rem 0 .8rem; line-height: 1.2; }
 h2 small { color: var(--soft); font-weight: 400; margin-right: .35em; }
 h3 { font: 600 13px/1.4 system-ui, "DejaVu Sans", sans-serif; letter-spacing: .06em; text-transform: uppercase; color: var(--soft);
@@ -415,14 +427,13 @@ pre, code { font-family: "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 code { font-size: .84em; overflow-wrap: anywhere; }
 pre { font-size: 12.5px; line-height: 1.45; margin: 0 0 .9em; overflow-x: auto; max-width: 100%%; }
 .note pre { font-size: 11.5px; }
-.row { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 9fr); gap: 0 1.4rem; border-top: 1px dotted var(--line); padding: .55rem 0; }
+.row { display: grid; grid-template-columns: minmax(0, 4fr) minmax(0, 11fr); gap: 0 1.2rem; border-top: 1px dotted var(--line); padding: .55rem 0; }
 .row:first-of-type { border-top: 0; }
 .note { font-size: 15px; line-height: 1.45; }
-.note:empty { min-height: 0; }
-pre.code { background: var(--code); border-radius: 5px; padding: .6em .2em .6em 0; margin: 0; font-size: 12px; align-self: start; }
-pre.code span { display: block; min-height: 1.45em; padding-right: .8em; }
+.row.bare { grid-template-columns: minmax(0, 1fr); }
+pre.code { background: var(--code); border-radius: 5px; padding: .6em .8em; margin: 0; font-size: 11.5px; align-self: start; }
 
-pre.code.plain { padding-left: 1em; margin-bottom: .9em; }
+pre.code.plain { margin-bottom: .9em; }
 pre.code span:target, a:target + p { background: color-mix(in srgb, var(--link) 18%%, transparent); }
 pre.code i { font-style: normal; } i.c { color: var(--soft); } i.s { color: var(--str); } i.p { color: var(--mark); }
 pre.code b { font-weight: 600; color: var(--mark); } pre.code a { color: inherit; } pre.code a:hover { color: var(--link); }
@@ -430,10 +441,12 @@ pre.code b { font-weight: 600; color: var(--mark); } pre.code a { color: inherit
 .eq math { font-size: 1.08em; margin: 0 auto; flex: 0 0 auto; padding: 0 .2em; } .eq pre { margin: 0 auto; }
 .eq .no { font: 11px "DejaVu Sans Mono", monospace; color: var(--soft); flex: none; }
 .note .eq { font-size: .85em; }
+math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }
+mtd[columnalign="left"] { text-align: left; } mtd[columnalign="right"] { text-align: right; }
 a.tag { font-size: .8em; font-family: "DejaVu Sans Mono", monospace; white-space: nowrap; } pre a.tag { font-size: inherit; }
 details { margin: 0 0 1em; } details summary { font: 12px system-ui, "DejaVu Sans", sans-serif; color: var(--soft); cursor: pointer; }
 table { border-collapse: collapse; font-size: 14px; } td, th { border-bottom: 1px solid var(--line); padding: .5em .8em .5em 0; text-align: left; vertical-align: top; }
-td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td:nth-child(2) { max-width: 34rem; overflow-x: auto; }
+td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td > div { max-width: 36rem; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
 td:last-child { max-width: 12rem; }
 @media (min-width: 1000px) {
   body { display: grid; grid-template-columns: 15rem minmax(0, 1fr); }
