@@ -1,10 +1,9 @@
-"""gdb: pretty-printers for ctm.h's types, the commands `ctm tape`, `ctm show`, `ctm plot`, `ctm nonfinite`, and the tour (`ctm tour`).
+"""gdb: pretty-printers for ctm.h's types, the commands `ctm tape`, `ctm show`, `ctm plot`, `ctm nonfinite`, `ctm tour`.
 
     gdb -x debug/ctm_gdb.py build/tour          (p/r shows a structure as it is)
 """
 import array
 import os
-import re
 import sys
 
 import gdb
@@ -120,7 +119,7 @@ def printer(value):
 
 
 class CtmCommand(gdb.Command):
-    __doc__ = ctm_view.HELP + '\nctm tour                     stops at every line of the training algorithm'
+    __doc__ = ctm_view.HELP
 
     def __init__(self):
         super().__init__('ctm', gdb.COMMAND_USER)
@@ -130,65 +129,52 @@ class CtmCommand(gdb.Command):
         try:
             if words == ['tour']:
                 tour()
+            elif words == ['stops']:
+                print(ctm_view.TOUR_READY % stops())
             else:
                 print(ctm_view.command(words, first_of_tape, tensor_expression, read))
         except ctm_view.Trouble as trouble:
             raise gdb.GdbError('ctm: %s' % trouble)
 
 
-# ---- the tour: (text of the line in ctm.h before which to stop, caption, expressions to show)
-# Lines are found by their text, so the tour does not depend on line numbers; each text must occur once.
+# ---- the tour
 
-STOPS = [
-    (r'^    theta->label = r.label;', 'data, noise levels t > u >= s, and x_t = x_0 + t·eps  [eq:x_t]', ['r.x0', 'r.t', 'r.u', 'r.s', 'r.x_t']),
-    (r'^    inner = cfg->target_inner ==', 'the teacher has walked from t to u  [eq:heun]', ['x_u']),
-    (r'^    x_est = ctm_x_est\(tp, theta', 'the target: jump from u to s, then by the average to time zero; no gradient  [eq:x_target]', ['target_s', 'x_target']),
-    (r'^    if \(cfg->compare == CTM_AT_ZERO\) \{', 'the estimate: one jump from t to s, then by the average to time zero  [eq:x_est]', ['est_s', 'x_est']),
-    (r'^    return ctm_name\(L, "L_ctm"\);', 'their distance, row by row, and its mean  [eq:L_ctm]', ['d', 'L']),
-    (r'^    return \(double\)L->data\[0\];', 'the tape has been walked backwards: every result now has its gradient', ['L']),
-    (r'^    return ctm_name\(ctm_weighted_mean\(tp, d, w, cfg->diagonal_batch\), "L_dsm"\);', 'the diagonal: g(x_t,t,t) against the denoiser  [eq:L_dsm]', ['t', 'target', 'g', 'd']),
-    (r'^        if \(!ctm_is_finite\(tr->L_ctm\)\) return', 'both gradients are summed: total = grad L_CTM + lambda·grad L_DSM  [eq:lambda]', ['tr->L_ctm', 'tr->L_dsm', 'tr->lambda_dsm', 'tr->grad_norm']),
-    (r'^    ctm_opt_step\(tr->ctx, &tr->opt, tr->theta->theta, total\);', 'the optimiser is about to move the weights  [eq:radam]', ['tr->lr', 'tr->theta->theta[0]', 'total[0]']),
-    (r'^        ctm_ema_step\(tr->ctx, len, tr->ema\[i\]->theta', 'the weights have moved; the average follows  [eq:ema]', ['tr->theta->theta[0]', 'rate', 'tr->ema[i]->theta[0]']),
-    (r'^    tr->step\+\+;', 'the step is done  [alg:train]', ['tr->step']),
-]
+def frames():
+    frame = gdb.newest_frame()
+    while frame is not None:
+        yield frame
+        frame = frame.older()
 
 
 class Stop(gdb.Breakpoint):
     def __init__(self, place, number, caption, expressions):
         super().__init__(place, internal=True)
         self.silent = True
-        self.text, self.expressions = '---- stop %d of %d: %s' % (number, len(STOPS), caption), expressions
+        self.text, self.expressions = '---- stop %d of %d: %s' % (number, len(ctm_view.STOPS), caption), expressions
 
     def stop(self):
+        if not any(frame.name() == 'the_step' for frame in frames()):
+            return False
         print('\n' + self.text)
         for expression in self.expressions:
             print('%s = %s' % (expression, gdb.parse_and_eval(expression).format_string()))
         return True
 
 
-def header_lines():
-    """The header's path and text, as the program was built from them."""
-    places = gdb.decode_line('ctm_train_step')[1]
-    path = places[0].symtab.fullname()
-    with open(path, encoding='utf-8') as f:
-        return path, f.read().split('\n')
+def stops():
+    """Sets the stops of the tour. They hold at the step that tour.c wants to show, and let all steps before pass."""
+    path = gdb.decode_line('ctm_train_step')[1][0].symtab.fullname()
+    places = ctm_view.tour_lines(path)
+    for number, (line, caption, expressions) in enumerate(places, 1):
+        Stop('%s:%d' % (path, line), number, caption, expressions)
+    return len(places)
 
 
 def tour():
-    """Runs to the step that tour.c wants to show, and sets the stops."""
-    path, lines = header_lines()
-    places = []
-    for pattern, caption, expressions in STOPS:
-        hits = [n for n, line in enumerate(lines, 1) if re.search(pattern, line)]
-        if len(hits) != 1:
-            raise ctm_view.Trouble('the tour\'s line %s is in ctm.h %d times' % (pattern, len(hits)))
-        places.append((hits[0], caption, expressions))
+    """Runs to that step, and then sets the stops: quicker than to pass them four hundred times."""
     gdb.Breakpoint('the_step', internal=True, temporary=True).silent = True
     gdb.execute('run', to_string=True)
-    for number, (line, caption, expressions) in enumerate(places, 1):
-        Stop('%s:%d' % (path, line), number, caption, expressions)
-    print('%d stops are set. `continue` goes to the next one; `ctm` lists what you can look at; `p`, `next`, `up` work as always.' % len(places))
+    print(ctm_view.TOUR_READY % stops())
 
 
 gdb.pretty_printers.append(printer)

@@ -2,6 +2,7 @@
 memory and hand Tensor objects in. Addresses are integers; 0 is NULL."""
 import math
 import os
+import re
 
 
 class Tensor:
@@ -152,6 +153,8 @@ HELP = """ctm tape [TAPE]              the recorded operations, as ctm_tape_dump
 ctm show NAME|#N|EXPRESSION  one tensor: shape, range, first values, gradient
 ctm plot NAME... FILE.svg    tensors [B,2] as points
 ctm nonfinite [TAPE]         the first number that is NaN or Inf, and what computed it
+ctm tour                     runs to the step of the tour and stops at every line of the training algorithm
+ctm stops                    sets those stops without running, for an IDE that runs the program itself
 NAME is a tensor's name on the tape (the last one of that name), #N a result's number there. TAPE is an expression; without it
 the tape is `tp` or `sh->tape` of this function or of one that called it."""
 
@@ -176,3 +179,36 @@ def command(words, tape, evaluate, read):
     if what == 'plot' and len(words) >= 3 and words[-1].endswith('.svg'):
         return points_svg(words[-1], [tensor(w) for w in words[1:-1]])
     return HELP
+
+
+# ---- the tour: (text of the line in ctm.h before which to stop, caption, expressions to show)
+# Lines are found by their text, so the tour does not depend on line numbers; each text must occur once.
+
+STOPS = [
+    (r'^    theta->label = r.label;', 'data, noise levels t > u >= s, and x_t = x_0 + t·eps  [eq:x_t]', ['r.x0', 'r.t', 'r.u', 'r.s', 'r.x_t']),
+    (r'^    inner = cfg->target_inner ==', 'the teacher has walked from t to u  [eq:heun]', ['x_u']),
+    (r'^    x_est = ctm_x_est\(tp, theta', 'the target: jump from u to s, then by the average to time zero; no gradient  [eq:x_target]', ['target_s', 'x_target']),
+    (r'^    if \(cfg->compare == CTM_AT_ZERO\) \{', 'the estimate: one jump from t to s, then by the average to time zero  [eq:x_est]', ['est_s', 'x_est']),
+    (r'^    return ctm_name\(L, "L_ctm"\);', 'their distance, row by row, and its mean  [eq:L_ctm]', ['d', 'L']),
+    (r'^    return \(double\)L->data\[0\];', 'the tape has been walked backwards: every result now has its gradient', ['L']),
+    (r'^    return ctm_name\(ctm_weighted_mean\(tp, d, w, cfg->diagonal_batch\), "L_dsm"\);', 'the diagonal: g(x_t,t,t) against the denoiser  [eq:L_dsm]', ['t', 'target', 'g', 'd']),
+    (r'^        if \(!ctm_is_finite\(tr->L_ctm\)\) return', 'both gradients are summed: total = grad L_CTM + lambda·grad L_DSM  [eq:lambda]', ['tr->L_ctm', 'tr->L_dsm', 'tr->lambda_dsm', 'tr->grad_norm']),
+    (r'^    ctm_opt_step\(tr->ctx, &tr->opt, tr->theta->theta, total\);', 'the optimiser is about to move the weights  [eq:radam]', ['tr->lr', 'tr->theta->theta[0]', 'total[0]']),
+    (r'^        ctm_ema_step\(tr->ctx, len, tr->ema\[i\]->theta', 'the weights have moved; the average follows  [eq:ema]', ['tr->theta->theta[0]', 'rate', 'tr->ema[i]->theta[0]']),
+    (r'^    tr->step\+\+;', 'the step is done  [alg:train]', ['tr->step']),
+]
+
+TOUR_READY = '%d stops are set. `continue` goes to the next one; `ctm` lists what you can look at; `p`, `next`, `up` work as always.'
+
+
+def tour_lines(path):
+    """The header that the program was built from -> (line, caption, expressions) of every stop."""
+    with open(path, encoding='utf-8') as f:
+        lines = f.read().split('\n')
+    places = []
+    for pattern, caption, expressions in STOPS:
+        hits = [n for n, line in enumerate(lines, 1) if re.search(pattern, line)]
+        if len(hits) != 1:
+            raise Trouble('the tour\'s line %s is in ctm.h %d times' % (pattern, len(hits)))
+        places.append((hits[0], caption, expressions))
+    return places
