@@ -112,6 +112,7 @@ def ctm(debugger, argument, exe_ctx, result, _):
         if argument.split() == ['tour']:
             return tour(target, result)
         if argument.split() == ['stops']:
+            stops(target, False)
             target.BreakpointCreateByName('the_step').SetScriptCallbackFunction('ctm_lldb.begin')
             return result.AppendMessage('the tour begins when the program reaches its step')
         if not frame.IsValid():
@@ -121,12 +122,14 @@ def ctm(debugger, argument, exe_ctx, result, _):
         result.SetError('ctm: %s' % trouble)
 
 
-def stops(target):
+def stops(target, enabled):
     """Sets the stops of the tour."""
     entry = target.FindFunctions('ctm_train_step')[0].GetSymbol().GetStartAddress().GetLineEntry().GetFileSpec()
     places = ctm_view.tour_lines(os.path.join(entry.GetDirectory(), entry.GetFilename()))
     for line, _, _ in places:
-        target.BreakpointCreateByLocation(entry, line).SetScriptCallbackFunction('ctm_lldb.arrive')
+        point = target.BreakpointCreateByLocation(entry, line)
+        point.SetScriptCallbackFunction('ctm_lldb.arrive')
+        point.SetEnabled(enabled)
     return len(places)
 
 
@@ -135,11 +138,11 @@ def tour(target, result):
     target.BreakpointCreateByName('the_step').SetOneShot(True)
     target.GetDebugger().SetAsync(False)
     target.GetDebugger().HandleCommand('process launch')
-    result.AppendMessage(ctm_view.TOUR_READY % stops(target))
+    result.AppendMessage(ctm_view.TOUR_READY % stops(target, True))
 
 
 def begin(frame, _location, _):
-    stops(frame.GetThread().GetProcess().GetTarget())
+    frame.GetThread().GetProcess().GetTarget().EnableAllBreakpoints()
     return False
 
 

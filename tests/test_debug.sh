@@ -50,6 +50,8 @@ if command -v gdb >/dev/null 2>&1 && gdb -nx -batch -ex 'python print(1)' >/dev/
     # The step's own end, alone: the changed entry of x_est must not have moved the line that is compared.
     gdb -q -nx -batch -x debug/tour.gdb -ex continue -ex continue -ex continue -ex continue -ex continue -ex continue -ex continue \
         -ex continue -ex continue -ex continue -ex continue -ex continue -ex continue "$dir/tour" >>"$dir/gdb" 2>&1
+    gdb -q -nx -batch -ex 'source debug/ctm_gdb.py' -ex 'ctm stops' -ex run -ex 'p tr->step' -ex kill "$dir/tour" >"$dir/ide" 2>&1
+    check "gdb: ctm stops, for an IDE, lets earlier steps pass" grep -q '^\$1 = 400' "$dir/ide"
     looks_right gdb "$dir/gdb"
     check "gdb: the printer shows a structure in words" grep -q '^\$[0-9]* = x_est \[64,2\]' "$dir/gdb"
     check "gdb: a NaN is found, with its place" grep -q 'entry 3 of "x_est" \[64,2\] is nan: scatter_rows' "$dir/gdb"
@@ -70,6 +72,8 @@ if [ -n "$lldb" ] && $lldb -b -o 'script print(40 + 2)' 2>/dev/null | grep -qx 4
     $lldb -b -s "$dir/script" "$dir/tour" >"$dir/lldb" 2>&1
     printf 'command script import debug/ctm_lldb.py\nctm tour\ncontinue\nctm show nobody\nkill\n' >"$dir/script"
     $lldb -b -s "$dir/script" "$dir/tour" >>"$dir/lldb" 2>&1
+    $lldb -b -o 'command script import debug/ctm_lldb.py' -o 'ctm stops' -o run -o kill "$dir/tour" >"$dir/ide" 2>&1
+    check "lldb: ctm stops, for an IDE, lets earlier steps pass" sh -c 'grep -q "stop 1 of 11" "$1" && ! grep -q Traceback "$1"' sh "$dir/ide"
     tr -d '\r' <"$dir/lldb" >"$dir/lldb.lines"        # the program wrote to a terminal
     looks_right lldb "$dir/lldb.lines"
 else
