@@ -4,7 +4,7 @@
 python=${PYTHON:-python3}
 test -x /usr/bin/python3 && ! $python -c 'import nbconvert, ipykernel' 2>/dev/null && python=/usr/bin/python3
 $python -c 'import nbconvert, ipykernel' 2>/dev/null || { echo "run.sh: python3 has no nbconvert and ipykernel: install Jupyter" >&2; exit 1; }
-exec $python - "$1" "${2:-$1}" <<'PYTHON'
+PYDEVD_DISABLE_FILE_VALIDATION=1 exec $python -Xfrozen_modules=off - "$1" "${2:-$1}" <<'PYTHON'
 import os, sys
 import nbformat
 from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
