@@ -42,6 +42,9 @@ notebook: | build                                   ## run notebook/ctm.ipynb fr
 debug: build/tour                                   ## a guided tour of one training step in gdb: debug/TOUR.md
 	gdb -q -nx -x debug/tour.gdb build/tour
 
+exercises: build/exercises                          ## the numbers that EXERCISES.md asks for (a minute)
+	@build/exercises
+
 merit: build/points                                 ## the figures that README and PAPER_NOTES quote: seeds 0, 1, 2
 	@sh tests/merit.sh
 
@@ -60,6 +63,8 @@ build/points: examples/02_points.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/02_points.c -o $@ -lm
 build/use_weights: examples/use_weights.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/use_weights.c -o $@ -lm
+build/exercises: tests/exercises.c ctm.h | build
+	$(BUILD) tests/exercises.c -o $@ -lm
 build/tour: debug/tour.c ctm.h examples/plot.h | build
 	$(CC) -O0 -g3 $(WARN) -DCTM_NO_OPENMP $(CPPFLAGS) debug/tour.c -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
@@ -71,4 +76,4 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo test test-long book notebook debug bench bench-peers mutate merit golden clean help
+.PHONY: all demo test test-long book notebook debug exercises bench bench-peers mutate merit golden clean help
