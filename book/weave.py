@@ -17,6 +17,7 @@ import sys
 TAG = re.compile(r'\[((?:eq|alg):[A-Za-z0-9_]+)\]')
 NAME = re.compile(r'\b(ctm_[A-Za-z0-9_]+|ctm__[A-Za-z0-9_]+|CTM_[A-Z0-9_]+)\b')
 GAP = re.compile(r'\S {3,}\S')            # columns: text that must keep its spaces
+ITEM = re.compile(r'(- |d\d+ )\S')             # an entry of a list
 KEYWORDS = set('auto break case char const continue default do double else enum extern float for goto if inline int long register '
                'return short signed sizeof static struct switch typedef union unsigned void volatile while int64_t uint64_t '
                'uint32_t int32_t size_t ptrdiff_t uint8_t'.split())
@@ -127,7 +128,8 @@ class Book:
         self.lines, self.parts = cut(text)
         self.defined, self.declared = definitions(self.lines)
         self.formulas, self.math, self.notes = formulas, math, notes
-        self.anchor = {}                # tag -> the anchor of its formula, once it has been set
+        self.anchor = {}                # tag -> True once its formula has been set
+        self.defining = True            # off in the interfaces, which mention tags but define none
         self.used = {}                  # tag -> lines of the header where it stands
         self.seen = []                  # line numbers that are in the page
         for number, line in enumerate(self.lines, 1):
@@ -157,10 +159,10 @@ class Book:
     def anchor_of(self, tag):
         return 'tag-' + tag.replace(':', '-')
 
-    def prose(self, text):
+    def prose(self, text, kind=''):
         """A paragraph: names in <code>, the rest as it is."""
-        return '<p>%s</p>\n' % re.sub(r'(<a href="#L\d+">[^<]*</a>|`[^`]*`|\b(?:ctm_|CTM_)\w+)(?![^<]*</a>)',
-                                      lambda m: '<code>%s</code>' % m.group(1).strip('`'), self.words(text))
+        return '<p%s>%s</p>\n' % (kind and ' class="%s"' % kind, re.sub(r'(<a href="#L\d+">[^<]*</a>|`[^`]*`|\b(?:ctm_|CTM_)\w+)(?![^<]*</a>)',
+                                      lambda m: '<code>%s</code>' % m.group(1).strip('`'), self.words(text)))
 
     def formula(self, tag, plain=None):
         """The formula of a tag, set; its plain text if it cannot be."""
@@ -178,8 +180,9 @@ class Book:
         """body: lines of a comment without their // or indentation."""
         blocks, block = [], []
         for line in body + ['']:
-            turns = block and line.startswith('    ') != block[0].startswith('    ') and not GAP.search(block[0])
-            if block and (not line.strip() or turns):
+            shown = block and block[0].startswith('    ')
+            turns = block and line.startswith('    ') != shown and (shown or not GAP.search(block[0]))
+            if block and (not line.strip() or turns or ITEM.match(line)):
                 blocks.append(block)
                 block = []
             if line.strip():
@@ -195,9 +198,9 @@ class Book:
             if display or columns:
                 out.append(self.display(block))
             else:
-                out.append(self.prose(' '.join(line.strip() for line in block)))
+                out.append(self.prose(' '.join(line.strip() for line in block), 'item' if ITEM.match(block[0]) else ''))
                 following = blocks[at + 1] if at + 1 < len(blocks) else None
-                fresh = [tag for tag in dict.fromkeys(tags) if tag not in self.anchor]
+                fresh = [tag for tag in dict.fromkeys(tags) if tag not in self.anchor and self.defining]
                 if fresh and following and following[0].startswith('    ') and not TAG.search(' '.join(following)):
                     out.append(self.set_all(fresh))
                     out.append('<details><summary>as the source has it</summary>%s</details>\n' % self.pre(following))
@@ -225,7 +228,7 @@ class Book:
         if lone:
             return self.set_all([tags[0] for tags in tagged])
         fresh = [tag for tags in tagged for tag in tags if tag in self.math and tag not in self.anchor]
-        if len(block) > 12:
+        if len(block) > 12 or not self.defining:
             fresh = []                  # the front matter's tables only mention them
         return self.pre(block) + self.set_all(fresh)
 
@@ -235,9 +238,9 @@ class Book:
         out, comment = [], False
         for number, line in enumerate(lines, first):
             text, comment = self.code_line(line, number, comment)
-            out.append('<span id="L%d">%s</span>' % (number, text))
+            out.append('<span id="L%d">%s\n</span>' % (number, text))
             self.seen.append(number)
-        return '<pre class="code">%s</pre>' % '\n'.join(out)
+        return '<pre class="code">%s</pre>' % ''.join(out)
 
     def code_line(self, line, number, inside):
         """One line of C with its comments, strings, keywords and names marked; and whether a block comment is still open."""
@@ -300,7 +303,8 @@ class Book:
             note = [re.sub(r'^---- ', '', line) for line in note]
             left = marks + (self.comment(note) if note else '')
             if code:
-                shape = 'row' if note else 'row bare'
+                broad = 'class="eq"' in left or any(len(line) > 64 and (GAP.search(line) or line.startswith('    ')) for line in note)
+                shape = 'row' if note and not broad else 'row bare'
                 beside = '<div class="note">%s</div>' % left if note else left
                 out.append('<div class="%s">%s%s</div>\n' % (shape, beside, self.code(code, first + at)))
             else:
@@ -360,7 +364,9 @@ class Book:
             out.append('<div class="wide">%s%s</div>\n' % (marks, self.comment(text)))
         for part in face:
             self.seen.append(part.first)
+            self.defining = False
             out.append('<h3 id="L%d">Interface</h3>\n' % part.first + self.rows(part.lines[1:], part.first + 1))
+            self.defining = True
         for at, part in enumerate(body):
             skip = len(opening) if at == 0 else 0
             out.append('<h3>Code</h3>\n' + self.rows(part.lines[skip:], part.first + skip))
@@ -383,6 +389,7 @@ class Book:
         numbers = sorted({p.chapter for p in self.parts if p.chapter})
         front = [p for p in self.parts if p.kind == 'front'][0]
         body.append('<section id="front">%s</section>\n' % self.plain_comment(front))
+        self.anchor = {}                # what the front matter only announced is set again where it belongs
         for number in numbers:
             title, text = self.chapter(number)
             nav.append('<li value="%d"><a href="#chapter-%d">%s</a></li>' % (number, number, html.escape(title)))
@@ -433,7 +440,8 @@ pre { font-size: 12.5px; line-height: 1.45; margin: 0 0 .9em; overflow-x: auto; 
 .row.bare { grid-template-columns: minmax(0, 1fr); }
 pre.code { background: var(--code); border-radius: 5px; padding: .6em .8em; margin: 0; font-size: 11.5px; align-self: start; }
 
-pre.code.plain { margin-bottom: .9em; }
+pre.code span { display: block; white-space: pre-wrap; overflow-wrap: anywhere; padding-left: 3em; text-indent: -3em; }
+pre.code.plain { margin-bottom: .9em; } p.item { padding-left: 1.2em; text-indent: -1.2em; margin-bottom: .35em; }
 pre.code span:target, a:target + p { background: color-mix(in srgb, var(--link) 18%%, transparent); }
 pre.code i { font-style: normal; } i.c { color: var(--soft); } i.s { color: var(--str); } i.p { color: var(--mark); }
 pre.code b { font-weight: 600; color: var(--mark); } pre.code a { color: inherit; } pre.code a:hover { color: var(--link); }
@@ -455,7 +463,7 @@ td:last-child { max-width: 12rem; }
 }
 @media (max-width: 999px) {
   nav { position: sticky; top: 0; z-index: 2; background: var(--paper); border-bottom: 1px solid var(--line); padding: .5rem 1rem; max-height: 80vh; overflow-y: auto; }
-  nav summary { display: block; font-size: 14px; } nav > .name { display: none; } html { scroll-padding-top: 3.4rem; }
+  nav summary { display: block; font-size: 14px; cursor: pointer; } nav summary::before { content: "\\2630\\00a0\\00a0"; } nav > .name { display: none; } html { scroll-padding-top: 3.4rem; }
   section { padding: .6rem 1rem 2rem; } h1 { padding: 0 1rem; font-size: 1.7rem; }
   .row { grid-template-columns: minmax(0, 1fr); gap: .3rem; }
   body { font-size: 16px; } table { display: block; overflow-x: auto; }
