@@ -36,7 +36,7 @@ mutate: build/test_float                            ## break ctm.h in many small
 book:                                               ## weave ctm.h into one page, out/book.html (python3; formulas need pandoc)
 	python3 book/weave.py --check ctm.h book/formulas.tex PAPER_NOTES.md out/book.html
 
-notebook: | build                                   ## run notebook/ctm.ipynb from top to bottom, outputs kept in it (needs Jupyter)
+notebook:                                           ## run notebook/ctm.ipynb from top to bottom, outputs kept in it (needs Jupyter)
 	sh notebook/run.sh notebook/ctm.ipynb
 
 debug: build/tour                                   ## a guided tour of one training step in gdb: debug/TOUR.md

@@ -198,7 +198,7 @@ class Book:
             if display or columns:
                 out.append(self.display(block))
             else:
-                out.append(self.prose(' '.join(line.strip() for line in block), 'item' if ITEM.match(block[0]) else ''))
+                out.append(self.prose(' '.join(line.strip() for line in block).replace(' -> ', ' \u2192 ').replace(' <- ', ' \u2190 '), 'item' if ITEM.match(block[0]) else ''))
                 following = blocks[at + 1] if at + 1 < len(blocks) else None
                 fresh = [tag for tag in dict.fromkeys(tags) if tag not in self.anchor and self.defining]
                 if fresh and following and following[0].startswith('    ') and not TAG.search(' '.join(following)):
