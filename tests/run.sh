@@ -19,6 +19,7 @@ part sh tests/test_docs.sh
 part sh tests/test_tags.sh
 part sh tests/test_programs.sh
 part sh tests/test_links.sh
+part sh tests/test_exercises.sh
 part sh tests/test_book.sh
 part sh tests/test_debug.sh
 part sh tests/test_notebook.sh
