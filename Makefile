@@ -18,10 +18,10 @@ all: build/hello build/points build/use_weights     ## build the examples
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
 
-test: build/test_float build/test_double build/exercises all      ## all tests; ends with "N passed, N failed"
+test: build/test_float build/test_double all      ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
 
-test-long: build/test_float build/test_double build/exercises all  ## the slow ones too: fast-math, other builds, limits on one full demo run
+test-long: build/test_float build/test_double all   ## the slow ones too: fast-math, other builds, limits on one full demo run
 	@sh tests/run.sh long
 
 bench: build/bench                                  ## speed: lines `bench NAME value UNIT`
@@ -76,4 +76,7 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo test test-long book notebook debug exercises bench bench-peers mutate merit golden clean help
+.PHONY: all demo test test-long bench bench-peers mutate merit golden clean help
+
+test test-long: build/exercises
+.PHONY: book notebook debug exercises
