@@ -18,7 +18,7 @@ all: build/hello build/points build/use_weights     ## build the examples
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
 
-test: build/test_float build/test_double all      ## all tests; ends with "N passed, N failed"
+test: build/test_float build/test_double all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
 
 test-long: build/test_float build/test_double all   ## the slow ones too: fast-math, other builds, limits on one full demo run
@@ -32,18 +32,6 @@ bench-peers: build/bench                            ## the same shapes in PyTorc
 
 mutate: build/test_float                            ## break ctm.h in many small ways; every one must be caught
 	@sh tests/mutate.sh
-
-book:                                               ## weave ctm.h into one page, out/book.html (python3; formulas need pandoc)
-	python3 book/weave.py --check ctm.h book/formulas.tex PAPER_NOTES.md out/book.html
-
-notebook:                                           ## run notebook/ctm.ipynb from top to bottom, outputs kept in it (needs Jupyter)
-	sh notebook/run.sh notebook/ctm.ipynb
-
-debug: build/tour                                   ## a guided tour of one training step in gdb: debug/TOUR.md
-	gdb -q -nx -x debug/tour.gdb build/tour
-
-exercises: build/exercises                          ## the numbers that EXERCISES.md asks for (a minute)
-	@build/exercises
 
 merit: build/points                                 ## the figures that README and PAPER_NOTES quote: seeds 0, 1, 2
 	@sh tests/merit.sh
@@ -63,10 +51,6 @@ build/points: examples/02_points.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/02_points.c -o $@ -lm
 build/use_weights: examples/use_weights.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/use_weights.c -o $@ -lm
-build/exercises: tests/exercises.c ctm.h | build
-	$(BUILD) tests/exercises.c -o $@ -lm
-build/tour: debug/tour.c ctm.h examples/plot.h | build
-	$(CC) -O0 -g3 $(WARN) -DCTM_NO_OPENMP $(CPPFLAGS) debug/tour.c -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
 	$(BUILD) tests/bench.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build
@@ -78,5 +62,24 @@ build:
 
 .PHONY: all demo test test-long bench bench-peers mutate merit golden clean help
 
+# Ways into the book: read it, run it, step through it.
+
+book:                                               ## weave ctm.h into one page, out/book.html (python3; formulas need pandoc)
+	python3 book/weave.py --check ctm.h book/formulas.tex PAPER_NOTES.md out/book.html
+
+notebook:                                           ## run notebook/ctm.ipynb from top to bottom, outputs kept in it (needs Jupyter)
+	sh notebook/run.sh notebook/ctm.ipynb
+
+debug: build/tour                                   ## a guided tour of one training step in gdb: debug/TOUR.md
+	gdb -q -nx -x debug/tour.gdb build/tour
+
+exercises: build/exercises                          ## the numbers that EXERCISES.md asks for (a minute)
+	@build/exercises
+
 test test-long: build/exercises
+build/exercises: tests/exercises.c ctm.h | build
+	$(BUILD) tests/exercises.c -o $@ -lm
+build/tour: debug/tour.c ctm.h | build
+	$(CC) -O0 -g3 $(WARN) -DCTM_NO_OPENMP $(CPPFLAGS) debug/tour.c -o $@ -lm
+
 .PHONY: book notebook debug exercises
