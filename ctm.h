@@ -29,14 +29,15 @@
         L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
         x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                               [alg:gamma]
 
-   The first line makes G(x,t,t) = x true for any weights. At s = t the inner g(x,t,t) is the denoiser (so the model still
+   G without an index is the student being trained, G_ema the moving average of its weights, eps fresh unit noise. The first line
+   makes G(x,t,t) = x true for any weights. At s = t the inner g(x,t,t) is the denoiser (so the model still
    knows the score); at s = 0, G is a consistency model (one-step generation); in between lie jumps that neither has.
    The second line is the training: jumping straight from t must agree with letting the teacher walk to u and jumping from
    there. The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
 
    If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm_losses_shard (17), ctm_train_step (17),
-   ctm_sample_gamma (18).  Three ways through the file: "CTM in an hour": chapters 12-18. "Differentiation from nothing":
-   5-9. "Just use it": the program below, then the interface.
+   ctm_sample_gamma (18).  Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these
+   five. "Differentiation from nothing": 5-9. "Just use it": the program below, then the interface.
 
    ---------------------------------------------------------------------------------------------------------------------
    A COMPLETE PROGRAM  (tests/test_docs.sh extracts it, builds it and compares what it prints)
@@ -90,7 +91,7 @@
    NOTATION   | symbol        | in C            | shape  | meaning, unit
               | x_0, x_t      | x0, x_t         | [B,D]  | data; data with noise. Data units, std near sigma_data = 0.5
               | t, u, s       | t, u, s         | [B]    | noise levels (standard deviations), T >= t > u >= s >= sigma_min
-              | T, 0          | sigma_max, sigma_min      | 80 and 0.002; "time zero" is always sigma_min, as ln s enters
+              | T, 0          | sigma_max/_min  |        | 80 and 0.002; "time zero" is always sigma_min, as ln s enters
               | θ, φ, sg(θ)   | theta, phi, ema |        | student; teacher; frozen moving average of the student
               | N, i          | N, i            |        | the grid has N noise levels, index 0 is T, index N-1 sigma_min
               | B, D, H, L, E | the same        |        | batch, data dimension, hidden width, layers, embedding width
@@ -198,7 +199,8 @@ CTMDEF void    ctm_bits(const ctm_rng *rng, uint64_t step, uint64_t block, uint3
 CTMDEF double  ctm_uniform(const ctm_rng *rng, uint64_t step, uint64_t index);   // in (0,1), from 24 bits
 CTMDEF double  ctm_normal(const ctm_rng *rng, uint64_t step, uint64_t index);    // N(0,1) by Box-Muller
 CTMDEF void    ctm_normals(const ctm_rng *rng, uint64_t step, uint64_t first, size_t n, ctm_real *out); // index first..first+n-1
-// uniform and normal read the same bits: do not use one index of one stream for both.
+// A normal is made of two of a block's four numbers: indices 4k and 4k+1 share their bits, and so do 4k+2 and 4k+3. Uniforms and
+// normals of one stream must therefore not share such a pair: uniform(4i) and normal(4i+1) are not independent.
 
 // ---- CHAPTER 3. MEMORY ----------------------------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ typedef struct ctm_tape   ctm_tape;
 struct ctm_tensor {
     char        name[48];      // "x_est", or the operation's name if nobody gave one
     const char *op;            // "linear", "mul", or "leaf"
-    int         id;            // its number on the tape: the same in every run with the same seed
+    int         id;            // results are numbered as they are computed, recorded or not, the same in every run; leaves all have 0
     int         ndim, shape[4];// [B,H,W,C], [B,D], [B], or [] for a scalar (ndim 0); row-major, contiguous, always
     size_t      len;           // product of the shape
     ctm_real   *data;
@@ -536,7 +538,7 @@ typedef struct ctm_config {
     int    solver, substeps;       // CTM_HEUN; solver steps per grid interval
     // losses (chapter 16)
     int    compare;                // CTM_AT_ZERO (paper), CTM_AT_S, or both, half each
-    int    distance;               // CTM_L2, CTM_L1, CTM_HUBER
+    int    distance;               // CTM_L2, CTM_L1, CTM_HUBER; one of your own: ctm_trainer's field distance
     double huber_c;
     int    weight;                 // CTM_W_*, for L_CTM
     double weight_power;           // for CTM_W_UNIFORM_G
@@ -3044,6 +3046,11 @@ CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_rea
 // Each operation has a card, a backward function and, under it, the forward function that installs it. The backward
 // function quotes the forward line it differentiates. dX stands for dL/dX throughout. Gradients are added, never set,
 // because a tensor may be used twice.
+//
+// An operation of your own, in the file with CTM_IMPLEMENTATION, has the same three parts: ctm__result_like (or another
+// ctm__result_...) with its inputs and its backward function, a loop that fills in data, and ctm__done. In the backward function
+// ctm_grad is NULL for an input that wants no gradient; that cannot happen to the only input of an operation, which is then
+// not recorded. ctm_square is the shortest pattern.
 // =====================================================================================================================
 
 // op: add        out = a + b                        same shapes
@@ -4621,7 +4628,8 @@ CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_re
 // Noise is added with standard deviation t: x_t = x_0 + t·eps [eq:x_t]. The best guess of x_0 from x_t is the denoiser
 // D(x,t) = E[x_0 | x_t = x], and it knows the score of the noised density:  grad log p_t(x) = (D(x,t) - x)/t²  [eq:tweedie].
 //
-// Noise levels span 0.002 to 80, and are visited on a grid that is even in t^(1/rho) [eq:karras_grid]:
+// Noise levels span 0.002 to 80, and are visited on a grid that is even in t^(1/rho) [eq:karras_grid] (another rho or N is a matter of
+// ctm_noise; for another formula change ctm__grid_level and its inverse ctm_index_of_t together):
 //        t_i = ( T^(1/rho) + i/(N-1)·(sigma_min^(1/rho) - T^(1/rho)) )^rho,      i = 0 .. N-1, rho = 7
 //
 // A network should see inputs of unit size and predict targets of unit size at every t. So [eq:edm], with sd = sigma_data,
@@ -4686,7 +4694,8 @@ CTM__DEF void ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, d
     *c_out = z->inner == CTM_INNER_NONE ? 1 : q * sd / sqrt(t * t + sd * sd);
 }
 
-// G = C_skip·x + C_out·g with C_out = 1 - s/t, computed as (t-s)/t, which does not cancel [eq:outer]:
+// Small c_skip, c_out make g out of the network (above), capital C_skip, C_out make G out of g. G = C_skip·x + C_out·g with
+// C_out = 1 - s/t, computed as (t-s)/t, which does not cancel [eq:outer]:
 //        euler     C_skip = s/t                                                (the paper's; G = x + (s-t)(x-g)/t)
 //        variance  C_skip = sqrt( ((s-min)² + sd²) / ((t-min)² + sd²) )        (exact for Gaussian data)
 //        mixed     C_skip = (s + the variance form)/(t + 1)
@@ -5058,7 +5067,7 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
 //        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                                 [eq:G]
 //        g(x,t,s) = x + t/(t-s) · integral from t to s of (x_u - D(x_u,u))/u du                  [eq:g]
 //
-// g is x minus t times the mean slope over [s,t]. As s -> t the mean slope becomes the slope at t, and g becomes the
+// where x_u is the point at u on the path through x. So g is x minus t times the mean slope over [s,t]. As s -> t the mean slope becomes the slope at t, and g becomes the
 // denoiser: g(x,t,t) = D(x,t). So a network for g is a denoiser, a score, and a jump, all at once; and G(x,t,t) = x holds
 // for whatever the network says. With g replaced by D the formula is one Euler step; all that a CTM adds is that g may
 // depend on s, so that the step is exact however long it is.
@@ -5514,7 +5523,8 @@ static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_den
 // =====================================================================================================================
 // CHAPTER 17. ONE TRAINING STEP
 //
-// The paper's algorithm, line by line. The batch is cut into shards; a shard draws its rows by their global numbers, works
+// The paper's algorithm, line by line. Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts.
+// The batch is cut into shards; a shard draws its rows by their global numbers, works
 // on its own tape, and leaves its part of both losses and both gradients. Sums over shards are made in order, so neither
 // threads nor machines can change a bit. One backward pass per loss, into cleared gradients, and then
 //        total = grad L_CTM + lambda·grad L_DSM
@@ -5684,7 +5694,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     x_target = ctm_x_target(tp, inner, cfg->compare & CTM_AT_ZERO ? ema : NULL, x_u, r.u, r.s, &target_s);
     x_est = ctm_x_est(tp, theta, cfg->compare & CTM_AT_ZERO ? outer : NULL, r.x_t, r.t, r.s, &est_s);
 
-    // Compare them.
+    // Compare them: at time zero (the paper), at s with both scaled to the data's size, or both ways, half each.
     if (cfg->compare == CTM_AT_ZERO) {
         d = ctm__measure(tp, tr, x_est, x_target);
     } else {
@@ -5701,7 +5711,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     return ctm_name(L, "L_ctm");
 }
 
-// L_DSM of one shard: regress g(x_t,t,t) on x_0, or on the exact denoiser.
+// L_DSM of one shard: regress the student's denoiser, which is g(x_t,t,t) in the paper's form of G, on x_0 or on the exact denoiser.
 static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
@@ -7764,7 +7774,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
    Runge-Kutta formulae. 1980.
 
    HISTORY
-   0.1.0  points from end to end: chapters 1-19 (likelihood exact), 21
+   0.1.0  points and images from end to end: all chapters
 
    LICENCE: choose either.
    ALTERNATIVE A - MIT License. Copyright (c) 2026 the ctm.h authors.
