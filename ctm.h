@@ -676,8 +676,8 @@ enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };
 typedef struct ctm_sampler {
     double         gamma;              // jumps: 0 stays on the ODE's path; 1 is the consistency model's multistep sampler
     int            form;               // jumps: how the intermediate level s is shifted, see [alg:gamma]
-    const ctm_rng *rng;                // stream of the noise added on the way (step = number of the draw in this run, which is the
-                                       // jump's number where a jump draws once; index = row·D + column)
+    const ctm_rng *rng;                // stream of the noise added on the way: step = 0 for the first draw of this run, 1 for the
+                                       // second, ...; index = row·D + column
     uint64_t       first_row;          // global number of row 0
     const ctm_real *noise;             // instead of rng: recorded noise [draws,B,D]
     int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after every step; return 0 to stop; may be NULL
@@ -5405,6 +5405,7 @@ CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ct
     int recording = tp->recording;
     tp->recording = 0;                                  // stop-gradient: nothing of the target is differentiated
     x_s = ctm_G_theta(tp, inner, x_u, u, s);
+    if (x_s != x_u) ctm_name(x_s, "x_target(s)");      // where no row moves it is x_u itself
     if (at_s) *at_s = x_s;
     x_0 = ema ? ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_target") : x_s;
     tp->recording = recording;
