@@ -83,7 +83,7 @@
    ---------------------------------------------------------------------------------------------------------------------
    CONTENTS  (search "CHAPTER 8"; the same numbers serve interface and implementation)
 
-    1 ground    2 chance    3 memory    4 threads    5 tensors    6 seeing    7 the tape    8 the matrix product
+    1 ground    2 chance    3 memory    4 threads    5 tensors    6 seeing    7 the tape    8 matrix product, convolution
     9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
    16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance    21 checkpoints
    Then: facts that have caused bugs, deviations, references, history, licence
@@ -177,7 +177,7 @@ typedef struct ctm_ctx {
     char   error[512];                  // last error, one line; empty if none
     int    threads;                     // how many OpenMP threads to use; 0 = as many as cores. Never changes a result
     int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
-    int    winograd;                    // 3x3 convolutions by Winograd's products: 1 where it pays, 0 never, 2 wherever possible
+    int    winograd;                    // 3x3 convolutions by Winograd's products: 1 where it pays, 0 never, 2 wherever possible. Rounds differently
     const struct ctm__kernels *kernels; // the functions of that instruction set (chapter 8)
     void  *user;                        // for your allocator
     size_t allocated, high;             // bytes held by all arenas of this context: now, and at most so far
@@ -255,7 +255,7 @@ CTMDEF ctm_tensor *ctm_vector(ctm_tape *tp, const char *name, int n);           
 CTMDEF ctm_tensor *ctm_matrix(ctm_tape *tp, const char *name, int rows, int cols);     // [rows,cols]
 CTMDEF ctm_tensor *ctm_image(ctm_tape *tp, const char *name, int B, int H, int W, int C);  // [B,H,W,C]: channels innermost
 CTMDEF ctm_tensor *ctm_fill(ctm_tensor *x, double value);                              // sets all entries; returns x
-CTMDEF ctm_tensor *ctm_wants_grad(ctm_tape *tp, ctm_tensor *leaf);                     // gives a leaf a zeroed gradient
+CTMDEF ctm_tensor *ctm_wants_grad(ctm_tape *tp, ctm_tensor *leaf);                     // gives a leaf a zeroed gradient; before the first operation that reads it
 CTMDEF ctm_tensor *ctm_rows_of(ctm_tape *tp, ctm_tensor *x, int n);                    // first n rows, sharing x's data; no grad
 
 // ---- CHAPTER 6. SEEING ----------------------------------------------------------------------------------------------
@@ -285,19 +285,20 @@ struct ctm_tape {
     int          keep_grads;   // 1: every result keeps its gradient, to be looked at. 0: buffers are recycled as backward walks
     struct ctm__buffer *pool;  // gradient buffers that are free again
     const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
-    uint64_t     step, first_row; // its step, and the number that row 0 has in the whole batch
+    uint64_t     step, first_row; // the training step of those draws, and the number that row 0 has in the whole batch
     int          drops;        // dropouts since the tape was reset
 };
 
 CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);   // recording on, gradients kept
 CTMDEF void ctm_tape_reset(ctm_tape *tp);                  // forget all nodes and everything in its arena
-// Reverse mode: sets dL/dL = 1 for the scalar L and walks the tape backwards. Gradients ADD to what is there.
+// Reverse mode: adds 1 to dL/dL for the scalar L and walks the tape backwards. Gradients ADD to what is there, also those of
+// results while keep_grads is 1: call ctm_tape_zero_grads before a second walk over the same tape.
 CTMDEF void ctm_backward(ctm_tape *tp, ctm_tensor *L);
 CTMDEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y);   // the same, with ctm_grad(tp, y) filled in by you (any shape)
 CTMDEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x);    // x's gradient, zeroed if it had none yet; NULL if none is wanted
 CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients of all recorded results (not of the leaves)
 
-// ---- CHAPTER 8. THE MATRIX PRODUCT ----------------------------------------------------------------------------------
+// ---- CHAPTER 8. THE MATRIX PRODUCT, AND THE CONVOLUTION -------------------------------------------------------------
 
 // C[i,j] (+)= sum_k A[i·a_row + k·a_step] · B[k·b_step + j],   i < M, j < N, k < K;   C row stride c_row.
 // bias: NULL, or [N] that every row starts from. add: 1 adds to what C holds (bias is then ignored).
@@ -328,7 +329,7 @@ CTMDEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x);                       
 // takes row row[n] of film (row is not copied; NULL: row n, U = B).
 CTMDEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film, int at, const int *row);
 CTMDEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);               // [..,P],[..,Q] -> [..,P+Q]
-CTMDEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, int d1, int d2, int d3); // x's numbers, shared, under a shape of equal length
+CTMDEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, int d1, int d2, int d3); // x's numbers, shared, under a shape d0..d(ndim-1) of equal length; the other d are ignored
 CTMDEF ctm_tensor *ctm_gather_rows(ctm_tape *tp, ctm_tensor *x, const int *index, int n);// out[i] = x[index[i]]; index is not copied
 CTMDEF ctm_tensor *ctm_scatter_rows(ctm_tape *tp, ctm_tensor *x, ctm_tensor *y, const int *index); // x with rows index[i] replaced by y[i]
 CTMDEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ctm_tensor *b, ctm_tensor *y); // a[i]·x[i] + b[i]·y[i]; y, b may be NULL
@@ -343,9 +344,10 @@ CTMDEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x);                   
 // For images [B,H,W,C]. alpha·(x * w + b[o] + shift[n,o] + res): x [B,H,W,I], w [k,k,I,O] with k = 1 or 3, stride 1, zeros
 // outside; b [O], shift [B,O] and res [B,H,W,O] may be NULL.
 CTMDEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha);
-CTMDEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x);       // means of 2x2 pixels: [B,H,W,C] -> [B,H/2,W/2,C]
+CTMDEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x);       // means of 2x2 pixels: [B,H,W,C] -> [B,H/2,W/2,C]; H and W even
 CTMDEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x);         // every pixel becomes 2x2: [B,H,W,C] -> [B,2H,2W,C]
-// Normalises each sample's groups of C/groups channels over all pixels, then ·gamma[c] + beta[c], then SiLU if silu is 1.
+// Normalises each sample's groups of C/groups channels over all pixels, then ·gamma[c] + beta[c], then SiLU if silu is 1. eps is
+// added to the variance; groups must divide C.
 CTMDEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps, int silu);
 // ctm_conv of silu(ctm_group_norm(x)), keeping only the result: half the memory of the two.
 CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps,
@@ -355,7 +357,7 @@ CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma,
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
 // Zero with probability p, else x/(1-p). Draws from the stream tp->dropout at tp->step; x itself if that is NULL. Any shape [B,..].
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
-// The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n]
+// The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n]; n even, at least 4
 CTMDEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n);
 
 // ---- CHAPTER 10. NETWORKS -------------------------------------------------------------------------------------------
@@ -371,10 +373,10 @@ typedef struct ctm_noise {
     int    inner, outer;           // CTM_INNER_*, CTM_OUTER_*
 } ctm_noise;
 
-enum { CTM_MAX_PARAMS = 2560 };
+enum { CTM_MAX_PARAMS = 2560 };      // room for a U-Net of 128 blocks
 typedef struct ctm_net ctm_net;
 struct ctm_net {
-    char        kind[16];          // "mlp", or yours
+    char        kind[16];          // "mlp", "unet", "mlp-disc", or yours
     ctm_ctx    *ctx;
     int         dim;               // D, the data's dimension (input and output)
     int         with_s;            // 1: a CTM, takes t and s. 0: a teacher or plain denoiser, takes t only
@@ -401,6 +403,7 @@ struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
 // The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
 // The configuration must fit (halvable sizes, attention at sizes that exist, channels that GroupNorm can cut): a panic if not.
+// Reads noise, seed and the fields from size to classes. The deepest level has attention even if attn is empty.
 CTMDEF ctm_net *ctm_unet(ctm_arena *a, const struct ctm_config *cfg, int with_s);
 CTMDEF int      ctm_unet_fits(ctm_ctx *ctx, const struct ctm_config *cfg);   // 1; or 0 with ctm_error: for configurations from outside
 // A discriminator of points: x [B,dim] in data units -> one logit a row, [B,1]; forward ignores t and s (both may be NULL).
@@ -1228,13 +1231,15 @@ static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work
 // CHAPTER 5. TENSORS
 //
 // A tensor is a shape, its numbers, and (if wanted) the gradient of the loss with respect to them. Its name sits inside, so
-// that `print *t` in a debugger begins with who it is. There are no views and no strides: row-major and contiguous, always.
+// that `print *t` in a debugger begins with who it is. There are no strides: row-major and contiguous, always.
+// Only ctm_rows_of and ctm_reshape share another tensor's numbers.
 // Stop-gradient needs no operation of its own: a tensor without a gradient buffer receives none.
 // =====================================================================================================================
 
 static ctm_tensor *ctm__tensor(ctm_arena *a, const char *name, const char *op, int ndim, const int *shape) {
     ctm_tensor *x = (ctm_tensor *)ctm_alloc(a, sizeof *x);
     int i;
+    CTM__REQUIRE(ndim >= 0 && ndim <= 4, "%s: %d dimensions? There are 0 to 4", name, ndim);
     snprintf(x->name, sizeof x->name, "%s", name);
     x->op = op;
     x->ndim = ndim;
@@ -1508,10 +1513,12 @@ static void ctm__pool_give(ctm_tape *tp, ctm_real *data, size_t len) {
 }
 
 // x's gradient, for an operation that can either set it or add to it: *add is 0 if nothing has reached it yet (and the
-// buffer then holds anything). NULL: none is wanted. To be called before any scratch is marked.
+// buffer then holds anything). NULL: none is wanted. To be called before any scratch is marked: releasing the mark would take a
+// new buffer along.
 static ctm_real *ctm__grad_first(ctm_tape *tp, ctm_tensor *x, int *add) {
     *add = 1;
-    if (!x || x->grad || !x->wants) return x ? x->grad : NULL;
+    if (!x) return NULL;
+    if (x->grad || !x->wants) return x->grad;
     x->grad = ctm__pool_take(tp, x->len);
     *add = 0;
     return x->grad;
@@ -1601,7 +1608,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //   2. Vectors. Let j run over the W lanes of a register: B's row is read W numbers at a time, A's entry is repeated.
 //   3. A tile. Hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
 //      MR·NV multiply-adds. With 8 x 3 that is 24 independent sums (a sum takes 4 cycles, and two can start in each: 8 would
-//      just do) and 24 multiply-adds for 11 loads. From here on the arithmetic is the limit, not the memory.
+//      just do) and 24 multiply-adds for 11 loads. From here on the arithmetic is the limit, not the memory. The registers decide
+//      how large a tile is: AVX-512 has 32, of which 24 hold sums and 3 hold B; AVX2 has 16, so 4 x 3 there, and 4 x 2 with vectors
+//      of four. What is left over goes to tiles of 4, 2, 1 rows and fewer vectors; the last four vectors are cut 2 + 2.
 //   4. Strides. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code multiplies by A transposed, which is
 //      what a weight gradient needs. And the rows of A need not be evenly spaced: the tile takes a list of row pointers. So
 //      the rows can be PIXELS. With activations as [B,H,W,C], channels innermost, a convolution is
@@ -1609,11 +1618,16 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //           out[pixel] = sum over the nine taps of  x[pixel + tap] · w[tap]                 [I] · [I,O] -> [O]
 //
 //      nine segments of one long sum, the tile staying in registers through all of them; a pixel outside the image is a pointer
-//      to zeros. Nothing is rearranged ("im2col"), nothing copied. The gradient with respect to x is the same convolution with
-//      w turned round and transposed; the gradient with respect to w is the same tile with rows = input channels, k = pixels.
+//      to zeros. Nothing is rearranged ("im2col"), no pixel copied. A piece of work is 256 pixels times one panel of columns; a
+//      tile's rows are neighbouring pixels and may run on into the next image row or sample, so each keeps its own (n,y,x). A tap
+//      that lies outside for all of them is skipped. The gradient with respect to x is the same convolution with w turned round
+//      and transposed. The gradient with respect to w is the same tile with rows = input channels, k = pixels: for one tap it
+//      walks along each image row over those pixels whose neighbour exists, the sums staying in registers for some 256 pixels;
+//      dout's columns of these pixels are copied together first, so that all taps and channels find them in the cache.
 //   5. Panels. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall on few places of the
-//      cache and push each other out, so B is copied once into panels as wide as the tile, [panel][k][width]: small beside
-//      the work, and the missing columns of a narrow last panel are zeros there.
+//      cache and push each other out, so B is copied first. A convolution copies its weights once, into panels as wide as the
+//      tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of 96 columns at a time
+//      onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
 //   6. Fewer multiplications: Winograd. Two neighbouring outputs of a 3-tap filter are  y0 = d0·g0 + d1·g1 + d2·g2  and
 //      y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
@@ -1622,7 +1636,10 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //
 //      (multiply it out): four products. In two dimensions, rows then columns, a tile of 2x2 outputs needs 4x4 = 16 products
 //      instead of 36: 2.25 times fewer. The sums of d and of g are transforms that are made once for all channels, so for each
-//      of the 16 places there is one plain matrix product [tiles,I]·[I,O], done by the very tile of step 3.
+//      of the 16 places there is one plain matrix product [tiles,I]·[I,O], done by the very tile of step 3. The filters are
+//      transformed once for a call (U, as panels); tiles are taken 16 to 128 at a time, so that the 16 planes of their inputs stay
+//      in the second-level cache. dx is the same with turned filters; dw runs the transforms the other way, dU = V^T·dM for each of
+//      the 16 places, in blocks of 64 x 64 channels. It pays for even H and W and at least 16 channels on both sides.
 //
 // The inner tile is the one piece of code that must know the register width. So this file includes itself, once for each
 // instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
@@ -1638,7 +1655,7 @@ typedef struct ctm__conv {
     int             add;
     int             turned;            // use w turned round and transposed: I and O are then w's O and I
     ctm_real       *packed;            // the weights as panels, or Winograd's U as panels
-    const ctm_real *zero;              // max(I,O) zeros: what lies outside the image
+    const ctm_real *zero;              // I zeros: what lies outside the image
     const ctm_real *dout;              // for the weight gradient dw [k,k,I,O] of dout [B,H,W,O]
     ctm_real       *dw, *du;           // du: Winograd's gradient of U, one part for each piece of work
     int             tiles;             // Winograd: 2x2 tiles in all, and in one piece of work
@@ -1651,7 +1668,8 @@ enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convol
        CTM__AHEAD  = 32,               // tiles whose pixels are asked for ahead of time: memory is far away
        CTM__PACK_ROWS = 16 };          // rows of weights that are packed together
 
-// Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many.
+// Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many. A
+// multiple of 8, hence of every MR: a tile that reached into the next piece would write what is not its own.
 static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7) / 8 * 8, k == 1 ? 128 : 32); }
 
 typedef struct ctm__kernels {
@@ -2237,7 +2255,7 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_ask)(const ctm__conv *g, const ctm_real *
     }
 }
 
-// v[place][tile][channel] for tn tiles from t0 on, channels c0..c0+cn-1 of x.
+// One tile, m channels from c on: the 16 pixels under it -> 16 planes of v.
 CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const size_t m, const ctm_real *const *p, int c, ctm_real *v, size_t plane) {
     V d[16], u[16];
     int k;
@@ -2247,6 +2265,7 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const size_t m, const ctm_real 
     CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane, &u[k], m);
 }
+// v[16][tile][channel] for tn tiles from t0 on, channels c0..c0+cn-1 of x.
 CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, int cn, ctm_real *v, size_t plane) {
     CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
     const ctm_real *p[16];
@@ -2275,7 +2294,7 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm_
     CTM__FN(finish)(g, p + (size_t)g->W + 1, o, lanes, &bias, &y[3]);
 }
 
-// Everything for tn tiles: transform in, 16 products for each panel, transform out. Planes are 64 bytes longer than their
+// Everything for tn tiles (rows: tn up to a multiple of MR, the spare ones zero): transform in, 16 products for each panel, transform out. Planes are 64 bytes longer than their
 // contents, or all 16 would begin at the same place of the cache.
 CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch) {
     int rows = (tn + CTM__MR - 1) / CTM__MR * CTM__MR, o, nv, t, c, k;
@@ -2303,7 +2322,7 @@ CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *
     }
 }
 
-// du[place][i][o] of a block of channels from i0 and o0 on, over tiles t0..t1-1.
+// One tile of dout, its four pixels -> 16 planes of m.
 CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm_real *y, size_t right, size_t below, ctm_real *m, size_t plane) {
     V d[4], u[16];
     int k;
@@ -2328,6 +2347,7 @@ CTM__FUN void CTM__FN(wino_doutputs)(const ctm__conv *g, int t0, int tn, int o0,
         CTM__FN(place_next)(g, &ahead);
     }
 }
+// du[16][i][o] of a block of channels from i0 and o0 on, over tiles t0..t1-1: V transposed (through a_row and a_step) times dM.
 CTM__FUN void CTM__FN(wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch) {
     int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), t, k;
     size_t v_plane = (size_t)(CTM__WTILES * in) + 64 / sizeof(ctm_real), m_plane = (size_t)(CTM__WTILES * on) + 64 / sizeof(ctm_real);
@@ -2898,8 +2918,13 @@ static void ctm__gemm_piece(void *arg, int p) {
                           g->B + j, g->b_step, g->C + i * g->c_row + j, g->c_row, g->bias ? g->bias + j : NULL, g->add);
 }
 
-// Step 5 of the story: a panel of B, CTM__DEPTH rows at a time, is copied together and then used for all rows of the block.
-enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
+// Step 5 of the story: CTM__DEPTH rows and at most CTM__PANEL columns of B are copied together, then used for all rows of this
+// piece of C. The copy lives on the stack of each thread.
+#ifdef __wasm__
+enum { CTM__DEPTH = 32, CTM__PANEL = 96 };       // 12 KB: stacks are small there
+#else
+enum { CTM__DEPTH = 256, CTM__PANEL = 96 };      // 96 KB (double: 192)
+#endif
 static void ctm__gemm_packed(void *arg, int p) {
     const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
     int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j), i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
@@ -2974,10 +2999,10 @@ static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv) {
     wide = ctm__rounded(j.kernels, g->O);
     rows = j.winograd ? g->I : taps * g->I;
     g->packed = (ctm_real *)ctm_alloc_raw(a, (size_t)((j.winograd ? 16 : taps) * g->I) * (size_t)wide * sizeof(ctm_real));
-    g->zero = (const ctm_real *)ctm_alloc(a, (size_t)(g->I + 64) * sizeof(ctm_real));
+    g->zero = (const ctm_real *)ctm_alloc(a, (size_t)g->I * sizeof(ctm_real));
     ctm_parallel_for(a->ctx, (rows + CTM__PACK_ROWS - 1) / CTM__PACK_ROWS, ctm__pack_piece, &j);
     if (j.winograd) {
-        int each = 4096 / g->I / 8 * 8;
+        int each = 4096 / g->I / 8 * 8;                          // 4096 numbers in each of the 16 planes: 256 KB of float
         g->tiles = g->B * (g->H / 2) * (g->W / 2);
         g->tiles_each = each < 16 ? 16 : ctm__imin(each, 128);
         ctm__parallel_scratch(a, (g->tiles + g->tiles_each - 1) / g->tiles_each,
@@ -3012,9 +3037,9 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
     ctm__conv_job j;
     ctm_mark m = ctm_arena_mark(a);
     ctm__conv *g = &j.g;
+    if (conv->B == 0 || conv->H == 0 || conv->W == 0) return;    // nothing to add
     *g = *conv;
     j.kernels = a->ctx->kernels;
-    g->zero = (const ctm_real *)ctm_alloc(a, (size_t)(g->I + 64) * sizeof(ctm_real));
     if (ctm__use_winograd(a->ctx, g)) {
         int down = (g->I + CTM__WBLOCK - 1) / CTM__WBLOCK, blocks, runs;
         j.across = (g->O + CTM__WBLOCK - 1) / CTM__WBLOCK;
@@ -3025,6 +3050,7 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
         j.parts = ctm__imin(runs, j.parts + (blocks * j.parts) % 2);     // an even number of pieces: cores come in pairs
         g->tiles_each = (runs + j.parts - 1) / j.parts * CTM__WTILES;
         j.part = 16 * CTM__WBLOCK * CTM__WBLOCK + 16;
+        g->zero = (const ctm_real *)ctm_alloc(a, (size_t)g->I * sizeof(ctm_real));
         g->du = (ctm_real *)ctm_alloc_raw(a, (size_t)(blocks * j.parts) * j.part * sizeof(ctm_real));
         ctm__parallel_scratch(a, blocks * j.parts, 32 * (CTM__WTILES * CTM__WBLOCK + 32) * sizeof(ctm_real), ctm__wino_weights_piece, &j);
         ctm_parallel_for(a->ctx, blocks * (CTM__WBLOCK / CTM__PACK_ROWS), ctm__wino_weights_last, &j);
@@ -3693,9 +3719,9 @@ CTM__DEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gam
 }
 
 // op: conv       out = alpha·(x * w + b[o] + shift[n,o] + res)      x [B,H,W,I]  w [k,k,I,O], k = 1 or 3  out, res [B,H,W,O]
-// Backward       dx += alpha·(dout * w turned round);  dw += alpha·sum over pixels of x[pixel + tap]·dout[pixel]
+// Backward       dx += alpha·(dout * w turned round and transposed);  dw += alpha·sum over pixels of x[pixel + tap]·dout[pixel]
 //                dres += alpha·dout;  dshift[n] += alpha·sum over n's pixels of dout;  db += the sum of these
-//                                                   Saves nothing (x itself)       Test  op_conv
+//                                                   Saves nothing (reads x and w again)   Test  op_conv
 // What a block of the network adds to a convolution (bias, time embedding, the skip and its factor) is added while the sums
 // are still in registers: a pass over memory saved for each.
 static void ctm__conv_of(ctm__conv *g, const ctm_tensor *x, const ctm_tensor *w) {
@@ -3778,6 +3804,7 @@ static void ctm__conv_forward(ctm_tape *tp, ctm_tensor *out, ctm__conv *g) {
 static void ctm__conv_check(const ctm_tensor *x, const ctm_tensor *w, const ctm_tensor *b, const ctm_tensor *shift, const ctm_tensor *res) {
     CTM__SHAPES(x->ndim == 4 && w->ndim == 4 && x->shape[3] == w->shape[2] && w->shape[0] == w->shape[1] && (w->shape[0] == 1 || w->shape[0] == 3),
                 "ctm_conv", "x [B,H,W,I] needs w [k,k,I,O] with k = 1 or 3", x, w);
+    CTM__SHAPES(w->shape[2] > 0 && (double)x->shape[0] * x->shape[1] * x->shape[2] < 1 << 30, "ctm_conv", "there must be channels, and fewer than 2^30 pixels", x, w);
     if (b) CTM__SHAPES(b->ndim == 1 && b->shape[0] == w->shape[3], "ctm_conv", "w [k,k,I,O] needs b [O]", w, b);
     if (shift) CTM__SHAPES(shift->ndim == 2 && shift->shape[0] == x->shape[0] && shift->shape[1] == w->shape[3], "ctm_conv", "shift must be [B,O]", x, shift);
     if (res) CTM__SHAPES(res->ndim == 4 && res->shape[0] == x->shape[0] && res->shape[1] == x->shape[1] && res->shape[2] == x->shape[2] &&
@@ -3857,11 +3884,11 @@ CTM__DEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamm
 
 // op: attention  for each sample and head:  S = softmax(q·k^T/sqrt(c)),  out = S·v       qkv [B,H,W,3C]  out [B,H,W,C]
 //                c = C/heads; channel 3·(h·c + i) + j of qkv is channel i of head h's q, k, v for j = 0, 1, 2
-// Backward       dv = S^T·dout;  dS = dout·v^T;  dz = S·(dS - sum(S·dS))/sqrt(c);  dq = dz·k;  dk = dz^T·q
-//                                                   Saves S          Test  op_attention
+// Backward       dv = S^T·dout;  dS = dout·v^T;  dz = S∘(dS - row sums of S∘dS)/sqrt(c), ∘ entry by entry;  dq = dz·k;  dk = dz^T·q
+//                                                   Saves S [B,heads,T,T], T = H·W     Test  op_attention
 typedef struct ctm__attention_job { ctm_ctx *ctx; int T, C, heads, add; const ctm_real *qkv, *dout; ctm_real *S, *out, *dqkv; } ctm__attention_job;
 
-// q, k, v [T,c] of one head from the interleaved channels; k also transposed if kt is given.
+// q, k, v [T,c] of one head from the interleaved channels; k and v also transposed if kt, vt are given.
 static void ctm__attention_split(const ctm__attention_job *j, int n, int h, ctm_real *q, ctm_real *k, ctm_real *v, ctm_real *kt, ctm_real *vt) {
     int c = j->C / j->heads, p, i;
     for (p = 0; p < j->T; p++) {
@@ -3980,7 +4007,7 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     ctm__dropout_draw d;
     CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
     if (!tp->dropout || p == 0) return x;
-    CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout", "rows of at most 2^27 numbers, at most 1024 dropouts", x, NULL);
+    CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout", "rows of fewer than 2^27 numbers, fewer than 1024 dropouts", x, NULL);
     out = ctm__result_like(tp, "dropout", x, NULL, ctm__dropout_backward);
     d.rng = *tp->dropout;
     d.step = tp->step;
@@ -4005,8 +4032,8 @@ CTM__DEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n) {
     for (i = 0; i < B; i++)
         for (k = 0; k < half; k++) {
             double a = log((double)t->data[i]) / 4 * pow(10000, -(double)k / (half - 1));
-            out->data[i * n + k] = (ctm_real)sin(a);
-            out->data[i * n + half + k] = (ctm_real)cos(a);
+            out->data[(size_t)i * (size_t)n + (size_t)k] = (ctm_real)sin(a);
+            out->data[(size_t)i * (size_t)n + (size_t)(half + k)] = (ctm_real)cos(a);
         }
     return ctm__done(out);
 }
@@ -4276,14 +4303,16 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
 
 // ---- the U-Net for images [eq:unet]: DDPM++ as EDM and CTM use it, with their parameter names
 //
-//     x [B,H,W,3] ── conv ──┬─ block ─┬─ block ─┬──────────────────────────── block ── block ── block ── norm ── conv ── F
+//     x [B,H,W,C] ── conv ──┬─ block ─┬─ block ─┬──────────────────────────── block ── block ── block ── norm ── conv ── F
 //       size x size         │         │         │         (concatenate)         │       │        │
 //                           └─────────┴─────────┴── skips ──────────────────────┴───────┴────────┘
 //                                               │                             │
 //                                             down ─┬─ block ─ ... ─┐   ┌─── up       half the size, and so on downwards
 //                                                   └── skips ──────┴───┘
 //
-// A block, with the levels of noise in it:
+// At the lowest level the two ways are joined by the blocks in0 (always with attention) and in1. Every block on the way down, `down`
+// included, leaves a skip; every block on the way up but in0, in1 and `up` takes one, so there is one block more at each level.
+// width = model_channels. A block, with the levels of noise in it:
 //
 //     shift = affine·e_t + affine_s·e_s                                      e_t, e_s: embeddings of t and s [B,E], E = 4·width
 //     h   = conv0( silu(norm0(x)) ) + shift                                  (resampled before conv0 in a block named up or down)
@@ -4368,14 +4397,15 @@ static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
 static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock *b, ctm_tensor *x, ctm_tensor *e_t, ctm_tensor *e_s) {
     ctm_tensor **norm0 = net->param + b->first, **conv0 = norm0 + 2, **affine = norm0 + 4, **affine_s = norm0 + 6;
     ctm_tensor **norm1 = e_s ? affine_s + 2 : affine_s, **conv1 = norm1 + 2, **skip_w = conv1 + 2, **norm2 = b->skip ? skip_w + 2 : skip_w;
+    ctm_tensor **qkv = norm2 + 2, **proj = norm2 + 4;
     double dropout = ((const ctm__unet *)net->plan)->dropout;
     ctm_tensor *h, *shift, *skip = x;
     shift = ctm_linear(tp, e_t, affine[0], affine[1]);
     if (e_s) shift = ctm_add(tp, shift, ctm_linear(tp, e_s, affine_s[0], affine_s[1]));
-    if (b->resample > 0) skip = ctm_up(tp, ctm_conv(tp, x, skip_w[0], skip_w[1], NULL, NULL, 1));      // the same as after it, for a quarter
+    if (b->resample > 0) skip = ctm_up(tp, ctm_conv(tp, x, skip_w[0], skip_w[1], NULL, NULL, 1));      // as good as after doubling, for a quarter of the work
     else if (b->skip)    skip = ctm_conv(tp, b->resample ? ctm_down(tp, x) : x, skip_w[0], skip_w[1], NULL, NULL, 1);
     if (b->resample) {
-        ctm_mark m = ctm_arena_mark(tp->arena);
+        ctm_mark m = ctm_arena_mark(tp->arena);                  // while sampling only h is kept of these
         h = ctm__unet_norm(tp, x, norm0, 1);
         h = b->resample < 0 ? ctm_down(tp, h) : ctm_up(tp, h);
         h = ctm__keep_only(tp, m, ctm_conv(tp, h, conv0[0], conv0[1], shift, NULL, 1));
@@ -4389,11 +4419,12 @@ static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock
         x = ctm__unet_norm_conv(tp, h, norm1, conv1, NULL, skip, sqrt(0.5));
     }
     if (!b->attn) return x;
-    h = ctm_conv(tp, ctm__unet_norm(tp, x, norm2, 0), norm2[2], norm2[3], NULL, NULL, 1);          // qkv
-    return ctm_conv(tp, ctm_attention(tp, h, 1), norm2[4], norm2[5], NULL, x, sqrt(0.5));          // proj
+    h = ctm_conv(tp, ctm__unet_norm(tp, x, norm2, 0), qkv[0], qkv[1], NULL, NULL, 1);
+    return ctm_conv(tp, ctm_attention(tp, h, 1), proj[0], proj[1], NULL, x, sqrt(0.5));
 }
 
-// e = silu(W_1·silu(W_0·f + b_0) + b_1), f = frequencies(t), plus the label's row of map_label times sqrt(classes).
+// e = silu(W_1·silu(W_0·f + b_0) + b_1), f = frequencies(t); with classes, f gets sqrt(classes)·(the label's row of W_label)
+// + b_label added, and without a label b_label alone.
 static ctm_tensor *ctm__unet_embed(ctm_tape *tp, ctm_tensor *t, ctm_tensor *label, ctm_tensor **map_label, ctm_tensor **layer) {
     ctm_tensor *f = ctm_frequencies(tp, t, layer[0]->shape[0]);
     if (label) f = ctm_add(tp, f, ctm_linear(tp, label, map_label[0], map_label[1]));
@@ -4406,12 +4437,14 @@ static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, 
     ctm_tensor **w = net->param, **last = net->param + net->count - 4, *skips[64], *e_t, *e_s = NULL, *label = NULL;
     ctm_mark decoder;
     int B = x->shape[0], n = 0, i;
-    CTM__SHAPES(x->ndim == 2 && x->shape[1] == net->dim && t->len == (size_t)B && (!s || s->len == (size_t)B), "ctm_unet", "x must be [B,size·size·channels], t and s [B]", x, t);
+    CTM__SHAPES(x->ndim == 2 && x->shape[1] == net->dim && t->len == (size_t)B && (!net->with_s || (s && s->len == (size_t)B)), "ctm_unet",
+                "x must be [B,size·size·channels], t and (with the branch for it) s [B]", x, t);
+    CTM__REQUIRE(!net->label || net->classes > 0, "ctm_unet: the rows have labels, but the network has no classes");
     if (net->classes) {                                                          // one-hot rows; a row without a label is zero
         label = ctm_matrix(tp, "label", B, net->classes);
         for (i = 0; i < B && net->label; i++) {
             CTM__REQUIRE(net->label[i] >= -1 && net->label[i] < net->classes, "ctm_unet: label %d of row %d is not below %d", net->label[i], i, net->classes);
-            if (net->label[i] >= 0) label->data[i * net->classes + net->label[i]] = (ctm_real)sqrt((double)net->classes);
+            if (net->label[i] >= 0) label->data[(size_t)i * (size_t)net->classes + (size_t)net->label[i]] = (ctm_real)sqrt((double)net->classes);
         }
         w += 2;
     }
@@ -4441,6 +4474,8 @@ CTM__DEF int ctm_unet_fits(ctm_ctx *ctx, const ctm_config *cfg) {
     while (levels < 8 && cfg->channel_mult[levels] > 0) levels++;
     if (cfg->size < 1 || cfg->size > 4096 || cfg->channels < 1 || cfg->channels > 1024)
         return ctm__fail(ctx, "U-Net for images of %d x %d with %d channels?", cfg->size, cfg->size, cfg->channels);
+    if ((double)cfg->size * cfg->size * cfg->channels > 1 << 30)
+        return ctm__fail(ctx, "U-Net: %d x %d pixels of %d channels are too many numbers", cfg->size, cfg->size, cfg->channels);
     if (!levels || cfg->num_blocks < 1 || cfg->num_blocks > 12) return ctm__fail(ctx, "U-Net with %d levels of %d blocks?", levels, cfg->num_blocks);
     if (cfg->size % (1 << (levels - 1))) return ctm__fail(ctx, "U-Net: size %d cannot be halved %d times, as %d levels need", cfg->size, levels - 1, levels);
     if (cfg->model_channels < 4 || cfg->model_channels > 4096 || cfg->model_channels % 4)
@@ -4538,7 +4573,6 @@ CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     snprintf(name, sizeof name, "dec.%dx%d_aux_conv", cfg->size, cfg->size);
     ctm__unet_param(a, net, "", name, 3, c, cfg->channels);
     ctm_net_ready(a, net);
-    net->last_weight = net->count - 2;
     net->forward = ctm__unet_forward;
     ctm__unet_init(net, cfg->seed);
     return net;
