@@ -38,6 +38,7 @@ merit: build/points                                 ## the figures that README a
 
 golden:                                             ## make the golden data anew (needs python3-torch)
 	python3 tests/golden/make_golden.py
+	cd tests/golden && python3 make_lpips.py
 
 clean:                                              ## remove build/ and out/
 	rm -rf build out

@@ -98,6 +98,7 @@
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
      add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows  time_features
      distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  attention  dropout  frequencies  mixture (12)
+     max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
      [eq:x_t] ctm_losses_shard   [eq:tweedie] ctm_score        [eq:pf_ode] ctm_solve        [eq:karras_grid] ctm_t_of_index
@@ -112,7 +113,7 @@
      [alg:two_step] ctm_sample_two_step  [alg:churn] ctm_sample_score     [alg:dpm2] ctm_sample_score     [alg:ancestral] ctm_sample_score
      [alg:ddim] ctm_sample_score  [eq:hutchinson] ctm_loglik_by   [eq:elbo] ctm_elbo            [eq:bits] ctm_bits_per_dim
      [alg:edit] ctm_edit          [alg:stroke] ctm_stroke         [eq:guide] ctm_sample_guided  [alg:trajectory] ctm_sample_guided
-     [alg:reject] ctm_sample_reject
+     [alg:reject] ctm_sample_reject  [eq:lpips] ctm_lpips_distance
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
@@ -352,6 +353,10 @@ CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
 // The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n]
 CTMDEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n);
+CTMDEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x);   // the largest of 2x2 pixels: [B,H,W,C] -> [B,H/2,W/2,C]
+CTMDEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W);  // bilinear, pixels as areas (PyTorch's align_corners=False)
+// Every pixel's vector of channels divided by its length: c[k]·x[k]/(|x| + eps), [B,H,W,C]. c [C] are constants; NULL: all 1.
+CTMDEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c, double eps);
 
 // ---- CHAPTER 10. NETWORKS -------------------------------------------------------------------------------------------
 
@@ -595,6 +600,16 @@ CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants
 // none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile.
 typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
+// The perceptual distance LPIPS as a ctm_distance_fn: tr->distance = ctm_lpips_distance, tr->distance_user = the ctm_lpips, which
+// ctm_lpips_load (chapter 21) makes. Rows are images in [-1,1], pixel by pixel, channels innermost.  [eq:lpips]
+enum { CTM_POOL_MEAN, CTM_POOL_MAX };
+typedef struct ctm_lpips {
+    ctm_net    *net;                   // VGG16's convolutions (frozen), then lin0 .. lin4: the square roots of the features' weights
+    ctm_tensor *scale, *shift;         // what turns [-1,1] into VGG's inputs: a 1x1 window [1,1,channels,3] and [3]
+    int         size, channels;        // of the images; one channel counts as grey
+    int         pool;                  // CTM_POOL_MEAN: means of 2x2, as CTM's authors do; CTM_POOL_MAX: LPIPS as published. Yours to set
+} ctm_lpips;
+CTMDEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
 // The adversarial losses of logits [B,K] as parts of the mean over n logits; scalars. kind: CTM_GAN_HINGE, _LOG, _MINIMAX.
 CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
@@ -830,6 +845,10 @@ CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
+// LPIPS (chapter 16) for images of size x size pixels (from 256 on a multiple of 16) with 1 or 3 channels. The file has torchvision's
+// vgg16 names and LPIPS's: features.0.weight, features.0.bias .. features.28.bias, lin0.model.1.weight .. lin4.model.1.weight, and no
+// others; examples/to_safetensors.py makes it. Widths are the file's. NULL with ctm_error.
+CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels);
 #endif
 
 #ifdef __cplusplus
@@ -3848,6 +3867,164 @@ CTM__DEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n) {
     return ctm__done(out);
 }
 
+// op: max_pool   out[y,x] = the largest of the four x[2y..2y+1, 2x..2x+1]  x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
+// Backward       dx += dout where the largest was, the first of equals    Saves nothing    Test  op_max_pool
+typedef struct ctm__pool_job { int W, C; const ctm_real *x, *dout; ctm_real *out, *dx; } ctm__pool_job;
+
+// Where the largest of the four pixels is that begin at p, each C numbers apart and `row` numbers below: NaN counts as largest.
+static size_t ctm__largest_of_four(const ctm_real *p, size_t C, size_t row) {
+    size_t at[4], best = 0;
+    int k;
+    at[0] = 0; at[1] = C; at[2] = row; at[3] = row + C;
+    for (k = 1; k < 4; k++) if (p[at[k]] > p[best] || p[at[k]] != p[at[k]]) best = at[k];
+    return best;
+}
+static void ctm__pool_piece(void *arg, int row) {
+    const ctm__pool_job *j = (const ctm__pool_job *)arg;
+    size_t C = (size_t)j->C, wide = 2 * (size_t)j->W * C, x, c;
+    for (x = 0; x < (size_t)j->W; x++)
+        for (c = 0; c < C; c++) {
+            size_t small = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
+            large += ctm__largest_of_four(j->x + large, C, wide);
+            if (j->out) j->out[small] = j->x[large];
+            else        j->dx[large] += j->dout[small];
+        }
+}
+static void ctm__pool_run(ctm_tape *tp, const ctm_tensor *x, const ctm_tensor *out, ctm_real *to, ctm_real *dx) {
+    ctm__pool_job j;
+    j.W = out->shape[2]; j.C = out->shape[3]; j.x = x->data; j.dout = out->grad; j.out = to; j.dx = dx;
+    ctm_parallel_for(tp->ctx, out->shape[0] * out->shape[1], ctm__pool_piece, &j);
+}
+static void ctm__max_pool_backward(ctm_tape *tp, ctm_tensor *out) { ctm__pool_run(tp, out->src[0], out, NULL, ctm_grad(tp, out->src[0])); }
+CTM__DEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_max_pool", "x must be [B,H,W,C] with even H and W", x, NULL);
+    out = ctm__result_image(tp, "max_pool", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], x, NULL, NULL, NULL, NULL, ctm__max_pool_backward);
+    ctm__pool_run(tp, x, out, out->data, NULL);
+    return ctm__done(out);
+}
+
+// op: resize     out[i,j] = (1-f)(1-g)·x[p,q] + (1-f)·g·x[p,q+1] + f·(1-g)·x[p+1,q] + f·g·x[p+1,q+1]      x [B,h,w,C]  out [B,H,W,C]
+//                p + f = max(0, (i + 1/2)·h/H - 1/2), p whole, f < 1; likewise q + g; what lies beyond the edge is the edge
+// Backward       the four dx += their factor times dout    Saves nothing    Test  op_resize
+typedef struct ctm__resize_job { int h, w, H, W, C; const ctm_real *x, *dout; ctm_real *out, *dx; } ctm__resize_job;
+
+// The two neighbours of place i of n, among m; returns the second one's share.
+static double ctm__neighbours(int i, int n, int m, size_t at[2]) {
+    double place = ctm__dmax(0, ((double)i + 0.5) * m / n - 0.5);
+    int first = ctm__imin((int)place, m - 1);
+    at[0] = (size_t)first;
+    at[1] = (size_t)ctm__imin(first + 1, m - 1);
+    return place - first;
+}
+// One row of the result, or its way back. Rows of one image share pixels of x, so on the way back an image is one piece of work.
+static void ctm__resize_row(const ctm__resize_job *j, int n, int i) {
+    size_t C = (size_t)j->C, p[2], q[2], c;
+    size_t image = (size_t)n * (size_t)j->h * (size_t)j->w * C, to = ((size_t)n * (size_t)j->H + (size_t)i) * (size_t)j->W * C;
+    double f = ctm__neighbours(i, j->H, j->h, p);
+    int k, a, b;
+    if (j->out) memset(j->out + to, 0, (size_t)j->W * C * sizeof(ctm_real));
+    for (k = 0; k < j->W; k++, to += C) {
+        double g = ctm__neighbours(k, j->W, j->w, q);
+        for (a = 0; a < 2; a++)
+            for (b = 0; b < 2; b++) {
+                size_t from = image + (p[a] * (size_t)j->w + q[b]) * C;
+                ctm_real share = (ctm_real)((a ? f : 1 - f) * (b ? g : 1 - g));
+                if (j->out) for (c = 0; c < C; c++) j->out[to + c] += share * j->x[from + c];
+                else        for (c = 0; c < C; c++) j->dx[from + c] += share * j->dout[to + c];
+            }
+    }
+}
+static void ctm__resize_piece(void *arg, int row) {
+    const ctm__resize_job *j = (const ctm__resize_job *)arg;
+    ctm__resize_row(j, row / j->H, row % j->H);
+}
+static void ctm__resize_back_piece(void *arg, int n) {
+    const ctm__resize_job *j = (const ctm__resize_job *)arg;
+    int i;
+    for (i = 0; i < j->H; i++) ctm__resize_row(j, n, i);
+}
+static void ctm__resize_of(ctm__resize_job *j, const ctm_tensor *x, const ctm_tensor *out) {
+    memset(j, 0, sizeof *j);
+    j->h = x->shape[1]; j->w = x->shape[2]; j->H = out->shape[1]; j->W = out->shape[2]; j->C = x->shape[3];
+    j->x = x->data;
+}
+static void ctm__resize_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm__resize_job j;
+    ctm__resize_of(&j, out->src[0], out);
+    j.dout = out->grad;
+    j.dx = ctm_grad(tp, out->src[0]);
+    ctm_parallel_for(tp->ctx, out->shape[0], ctm__resize_back_piece, &j);
+}
+CTM__DEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W) {
+    ctm_tensor *out;
+    ctm__resize_job j;
+    CTM__SHAPES(x->ndim == 4 && x->shape[1] > 0 && x->shape[2] > 0, "ctm_resize", "x must be [B,H,W,C]", x, NULL);
+    CTM__REQUIRE(H > 0 && W > 0, "ctm_resize: \"%s\" to %d x %d pixels?", x->name, H, W);
+    out = ctm__result_image(tp, "resize", x->shape[0], H, W, x->shape[3], x, NULL, NULL, NULL, NULL, ctm__resize_backward);
+    ctm__resize_of(&j, x, out);
+    j.out = out->data;
+    ctm_parallel_for(tp->ctx, x->shape[0] * H, ctm__resize_piece, &j);
+    return ctm__done(out);
+}
+
+// op: unit_channels   out = c[k]·x[k]/(|x| + eps),  |x| the length of a pixel's C channels          x, out [B,H,W,C]  c [C] or none
+// Backward            with h = c·dout, l = |x| + eps:  dx += h/l - x·sum(h·x)/(|x|·l²);  nothing where |x| = 0, which has no direction
+//                                                     Saves |x| of every pixel      Test  op_unit_channels
+typedef struct ctm__unit_job { const ctm__kernels *kernels; size_t rows, C; double eps; const ctm_real *x, *c, *dout; ctm_real *out, *dx, *length; } ctm__unit_job;
+
+static void ctm__unit_piece(void *arg, int piece) {
+    const ctm__unit_job *j = (const ctm__unit_job *)arg;
+    size_t r = (size_t)piece * CTM__ROWS, end = r + CTM__ROWS < j->rows ? r + CTM__ROWS : j->rows, k;
+    for (; r < end; r++) {
+        const ctm_real *x = j->x + r * j->C;
+        ctm_real *out = j->out + r * j->C, factor;
+        double length = sqrt(j->kernels->sumsq(j->C, x));
+        if (j->length) j->length[r] = (ctm_real)length;
+        factor = (ctm_real)(1 / (length + j->eps));
+        for (k = 0; k < j->C; k++) out[k] = (j->c ? j->c[k] : 1) * x[k] * factor;
+    }
+}
+static void ctm__unit_back_piece(void *arg, int piece) {
+    const ctm__unit_job *j = (const ctm__unit_job *)arg;
+    size_t r = (size_t)piece * CTM__ROWS, end = r + CTM__ROWS < j->rows ? r + CTM__ROWS : j->rows, k;
+    for (; r < end; r++) {
+        const ctm_real *x = j->x + r * j->C, *dout = j->dout + r * j->C;
+        ctm_real *dx = j->dx + r * j->C;
+        double length = (double)j->length[r], l = length + j->eps, along = 0;
+        if (length == 0) continue;
+        for (k = 0; k < j->C; k++) along += (double)(j->c ? j->c[k] : 1) * (double)dout[k] * (double)x[k];
+        along /= length * l;
+        for (k = 0; k < j->C; k++) dx[k] += (ctm_real)(((double)(j->c ? j->c[k] : 1) * (double)dout[k] - along * (double)x[k]) / l);
+    }
+}
+static void ctm__unit_run(ctm_tape *tp, const ctm_tensor *out, ctm_real *dx) {
+    ctm__unit_job j;
+    j.kernels = tp->ctx->kernels;
+    j.C = (size_t)out->shape[3];
+    j.rows = j.C ? out->len / j.C : 0;
+    j.eps = out->arg[0];
+    j.x = out->src[0]->data;
+    j.c = out->src[1] ? out->src[1]->data : NULL;
+    j.dout = out->grad;
+    j.out = out->data;
+    j.dx = dx;
+    j.length = out->saved;
+    ctm_parallel_for(tp->ctx, ctm__row_pieces(j.rows), dx ? ctm__unit_back_piece : ctm__unit_piece, &j);
+}
+static void ctm__unit_channels_backward(ctm_tape *tp, ctm_tensor *out) { ctm__unit_run(tp, out, ctm_grad(tp, out->src[0])); }
+CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c, double eps) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4, "ctm_unit_channels", "x must be [B,H,W,C]", x, NULL);
+    if (c) CTM__SHAPES(c->len == (size_t)x->shape[3] && !ctm__wants(c), "ctm_unit_channels", "x [B,H,W,C] needs constants c [C]", x, c);
+    CTM__REQUIRE(eps > 0, "ctm_unit_channels: eps is %g, but must be above 0", eps);
+    out = ctm__result_shaped(tp, "unit_channels", 4, x->shape, x, c, NULL, NULL, NULL, ctm__unit_channels_backward);
+    out->arg[0] = eps;
+    if (out->wants) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, ((size_t)x->shape[0] * (size_t)x->shape[1] * (size_t)x->shape[2] + 1) * sizeof(ctm_real));
+    ctm__unit_run(tp, out, NULL);
+    return ctm__done(out);
+}
+
 // =====================================================================================================================
 // CHAPTER 10. NETWORKS
 //
@@ -5210,6 +5387,15 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 //
 // -ln d is softplus(-l) and -ln(1-d) softplus(l), finite for any logit. Where d wins early, minimax leaves the student no
 // gradient: hence the middle line.
+//
+// For images the authors' d is LPIPS: how far two images are apart to a network that was trained to recognise things, VGG16, and
+// weighted by what people found similar [eq:lpips]. With φ_l(x) [H,W,C] its features at five depths, each pixel's scaled to length 1,
+//
+//        d(a,b) = sum over l of  mean over pixels of  sum over channels k of  w_l[k]·(φ_l(a)[k] - φ_l(b)[k])²,      w_l >= 0
+//
+//     image -> 224 x 224 -> (x - shift)/scale -> conv conv φ_0 pool  conv conv φ_1 pool  conv conv conv φ_2 pool  ... φ_3 pool ... φ_4
+//
+// with 3x3 convolutions, a ReLU after each. The weights are the user's: no file of them comes with ctm.h.
 // =====================================================================================================================
 
 CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s, ctm_tensor **at_s) {
@@ -5241,6 +5427,53 @@ CTM__DEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad
         X += (double)grad_X[i] * (double)grad_X[i];
     }
     return ctm__dmin(sqrt(L) / (sqrt(X) + 1e-4), 1e4);
+}
+
+// The convolutions before each of the five features, and their numbers in torchvision's list of VGG16's layers.
+enum { CTM__VGG_BLOCKS = 5, CTM__VGG_CONVS = 13 };
+static const int ctm__vgg_convs[CTM__VGG_BLOCKS] = {2, 2, 3, 3, 3};
+#ifndef CTM_NO_STDIO
+static const int ctm__vgg_layer[CTM__VGG_CONVS] = {0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28};
+#endif
+static int ctm__vgg_side(int size) { return size < 256 ? 224 : size; }        // smaller images are enlarged, as the authors do
+
+// sqrt(w_l)·φ_l(x) for all five l, so that squared differences are weighted ones.
+static void ctm__vgg(ctm_tape *tp, const ctm_lpips *q, ctm_tensor *x, ctm_tensor *feature[CTM__VGG_BLOCKS]) {
+    ctm_tensor **w = q->net->param, **root = w + 2 * CTM__VGG_CONVS;
+    int side = ctm__vgg_side(q->size), l, k;
+    x = ctm_reshape(tp, x, 4, x->shape[0], q->size, q->size, q->channels);
+    if (side != q->size) x = ctm_resize(tp, x, side, side);
+    x = ctm_conv(tp, x, q->scale, q->shift, NULL, NULL, 1);                  // at a resolution of its own: its zeros outside are VGG's
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) {
+        if (l) x = q->pool == CTM_POOL_MAX ? ctm_max_pool(tp, x) : ctm_down(tp, x);
+        for (k = 0; k < ctm__vgg_convs[l]; k++, w += 2) x = ctm_relu(tp, ctm_conv(tp, x, w[0], w[1], NULL, NULL, 1));
+        feature[l] = ctm_unit_channels(tp, x, root[l], 1e-10);
+    }
+}
+
+CTM__DEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    const ctm_lpips *q = (const ctm_lpips *)lpips;
+    ctm_tensor *of_a[CTM__VGG_BLOCKS], *of_b[CTM__VGG_BLOCKS], *kept[CTM__VGG_BLOCKS], *d = NULL;
+    int recording = tp->recording, B = a->shape[0], side = ctm__vgg_side(q->size), l;
+    ctm_mark m;
+    CTM__SHAPES(a->ndim == 2 && a->len == (size_t)B * (size_t)(q->size * q->size * q->channels) && ctm__same_shape(a, b), "ctm_lpips_distance",
+                "both must be [B,size·size·channels]", a, b);
+    for (l = 0; l < CTM__VGG_BLOCKS; l++)
+        kept[l] = ctm_image(tp, "features of b", B, side >> l, side >> l, (int)q->net->param[2 * CTM__VGG_CONVS + l]->len);
+    m = ctm_arena_mark(tp->arena);
+    tp->recording = 0;                                  // b is a constant: of its way through the network only the features stay
+    ctm__vgg(tp, q, b, of_b);
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) memcpy(kept[l]->data, of_b[l]->data, kept[l]->len * sizeof(ctm_real));
+    ctm_arena_release(tp->arena, m);
+    tp->recording = recording;
+    ctm__vgg(tp, q, a, of_a);
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) {             // the mean over pixels and channels, times the channels
+        int row = (int)(kept[l]->len / (size_t)B);
+        ctm_tensor *part = ctm_distance(tp, ctm_reshape(tp, of_a[l], 2, B, row, 0, 0), ctm_reshape(tp, kept[l], 2, B, row, 0, 0), CTM_L2, 0);
+        part = ctm_scale(tp, part, kept[l]->shape[3]);
+        d = d ? ctm_add(tp, d, part) : part;
+    }
+    return ctm_name(d, "lpips");
 }
 
 static void ctm__check_logits(int kind, const ctm_tensor *l) {
@@ -7537,6 +7770,82 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     }
     ctm_arena_release(scratch, m);
     return ok;
+}
+
+// Registers VGG16's convolutions and the features' weights in the widths that the file has; NULL with ctm_error.
+static ctm_net *ctm__vgg_of_file(ctm_arena *a, const ctm_file *f) {
+    ctm_noise none = ctm_noise_default();
+    ctm_net *net = ctm_net_new(a, "vgg16", &none, 3, 0);
+    int width[CTM__VGG_BLOCKS], in = 3, conv = 0, l, k;
+    char name[48];
+    for (l = 0; l < CTM__VGG_BLOCKS; l++)
+        for (k = 0; k < ctm__vgg_convs[l]; k++, conv++) {
+            const ctm_entry *e;
+            snprintf(name, sizeof name, "features.%d.weight", ctm__vgg_layer[conv]);
+            e = ctm_file_find(f, name);
+            if (!e) { ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name); return NULL; }
+            if (e->ndim != 4 || e->shape[0] < 1 || e->shape[1] != in || e->shape[2] != 3 || e->shape[3] != 3) {
+                ctm__fail(f->ctx, "%s: tensor \"%s\" must be [its width,%d,3,3], after the layer before it", f->path, name, in);
+                return NULL;
+            }
+            width[l] = e->shape[0];
+            ctm_param_conv(a, net, name, 3, in, width[l]);
+            snprintf(name, sizeof name, "features.%d.bias", ctm__vgg_layer[conv]);
+            ctm_param(a, net, name, width[l], 0);
+            in = width[l];
+        }
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) {
+        snprintf(name, sizeof name, "lin%d.model.1.weight", l);
+        ctm_param_conv(a, net, name, 1, width[l], 1);
+    }
+    ctm_net_ready(a, net);
+    return ctm_net_read(net, f, "") ? net : NULL;
+}
+
+static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
+    int l;
+    size_t i;
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) {
+        ctm_tensor *w = net->param[2 * CTM__VGG_CONVS + l];
+        for (i = 0; i < w->len; i++) {
+            if (w->data[i] < 0) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but weights of a distance cannot be negative", f->path, w->name, (double)w->data[i]);
+            w->data[i] = (ctm_real)sqrt((double)w->data[i]);
+        }
+    }
+    return 1;
+}
+
+CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
+    static const double mean[3] = {0.485, 0.456, 0.406}, deviation[3] = {0.229, 0.224, 0.225};   // of ImageNet's pixels in [0,1]
+    ctm_lpips *q = NULL;
+    ctm_arena scratch;
+    ctm_file *f;
+    ctm_net *net;
+    int window[4], c;
+    CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
+    CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0, "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
+    ctm_arena_init(&scratch, a->ctx, "file");
+    f = ctm_file_read(&scratch, path);
+    net = f ? ctm__vgg_of_file(&scratch, f) : NULL;
+    if (net && ctm__lpips_roots(net, f)) {
+        q = (ctm_lpips *)ctm_alloc(a, sizeof *q);
+        q->net = ctm_net_clone(a, net);
+        q->size = size;
+        q->channels = channels;
+        window[0] = window[1] = 1;
+        window[2] = channels;
+        window[3] = 3;
+        q->scale = ctm__tensor(a, "1/scale", "leaf", 4, window);
+        q->scale->data = (ctm_real *)ctm_alloc(a, q->scale->len * sizeof(ctm_real));
+        q->shift = ctm__tensor(a, "-shift/scale", "leaf", 1, window + 3);
+        q->shift->data = (ctm_real *)ctm_alloc(a, q->shift->len * sizeof(ctm_real));
+        for (c = 0; c < 3; c++) {                      // ((x + 1)/2 - mean)/deviation
+            q->scale->data[channels == 3 ? 3 * c + c : c] = (ctm_real)(0.5 / deviation[c]);
+            q->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
+        }
+    }
+    ctm_arena_free(&scratch);
+    return q;
 }
 #endif // CTM_NO_STDIO
 #if defined(__FAST_MATH__) && defined(__clang__)
