@@ -13,7 +13,9 @@ HELPERS  = examples/plot.h examples/args.h examples/table.h examples/toys.h exam
 
 MAKEFLAGS += --jobs=2      # compile two programs at a time
 
-all: build/hello build/points build/use_weights     ## build the examples
+MPI     := $(shell command -v mpicc 2>/dev/null >/dev/null && echo build/mpi)
+
+all: build/hello build/points build/use_weights $(MPI)     ## build the examples
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
@@ -52,6 +54,8 @@ build/points: examples/02_points.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/02_points.c -o $@ -lm
 build/use_weights: examples/use_weights.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/use_weights.c -o $@ -lm
+build/mpi: examples/06_mpi.c ctm.h $(HELPERS) | build
+	mpicc $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS) examples/06_mpi.c -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
 	$(BUILD) tests/bench.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build

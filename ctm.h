@@ -641,6 +641,18 @@ typedef struct ctm_shard {             // one piece of the batch, worked on by o
     double       L_gan, L_disc, disc_real, disc_fake;
 } ctm_shard;
 
+// Processes that train one model together, each with all of the model and its own shards of every batch. cfg.batch, diagonal_batch and
+// shards are those of all together, so a run has the same rows, losses and learning rate however many there are; shards must not be
+// fewer. Process `rank` works on shards rank·shards/count to (rank+1)·shards/count. With one shard each, and sums in the order of
+// the ranks, even the bits are those of one process.
+typedef struct ctm_processes {
+    int rank, count;
+    // Each of v[0..n-1] becomes its sum over all processes, bit for bit the same on every one of them. 1; or 0 if that failed: then
+    // the step changes nothing. All processes call it in the same order with the same n. A NaN must stay one.
+    int (*sum)(void *user, size_t n, ctm_real *v);
+    void *user;
+} ctm_processes;
+
 struct ctm_trainer {
     ctm_ctx     *ctx;
     ctm_config   cfg;
@@ -651,9 +663,10 @@ struct ctm_trainer {
     ctm_draw_fn  draw; void *user;
     ctm_rng      rng_data, rng_noise, rng_dsm_data, rng_dsm_noise;
     long         step;                 // steps done
-    ctm_shard   *shard;
+    ctm_shard   *shard; int shards;    // this process's
+    ctm_processes all;                 // {0, 1, NULL, NULL} if there is only this one
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
-    ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards
+    ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards and processes
     ctm_denoiser *self;                // ema[0] as its own teacher
     // Yours to set between ctm_trainer_new and the first step:
     ctm_label_fn  label; void *label_user;         // classes of the rows; NULL: none (and then cfg.classes must be 0)
@@ -671,6 +684,9 @@ struct ctm_trainer {
 // trainer with cfg.consistency = 0 and a network without s.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                     ctm_draw_fn draw, void *user);
+// One of several processes, which are copied: same cfg and same weights on each, and (if it resumes) the same checkpoint.  [alg:train]
+CTMDEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
+                                          ctm_draw_fn draw, void *user, const ctm_processes *all);
 // Gives the trainer its adversary for cfg.gan: a network with forward(x [B,D], NULL, NULL) -> logits [B,K], which from cfg.gan_start
 // on is trained beside the student, with its own optimiser. Call before the first step and before ctm_checkpoint_load.
 CTMDEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc);
@@ -5584,6 +5600,9 @@ static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_den
 // gives the norms that lambda needs, and lets a reader print the gradient of each loss alone. The adversarial loss jumps from the
 // same x_t once more on a tape of its own: two network passes, against a tape that would have to be walked twice.
 //
+// Processes share a batch as threads do, by shards. Each loss's gradient is summed over them before its lambda is taken, so all of
+// them see the same norms, make the same step, and have the same weights ever after; nothing but these sums is ever sent.
+//
 // With an adversary, steps take turns: one trains the student (and its averages), the next gan_period - 1 the discriminator.
 // =====================================================================================================================
 
@@ -5874,8 +5893,21 @@ static double ctm__learning_rate(const ctm_config *c, long step) {
 
 CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                       ctm_draw_fn draw, void *user) {
+    ctm_processes one;
+    one.rank = 0;
+    one.count = 1;
+    one.sum = NULL;
+    one.user = NULL;
+    return ctm_trainer_new_among(a, cfg, theta, teacher, draw, user, &one);
+}
+
+CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
+                                            ctm_draw_fn draw, void *user, const ctm_processes *all) {
     ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
-    int i;
+    int i, first;
+    CTM__REQUIRE(all->count > 0 && all->rank >= 0 && all->rank < all->count, "ctm_trainer_new_among: process %d of %d?", all->rank, all->count);
+    CTM__REQUIRE(all->count == 1 || all->sum, "ctm_trainer_new_among: %d processes need a function that sums over them", all->count);
+    CTM__REQUIRE(all->count <= cfg->shards, "ctm_trainer_new_among: %d processes, but the batch is cut into only %d shards", all->count, cfg->shards);
     CTM__REQUIRE(cfg->batch > 0 && cfg->shards > 0 && cfg->diagonal_batch >= 0, "ctm_trainer_new: batch %d in %d shards?", cfg->batch, cfg->shards);
     CTM__REQUIRE(theta->with_s || !cfg->consistency, "ctm_trainer_new: a network without s can only be trained with consistency = 0");
     CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher, "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher");
@@ -5907,9 +5939,12 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     tr->rng_dsm_label = ctm_stream(cfg->seed, "dsm.label.dropout");
     tr->g_ctm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->g_dsm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
-    tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)cfg->shards * sizeof(ctm_shard));
-    for (i = 0; i < cfg->shards; i++) {
-        ctm_shard *sh = tr->shard + i;
+    tr->all = *all;
+    first = (int)((int64_t)cfg->shards * all->rank / all->count);
+    tr->shards = (int)((int64_t)cfg->shards * (all->rank + 1) / all->count) - first;
+    tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)tr->shards * sizeof(ctm_shard));
+    for (i = first; i < first + tr->shards; i++) {
+        ctm_shard *sh = tr->shard + (i - first);
         char name[32];
         sh->tr = tr;
         sh->first  = (int)((int64_t)cfg->batch * i / cfg->shards);
@@ -5935,7 +5970,7 @@ CTM__DEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc
     tr->disc_opt.beta1 = tr->cfg.gan_beta1;
     tr->disc_opt.beta2 = tr->cfg.gan_beta2;
     tr->g_gan = (ctm_real *)ctm_alloc(a, tr->theta->len * sizeof(ctm_real));
-    for (i = 0; i < tr->cfg.shards; i++) {
+    for (i = 0; i < tr->shards; i++) {
         ctm_shard *sh = tr->shard + i;
         sh->theta_gan = ctm_net_view(a, tr->theta, 1);
         sh->disc = ctm_net_view(a, disc, 1);
@@ -5945,11 +5980,26 @@ CTM__DEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc
 
 CTM__DEF void ctm_trainer_free(ctm_trainer *tr) {
     int i;
-    for (i = 0; i < tr->cfg.shards; i++) ctm_arena_free(&tr->shard[i].arena);
+    for (i = 0; i < tr->shards; i++) ctm_arena_free(&tr->shard[i].arena);
 }
 
-// Values and gradients of the student's losses, summed over the shards in order.
-static void ctm__sum_student(ctm_trainer *tr) {
+// Sums over the processes: of an array, and of up to three values that are parts of batch means.
+static int ctm__sum_array(ctm_trainer *tr, size_t n, ctm_real *v) { return tr->all.count == 1 || tr->all.sum(tr->all.user, n, v); }
+static int ctm__sum_values(ctm_trainer *tr, double *a, double *b, double *c) {
+    ctm_real v[3];
+    if (tr->all.count == 1) return 1;
+    v[0] = (ctm_real)*a;
+    v[1] = (ctm_real)*b;
+    v[2] = (ctm_real)*c;
+    if (!ctm__sum_array(tr, 3, v)) return 0;
+    *a = (double)v[0];
+    *b = (double)v[1];
+    *c = (double)v[2];
+    return 1;
+}
+
+// Values and gradients of the student's losses, summed over the shards in order, then over the processes. 0 if that failed.
+static int ctm__sum_student(ctm_trainer *tr) {
     const ctm_config *cfg = &tr->cfg;
     size_t len = tr->theta->len;
     int i, gan = ctm__adversary_on(tr);
@@ -5957,7 +6007,7 @@ static void ctm__sum_student(ctm_trainer *tr) {
     memset(tr->g_dsm, 0, len * sizeof(ctm_real));
     if (gan) memset(tr->g_gan, 0, len * sizeof(ctm_real));
     tr->L_ctm = tr->L_dsm = tr->L_gan = 0;
-    for (i = 0; i < cfg->shards; i++) {
+    for (i = 0; i < tr->shards; i++) {
         const ctm_shard *sh = tr->shard + i;
         tr->L_ctm += sh->L_ctm;
         tr->L_dsm += sh->L_dsm;
@@ -5966,6 +6016,8 @@ static void ctm__sum_student(ctm_trainer *tr) {
         if (cfg->diagonal != CTM_DIAG_NONE && sh->drows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_dsm->grad, tr->g_dsm);
         if (gan && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_gan->grad, tr->g_gan);
     }
+    return (!cfg->consistency || ctm__sum_array(tr, len, tr->g_ctm)) && (cfg->diagonal == CTM_DIAG_NONE || ctm__sum_array(tr, len, tr->g_dsm)) &&
+           (!gan || ctm__sum_array(tr, len, tr->g_gan)) && ctm__sum_values(tr, &tr->L_ctm, &tr->L_dsm, &tr->L_gan);
 }
 
 // The weights of the losses, and the student's total gradient.
@@ -5989,23 +6041,26 @@ static void ctm__total_gradient(ctm_trainer *tr) {
     tr->grad_norm = sqrt(tr->ctx->kernels->sumsq(len, total));
 }
 
-// The same sums for the discriminator; its gradient is then in disc->grad. Returns the gradient's length.
-static double ctm__sum_disc(ctm_trainer *tr) {
+// The same sums for the discriminator; its gradient is then in disc->grad.
+static int ctm__sum_disc(ctm_trainer *tr) {
     int i;
     memset(tr->disc->grad, 0, tr->disc->len * sizeof(ctm_real));
     tr->L_disc = tr->disc_real = tr->disc_fake = 0;
-    for (i = 0; i < tr->cfg.shards; i++) {
+    for (i = 0; i < tr->shards; i++) {
         const ctm_shard *sh = tr->shard + i;
         tr->L_disc += sh->L_disc;
         tr->disc_real += sh->disc_real;
         tr->disc_fake += sh->disc_fake;
         if (sh->rows > 0) tr->ctx->kernels->axpy(tr->disc->len, 1, sh->disc->grad, tr->disc->grad);
     }
-    return sqrt(tr->ctx->kernels->sumsq(tr->disc->len, tr->disc->grad));
+    return ctm__sum_array(tr, tr->disc->len, tr->disc->grad) && ctm__sum_values(tr, &tr->L_disc, &tr->disc_real, &tr->disc_fake);
 }
 
 static int ctm__not_finite(ctm_trainer *tr, const char *what) {
     return ctm__fail(tr->ctx, "step %ld: the %s is not finite; nothing was updated", tr->step, what);
+}
+static int ctm__not_summed(ctm_trainer *tr) {
+    return ctm__fail(tr->ctx, "step %ld: the sum over %d processes failed; nothing was updated", tr->step, tr->all.count);
 }
 
 static void ctm__update_student(ctm_trainer *tr) {
@@ -6043,11 +6098,11 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
     ctm__check_trainer(tr);
 
     // Losses and gradients, shard by shard; then their sums, in order, and the total gradient.
-    ctm_parallel_for(tr->ctx, tr->cfg.shards, ctm__shard_work, tr);
+    ctm_parallel_for(tr->ctx, tr->shards, ctm__shard_work, tr);
 
     // A loss that is no number changes nothing, neither the student nor the discriminator.
     if (turn & CTM__TURN_STUDENT) {
-        ctm__sum_student(tr);
+        if (!ctm__sum_student(tr)) return ctm__not_summed(tr);
         ctm__total_gradient(tr);
         if (!ctm_is_finite(tr->L_ctm)) return ctm__not_finite(tr, "loss L_ctm");
         if (!ctm_is_finite(tr->L_dsm)) return ctm__not_finite(tr, "loss L_dsm");
@@ -6055,9 +6110,9 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
         if (!ctm_is_finite(tr->grad_norm)) return ctm__not_finite(tr, "gradient");
     }
     if (turn & CTM__TURN_DISC) {
-        double norm = ctm__sum_disc(tr);
+        if (!ctm__sum_disc(tr)) return ctm__not_summed(tr);
         if (!ctm_is_finite(tr->L_disc)) return ctm__not_finite(tr, "loss L_disc");
-        if (!ctm_is_finite(norm)) return ctm__not_finite(tr, "discriminator's gradient");
+        if (!ctm_is_finite(tr->ctx->kernels->sumsq(tr->disc->len, tr->disc->grad))) return ctm__not_finite(tr, "discriminator's gradient");
     }
 
     // Whose turn it is moves.
