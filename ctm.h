@@ -644,6 +644,7 @@ struct ctm_trainer {
     ctm_label_fn  label; void *label_user;         // classes of the rows; NULL: none (and then cfg.classes must be 0)
     ctm_distance_fn distance; void *distance_user; // in place of cfg.distance; NULL: cfg.distance
     ctm_rng       rng_label, rng_dsm_label;        // whose label is dropped
+    ctm_rng       rng_dropout, rng_dsm_dropout;    // of the networks' dropout; the teacher has none
     // Of the last step that had them, once ctm_trainer_adversary was called:
     ctm_net      *disc;                // the discriminator; yours
     ctm_opt       disc_opt;
@@ -825,7 +826,8 @@ CTMDEF int      ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_confi
 CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // cfg may be NULL; NULL with ctm_error
 // Extra lines of metadata in both kinds of file: NULL-terminated pairs key, value, key, value, NULL.
 CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs);
-CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);     // by name, strictly; 0 with ctm_error
+// By name, strictly, but for the authors' resample_filter and map_augment, which are passed over; 0 with ctm_error.
+CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything a training run needs to go on bit for bit: student, EMAs, optimiser, step, configuration.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
@@ -5472,7 +5474,7 @@ static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *
 }
 
 // The point at u that the target starts from, by whoever teaches. A constant.
-static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__x_u_whole(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
     const ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
@@ -5480,6 +5482,16 @@ static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
     if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) return ctm__self_jump(&sh->tape, cfg, ema, r);
     if (r->label) return ctm__solve_with_labels(&sh->tape, teacher, cfg, r);
     return ctm_solve(&sh->tape, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
+}
+
+// Who teaches does so with all of its units: no dropout.
+static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+    const ctm_rng *dropout = sh->tape.dropout;
+    ctm_tensor *x_u;
+    sh->tape.dropout = NULL;
+    x_u = ctm__x_u_whole(sh, ema, r);
+    sh->tape.dropout = dropout;
+    return x_u;
 }
 
 // The configured distance, or the user's.
@@ -5492,6 +5504,13 @@ static ctm_tensor *ctm__measure(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor 
     return d;
 }
 
+// From here on dropout draws from this stream, for rows that have these numbers in the whole batch.
+static void ctm__dropout_rows(ctm_shard *sh, const ctm_rng *rng, int first) {
+    sh->tape.dropout = sh->tr->cfg.dropout > 0 ? rng : NULL;
+    sh->tape.step = (uint64_t)sh->tr->step;
+    sh->tape.first_row = (uint64_t)first;
+}
+
 // L_CTM of one shard, as its part of the batch mean.
 static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
@@ -5502,6 +5521,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
 
     // Draw data, the noise levels t > u >= s, and the noised point.
     ctm__rows r = ctm__draw_rows(sh);
+    ctm__dropout_rows(sh, &tr->rng_dropout, sh->first);
     theta->label = r.label;
     ema = ctm__net_with_labels(tp, tr->ema[0], r.label);
 
@@ -5548,7 +5568,9 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     sh->theta_dsm->label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
     x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
     if (teacher) teacher = ctm__denoiser_with_labels(tp, teacher, sh->theta_dsm->label);
+    tp->dropout = NULL;                                // not in the teacher
     target = cfg->diagonal == CTM_DIAG_EXACT ? teacher->denoise(tp, teacher, x_t, t) : x0;
+    ctm__dropout_rows(sh, &tr->rng_dsm_dropout, sh->dfirst);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, target, CTM_L2, 0);
     return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
@@ -5559,6 +5581,7 @@ static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__rows *r) 
     ctm_tape *tp = &sh->tape;
     const ctm_config *cfg = &sh->tr->cfg;
     ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? ctm__net_with_labels(tp, sh->tr->ema[0], r->label) : theta;
+    ctm__dropout_rows(sh, &sh->tr->rng_dropout, sh->first);
     theta->label = r->label;
     if (cfg->gan_fake == CTM_FAKE_ONE_STEP) return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
     return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
@@ -5672,6 +5695,8 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     tr->rng_dsm_noise = ctm_stream(cfg->seed, "dsm.noise");
     tr->rng_label = ctm_stream(cfg->seed, "label.dropout");
     tr->rng_dsm_label = ctm_stream(cfg->seed, "dsm.label.dropout");
+    tr->rng_dropout = ctm_stream(cfg->seed, "dropout");
+    tr->rng_dsm_dropout = ctm_stream(cfg->seed, "dsm.dropout");
     tr->g_ctm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->g_dsm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)cfg->shards * sizeof(ctm_shard));
@@ -5686,6 +5711,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
         snprintf(name, sizeof name, "shard %d", i);
         ctm_arena_init(&sh->arena, a->ctx, name);
         ctm_tape_init(&sh->tape, a->ctx, &sh->arena);
+        sh->tape.keep_grads = theta->size == 0;        // images: the gradients of all layers at once would double the memory
         sh->theta_ctm = ctm_net_view(a, theta, 1);
         sh->theta_dsm = ctm_net_view(a, theta, 1);
     }
@@ -7384,16 +7410,43 @@ static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *p
     return 1;
 }
 
-CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
-    int i, p;
-    if (!ctm__read_values(net, f, prefix, net->theta)) return 0;
-    for (i = 0; i < f->count; i++) {                       // strict: every tensor under the prefix must have been wanted
-        const char *name = f->entry[i].name;
-        if (strncmp(name, prefix, strlen(prefix)) != 0) continue;
-        for (p = 0; p < net->count && strcmp(net->param[p]->name, name + strlen(prefix)) != 0; p++) { }
-        if (p == net->count) return ctm__fail(f->ctx, "%s: tensor \"%s\" has no place in this network", f->path, name);
+// The authors' files carry two things that no forward pass reads: the constant filter of their resampling, and an input for
+// augmentations that is fed with zeros when sampling.
+static int ctm__passed_over(const char *name) {
+    size_t n = strlen(name), k = strlen("resample_filter");
+    return strncmp(name, "map_augment.", 12) == 0 || (n >= k && strcmp(name + n - k, "resample_filter") == 0);
+}
+
+// Adds a name to a list of which the first three are shown.
+static void ctm__list_name(char *list, size_t size, int *count, const char *name) {
+    size_t at = strlen(list);
+    if (*count < 3)       snprintf(list + at, size - at, *count ? ", \"%s\"" : "\"%s\"", name);
+    else if (*count == 3) snprintf(list + at, size - at, ", ...");
+    ++*count;
+}
+
+// Strict: every parameter must be in the file, and every tensor under the prefix must have been wanted.
+static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *prefix) {
+    char missing[200] = "", extra[200] = "", name[128];
+    int i, p, lacks = 0, more = 0;
+    for (p = 0; p < net->count; p++) {
+        snprintf(name, sizeof name, "%s%s", prefix, net->param[p]->name);
+        if (!ctm_file_find(f, name)) ctm__list_name(missing, sizeof missing, &lacks, name);
     }
+    for (i = 0; i < f->count; i++) {
+        const char *own = f->entry[i].name + strlen(prefix);
+        if (strncmp(f->entry[i].name, prefix, strlen(prefix)) != 0 || ctm__passed_over(own)) continue;
+        for (p = 0; p < net->count && strcmp(net->param[p]->name, own) != 0; p++) { }
+        if (p == net->count) ctm__list_name(extra, sizeof extra, &more, f->entry[i].name);
+    }
+    if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)", f->path, missing, lacks, extra, more);
+    if (lacks) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing)", f->path, missing, lacks);
+    if (more) return ctm__fail(f->ctx, "%s: tensor %s has no place in this network (%d in all)", f->path, extra, more);
     return 1;
+}
+
+CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
+    return ctm__names_fit(net, f, prefix) && ctm__read_values(net, f, prefix, net->theta);
 }
 
 // The network that a file's metadata describe, with fresh weights; NULL with ctm_error.
