@@ -404,6 +404,10 @@ CTMDEF int      ctm_unet_fits(ctm_ctx *ctx, const struct ctm_config *cfg);   // 
 // A discriminator of points: x [B,dim] in data units -> one logit a row, [B,1]; forward ignores t and s (both may be NULL).
 // cfg->gan_layers SiLU layers of width cfg->gan_hidden. Any network with logits [B,K] will do in its place.
 CTMDEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const struct ctm_config *cfg, int dim);
+// A discriminator of images of cfg->size and cfg->channels: one logit for each patch, [B,K]. gan_layers convolutions, each followed
+// by a halving where the size allows it, of widths gan_hidden, then twice that. Every image is first moved, mirrored and recoloured
+// at random, in a way that is fixed by the tape's step and the row's number: real and fake rows of a step are treated alike.
+CTMDEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const struct ctm_config *cfg);
 // Your own network: ctm_net_new, ctm_param for every parameter in order, ctm_net_ready, then set forward.
 CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s);
 CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
@@ -4514,6 +4518,74 @@ CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int
     net->iconf[0] = H;
     net->iconf[1] = L;
     net->forward = ctm__disc_forward;
+    ctm_net_init(net, cfg->seed, 1);
+    return net;
+}
+
+// The discriminator of images. A small data set is soon known by heart; so it never sees an image as it is, but moved by up to an
+// eighth of the size (edges repeated), mirrored or not, with another contrast and brightness. All of it is linear in the image, so
+// the gradient comes back through it, to the student as well.
+typedef struct ctm__conv_disc { int layers, halvings; ctm_rng augment; } ctm__conv_disc;
+
+static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng, int size, int channels) {
+    int B = x->shape[0], reach = size / 8, pixels = size * size, i, p, *from = (int *)ctm_alloc_raw(tp->arena, (size_t)B * (size_t)pixels * sizeof(int));
+    ctm_tensor *contrast = ctm_vector(tp, "contrast", B), *brightness = ctm_vector(tp, "brightness", B);
+    ctm_tensor *ones = ctm_fill(ctm_matrix(tp, "1", B, pixels * channels), 1);
+    for (i = 0; i < B; i++) {
+        uint64_t at = 8 * (tp->first_row + (uint64_t)i);
+        int right = (int)(ctm_uniform(rng, tp->step, at) * (2 * reach + 1)) - reach, down = (int)(ctm_uniform(rng, tp->step, at + 1) * (2 * reach + 1)) - reach;
+        int mirrored = ctm_uniform(rng, tp->step, at + 2) < 0.5;
+        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, tp->step, at + 3));
+        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, tp->step, at + 4) - 0.25);
+        for (p = 0; p < pixels; p++) {
+            int row = ctm__imin(size - 1, p / size + down), column = ctm__imin(size - 1, p % size + right);
+            if (row < 0) row = 0;
+            if (column < 0) column = 0;
+            from[i * pixels + p] = i * pixels + row * size + (mirrored ? size - 1 - column : column);
+        }
+    }
+    x = ctm_gather_rows(tp, ctm_reshape(tp, x, 2, B * pixels, channels, 0, 0), from, B * pixels);
+    return ctm_mix_rows(tp, contrast, ctm_reshape(tp, x, 2, B, pixels * channels, 0, 0), brightness, ones);
+}
+
+static ctm_tensor *ctm__conv_disc_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    const ctm__conv_disc *d = (const ctm__conv_disc *)net->plan;
+    ctm_tensor **w = net->param, *h = ctm__augment(tp, x, &d->augment, net->size, net->channels);
+    int B = x->shape[0], size = net->size, l;
+    (void)t;
+    (void)s;
+    h = ctm_reshape(tp, ctm_scale(tp, h, 1 / net->noise.sigma_data), 4, B, size, size, net->channels);
+    for (l = 0; l < d->layers; l++, w += 2) {
+        h = ctm_silu(tp, ctm_conv(tp, h, w[0], w[1], NULL, NULL, 1));
+        if (l < d->halvings) { h = ctm_down(tp, h); size /= 2; }
+    }
+    return ctm_name(ctm_reshape(tp, ctm_conv(tp, h, w[0], w[1], NULL, NULL, 1), 2, B, size * size, 0, 0), "logit");    // [B,K]
+}
+
+CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
+    int H = cfg->gan_hidden, L = cfg->gan_layers, size = cfg->size, in = cfg->channels, l;
+    ctm_net *net = ctm_net_new(a, "conv-disc", &cfg->noise, size * size * in, 0);
+    ctm__conv_disc *d = (ctm__conv_disc *)ctm_alloc(a, sizeof *d);
+    char name[32];
+    CTM__REQUIRE(size > 0 && in > 0 && H > 0 && L > 0 && L <= 64, "ctm_conv_discriminator: %d layers of width %d for images of %d x %d x %d?", L, H, size, size, in);
+    d->layers = L;
+    while (d->halvings < L && size % 2 == 0 && size > 4) { d->halvings++; size /= 2; }
+    d->augment = ctm_stream(cfg->seed, "disc.augment");
+    net->plan = d;
+    net->size = cfg->size;
+    net->channels = cfg->channels;
+    for (l = 0; l < L; l++) {
+        int out = l ? 2 * H : H;
+        snprintf(name, sizeof name, "critic.%d.weight", l);
+        ctm_param_conv(a, net, name, 3, in, out);
+        snprintf(name, sizeof name, "critic.%d.bias", l);
+        ctm_param(a, net, name, out, 0);
+        in = out;
+    }
+    ctm_param_conv(a, net, "logit.weight", 1, in, 1);
+    ctm_param(a, net, "logit.bias", 1, 0);
+    ctm_net_ready(a, net);
+    net->forward = ctm__conv_disc_forward;
     ctm_net_init(net, cfg->seed, 1);
     return net;
 }

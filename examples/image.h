@@ -630,7 +630,7 @@ static inline const char *image_synth_name(int label) {
 /* How far (u,v) is inside the shape: positive inside, about in units of its radius 1. */
 static inline double image_synth_inside(int label, double u, double v) {
     const double r = sqrt(u * u + v * v), au = fabs(u), av = fabs(v), box = 0.9 - (au > av ? au : av);
-    const double side = 0.9 * (v + 0.9) / 1.8 - au, wave = 3.14159265358979324 * 1.6;
+    const double side = 0.9 * (v + 0.9) / 1.8 - au, wave = 10.2;
     double arms;
     switch (label) {
     case 0:  return 1 - r;
@@ -642,7 +642,7 @@ static inline double image_synth_inside(int label, double u, double v) {
     case 6:  arms = 0.3 * cos(wave * u); return arms < box ? arms : box;
     case 7:  return 0.75 * (1.1 - au - av);
     case 8:  return v < 1 - r ? v : 1 - r;
-    default: arms = 0.6 * sin(wave * u / 1.6) * sin(wave * v / 1.6); return arms < box ? arms : box;
+    default: arms = 0.6 * sin(3.14159265358979324 * u) * sin(3.14159265358979324 * v); return arms < box ? arms : box;
     }
 }
 

@@ -44,9 +44,11 @@ typedef struct {
     char  **left_out_names; /* [left_out]                                                                              */
 } table;
 
+enum { NPY_DIMS = 5 };
+
 typedef struct {
-    int    ndim;            /* 0 ... 4                                                                                 */
-    size_t shape[4];        /* the entries from ndim on are 1                                                          */
+    int    ndim;            /* 0 ... NPY_DIMS                                                                          */
+    size_t shape[NPY_DIMS]; /* the entries from ndim on are 1                                                          */
     size_t count;           /* product of the shape                                                                    */
     float *data;            /* [count], last index fastest                                                             */
 } npy_array;
@@ -856,7 +858,7 @@ static inline int npy_size(npy_header *h, size_t *out) {
 static inline int npy_shape(npy_header *h, npy_array *a) {
     if (!npy_accept(h, '(')) return npy_expected(h, "a shape in parentheses");
     while (!npy_accept(h, ')')) {                   /* npy_accept has also skipped the blanks                          */
-        if (a->ndim == 4) return npy_expected(h, "at most 4 dimensions");
+        if (a->ndim == NPY_DIMS) return npy_expected(h, "at most 5 dimensions");
         if (!npy_size(h, &a->shape[a->ndim])) return 0;
         a->ndim++;
         if (npy_accept(h, ',')) continue;
@@ -972,14 +974,14 @@ static inline void npy_free(npy_array *a) {
     memset(a, 0, sizeof *a);
 }
 
-/* Read an array of float32 from a .npy file (versions 1 to 3, '<f4', C order, at most 4 dimensions; exactly the values
+/* Read an array of float32 from a .npy file (versions 1 to 3, '<f4', C order, at most 5 dimensions; exactly the values
    that the shape asks for). Infinite values and NaN are not looked for: see npy_all_finite. Free with npy_free. */
 static inline int npy_read_f32(const char *path, npy_array *out, char *err, size_t errlen) {
     size_t length = 0, start = 0;
     unsigned char *bytes;
     int i;
     memset(out, 0, sizeof *out);
-    for (i = 0; i < 4; i++) out->shape[i] = 1;
+    for (i = 0; i < NPY_DIMS; i++) out->shape[i] = 1;
     bytes = table_read_file(path, &length, err, errlen);
     if (bytes && npy_parse(path, bytes, length, out, &start, err, errlen)) {
         out->data = npy_decode(bytes, start, out->count);
@@ -1032,13 +1034,13 @@ static inline size_t npy_make_header(unsigned char *out, const char *descr, int 
     return 10 + n;
 }
 
-/* Write float32 data of the given shape (ndim 0 ... 4, last index fastest) as a .npy file. All or nothing: path is
+/* Write float32 data of the given shape (ndim 0 ... 5, last index fastest) as a .npy file. All or nothing: path is
    replaced only when the new file is complete. */
 static inline int npy_write_f32(const char *path, int ndim, const size_t *shape, const float *data, char *err, size_t errlen) {
     unsigned char block[4096], head[NPY_HEADER_MAX];
     args_file a;
     size_t i, count = 1, used = 0;
-    if (ndim < 0 || ndim > 4) return args_fail(err, errlen, "cannot write %s: found %d dimensions, expected 0 to 4", path, ndim);
+    if (ndim < 0 || ndim > NPY_DIMS) return args_fail(err, errlen, "cannot write %s: found %d dimensions, expected 0 to 5", path, ndim);
     for (i = 0; i < (size_t)ndim; i++) count *= shape[i];
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
     fwrite(head, 1, npy_make_header(head, "<f4", ndim, shape), a.f);
