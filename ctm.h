@@ -97,7 +97,7 @@
 
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
      add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows  time_features
-     distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  attention  dropout  frequencies  mixture (12)
+     distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  norm_conv  attention  dropout  frequencies  mixture (12)
      max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
@@ -239,7 +239,7 @@ struct ctm_tensor {
     ctm_real   *data;
     ctm_real   *grad;          // dL/d(this), same layout; a leaf without it gets none, which is how stop-gradient works
     int         wants;         // a recorded result: a gradient will reach it (its buffer may come and go, see keep_grads)
-    ctm_tensor *src[5];        // what it was computed from
+    ctm_tensor *src[8];        // what it was computed from
     void      (*backward)(ctm_tape *tp, ctm_tensor *out);   // adds out's contribution to src[i]->grad
     ctm_real   *saved;         // what the forward pass keeps for the backward pass
     const int  *index;         // row numbers (gather, scatter)
@@ -346,6 +346,9 @@ CTMDEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x);       // means of 2x2 
 CTMDEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x);         // every pixel becomes 2x2: [B,H,W,C] -> [B,2H,2W,C]
 // Normalises each sample's groups of C/groups channels over all pixels, then ·gamma[c] + beta[c], then SiLU if silu is 1.
 CTMDEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps, int silu);
+// ctm_conv of silu(ctm_group_norm(x)), keeping only the result: half the memory of the two.
+CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps,
+                                 ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha);
 // Softmax attention over the pixels of each sample: [B,H,W,3C] -> [B,H,W,C]; channel 3·(h·C/heads + i) + j of qkv is channel i of
 // head h's query, key, value for j = 0, 1, 2.
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
@@ -406,6 +409,10 @@ CTMDEF int      ctm_unet_fits(ctm_ctx *ctx, const struct ctm_config *cfg);   // 
 // A discriminator of points: x [B,dim] in data units -> one logit a row, [B,1]; forward ignores t and s (both may be NULL).
 // cfg->gan_layers SiLU layers of width cfg->gan_hidden. Any network with logits [B,K] will do in its place.
 CTMDEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const struct ctm_config *cfg, int dim);
+// A discriminator of images of cfg->size and cfg->channels: one logit for each patch, [B,K]. gan_layers convolutions, each followed
+// by a halving where the size allows it, of widths gan_hidden, then twice that. Every image is first moved, mirrored and recoloured
+// at random, in a way that is fixed by the tape's step and the row's number: real and fake rows of a step are treated alike.
+CTMDEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const struct ctm_config *cfg);
 // Your own network: ctm_net_new, ctm_param for every parameter in order, ctm_net_ready, then set forward.
 CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s);
 CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
@@ -672,6 +679,7 @@ struct ctm_trainer {
     ctm_label_fn  label; void *label_user;         // classes of the rows; NULL: none (and then cfg.classes must be 0)
     ctm_distance_fn distance; void *distance_user; // in place of cfg.distance; NULL: cfg.distance
     ctm_rng       rng_label, rng_dsm_label;        // whose label is dropped
+    ctm_rng       rng_dropout, rng_dsm_dropout;    // of the networks' dropout; the teacher has none
     // Of the last step that had them, once ctm_trainer_adversary was called:
     ctm_net      *disc;                // the discriminator; yours
     ctm_opt       disc_opt;
@@ -856,7 +864,8 @@ CTMDEF int      ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_confi
 CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // cfg may be NULL; NULL with ctm_error
 // Extra lines of metadata in both kinds of file: NULL-terminated pairs key, value, key, value, NULL.
 CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs);
-CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);     // by name, strictly; 0 with ctm_error
+// By name, strictly, but for the authors' resample_filter and map_augment, which are passed over; 0 with ctm_error.
+CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything a training run needs to go on bit for bit: student, EMAs, optimiser, step, configuration.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
@@ -1405,7 +1414,7 @@ CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
         ctm_shape_text(x, shape, sizeof shape);
         printf("%4d  %-24s %-14s %-12s %9.3g    %9.3g  ", x->id, x->name, x->op, shape,
                ctm__rms(x->data, x->len), x->grad ? ctm__rms(x->grad, x->len) : 0.0);
-        for (i = 0; i < 5; i++) if (x->src[i]) printf(" %s", x->src[i]->name);
+        for (i = 0; i < 8; i++) if (x->src[i]) printf(" %s", x->src[i]->name);
         printf("\n");
     }
 }
@@ -1453,15 +1462,19 @@ static void ctm__append(ctm_tape *tp, ctm_tensor *out) {
     tp->count++;
 }
 
-// A new result of operation `op` with up to five inputs. It gets a place on the tape only if one of its inputs wants a
-// gradient and the tape records.
-static ctm_tensor *ctm__result_shaped(ctm_tape *tp, const char *op, int ndim, const int *shape, ctm_tensor *a, ctm_tensor *b,
-                                      ctm_tensor *c, ctm_tensor *d, ctm_tensor *e, void (*backward)(ctm_tape *, ctm_tensor *)) {
+// A new result of operation `op` with n inputs (at most 8, each may be NULL). It gets a place on the tape only if one of its
+// inputs wants a gradient and the tape records.
+static ctm_tensor *ctm__result_of(ctm_tape *tp, const char *op, int ndim, const int *shape, int n, ctm_tensor *const *src,
+                                  void (*backward)(ctm_tape *, ctm_tensor *)) {
     ctm_tensor *out = ctm__tensor(tp->arena, op, op, ndim, shape);
+    int i, wanted = 0;
     out->data = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
     out->id = tp->next_id++;
-    out->src[0] = a; out->src[1] = b; out->src[2] = c; out->src[3] = d; out->src[4] = e;
-    if (!tp->recording || !(ctm__wants(a) || ctm__wants(b) || ctm__wants(c) || ctm__wants(d) || ctm__wants(e))) return out;
+    for (i = 0; i < n; i++) {
+        out->src[i] = src[i];
+        wanted |= ctm__wants(src[i]);
+    }
+    if (!tp->recording || !wanted) return out;
     if (tp->keep_grads) out->grad = (ctm_real *)ctm_alloc(tp->arena, out->len * sizeof(ctm_real));
     out->backward = backward;
     ctm__append(tp, out);
@@ -1470,17 +1483,25 @@ static ctm_tensor *ctm__result_shaped(ctm_tape *tp, const char *op, int ndim, co
 
 static ctm_tensor *ctm__result(ctm_tape *tp, const char *op, int ndim, int d0, int d1, ctm_tensor *a, ctm_tensor *b,
                                ctm_tensor *c, ctm_tensor *d, void (*backward)(ctm_tape *, ctm_tensor *)) {
+    ctm_tensor *src[4];
     int shape[2];
-    shape[0] = d0;
-    shape[1] = d1;
-    return ctm__result_shaped(tp, op, ndim, shape, a, b, c, d, NULL, backward);
+    shape[0] = d0; shape[1] = d1;
+    src[0] = a; src[1] = b; src[2] = c; src[3] = d;
+    return ctm__result_of(tp, op, ndim, shape, 4, src, backward);
 }
 
-static ctm_tensor *ctm__result_image(ctm_tape *tp, const char *op, int B, int H, int W, int C, ctm_tensor *a, ctm_tensor *b,
-                                     ctm_tensor *c, ctm_tensor *d, ctm_tensor *e, void (*backward)(ctm_tape *, ctm_tensor *)) {
+// One of the shape of its first input.
+static ctm_tensor *ctm__result_like(ctm_tape *tp, const char *op, ctm_tensor *a, ctm_tensor *b, void (*backward)(ctm_tape *, ctm_tensor *)) {
+    ctm_tensor *src[2];
+    src[0] = a; src[1] = b;
+    return ctm__result_of(tp, op, a->ndim, a->shape, 2, src, backward);
+}
+
+static ctm_tensor *ctm__result_image(ctm_tape *tp, const char *op, int B, int H, int W, int C, int n, ctm_tensor *const *src,
+                                     void (*backward)(ctm_tape *, ctm_tensor *)) {
     int shape[4];
     shape[0] = B; shape[1] = H; shape[2] = W; shape[3] = C;
-    return ctm__result_shaped(tp, op, 4, shape, a, b, c, d, e, backward);
+    return ctm__result_of(tp, op, 4, shape, n, src, backward);
 }
 
 // The gradient of a result is needed from the moment its first consumer adds to it until its own turn has passed; in a
@@ -3047,7 +3068,7 @@ CTM__DEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     ctm_tensor *out;
     size_t i;
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_add", "both must have the same shape", a, b);
-    out = ctm__result_shaped(tp, "add", a->ndim, a->shape, a, b, NULL, NULL, NULL, ctm__add_backward);
+    out = ctm__result_like(tp, "add", a, b, ctm__add_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] + b->data[i];
     return ctm__done(out);
 }
@@ -3064,7 +3085,7 @@ CTM__DEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     ctm_tensor *out;
     size_t i;
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_sub", "both must have the same shape", a, b);
-    out = ctm__result_shaped(tp, "sub", a->ndim, a->shape, a, b, NULL, NULL, NULL, ctm__sub_backward);
+    out = ctm__result_like(tp, "sub", a, b, ctm__sub_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] - b->data[i];
     return ctm__done(out);
 }
@@ -3082,7 +3103,7 @@ CTM__DEF ctm_tensor *ctm_mul(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     ctm_tensor *out;
     size_t i;
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_mul", "both must have the same shape", a, b);
-    out = ctm__result_shaped(tp, "mul", a->ndim, a->shape, a, b, NULL, NULL, NULL, ctm__mul_backward);
+    out = ctm__result_like(tp, "mul", a, b, ctm__mul_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * b->data[i];
     return ctm__done(out);
 }
@@ -3095,7 +3116,7 @@ static void ctm__scale_backward(ctm_tape *tp, ctm_tensor *out) {
     for (i = 0; i < out->len; i++) da[i] += c * out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_scale(ctm_tape *tp, ctm_tensor *a, double c) {
-    ctm_tensor *out = ctm__result_shaped(tp, "scale", a->ndim, a->shape, a, NULL, NULL, NULL, NULL, ctm__scale_backward);
+    ctm_tensor *out = ctm__result_like(tp, "scale", a, NULL, ctm__scale_backward);
     size_t i;
     out->arg[0] = c;
     for (i = 0; i < out->len; i++) out->data[i] = (ctm_real)c * a->data[i];
@@ -3111,7 +3132,7 @@ static void ctm__square_backward(ctm_tape *tp, ctm_tensor *out) {
     for (i = 0; i < out->len; i++) da[i] += 2 * a->data[i] * out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_square(ctm_tape *tp, ctm_tensor *a) {
-    ctm_tensor *out = ctm__result_shaped(tp, "square", a->ndim, a->shape, a, NULL, NULL, NULL, NULL, ctm__square_backward);
+    ctm_tensor *out = ctm__result_like(tp, "square", a, NULL, ctm__square_backward);
     size_t i;
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * a->data[i];
     return ctm__done(out);
@@ -3151,7 +3172,7 @@ static void ctm__silu_backward(ctm_tape *tp, ctm_tensor *out) {
     tp->ctx->kernels->silu_backward(out->len, out->saved, out->data, out->grad, ctm_grad(tp, out->src[0]));
 }
 CTM__DEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x) {
-    ctm_tensor *out = ctm__result_shaped(tp, "silu", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, ctm__silu_backward);
+    ctm_tensor *out = ctm__result_like(tp, "silu", x, NULL, ctm__silu_backward);
     if (out->wants) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
     tp->ctx->kernels->silu(x->len, x->data, out->data, out->saved);
     return ctm__done(out);
@@ -3229,6 +3250,7 @@ static void ctm__concat_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm__concat_run(tp, out->src[0], out->src[1], &j);
 }
 CTM__DEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    ctm_tensor *src[2];
     int shape[4], i, last = a->ndim - 1, fits = a->ndim >= 2 && b->ndim == a->ndim;
     ctm_tensor *out;
     ctm__concat_job j;
@@ -3236,7 +3258,8 @@ CTM__DEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     CTM__SHAPES(fits, "ctm_concat", "all dimensions but the last must be equal", a, b);
     memcpy(shape, a->shape, sizeof shape);
     shape[last] += b->shape[last];
-    out = ctm__result_shaped(tp, "concat", a->ndim, shape, a, b, NULL, NULL, NULL, ctm__concat_backward);
+    src[0] = a; src[1] = b;
+    out = ctm__result_of(tp, "concat", a->ndim, shape, 2, src, ctm__concat_backward);
     j.a = a->data;
     j.b = b->data;
     j.both = out->data;
@@ -3397,7 +3420,7 @@ static void ctm__relu_backward(ctm_tape *tp, ctm_tensor *out) {
     for (i = 0; i < out->len; i++) if (x->data[i] > 0) dx[i] += out->grad[i];
 }
 CTM__DEF ctm_tensor *ctm_relu(ctm_tape *tp, ctm_tensor *x) {
-    ctm_tensor *out = ctm__result_shaped(tp, "relu", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, ctm__relu_backward);
+    ctm_tensor *out = ctm__result_like(tp, "relu", x, NULL, ctm__relu_backward);
     size_t i;
     for (i = 0; i < out->len; i++) out->data[i] = x->data[i] < 0 ? 0 : x->data[i];       // so written, NaN stays NaN
     return ctm__done(out);
@@ -3415,7 +3438,7 @@ static void ctm__softplus_backward(ctm_tape *tp, ctm_tensor *out) {
     }
 }
 CTM__DEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x) {
-    ctm_tensor *out = ctm__result_shaped(tp, "softplus", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, ctm__softplus_backward);
+    ctm_tensor *out = ctm__result_like(tp, "softplus", x, NULL, ctm__softplus_backward);
     size_t i;
     for (i = 0; i < out->len; i++) {
         double v = (double)x->data[i];
@@ -3468,6 +3491,190 @@ CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, 
     return ctm__done(out);
 }
 
+// op: down       out[y,x] = mean of the four x[2y..2y+1, 2x..2x+1]        x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
+// Backward       each of the four dx += dout/4      Saves nothing    Test  op_down
+// op: up         out[2y..2y+1, 2x..2x+1] = x[y,x]                         x [B,H,W,C]   out [B,2H,2W,C]
+// Backward       dx += sum of the four dout         Saves nothing    Test  op_up
+// (EDM's resampling filter [1,1].) Both are one of two walks over the rows of the small image: gather four into one, or
+// spread one over four.
+typedef struct ctm__resample_job { const ctm__kernels *kernels; int W, C, spread, add; double c; const ctm_real *from; ctm_real *to; } ctm__resample_job;
+static void ctm__resample_piece(void *arg, int row) {
+    const ctm__resample_job *j = (const ctm__resample_job *)arg;
+    size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
+    for (x = 0; x < W; x++) {
+        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = small + x * C;         // upper left and lower left of the four
+        if (!j->spread) j->kernels->four(C, j->c, j->from + a, j->from + a + C, j->from + c, j->from + c + C, j->to + s, j->add);
+        else {
+            j->kernels->scaled(C, j->c, j->from + s, j->to + a, j->add);
+            j->kernels->scaled(C, j->c, j->from + s, j->to + a + C, j->add);
+            j->kernels->scaled(C, j->c, j->from + s, j->to + c, j->add);
+            j->kernels->scaled(C, j->c, j->from + s, j->to + c + C, j->add);
+        }
+    }
+}
+// H, W: of the small image
+static void ctm__resample(ctm_ctx *ctx, int B, int H, int W, int C, int spread, double c, const ctm_real *from, ctm_real *to, int add) {
+    ctm__resample_job j;
+    j.kernels = ctx->kernels; j.W = W; j.C = C; j.spread = spread; j.add = add; j.c = c; j.from = from; j.to = to;
+    ctm_parallel_for(ctx, B * H, ctm__resample_piece, &j);
+}
+static void ctm__down_backward(ctm_tape *tp, ctm_tensor *out) {
+    int add;
+    ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
+    ctm__resample(tp->ctx, out->shape[0], out->shape[1], out->shape[2], out->shape[3], 1, 0.25, out->grad, dx, add);
+}
+CTM__DEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_down", "x must be [B,H,W,C] with even H and W", x, NULL);
+    out = ctm__result_image(tp, "down", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], 1, &x, ctm__down_backward);
+    ctm__resample(tp->ctx, out->shape[0], out->shape[1], out->shape[2], out->shape[3], 0, 0.25, x->data, out->data, 0);
+    return ctm__done(out);
+}
+static void ctm__up_backward(ctm_tape *tp, ctm_tensor *out) {
+    int add;
+    ctm_tensor *x = out->src[0];
+    ctm_real *dx = ctm__grad_first(tp, x, &add);
+    ctm__resample(tp->ctx, x->shape[0], x->shape[1], x->shape[2], x->shape[3], 0, 1, out->grad, dx, add);
+}
+CTM__DEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4, "ctm_up", "x must be [B,H,W,C]", x, NULL);
+    out = ctm__result_image(tp, "up", x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3], 1, &x, ctm__up_backward);
+    ctm__resample(tp->ctx, x->shape[0], x->shape[1], x->shape[2], x->shape[3], 1, 1, x->data, out->data, 0);
+    return ctm__done(out);
+}
+
+// op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c],  mean and rstd = 1/sqrt(variance + eps) of each sample's
+//                  group of C/groups channels over all pixels;  f = SiLU or nothing       x, out [B,H,W,C]  gamma, beta [C]
+// Backward         dv = dout·f'(v);  x̂ = (x - mean)·rstd;  dbeta += sum dv;  dgamma += sum dv·x̂
+//                  dx += rstd·(gamma·dv - mean of gamma·dv - x̂·mean of gamma·dv·x̂), the means over the group
+//                                                     Saves mean and rstd of the groups         Test  op_group_norm
+// A sample is one piece of work: its statistics in one sweep over memory, its result in a second, while much of it is still
+// in the cache. v and its sigmoid are made anew in the backward pass, from x: cheaper than reading them back.
+typedef struct ctm__norm_job {
+    const ctm__kernels *kernels;
+    size_t P;
+    int C, groups, silu, add, again;           // again: the statistics are known
+    double eps;
+    const ctm_real *x, *gamma, *beta, *dout;
+    ctm_real *out, *stats, *dx, *sums;         // stats [B,2,groups]; sums [B,2,C]: every sample's part of dbeta and dgamma
+} ctm__norm_job;
+
+// The channel's mean and factor a = rstd·gamma, from the group's.
+static void ctm__norm_spread(const ctm__norm_job *j, const ctm_real *stats, ctm_real *mean, ctm_real *a) {
+    int each = j->C / j->groups, c;
+    for (c = 0; c < j->C; c++) { mean[c] = stats[c / each]; a[c] = stats[j->groups + c / each] * j->gamma[c]; }
+}
+static void ctm__norm_statistics(const ctm__norm_job *j, const ctm_real *x, ctm_real *stats, ctm_real *sum, ctm_real *sumsq) {
+    int each = j->C / j->groups, g, c;                           // x's first pixel shifts the sums: a large mean costs no digits
+    double count = (double)j->P * each;
+    memset(sum, 0, (size_t)j->C * sizeof *sum);
+    memset(sumsq, 0, (size_t)j->C * sizeof *sumsq);
+    j->kernels->channel_sums(j->P, j->C, x, x, sum, sumsq);
+    for (g = 0; g < j->groups; g++) {
+        double mean = 0, var = 0;
+        for (c = g * each; c < (g + 1) * each; c++) mean += ((double)sum[c] + (double)j->P * (double)x[c]) / count;
+        for (c = g * each; c < (g + 1) * each; c++) {
+            double d = (double)x[c] - mean;
+            var += ((double)sumsq[c] + 2 * d * (double)sum[c] + (double)j->P * d * d) / count;
+        }
+        stats[g] = (ctm_real)mean;
+        stats[j->groups + g] = (ctm_real)(1 / sqrt((var > 0 ? var : 0) + j->eps));
+    }
+}
+static void ctm__norm_piece(void *arg, int n, void *scratch) {
+    const ctm__norm_job *j = (const ctm__norm_job *)arg;
+    size_t C = (size_t)j->C, at = (size_t)n * j->P * C;
+    ctm_real *mean = (ctm_real *)scratch, *a = mean + C, *stats = j->stats + (size_t)n * 2 * (size_t)j->groups;
+    if (!j->again) ctm__norm_statistics(j, j->x + at, stats, mean, a);
+    ctm__norm_spread(j, stats, mean, a);
+    j->kernels->norm(j->P, j->C, j->x + at, mean, a, j->beta, j->silu, j->out + at);
+}
+static void ctm__norm_backward_piece(void *arg, int n, void *scratch) {
+    const ctm__norm_job *j = (const ctm__norm_job *)arg;
+    size_t C = (size_t)j->C, at = (size_t)n * j->P * C;
+    ctm_real *mean = (ctm_real *)scratch, *a = mean + C, *k1 = a + C, *k2 = k1 + C, *s1 = j->sums + (size_t)n * 2 * C, *s2 = s1 + C;
+    const ctm_real *stats = j->stats + (size_t)n * 2 * (size_t)j->groups;
+    int each = j->C / j->groups, g, c;
+    double count = (double)j->P * each;
+    ctm__norm_spread(j, stats, mean, a);
+    j->kernels->norm_sums(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, s1, s2);
+    for (g = 0; g < j->groups; g++) {
+        double rstd = (double)stats[j->groups + g], m1 = 0, m2 = 0;
+        for (c = g * each; c < (g + 1) * each; c++) {
+            m1 += (double)j->gamma[c] * (double)s1[c] / count;
+            m2 += (double)j->gamma[c] * (double)s2[c] * rstd / count;
+        }
+        for (c = g * each; c < (g + 1) * each; c++) {
+            k1[c] = (ctm_real)(rstd * m1);
+            k2[c] = (ctm_real)(rstd * rstd * m2);
+            s2[c] *= (ctm_real)rstd;
+        }
+    }
+    if (j->dx) j->kernels->norm_backward(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, k1, k2, j->dx + at, j->add);
+}
+static void ctm__norm_of(ctm__norm_job *j, ctm_tape *tp, const ctm_tensor *out, const ctm_tensor *x, const ctm_tensor *gamma, const ctm_tensor *beta) {
+    memset(j, 0, sizeof *j);
+    j->kernels = tp->ctx->kernels;
+    j->P = (size_t)x->shape[1] * (size_t)x->shape[2];
+    j->C = x->shape[3];
+    j->groups = out->iarg[0];
+    j->silu = out->iarg[1];
+    j->eps = out->arg[0];
+    j->x = x->data;
+    j->gamma = gamma->data;
+    j->beta = beta->data;
+    j->stats = out->saved;
+}
+// Fills j->out, and j->stats if they are not known.
+static void ctm__norm_run(ctm_tape *tp, ctm__norm_job *j, int B) {
+    ctm__parallel_scratch(tp->arena, B, 2 * (size_t)j->C * sizeof(ctm_real), ctm__norm_piece, j);
+}
+static void ctm__norm_back(ctm_tape *tp, ctm__norm_job *j, int B, ctm_real *dgamma, ctm_real *dbeta) {
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    size_t C = (size_t)j->C;
+    int n;
+    j->sums = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * 2 * C * sizeof(ctm_real));
+    ctm__parallel_scratch(tp->arena, B, 4 * C * sizeof(ctm_real), ctm__norm_backward_piece, j);
+    for (n = 0; n < B; n++) {
+        if (dbeta)  j->kernels->axpy(C, 1, j->sums + (size_t)n * 2 * C, dbeta);
+        if (dgamma) j->kernels->axpy(C, 1, j->sums + (size_t)n * 2 * C + C, dgamma);
+    }
+    ctm_arena_release(tp->arena, m);
+}
+static void ctm__norm_check(const ctm_tensor *x, const ctm_tensor *gamma, const ctm_tensor *beta, int groups) {
+    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3] && beta->len == gamma->len, "ctm_group_norm",
+                "x [B,H,W,C] needs gamma and beta [C]", x, gamma);
+    CTM__REQUIRE(groups > 0 && x->shape[3] % groups == 0, "ctm_group_norm: %d groups do not divide the %d channels of \"%s\"", groups, x->shape[3], x->name);
+}
+static void ctm__norm_settings(ctm_tape *tp, ctm_tensor *out, int B, int groups, double eps, int silu) {
+    out->iarg[0] = groups;
+    out->iarg[1] = silu;
+    out->arg[0] = eps;
+    out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)B * 2 * (size_t)groups * sizeof(ctm_real));
+}
+static void ctm__group_norm_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0];
+    ctm_real *dgamma = ctm_grad(tp, out->src[1]), *dbeta = ctm_grad(tp, out->src[2]);
+    ctm__norm_job j;
+    ctm__norm_of(&j, tp, out, x, out->src[1], out->src[2]);
+    j.dx = ctm__grad_first(tp, x, &j.add);
+    j.dout = out->grad;
+    ctm__norm_back(tp, &j, x->shape[0], dgamma, dbeta);
+}
+CTM__DEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps, int silu) {
+    ctm_tensor *out, *src[3];
+    ctm__norm_job j;
+    ctm__norm_check(x, gamma, beta, groups);
+    src[0] = x; src[1] = gamma; src[2] = beta;
+    out = ctm__result_of(tp, silu ? "group_norm_silu" : "group_norm", 4, x->shape, 3, src, ctm__group_norm_backward);
+    ctm__norm_settings(tp, out, x->shape[0], groups, eps, silu);
+    ctm__norm_of(&j, tp, out, x, gamma, beta);
+    j.out = out->data;
+    ctm__norm_run(tp, &j, x->shape[0]);
+    return ctm__done(out);
+}
+
 // op: conv       out = alpha·(x * w + b[o] + shift[n,o] + res)      x [B,H,W,I]  w [k,k,I,O], k = 1 or 3  out, res [B,H,W,O]
 // Backward       dx += alpha·(dout * w turned round);  dw += alpha·sum over pixels of x[pixel + tap]·dout[pixel]
 //                dres += alpha·dout;  dshift[n] += alpha·sum over n's pixels of dout;  db += the sum of these
@@ -3517,218 +3724,121 @@ static void ctm__scaled(ctm_ctx *ctx, size_t n, double c, const ctm_real *x, ctm
     ctm_parallel_for(ctx, (int)((n + CTM__STRETCH - 1) / CTM__STRETCH), ctm__scaled_piece, &j);
 }
 
-static void ctm__conv_backward(ctm_tape *tp, ctm_tensor *out) {
-    ctm_tensor *x = out->src[0], *w = out->src[1];
-    int add_x, add_res;
-    ctm_real *dres = ctm__grad_first(tp, out->src[4], &add_res), *dshift = ctm_grad(tp, out->src[3]), *db = ctm_grad(tp, out->src[2]);
-    ctm_real *dw = ctm_grad(tp, w), *dx = ctm__grad_first(tp, x, &add_x);
-    ctm__conv g;
-    if (dx && dx == dres) add_x = 1;                             // x is its own residual
-    if (dres) ctm__scaled(tp->ctx, out->len, out->arg[0], out->grad, dres, add_res);
-    if (db || dshift) ctm__conv_bias_backward(tp, out, db, dshift, out->arg[0]);
-    ctm__conv_of(&g, x, w);
-    g.alpha = (ctm_real)out->arg[0];
-    if (dw) {
-        g.dout = out->grad;
-        g.dw = dw;
-        ctm__conv_weights_run(tp->arena, &g);
+// The gradients of a convolution's inputs but x; to be fetched before any scratch is marked.
+typedef struct ctm__conv_grads { ctm_real *dw, *db, *dshift, *dres; int add_res; } ctm__conv_grads;
+static ctm__conv_grads ctm__conv_wanted(ctm_tape *tp, ctm_tensor *out) {
+    ctm__conv_grads d;
+    d.dres = ctm__grad_first(tp, out->src[4], &d.add_res);
+    d.dshift = ctm_grad(tp, out->src[3]);
+    d.db = ctm_grad(tp, out->src[2]);
+    d.dw = ctm_grad(tp, out->src[1]);
+    return d;
+}
+// x: what was convolved; dx: its gradient, set or added, or NULL. dx may be x itself: by then x has served.
+static void ctm__conv_back(ctm_tape *tp, ctm_tensor *out, const ctm__conv_grads *d, ctm__conv *g, ctm_real *dx, int add) {
+    double alpha = out->arg[1];
+    if (d->dres) ctm__scaled(tp->ctx, out->len, alpha, out->grad, d->dres, d->add_res);
+    if (d->db || d->dshift) ctm__conv_bias_backward(tp, out, d->db, d->dshift, alpha);
+    g->alpha = (ctm_real)alpha;
+    if (d->dw) {
+        g->dout = out->grad;
+        g->dw = d->dw;
+        ctm__conv_weights_run(tp->arena, g);
     }
     if (dx) {
-        g.I = w->shape[3];
-        g.O = w->shape[2];
-        g.turned = 1;
-        g.x = out->grad;
-        g.out = dx;
-        g.add = add_x;
-        ctm__conv_run(tp->arena, &g);
+        int I = g->I;
+        g->I = g->O;
+        g->O = I;
+        g->turned = 1;
+        g->x = out->grad;
+        g->out = dx;
+        g->add = add;
+        ctm__conv_run(tp->arena, g);
     }
 }
-CTM__DEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha) {
-    ctm_tensor *out;
-    ctm__conv g;
+static void ctm__conv_forward(ctm_tape *tp, ctm_tensor *out, ctm__conv *g) {
+    g->out = out->data;
+    g->b = out->src[2] ? out->src[2]->data : NULL;
+    g->shift = out->src[3] ? out->src[3]->data : NULL;
+    g->res = out->src[4] ? out->src[4]->data : NULL;
+    g->alpha = (ctm_real)out->arg[1];
+    ctm__conv_run(tp->arena, g);
+}
+static void ctm__conv_check(const ctm_tensor *x, const ctm_tensor *w, const ctm_tensor *b, const ctm_tensor *shift, const ctm_tensor *res) {
     CTM__SHAPES(x->ndim == 4 && w->ndim == 4 && x->shape[3] == w->shape[2] && w->shape[0] == w->shape[1] && (w->shape[0] == 1 || w->shape[0] == 3),
                 "ctm_conv", "x [B,H,W,I] needs w [k,k,I,O] with k = 1 or 3", x, w);
     if (b) CTM__SHAPES(b->ndim == 1 && b->shape[0] == w->shape[3], "ctm_conv", "w [k,k,I,O] needs b [O]", w, b);
     if (shift) CTM__SHAPES(shift->ndim == 2 && shift->shape[0] == x->shape[0] && shift->shape[1] == w->shape[3], "ctm_conv", "shift must be [B,O]", x, shift);
     if (res) CTM__SHAPES(res->ndim == 4 && res->shape[0] == x->shape[0] && res->shape[1] == x->shape[1] && res->shape[2] == x->shape[2] &&
                          res->shape[3] == w->shape[3], "ctm_conv", "res must be [B,H,W,O]", x, res);
-    out = ctm__result_image(tp, "conv", x->shape[0], x->shape[1], x->shape[2], w->shape[3], x, w, b, shift, res, ctm__conv_backward);
-    out->arg[0] = alpha;
-    ctm__conv_of(&g, x, w);
-    g.out = out->data;
-    g.b = b ? b->data : NULL;
-    g.shift = shift ? shift->data : NULL;
-    g.res = res ? res->data : NULL;
-    g.alpha = (ctm_real)alpha;
-    ctm__conv_run(tp->arena, &g);
-    return ctm__done(out);
 }
 
-// op: down       out[y,x] = mean of the four x[2y..2y+1, 2x..2x+1]        x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
-// Backward       each of the four dx += dout/4      Saves nothing    Test  op_down
-// op: up         out[2y..2y+1, 2x..2x+1] = x[y,x]                         x [B,H,W,C]   out [B,2H,2W,C]
-// Backward       dx += sum of the four dout         Saves nothing    Test  op_up
-// (EDM's resampling filter [1,1].) Both are one of two walks over the rows of the small image: gather four into one, or
-// spread one over four.
-typedef struct ctm__resample_job { const ctm__kernels *kernels; int W, C, spread, add; double c; const ctm_real *from; ctm_real *to; } ctm__resample_job;
-static void ctm__resample_piece(void *arg, int row) {
-    const ctm__resample_job *j = (const ctm__resample_job *)arg;
-    size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
-    for (x = 0; x < W; x++) {
-        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = small + x * C;         // upper left and lower left of the four
-        if (!j->spread) j->kernels->four(C, j->c, j->from + a, j->from + a + C, j->from + c, j->from + c + C, j->to + s, j->add);
-        else {
-            j->kernels->scaled(C, j->c, j->from + s, j->to + a, j->add);
-            j->kernels->scaled(C, j->c, j->from + s, j->to + a + C, j->add);
-            j->kernels->scaled(C, j->c, j->from + s, j->to + c, j->add);
-            j->kernels->scaled(C, j->c, j->from + s, j->to + c + C, j->add);
-        }
-    }
-}
-// H, W: of the small image
-static void ctm__resample(ctm_ctx *ctx, int B, int H, int W, int C, int spread, double c, const ctm_real *from, ctm_real *to, int add) {
-    ctm__resample_job j;
-    j.kernels = ctx->kernels; j.W = W; j.C = C; j.spread = spread; j.add = add; j.c = c; j.from = from; j.to = to;
-    ctm_parallel_for(ctx, B * H, ctm__resample_piece, &j);
-}
-static void ctm__down_backward(ctm_tape *tp, ctm_tensor *out) {
-    int add;
-    ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
-    ctm__resample(tp->ctx, out->shape[0], out->shape[1], out->shape[2], out->shape[3], 1, 0.25, out->grad, dx, add);
-}
-CTM__DEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x) {
-    ctm_tensor *out;
-    CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_down", "x must be [B,H,W,C] with even H and W", x, NULL);
-    out = ctm__result_image(tp, "down", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], x, NULL, NULL, NULL, NULL, ctm__down_backward);
-    ctm__resample(tp->ctx, out->shape[0], out->shape[1], out->shape[2], out->shape[3], 0, 0.25, x->data, out->data, 0);
-    return ctm__done(out);
-}
-static void ctm__up_backward(ctm_tape *tp, ctm_tensor *out) {
-    int add;
+static void ctm__conv_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0];
+    ctm__conv_grads d = ctm__conv_wanted(tp, out);
+    int add;
     ctm_real *dx = ctm__grad_first(tp, x, &add);
-    ctm__resample(tp->ctx, x->shape[0], x->shape[1], x->shape[2], x->shape[3], 0, 1, out->grad, dx, add);
+    ctm__conv g;
+    ctm__conv_of(&g, x, out->src[1]);
+    ctm__conv_back(tp, out, &d, &g, dx, add);
 }
-CTM__DEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x) {
-    ctm_tensor *out;
-    CTM__SHAPES(x->ndim == 4, "ctm_up", "x must be [B,H,W,C]", x, NULL);
-    out = ctm__result_image(tp, "up", x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3], x, NULL, NULL, NULL, NULL, ctm__up_backward);
-    ctm__resample(tp->ctx, x->shape[0], x->shape[1], x->shape[2], x->shape[3], 1, 1, x->data, out->data, 0);
+CTM__DEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha) {
+    ctm_tensor *out, *src[5];
+    ctm__conv g;
+    ctm__conv_check(x, w, b, shift, res);
+    src[0] = x; src[1] = w; src[2] = b; src[3] = shift; src[4] = res;
+    out = ctm__result_image(tp, "conv", x->shape[0], x->shape[1], x->shape[2], w->shape[3], 5, src, ctm__conv_backward);
+    out->arg[1] = alpha;
+    ctm__conv_of(&g, x, w);
+    ctm__conv_forward(tp, out, &g);
     return ctm__done(out);
 }
 
-// op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c],  mean and rstd = 1/sqrt(variance + eps) of each sample's
-//                  group of C/groups channels over all pixels;  f = SiLU or nothing       x, out [B,H,W,C]  gamma, beta [C]
-// Backward         dv = dout·f'(v);  x̂ = (x - mean)·rstd;  dbeta += sum dv;  dgamma += sum dv·x̂
-//                  dx += rstd·(gamma·dv - mean of gamma·dv - x̂·mean of gamma·dv·x̂), the means over the group
-//                                                     Saves mean and rstd of the groups         Test  op_group_norm
-// A sample is one piece of work: its statistics in one sweep over memory, its result in a second, while much of it is still
-// in the cache. v and its sigmoid are made anew in the backward pass, from x: cheaper than reading them back.
-typedef struct ctm__norm_job {
-    const ctm__kernels *kernels;
-    size_t P;
-    int C, groups, silu, add;
-    double eps;
-    const ctm_real *x, *gamma, *beta, *dout;
-    ctm_real *out, *stats, *dx, *sums;         // stats [B,2,groups]; sums [B,2,C]: every sample's part of dbeta and dgamma
-} ctm__norm_job;
-
-// The channel's mean and factor a = rstd·gamma, from the group's.
-static void ctm__norm_spread(const ctm__norm_job *j, const ctm_real *stats, ctm_real *mean, ctm_real *a) {
-    int each = j->C / j->groups, c;
-    for (c = 0; c < j->C; c++) { mean[c] = stats[c / each]; a[c] = stats[j->groups + c / each] * j->gamma[c]; }
-}
-static void ctm__norm_piece(void *arg, int n, void *scratch) {
-    const ctm__norm_job *j = (const ctm__norm_job *)arg;
-    size_t C = (size_t)j->C, at = (size_t)n * j->P * C;
-    ctm_real *sum = (ctm_real *)scratch, *sumsq = sum + C, *stats = j->stats + (size_t)n * 2 * (size_t)j->groups;
-    const ctm_real *from = j->x + at;                            // shifting by the first pixel saves the digits of a large mean
-    int each = j->C / j->groups, g, c;
-    double count = (double)j->P * each;
-    memset(sum, 0, 2 * C * sizeof *sum);
-    j->kernels->channel_sums(j->P, j->C, j->x + at, from, sum, sumsq);
-    for (g = 0; g < j->groups; g++) {
-        double mean = 0, var = 0;
-        for (c = g * each; c < (g + 1) * each; c++) mean += ((double)sum[c] + (double)j->P * (double)from[c]) / count;
-        for (c = g * each; c < (g + 1) * each; c++) {
-            double d = (double)from[c] - mean;
-            var += ((double)sumsq[c] + 2 * d * (double)sum[c] + (double)j->P * d * d) / count;
-        }
-        stats[g] = (ctm_real)mean;
-        stats[j->groups + g] = (ctm_real)(1 / sqrt((var > 0 ? var : 0) + j->eps));
-    }
-    ctm__norm_spread(j, stats, sum, sumsq);
-    j->kernels->norm(j->P, j->C, j->x + at, sum, sumsq, j->beta, j->silu, j->out + at);
-}
-static void ctm__norm_backward_piece(void *arg, int n, void *scratch) {
-    const ctm__norm_job *j = (const ctm__norm_job *)arg;
-    size_t C = (size_t)j->C, at = (size_t)n * j->P * C;
-    ctm_real *mean = (ctm_real *)scratch, *a = mean + C, *k1 = a + C, *k2 = k1 + C, *s1 = j->sums + (size_t)n * 2 * C, *s2 = s1 + C;
-    const ctm_real *stats = j->stats + (size_t)n * 2 * (size_t)j->groups;
-    int each = j->C / j->groups, g, c;
-    double count = (double)j->P * each;
-    ctm__norm_spread(j, stats, mean, a);
-    j->kernels->norm_sums(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, s1, s2);
-    for (g = 0; g < j->groups; g++) {
-        double rstd = (double)stats[j->groups + g], m1 = 0, m2 = 0;
-        for (c = g * each; c < (g + 1) * each; c++) {
-            m1 += (double)j->gamma[c] * (double)s1[c] / count;
-            m2 += (double)j->gamma[c] * (double)s2[c] * rstd / count;
-        }
-        for (c = g * each; c < (g + 1) * each; c++) {
-            k1[c] = (ctm_real)(rstd * m1);
-            k2[c] = (ctm_real)(rstd * rstd * m2);
-            s2[c] *= (ctm_real)rstd;
-        }
-    }
-    if (j->dx) j->kernels->norm_backward(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, k1, k2, j->dx + at, j->add);
-}
-static void ctm__norm_of(ctm__norm_job *j, ctm_tape *tp, const ctm_tensor *out, const ctm_tensor *x, const ctm_tensor *gamma, const ctm_tensor *beta) {
-    memset(j, 0, sizeof *j);
-    j->kernels = tp->ctx->kernels;
-    j->P = (size_t)x->shape[1] * (size_t)x->shape[2];
-    j->C = x->shape[3];
-    j->groups = out->iarg[0];
-    j->silu = out->iarg[1];
-    j->eps = out->arg[0];
-    j->x = x->data;
-    j->gamma = gamma->data;
-    j->beta = beta->data;
-    j->stats = out->saved;
-}
-static void ctm__group_norm_backward(ctm_tape *tp, ctm_tensor *out) {
-    ctm_tensor *x = out->src[0];
+// op: norm_conv  out = alpha·(a * w + b[o] + shift[n,o] + res),  a = silu(group_norm(x, gamma, beta))
+// Backward       as conv with a for x, then as group_norm with da for dout      Saves mean and rstd of the groups   Test  op_norm_conv
+// The two operations in one, so that a lives in scratch only: it is made anew in the backward pass (one sweep over x). A
+// U-Net's activations in memory are then x, h and little else, about half.
+static void ctm__norm_conv_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *x = out->src[0], *gamma = out->src[5], *beta = out->src[6];
+    ctm__conv_grads d = ctm__conv_wanted(tp, out);
+    ctm_real *dgamma = ctm_grad(tp, gamma), *dbeta = ctm_grad(tp, beta), *a;
     ctm__norm_job j;
-    ctm_real *dgamma = ctm_grad(tp, out->src[1]), *dbeta = ctm_grad(tp, out->src[2]);
-    size_t C = (size_t)x->shape[3];
-    int B = x->shape[0], n;
+    ctm__conv g;
     ctm_mark m;
-    ctm__norm_of(&j, tp, out, x, out->src[1], out->src[2]);
+    ctm__norm_of(&j, tp, out, x, gamma, beta);
     j.dx = ctm__grad_first(tp, x, &j.add);
-    j.dout = out->grad;
     m = ctm_arena_mark(tp->arena);
-    j.sums = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * 2 * C * sizeof(ctm_real));
-    ctm__parallel_scratch(tp->arena, B, 4 * C * sizeof(ctm_real), ctm__norm_backward_piece, &j);
-    for (n = 0; n < B; n++) {
-        if (dbeta)  j.kernels->axpy(C, 1, j.sums + (size_t)n * 2 * C, dbeta);
-        if (dgamma) j.kernels->axpy(C, 1, j.sums + (size_t)n * 2 * C + C, dgamma);
-    }
+    a = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
+    j.out = a;
+    j.again = 1;
+    if (d.dw) ctm__norm_run(tp, &j, x->shape[0]);
+    ctm__conv_of(&g, x, out->src[1]);
+    g.x = a;
+    ctm__conv_back(tp, out, &d, &g, j.dx || dgamma ? a : NULL, 0);               // a becomes da
+    j.dout = a;
+    if (j.dx || dgamma) ctm__norm_back(tp, &j, x->shape[0], dgamma, dbeta);
     ctm_arena_release(tp->arena, m);
 }
-CTM__DEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps, int silu) {
-    ctm_tensor *out;
+CTM__DEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps,
+                                   ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha) {
+    ctm_tensor *out, *src[7];
     ctm__norm_job j;
-    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3] && beta->len == gamma->len, "ctm_group_norm",
-                "x [B,H,W,C] needs gamma and beta [C]", x, gamma);
-    CTM__REQUIRE(groups > 0 && x->shape[3] % groups == 0, "ctm_group_norm: %d groups do not divide the %d channels of \"%s\"", groups, x->shape[3], x->name);
-    out = ctm__result_shaped(tp, silu ? "group_norm_silu" : "group_norm", 4, x->shape, x, gamma, beta, NULL, NULL, ctm__group_norm_backward);
-    out->iarg[0] = groups;
-    out->iarg[1] = silu;
-    out->arg[0] = eps;
-    out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)x->shape[0] * 2 * (size_t)groups * sizeof(ctm_real));
+    ctm__conv g;
+    ctm_mark m;
+    ctm__norm_check(x, gamma, beta, groups);
+    ctm__conv_check(x, w, b, shift, res);
+    src[0] = x; src[1] = w; src[2] = b; src[3] = shift; src[4] = res; src[5] = gamma; src[6] = beta;
+    out = ctm__result_image(tp, "norm_conv", x->shape[0], x->shape[1], x->shape[2], w->shape[3], 7, src, ctm__norm_conv_backward);
+    ctm__norm_settings(tp, out, x->shape[0], groups, eps, 1);
+    out->arg[1] = alpha;
+    m = ctm_arena_mark(tp->arena);
     ctm__norm_of(&j, tp, out, x, gamma, beta);
-    j.out = out->data;
-    ctm__parallel_scratch(tp->arena, x->shape[0], 2 * (size_t)x->shape[3] * sizeof(ctm_real), ctm__norm_piece, &j);
+    j.out = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
+    ctm__norm_run(tp, &j, x->shape[0]);
+    ctm__conv_of(&g, x, w);
+    g.x = j.out;
+    ctm__conv_forward(tp, out, &g);
+    ctm_arena_release(tp->arena, m);
     return ctm__done(out);
 }
 
@@ -3806,7 +3916,7 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
     ctm__attention_job j;
     size_t T;
     CTM__SHAPES(qkv->ndim == 4 && heads > 0 && qkv->shape[3] % (3 * heads) == 0, "ctm_attention", "qkv must be [B,H,W,3C] with C a multiple of the heads", qkv, NULL);
-    out = ctm__result_image(tp, "attention", qkv->shape[0], qkv->shape[1], qkv->shape[2], qkv->shape[3] / 3, qkv, NULL, NULL, NULL, NULL, ctm__attention_backward);
+    out = ctm__result_image(tp, "attention", qkv->shape[0], qkv->shape[1], qkv->shape[2], qkv->shape[3] / 3, 1, &qkv, ctm__attention_backward);
     out->iarg[0] = heads;
     T = (size_t)qkv->shape[1] * (size_t)qkv->shape[2];
     out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)(qkv->shape[0] * heads) * T * T * sizeof(ctm_real));
@@ -3858,7 +3968,7 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
     if (!tp->dropout || p == 0) return x;
     CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout", "rows of at most 2^27 numbers, at most 1024 dropouts", x, NULL);
-    out = ctm__result_shaped(tp, "dropout", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, ctm__dropout_backward);
+    out = ctm__result_like(tp, "dropout", x, NULL, ctm__dropout_backward);
     out->iarg[0] = (int)(65536 * (1 - p) + 0.5);
     out->iarg[1] = tp->drops++;
     if (out->iarg[0] < 1) out->iarg[0] = 1;
@@ -4376,23 +4486,8 @@ static ctm_tensor *ctm__unet_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor **w, i
     return ctm_group_norm(tp, x, w[0], w[1], ctm__groups(x->shape[3]), 1e-6, silu);
 }
 
-// Parameters come in the order in which ctm__unet_add registers them, two for each name.
-static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock *b, ctm_tensor *x, ctm_tensor *e_t, ctm_tensor *e_s) {
-    ctm_tensor **norm0 = net->param + b->first, **conv0 = norm0 + 2, **affine = norm0 + 4, **affine_s = norm0 + 6;
-    ctm_tensor **norm1 = e_s ? affine_s + 2 : affine_s, **conv1 = norm1 + 2, **skip_w = conv1 + 2, **norm2 = b->skip ? skip_w + 2 : skip_w;
-    ctm_tensor *h, *shift, *skip = x;
-    h = ctm__unet_norm(tp, x, norm0, 1);
-    if (b->resample < 0) { h = ctm_down(tp, h); skip = ctm_down(tp, x); }
-    if (b->resample > 0) { h = ctm_up(tp, h);   skip = ctm_up(tp, x); }
-    shift = ctm_linear(tp, e_t, affine[0], affine[1]);
-    if (e_s) shift = ctm_add(tp, shift, ctm_linear(tp, e_s, affine_s[0], affine_s[1]));
-    h = ctm_conv(tp, h, conv0[0], conv0[1], shift, NULL, 1);
-    h = ctm_dropout(tp, ctm__unet_norm(tp, h, norm1, 1), ((const ctm__unet *)net->plan)->dropout);
-    if (b->skip) skip = ctm_conv(tp, skip, skip_w[0], skip_w[1], NULL, NULL, 1);
-    x = ctm_conv(tp, h, conv1[0], conv1[1], NULL, skip, sqrt(0.5));
-    if (!b->attn) return x;
-    h = ctm_conv(tp, ctm__unet_norm(tp, x, norm2, 0), norm2[2], norm2[3], NULL, NULL, 1);          // qkv
-    return ctm_conv(tp, ctm_attention(tp, h, 1), norm2[4], norm2[5], NULL, x, sqrt(0.5));          // proj
+static ctm_tensor *ctm__unet_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor **norm, ctm_tensor **conv, ctm_tensor *shift, ctm_tensor *res, double alpha) {
+    return ctm_norm_conv(tp, x, norm[0], norm[1], ctm__groups(x->shape[3]), 1e-6, conv[0], conv[1], shift, res, alpha);
 }
 
 // A result that nothing will be differentiated through takes the place of everything made since the mark.
@@ -4407,6 +4502,35 @@ static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
     memset(copy.src, 0, sizeof copy.src);
     *moved = copy;
     return moved;
+}
+
+// Parameters come in the order in which ctm__unet_add registers them, two for each name.
+static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock *b, ctm_tensor *x, ctm_tensor *e_t, ctm_tensor *e_s) {
+    ctm_tensor **norm0 = net->param + b->first, **conv0 = norm0 + 2, **affine = norm0 + 4, **affine_s = norm0 + 6;
+    ctm_tensor **norm1 = e_s ? affine_s + 2 : affine_s, **conv1 = norm1 + 2, **skip_w = conv1 + 2, **norm2 = b->skip ? skip_w + 2 : skip_w;
+    double dropout = ((const ctm__unet *)net->plan)->dropout;
+    ctm_tensor *h, *shift, *skip = x;
+    shift = ctm_linear(tp, e_t, affine[0], affine[1]);
+    if (e_s) shift = ctm_add(tp, shift, ctm_linear(tp, e_s, affine_s[0], affine_s[1]));
+    if (b->resample > 0) skip = ctm_up(tp, ctm_conv(tp, x, skip_w[0], skip_w[1], NULL, NULL, 1));      // the same as after it, for a quarter
+    else if (b->skip)    skip = ctm_conv(tp, b->resample ? ctm_down(tp, x) : x, skip_w[0], skip_w[1], NULL, NULL, 1);
+    if (b->resample) {
+        ctm_mark m = ctm_arena_mark(tp->arena);
+        h = ctm__unet_norm(tp, x, norm0, 1);
+        h = b->resample < 0 ? ctm_down(tp, h) : ctm_up(tp, h);
+        h = ctm__keep_only(tp, m, ctm_conv(tp, h, conv0[0], conv0[1], shift, NULL, 1));
+    } else {
+        h = ctm__unet_norm_conv(tp, x, norm0, conv0, shift, NULL, 1);
+    }
+    if (tp->dropout && dropout > 0) {
+        h = ctm_dropout(tp, ctm__unet_norm(tp, h, norm1, 1), dropout);
+        x = ctm_conv(tp, h, conv1[0], conv1[1], NULL, skip, sqrt(0.5));
+    } else {
+        x = ctm__unet_norm_conv(tp, h, norm1, conv1, NULL, skip, sqrt(0.5));
+    }
+    if (!b->attn) return x;
+    h = ctm_conv(tp, ctm__unet_norm(tp, x, norm2, 0), norm2[2], norm2[3], NULL, NULL, 1);          // qkv
+    return ctm_conv(tp, ctm_attention(tp, h, 1), norm2[4], norm2[5], NULL, x, sqrt(0.5));          // proj
 }
 
 // e = silu(W_1·silu(W_0·f + b_0) + b_1), f = frequencies(t), plus the label's row of map_label times sqrt(classes).
@@ -4448,7 +4572,7 @@ static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, 
         x = ctm__unet_block(tp, net, &u->block[i], x, e_t, e_s);
         x = ctm__keep_only(tp, decoder, x);
     }
-    x = ctm_conv(tp, ctm__unet_norm(tp, x, last, 1), last[2], last[3], NULL, NULL, 1);
+    x = ctm__unet_norm_conv(tp, x, last, last + 2, NULL, NULL, 1);
     return ctm_reshape(tp, x, 2, B, net->dim, 0, 0);
 }
 
@@ -4587,6 +4711,74 @@ CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int
     net->iconf[0] = H;
     net->iconf[1] = L;
     net->forward = ctm__disc_forward;
+    ctm_net_init(net, cfg->seed, 1);
+    return net;
+}
+
+// The discriminator of images. A small data set is soon known by heart; so it never sees an image as it is, but moved by up to an
+// eighth of the size (edges repeated), mirrored or not, with another contrast and brightness. All of it is linear in the image, so
+// the gradient comes back through it, to the student as well.
+typedef struct ctm__conv_disc { int layers, halvings; ctm_rng augment; } ctm__conv_disc;
+
+static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng, int size, int channels) {
+    int B = x->shape[0], reach = size / 8, pixels = size * size, i, p, *from = (int *)ctm_alloc_raw(tp->arena, (size_t)B * (size_t)pixels * sizeof(int));
+    ctm_tensor *contrast = ctm_vector(tp, "contrast", B), *brightness = ctm_vector(tp, "brightness", B);
+    ctm_tensor *ones = ctm_fill(ctm_matrix(tp, "1", B, pixels * channels), 1);
+    for (i = 0; i < B; i++) {
+        uint64_t at = 8 * (tp->first_row + (uint64_t)i);
+        int right = (int)(ctm_uniform(rng, tp->step, at) * (2 * reach + 1)) - reach, down = (int)(ctm_uniform(rng, tp->step, at + 1) * (2 * reach + 1)) - reach;
+        int mirrored = ctm_uniform(rng, tp->step, at + 2) < 0.5;
+        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, tp->step, at + 3));
+        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, tp->step, at + 4) - 0.25);
+        for (p = 0; p < pixels; p++) {
+            int row = ctm__imin(size - 1, p / size + down), column = ctm__imin(size - 1, p % size + right);
+            if (row < 0) row = 0;
+            if (column < 0) column = 0;
+            from[i * pixels + p] = i * pixels + row * size + (mirrored ? size - 1 - column : column);
+        }
+    }
+    x = ctm_gather_rows(tp, ctm_reshape(tp, x, 2, B * pixels, channels, 0, 0), from, B * pixels);
+    return ctm_mix_rows(tp, contrast, ctm_reshape(tp, x, 2, B, pixels * channels, 0, 0), brightness, ones);
+}
+
+static ctm_tensor *ctm__conv_disc_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    const ctm__conv_disc *d = (const ctm__conv_disc *)net->plan;
+    ctm_tensor **w = net->param, *h = ctm__augment(tp, x, &d->augment, net->size, net->channels);
+    int B = x->shape[0], size = net->size, l;
+    (void)t;
+    (void)s;
+    h = ctm_reshape(tp, ctm_scale(tp, h, 1 / net->noise.sigma_data), 4, B, size, size, net->channels);
+    for (l = 0; l < d->layers; l++, w += 2) {
+        h = ctm_silu(tp, ctm_conv(tp, h, w[0], w[1], NULL, NULL, 1));
+        if (l < d->halvings) { h = ctm_down(tp, h); size /= 2; }
+    }
+    return ctm_name(ctm_reshape(tp, ctm_conv(tp, h, w[0], w[1], NULL, NULL, 1), 2, B, size * size, 0, 0), "logit");    // [B,K]
+}
+
+CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
+    int H = cfg->gan_hidden, L = cfg->gan_layers, size = cfg->size, in = cfg->channels, l;
+    ctm_net *net = ctm_net_new(a, "conv-disc", &cfg->noise, size * size * in, 0);
+    ctm__conv_disc *d = (ctm__conv_disc *)ctm_alloc(a, sizeof *d);
+    char name[32];
+    CTM__REQUIRE(size > 0 && in > 0 && H > 0 && L > 0 && L <= 64, "ctm_conv_discriminator: %d layers of width %d for images of %d x %d x %d?", L, H, size, size, in);
+    d->layers = L;
+    while (d->halvings < L && size % 2 == 0 && size > 4) { d->halvings++; size /= 2; }
+    d->augment = ctm_stream(cfg->seed, "disc.augment");
+    net->plan = d;
+    net->size = cfg->size;
+    net->channels = cfg->channels;
+    for (l = 0; l < L; l++) {
+        int out = l ? 2 * H : H;
+        snprintf(name, sizeof name, "critic.%d.weight", l);
+        ctm_param_conv(a, net, name, 3, in, out);
+        snprintf(name, sizeof name, "critic.%d.bias", l);
+        ctm_param(a, net, name, out, 0);
+        in = out;
+    }
+    ctm_param_conv(a, net, "logit.weight", 1, in, 1);
+    ctm_param(a, net, "logit.bias", 1, 0);
+    ctm_net_ready(a, net);
+    net->forward = ctm__conv_disc_forward;
     ctm_net_init(net, cfg->seed, 1);
     return net;
 }
@@ -5724,7 +5916,7 @@ static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *
 }
 
 // The point at u that the target starts from, by whoever teaches. A constant.
-static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__x_u_whole(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
     const ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
@@ -5732,6 +5924,16 @@ static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
     if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) return ctm__self_jump(&sh->tape, cfg, ema, r);
     if (r->label) return ctm__solve_with_labels(&sh->tape, teacher, cfg, r);
     return ctm_solve(&sh->tape, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
+}
+
+// Who teaches does so with all of its units: no dropout.
+static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+    const ctm_rng *dropout = sh->tape.dropout;
+    ctm_tensor *x_u;
+    sh->tape.dropout = NULL;
+    x_u = ctm__x_u_whole(sh, ema, r);
+    sh->tape.dropout = dropout;
+    return x_u;
 }
 
 // The configured distance, or the user's.
@@ -5744,6 +5946,13 @@ static ctm_tensor *ctm__measure(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor 
     return d;
 }
 
+// From here on dropout draws from this stream, for rows that have these numbers in the whole batch.
+static void ctm__dropout_rows(ctm_shard *sh, const ctm_rng *rng, int first) {
+    sh->tape.dropout = sh->tr->cfg.dropout > 0 ? rng : NULL;
+    sh->tape.step = (uint64_t)sh->tr->step;
+    sh->tape.first_row = (uint64_t)first;
+}
+
 // L_CTM of one shard, as its part of the batch mean.
 static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
@@ -5754,6 +5963,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
 
     // Draw data, the noise levels t > u >= s, and the noised point.
     ctm__rows r = ctm__draw_rows(sh);
+    ctm__dropout_rows(sh, &tr->rng_dropout, sh->first);
     theta->label = r.label;
     ema = ctm__net_with_labels(tp, tr->ema[0], r.label);
 
@@ -5800,7 +6010,9 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     sh->theta_dsm->label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
     x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
     if (teacher) teacher = ctm__denoiser_with_labels(tp, teacher, sh->theta_dsm->label);
+    tp->dropout = NULL;                                // not in the teacher
     target = cfg->diagonal == CTM_DIAG_EXACT ? teacher->denoise(tp, teacher, x_t, t) : x0;
+    ctm__dropout_rows(sh, &tr->rng_dsm_dropout, sh->dfirst);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, target, CTM_L2, 0);
     return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
@@ -5811,6 +6023,7 @@ static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__rows *r) 
     ctm_tape *tp = &sh->tape;
     const ctm_config *cfg = &sh->tr->cfg;
     ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? ctm__net_with_labels(tp, sh->tr->ema[0], r->label) : theta;
+    ctm__dropout_rows(sh, &sh->tr->rng_dropout, sh->first);
     theta->label = r->label;
     if (cfg->gan_fake == CTM_FAKE_ONE_STEP) return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
     return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
@@ -5937,6 +6150,8 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     tr->rng_dsm_noise = ctm_stream(cfg->seed, "dsm.noise");
     tr->rng_label = ctm_stream(cfg->seed, "label.dropout");
     tr->rng_dsm_label = ctm_stream(cfg->seed, "dsm.label.dropout");
+    tr->rng_dropout = ctm_stream(cfg->seed, "dropout");
+    tr->rng_dsm_dropout = ctm_stream(cfg->seed, "dsm.dropout");
     tr->g_ctm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->g_dsm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->all = *all;
@@ -5954,6 +6169,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
         snprintf(name, sizeof name, "shard %d", i);
         ctm_arena_init(&sh->arena, a->ctx, name);
         ctm_tape_init(&sh->tape, a->ctx, &sh->arena);
+        sh->tape.keep_grads = theta->size == 0;        // images: the gradients of all layers at once would double the memory
         sh->theta_ctm = ctm_net_view(a, theta, 1);
         sh->theta_dsm = ctm_net_view(a, theta, 1);
     }
@@ -7672,16 +7888,43 @@ static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *p
     return 1;
 }
 
-CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
-    int i, p;
-    if (!ctm__read_values(net, f, prefix, net->theta)) return 0;
-    for (i = 0; i < f->count; i++) {                       // strict: every tensor under the prefix must have been wanted
-        const char *name = f->entry[i].name;
-        if (strncmp(name, prefix, strlen(prefix)) != 0) continue;
-        for (p = 0; p < net->count && strcmp(net->param[p]->name, name + strlen(prefix)) != 0; p++) { }
-        if (p == net->count) return ctm__fail(f->ctx, "%s: tensor \"%s\" has no place in this network", f->path, name);
+// The authors' files carry two things that no forward pass reads: the constant filter of their resampling, and an input for
+// augmentations that is fed with zeros when sampling.
+static int ctm__passed_over(const char *name) {
+    size_t n = strlen(name), k = strlen("resample_filter");
+    return strncmp(name, "map_augment.", 12) == 0 || (n >= k && strcmp(name + n - k, "resample_filter") == 0);
+}
+
+// Adds a name to a list of which the first three are shown.
+static void ctm__list_name(char *list, size_t size, int *count, const char *name) {
+    size_t at = strlen(list);
+    if (*count < 3)       snprintf(list + at, size - at, *count ? ", \"%s\"" : "\"%s\"", name);
+    else if (*count == 3) snprintf(list + at, size - at, ", ...");
+    ++*count;
+}
+
+// Strict: every parameter must be in the file, and every tensor under the prefix must have been wanted.
+static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *prefix) {
+    char missing[200] = "", extra[200] = "", name[128];
+    int i, p, lacks = 0, more = 0;
+    for (p = 0; p < net->count; p++) {
+        snprintf(name, sizeof name, "%s%s", prefix, net->param[p]->name);
+        if (!ctm_file_find(f, name)) ctm__list_name(missing, sizeof missing, &lacks, name);
     }
+    for (i = 0; i < f->count; i++) {
+        const char *own = f->entry[i].name + strlen(prefix);
+        if (strncmp(f->entry[i].name, prefix, strlen(prefix)) != 0 || ctm__passed_over(own)) continue;
+        for (p = 0; p < net->count && strcmp(net->param[p]->name, own) != 0; p++) { }
+        if (p == net->count) ctm__list_name(extra, sizeof extra, &more, f->entry[i].name);
+    }
+    if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)", f->path, missing, lacks, extra, more);
+    if (lacks) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing)", f->path, missing, lacks);
+    if (more) return ctm__fail(f->ctx, "%s: tensor %s has no place in this network (%d in all)", f->path, extra, more);
     return 1;
+}
+
+CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
+    return ctm__names_fit(net, f, prefix) && ctm__read_values(net, f, prefix, net->theta);
 }
 
 // The network that a file's metadata describe, with fresh weights; NULL with ctm_error.

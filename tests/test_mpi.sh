@@ -12,7 +12,7 @@ trap 'rm -rf "$tmp"' EXIT
 passed=0 failed=0
 check() { what=$1; shift; if "$@" >"$tmp/log" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL mpi: $what"; head -n 5 "$tmp/log"; fi; }
 # Open MPI wants to be told that more processes than cores, and root, are meant.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
 limit=; if command -v timeout >/dev/null 2>&1; then limit="timeout 60"; fi
 run() { n=$1; shift; $limit mpirun -np "$n" build/mpi --steps 60 "$@"; }
 

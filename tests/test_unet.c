@@ -762,6 +762,16 @@ static void test_op_dropout(void) {
     a = ctm_dropout(&op_tape, x, 0.5);
     b = ctm_dropout(&op_tape, x, 0.5);
     CHECK_CLOSE((double)un_agree(a, b) / LEN, 0.5, 4 * 0.5 / sqrt((double)LEN));
+    for (k = 8; k < LEN / 2; k += 8) {                       // no mask is another one, or itself, a few places further on
+        double same = 0, different = 0;
+        for (i = 0; i < LEN / 2; i++) {
+            int zero = a->data[(size_t)k + i] == 0;
+            same += zero == (a->data[i] == 0);
+            different += zero == (b->data[i] == 0);
+        }
+        CHECK_CLOSE(same / (LEN / 2), 0.5, 5 * 0.5 / sqrt(LEN / 2.0));
+        CHECK_CLOSE(different / (LEN / 2), 0.5, 5 * 0.5 / sqrt(LEN / 2.0));
+    }
     b = ctm_dropout(&other, x, 0.5);
     CHECK(memcmp(a->data, b->data, LEN * sizeof(ctm_real)) == 0);
     for (k = 0; k < 3; k++) {
@@ -1347,8 +1357,8 @@ static void test_unet_memory(void) {
     ctm_tape tape;
     ctm_net *net;
     ctm_real *y[2];
-    size_t high[2], allocated = 0;
-    int recording, step;
+    size_t high[2], backward[2], allocated = 0;
+    int recording, step, keep;
     un_begin();
     net = un_small(&cfg, 1);
     op_ctx.winograd = 0;
@@ -1366,6 +1376,16 @@ static void test_unet_memory(void) {
     CHECK(memcmp(y[0], y[1], UN_BATCH * UN_DIM * sizeof(ctm_real)) == 0);
     CHECK(3 * high[0] < high[1]);
     if (3 * high[0] >= high[1]) printf("     %lu bytes without recording, %lu with\n", (unsigned long)high[0], (unsigned long)high[1]);
+    for (keep = 0; keep < 2; keep++) {                       // recycled gradients need less than half the room of kept ones
+        ctm_arena_init(&arena[keep], &op_ctx, "gradients");
+        ctm_tape_init(&tape, &op_ctx, &arena[keep]);
+        tape.keep_grads = keep;
+        un_pass(&tape, net, 0, UN_BATCH, NULL, 1);
+        backward[keep] = arena[keep].high - high[1];
+        ctm_arena_free(&arena[keep]);
+    }
+    CHECK(2 * backward[0] < backward[1]);
+    if (2 * backward[0] >= backward[1]) printf("     %lu bytes recycled, %lu kept\n", (unsigned long)backward[0], (unsigned long)backward[1]);
     op_ctx.winograd = 1;
     for (recording = 0; recording < 2; recording++) {
         ctm_arena_init(&arena[0], &op_ctx, "steps");
