@@ -4025,7 +4025,7 @@ static void ctm__max_pool_backward(ctm_tape *tp, ctm_tensor *out) { ctm__pool_ru
 CTM__DEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x) {
     ctm_tensor *out;
     CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_max_pool", "x must be [B,H,W,C] with even H and W", x, NULL);
-    out = ctm__result_image(tp, "max_pool", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], x, NULL, NULL, NULL, NULL, ctm__max_pool_backward);
+    out = ctm__result_image(tp, "max_pool", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], 1, &x, ctm__max_pool_backward);
     ctm__pool_run(tp, x, out, out->data, NULL);
     return ctm__done(out);
 }
@@ -4087,7 +4087,7 @@ CTM__DEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W) {
     ctm__resize_job j;
     CTM__SHAPES(x->ndim == 4 && x->shape[1] > 0 && x->shape[2] > 0, "ctm_resize", "x must be [B,H,W,C]", x, NULL);
     CTM__REQUIRE(H > 0 && W > 0, "ctm_resize: \"%s\" to %d x %d pixels?", x->name, H, W);
-    out = ctm__result_image(tp, "resize", x->shape[0], H, W, x->shape[3], x, NULL, NULL, NULL, NULL, ctm__resize_backward);
+    out = ctm__result_image(tp, "resize", x->shape[0], H, W, x->shape[3], 1, &x, ctm__resize_backward);
     ctm__resize_of(&j, x, out);
     j.out = out->data;
     ctm_parallel_for(tp->ctx, x->shape[0] * H, ctm__resize_piece, &j);
@@ -4144,7 +4144,7 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
     CTM__SHAPES(x->ndim == 4, "ctm_unit_channels", "x must be [B,H,W,C]", x, NULL);
     if (c) CTM__SHAPES(c->len == (size_t)x->shape[3] && !ctm__wants(c), "ctm_unit_channels", "x [B,H,W,C] needs constants c [C]", x, c);
     CTM__REQUIRE(eps > 0, "ctm_unit_channels: eps is %g, but must be above 0", eps);
-    out = ctm__result_shaped(tp, "unit_channels", 4, x->shape, x, c, NULL, NULL, NULL, ctm__unit_channels_backward);
+    out = ctm__result_like(tp, "unit_channels", x, c, ctm__unit_channels_backward);
     out->arg[0] = eps;
     if (out->wants) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, ((size_t)x->shape[0] * (size_t)x->shape[1] * (size_t)x->shape[2] + 1) * sizeof(ctm_real));
     ctm__unit_run(tp, out, NULL);
