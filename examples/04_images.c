@@ -47,6 +47,9 @@ static int misused(const char *line) {
     return 2;
 }
 
+// The context's reason into line; returns 0.
+static int failed_line(char *line, size_t size, const ctm_ctx *ctx) { return args_fail(line, size, "%s", ctm_error(ctx)); }
+
 // ---- Data --------------------------------------------------------------------------------------------------------------
 
 typedef struct dataset {
@@ -351,7 +354,7 @@ static const char *out_path(run *r, const char *file, char *path) {
     return path;
 }
 
-static int failed(run *r) { return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx)); }
+static int failed(run *r) { return failed_line(r->line, sizeof r->line, &r->ctx); }
 
 // 0, or the exit status of wrong usage.
 static int configure(run *r) {
@@ -818,6 +821,611 @@ static int train_main(int argc, char **argv) {
     return train_with(&r);
 }
 
+// ---- images sample -----------------------------------------------------------------------------------------------------
+
+typedef struct sampling {
+    args_common common;
+    shape_flags shape;
+    const char *weights, *noise, *labels;
+    long long   n, nfe, columns;
+    double      gamma, guidance;
+    int         sampler, form;
+    npy_array   file;                   // of --noise
+    int        *label;
+    size_t      rows;
+} sampling;
+
+// Weights without our metadata: the network of the flags, filled by the authors' names, with "model." before them or without.
+static ctm_net *load_foreign(ctm_arena *a, const ctm_file *f, const shape_flags *shape, char *err, size_t errlen) {
+    const char *prefix = ctm_file_find(f, "model.map_layer0.weight") ? "model." : "";
+    char with_s[64];
+    ctm_config c;
+    ctm_net *net;
+    recipe(&c, shape->config);
+    if (shape_config(a->ctx, &c, shape, (int)shape->size, (int)shape->channels)) {
+        args_fail(err, errlen, "%s: has no metadata of ctm.h, and the flags describe no network", f->path);
+        return NULL;
+    }
+    snprintf(with_s, sizeof with_s, "%smap_layer0_s.weight", prefix);
+    net = ctm_unet(a, &c, ctm_file_find(f, with_s) != NULL);
+    if (ctm_net_read(net, f, prefix)) return net;
+    args_fail(err, errlen, "%s", ctm_error(a->ctx));
+    return NULL;
+}
+
+static ctm_net *load_weights(ctm_arena *a, const char *path, const shape_flags *shape, char *err, size_t errlen) {
+    const ctm_file *f = ctm_file_read(a, path);
+    if (!f) { args_fail(err, errlen, "%s", ctm_error(a->ctx)); return NULL; }
+    return ctm_file_meta(f, "ctm.format") ? load_images(a, path, NULL, err, errlen) : load_foreign(a, f, shape, err, errlen);
+}
+
+// Draws of noise that a sampler wants after the first.
+static size_t draws_of(int sampler, int steps, double gamma) {
+    if (sampler == BY_ANCESTRAL) return (size_t)steps;
+    return sampler == BY_CM || (sampler == BY_GAMMA && gamma > 0) ? (size_t)steps - 1 : 0;
+}
+
+static int check_noise(const sampling *q, const ctm_net *net, size_t draws, char *err, size_t errlen) {
+    const npy_array *f = &q->file;
+    const size_t *s = f->shape + (f->ndim == 5);
+    size_t where;
+    if (f->ndim < 4 || s[1] != (size_t)net->channels || s[2] != (size_t)net->size || s[3] != (size_t)net->size || f->count == 0) {
+        char found[120] = "";
+        size_t at = 0;
+        for (int i = 0; i < f->ndim; i++) at += (size_t)snprintf(found + at, sizeof found - at, i ? ",%lu" : "%lu", (unsigned long)f->shape[i]);
+        return args_fail(err, errlen, "%s: found an array [%s], expected [n,%d,%d,%d], or [k,n,%d,%d,%d] with the noise of every draw", q->noise, found,
+                         net->channels, net->size, net->size, net->channels, net->size, net->size);
+    }
+    if (f->ndim == 5 && f->shape[0] < draws + 1)
+        return args_fail(err, errlen, "%s: found noise for %lu draws, expected %lu: the start and %lu on the way", q->noise, (unsigned long)f->shape[0],
+                         (unsigned long)draws + 1, (unsigned long)draws);
+    if (!npy_all_finite(f, &where)) return args_fail(err, errlen, "%s: number %lu is not finite", q->noise, (unsigned long)where);
+    return 1;
+}
+
+// The starting points, and the noise on the way if the file has it.
+static ctm_real *noise_of_file(const sampling *q, ctm_arena *a, drawing *d) {
+    const ctm_net *net = d->net;
+    const size_t dim = (size_t)net->dim, pixels = (size_t)net->size*(size_t)net->size, total = q->file.count/dim;
+    ctm_real *all = (ctm_real *)ctm_alloc(a, total*dim*sizeof *all);
+    for (size_t i = 0; i < total; i++) image_from_planes(pixels, net->channels, q->file.data + i*dim, all + i*dim);
+    for (size_t i = 0; i < q->rows*dim; i++) all[i] = (ctm_real)(net->noise.sigma_max*(double)all[i]);
+    if (total > q->rows) {
+        d->rows = q->rows;
+        d->noise = all + q->rows*dim;
+    }
+    return all;
+}
+
+static int write_images(const char *path, size_t n, const ctm_net *net, const ctm_real *x, int columns, char *err, size_t errlen) {
+    if (ends_with(path, ".npy")) return image_write_npy(path, n, net->size, net->channels, x, err, errlen);
+    if (ends_with(path, ".npz")) return image_write_npz(path, n, net->size, net->channels, x, err, errlen);
+    return image_write_sheet(path, n, net->size, net->channels, x, columns, err, errlen);
+}
+
+static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
+    char err[600];
+    ctm_net *net = load_weights(a, q->weights, &q->shape, err, sizeof err);
+    const int steps = steps_of(q->sampler, q->nfe);
+    size_t labels = 0;
+    drawing d;
+    ctm_real *x;
+    if (!net) return wrong(err);
+    if (!net->with_s && !by_score(q->sampler)) {
+        args_fail(err, sizeof err, "%s: is a teacher, a network without s; it cannot jump: use --sampler heun, euler, dpm or ancestral", q->weights);
+        return wrong(err);
+    }
+    d = drawing_of(a, net, q->sampler, steps);
+    d.gamma = q->gamma;
+    d.guidance = q->guidance;
+    d.form = q->form;
+    d.draws = draws_of(q->sampler, steps, q->gamma);
+    d.rng = ctm_stream((uint64_t)q->common.seed, "sample.gamma");
+    q->rows = (size_t)q->n;
+    if (q->noise) {
+        if (!npy_read_f32(q->noise, &q->file, err, sizeof err) || !check_noise(q, net, d.draws, err, sizeof err)) return wrong(err);
+        q->rows = q->file.shape[q->file.ndim - 4];
+    }
+    if (q->labels) {
+        if (!net->classes) { args_fail(err, sizeof err, "%s: was trained without --classes: it takes no labels", q->weights); return wrong(err); }
+        if (!image_read_labels(q->labels, net->classes, &q->label, &labels, err, sizeof err)) return wrong(err);
+        if (labels != q->rows) {
+            args_fail(err, sizeof err, "%s: found %lu labels, expected %lu, one for each image", q->labels, (unsigned long)labels, (unsigned long)q->rows);
+            return wrong(err);
+        }
+    }
+    d.label = q->label;
+    x = q->noise ? noise_of_file(q, a, &d) : start_noise(a, (uint64_t)q->common.seed, net, q->rows);
+    if (!draw_all(&d, q->rows, x, x)) return wrong(ctm_error(ctx));
+    if (!write_images(q->common.out, q->rows, net, x, (int)q->columns, err, sizeof err)) return wrong(err);
+    if (!q->common.quiet) printf("%lu images in %s\n", (unsigned long)q->rows, q->common.out);
+    return 0;
+}
+
+static int check_sampling(const sampling *q, int argc, char **argv) {
+    char line[600];
+    if (!q->weights) return misused("flag --weights: is missing; expected a safetensors file");
+    if (q->sampler == BY_HEUN && q->nfe%2 == 0) {
+        snprintf(line, sizeof line, "flag --nfe: found %lld, but Heun needs an odd number: two evaluations a step, one for the last", q->nfe);
+        return misused(line);
+    }
+    if (q->sampler == BY_DPM && q->nfe%2) {
+        snprintf(line, sizeof line, "flag --nfe: found %lld, but dpm needs an even number: two evaluations a step", q->nfe);
+        return misused(line);
+    }
+    if (q->sampler == BY_ONESTEP && q->nfe != 1) return misused("flag --nfe: --sampler onestep takes one evaluation");
+    if (q->sampler != BY_GAMMA && args_given("gamma", argc, argv)) return misused("flag --gamma: goes with --sampler gamma");
+    if (!q->labels && args_given("guidance", argc, argv)) return misused("flag --guidance: goes with --labels");
+    if (q->noise && args_given("n", argc, argv)) return misused("flags --n and --noise: give one of them");
+    if (!ends_with(q->common.out, ".png") && !ends_with(q->common.out, ".npy") && !ends_with(q->common.out, ".npz")) {
+        args_fail(line, sizeof line, "flag --out: found \"%.400s\", expected a name that ends in .png, .npy or .npz", q->common.out);
+        return misused(line);
+    }
+    return 0;
+}
+
+static int sample_main(int argc, char **argv) {
+    sampling q;
+    ctm_ctx ctx;
+    ctm_arena a;
+    int status;
+    memset(&q, 0, sizeof q);
+    q.common = args_common_defaults("samples.png");
+    q.n = 64;
+    q.nfe = 1;
+    q.columns = SHEET_COLUMNS;
+    q.guidance = 1;
+    q.shape.size = 32;
+    q.shape.channels = 3;
+    q.shape.dropout = -1;
+    const args_option options[] = {
+        {"weights",    ARGS_TEXT,   &q.weights, 0, 0,    NULL, "model.safetensors of a training folder, or weights with the authors' names"},
+        {"n",          ARGS_INT,    &q.n,       1, 1e7,  NULL, "how many images"},
+        {"noise",      ARGS_TEXT,   &q.noise,   0, 0,    NULL, "start from this .npy file: float32 [n,c,h,w] of unit variance, or [k,n,c,h,w] in the order drawn"},
+        {"labels",     ARGS_TEXT,   &q.labels,  0, 0,    NULL, "a .npy file with the class of every image, -1: none"},
+        {"guidance",   ARGS_REAL,   &q.guidance, 0, 100, NULL, "with --labels: 1 the class as learned, more exaggerates it, 0 ignores it"},
+        {"sampler",    ARGS_CHOICE, &q.sampler, 0, 0,    SAMPLERS, "gamma: jumps with --gamma; exact: gamma 0; cm: gamma 1; onestep; the others: small steps of the network at s = t"},
+        {"nfe",        ARGS_INT,    &q.nfe,     1, 1e6,  NULL, "network evaluations per image (heun: an odd number; dpm: an even one)"},
+        {"gamma",      ARGS_REAL,   &q.gamma,   0, 1,    NULL, "share of fresh noise: 0 none, 1 all of it"},
+        {"gamma-form", ARGS_CHOICE, &q.form,    0, 0,    "paper,authors", "how the level below the next one is chosen"},
+        {"columns",    ARGS_INT,    &q.columns, 1, 1000, NULL, "images in a row of a .png"},
+        {"size",       ARGS_INT,    &q.shape.size, 1, IMAGE_SIZE_MAX, NULL, "for weights without metadata: pixels along a side"},
+        {"channels",   ARGS_INT,    &q.shape.channels, 1, 16, NULL, "for weights without metadata: 3 for RGB"},
+        SHAPE_OPTIONS(q.shape),
+        ARGS_COMMON(q.common)
+    };
+    status = args_parse("images", "images sample --weights W.safetensors [flags]      (network flags: for weights without metadata)", options, ARGS_COUNT(options), argc, argv);
+    if (status) return args_exit_status(status);
+    status = check_sampling(&q, argc, argv);
+    if (status) return status;
+    ctm_init(&ctx);
+    ctx.threads = (int)q.common.threads;
+    ctm_arena_init(&a, &ctx, "sample");
+    status = sample_run(&q, &ctx, &a);
+    npy_free(&q.file);
+    free(q.label);
+    ctm_arena_free(&a);
+    return status;
+}
+
+// ---- images eval -------------------------------------------------------------------------------------------------------
+//
+// Without labels throughout, but for the samples of a model that knows classes: those take the classes in turn.
+
+typedef struct evaluation {
+    args_common common;
+    const char *weights, *data, *teacher;
+    long long   n, likelihood;
+    ctm_ctx     ctx;
+    ctm_arena   a;
+    dataset     d;
+    ctm_net    *net;                    // frozen
+    size_t      held;                   // held-out images in use
+    ctm_real   *x;                      // [held,dim]
+    measures    m;
+    char        line[600];
+} evaluation;
+
+// x + t·eps of a named stream.
+static ctm_real *noised(evaluation *e, const char *stream, uint64_t step, size_t n, const ctm_real *x, double t) {
+    const ctm_rng rng = ctm_stream((uint64_t)e->common.seed, stream);
+    const size_t len = n*(size_t)e->net->dim;
+    ctm_real *y = (ctm_real *)ctm_alloc(&e->a, len*sizeof *y);
+    ctm_normals(&rng, step, 0, len, y);
+    for (size_t i = 0; i < len; i++) y[i] = (ctm_real)((double)x[i] + t*(double)y[i]);
+    return y;
+}
+
+static double rms_between(size_t len, const ctm_real *x, const ctm_real *y) {
+    double sum = 0;
+    for (size_t i = 0; i < len; i++) sum += ((double)x[i] - (double)y[i])*((double)x[i] - (double)y[i]);
+    return sqrt(sum/(double)len);
+}
+
+typedef struct at_levels { ctm_net *net; const ctm_denoiser *D; double i_t, i_s; } at_levels;
+
+static ctm_tensor *denoise_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
+    const at_levels *q = (const at_levels *)arg;
+    (void)first;
+    return q->D->denoise(tp, q->D, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(&q->net->noise, q->i_t)));
+}
+
+static ctm_tensor *jump_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
+    const at_levels *q = (const at_levels *)arg;
+    (void)first;
+    return ctm_G_theta(tp, q->net, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(&q->net->noise, q->i_t)),
+                       ctm_fill(ctm_vector(tp, "s", x->shape[0]), ctm_t_of_index(&q->net->noise, q->i_s)));
+}
+
+static ctm_tensor *solve_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
+    const at_levels *q = (const at_levels *)arg;
+    double from[CHUNK], to[CHUNK];
+    (void)first;
+    for (int i = 0; i < CHUNK; i++) { from[i] = q->i_t; to[i] = q->i_s; }
+    return ctm_solve(tp, q->D, &q->net->noise, CTM_HEUN, x, from, to, 1);
+}
+
+// E|D(x_t,t) - x_0|²/dim on held-out images at every noise level of the grid, and times the training's weight.
+static int eval_dsm(evaluation *e) {
+    const ctm_noise *z = &e->net->noise;
+    const size_t dim = (size_t)e->net->dim, n = e->held < 256 ? e->held : 256;
+    at_levels q;
+    double total = 0;
+    q.net = e->net;
+    q.D = ctm_net_denoiser(&e->a, e->net);
+    printf("held-out denoising, %lu images:   noise level   RMS error/sigma_data   weighted loss\n", (unsigned long)n);
+    for (int i = 0; i < z->N; i++) {
+        const ctm_mark mark = ctm_arena_mark(&e->a);
+        const double t = ctm_t_of_index(z, i);
+        ctm_real *x = noised(e, "eval.dsm", (uint64_t)i, n, e->x, t), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
+        char name[48];
+        q.i_t = q.i_s = i;
+        if (!map_chunks(&e->ctx, denoise_fn, &q, n, dim, x, dim, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
+        const double rms = rms_between(n*dim, y, e->x), loss = rms*rms*ctm_weight(z, CTM_W_KARRAS_WEIGHT, t, t, 1);
+        printf("%45.4g %18.4f %19.4f\n", t, rms/z->sigma_data, loss);
+        snprintf(name, sizeof name, "dsm_%02d_at_%.4g", i, t);
+        measure(&e->m, name, loss);
+        total += loss/z->N;
+        ctm_arena_release(&e->a, mark);
+    }
+    measure(&e->m, "dsm_held_out", total);
+    return 1;
+}
+
+// |G(x_t,t,s) - Heun of the teacher from t to s| for pairs of grid levels.
+static int eval_consistency(evaluation *e, ctm_net *teacher) {
+    static const int level[5] = {0, 5, 9, 13, 17};
+    const ctm_noise *z = &e->net->noise;
+    const size_t dim = (size_t)e->net->dim, n = e->held < 64 ? e->held : 64;
+    at_levels q;
+    q.net = e->net;
+    q.D = ctm_net_denoiser(&e->a, teacher);
+    printf("jump against the teacher's Heun, RMS/sigma_data, %lu images:\n       t       s\n", (unsigned long)n);
+    for (int j = 0; j < 5; j++)
+        for (int k = j + 1; k < 5; k++) {
+            const ctm_mark mark = ctm_arena_mark(&e->a);
+            q.i_t = level[j]*(z->N - 1)/17.0;
+            q.i_s = level[k]*(z->N - 1)/17.0;
+            ctm_real *x = noised(e, "eval.jump", (uint64_t)j, n, e->x, ctm_t_of_index(z, q.i_t));
+            ctm_real *y = (ctm_real *)ctm_alloc(&e->a, 2*n*dim*sizeof *y);
+            char name[48];
+            if (!map_chunks(&e->ctx, jump_fn, &q, n, dim, x, dim, y) || !map_chunks(&e->ctx, solve_fn, &q, n, dim, x, dim, y + n*dim))
+                return failed_line(e->line, sizeof e->line, &e->ctx);
+            const double rms = rms_between(n*dim, y, y + n*dim)/z->sigma_data;
+            printf("%8.4g %7.4g %10.4f\n", ctm_t_of_index(z, q.i_t), ctm_t_of_index(z, q.i_s), rms);
+            snprintf(name, sizeof name, "jump_rms_%d_to_%d", level[j], level[k]);
+            measure(&e->m, name, rms);
+            ctm_arena_release(&e->a, mark);
+        }
+    return 1;
+}
+
+// Bits per dimension of bytes: images with noise of one grey step, so that they have a density.
+static int eval_bits(evaluation *e) {
+    const ctm_rng step = ctm_stream((uint64_t)e->common.seed, "eval.dequantise"), probe = ctm_stream((uint64_t)e->common.seed, "eval.probe");
+    const size_t dim = (size_t)e->net->dim, n = e->held < (size_t)e->likelihood ? e->held : (size_t)e->likelihood;
+    const ctm_denoiser *D = ctm_net_denoiser(&e->a, e->net);
+    ctm_likelihood how = ctm_likelihood_default();
+    ctm_real *x = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *x);
+    double *value = (double *)ctm_alloc(&e->a, 2*n*sizeof *value), bits[2] = {0, 0};
+    ctm_arena arena;
+    ctm_tape tape;
+    int ok = 1;
+    for (size_t i = 0; i < n*dim; i++) x[i] = (ctm_real)((double)e->x[i] + (ctm_uniform(&step, i/dim, i%dim) - 0.5)/127.5);
+    how.rng = &probe;
+    how.steps = 20;
+    ctm_arena_init(&arena, &e->ctx, "likelihood");
+    ctm_tape_init(&tape, &e->ctx, &arena);
+    tape.keep_grads = 0;
+    for (size_t first = 0; first < n && ok; first += 8) {
+        const size_t rows = n - first < 8 ? n - first : 8;
+        how.first_row = first;
+        how.probes = 1;
+        ctm_tape_reset(&tape);
+        ok = ctm_loglik_by(&tape, D, &e->net->noise, &how, rows, x + first*dim, value + first);
+        how.probes = 16;
+        ctm_tape_reset(&tape);
+        ok = ok && ctm_elbo(&tape, D, &e->net->noise, &how, rows, x + first*dim, value + n + first);
+    }
+    ctm_arena_free(&arena);
+    if (!ok) return failed_line(e->line, sizeof e->line, &e->ctx);
+    for (size_t i = 0; i < 2*n; i++) bits[i/n] += ctm_bits_per_dim(value[i], (int)dim, 127.5)/(double)n;
+    printf("bits per dimension, %lu images: %.3f by the ODE (Hutchinson, 1 probe, 20 steps of RK4), at most %.3f by the bound (16 draws)\n", (unsigned long)n, bits[0], bits[1]);
+    measure(&e->m, "bits_ode", bits[0]);
+    measure(&e->m, "bits_elbo", bits[1]);
+    return 1;
+}
+
+// -- Frechet distance on fixed random convolutional features: three convolutions that nobody trained, their means over the image.
+// It tells a worse model from a better one of the same kind; it is no FID and its values compare with nothing else.
+
+enum { FEATURES = 64 };
+
+static ctm_tensor *features_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
+    static const int width[4] = {0, 16, 32, FEATURES};
+    const ctm_net *net = (const ctm_net *)arg;
+    const ctm_rng rng = ctm_stream(0, "frechet.features");
+    ctm_tensor *h = ctm_reshape(tp, x, 4, x->shape[0], net->size, net->size, net->channels), *out = ctm_matrix(tp, "features", x->shape[0], FEATURES);
+    (void)first;
+    for (int l = 1; l < 4; l++) {
+        const int in = l > 1 ? width[l - 1] : net->channels;
+        ctm_tensor *w = ctm_image(tp, "w", 3, 3, in, width[l]);
+        ctm_normals(&rng, (uint64_t)l, 0, w->len, w->data);
+        for (size_t i = 0; i < w->len; i++) w->data[i] = (ctm_real)((double)w->data[i]*sqrt(2/(9.0*in)));
+        h = ctm_relu(tp, ctm_conv(tp, h, w, NULL, NULL, NULL, 1));
+        if (l < 3 && h->shape[1]%2 == 0) h = ctm_down(tp, h);
+    }
+    const size_t pixels = (size_t)h->shape[1]*(size_t)h->shape[2];
+    for (size_t i = 0; i < h->len; i++) out->data[i/(pixels*FEATURES)*FEATURES + i%FEATURES] += h->data[i]/(ctm_real)pixels;
+    return out;
+}
+
+typedef struct gaussian { double mean[FEATURES], cov[FEATURES][FEATURES]; } gaussian;
+
+static int gaussian_of(evaluation *e, size_t n, const ctm_real *x, gaussian *g) {
+    const ctm_mark mark = ctm_arena_mark(&e->a);
+    ctm_real *f = (ctm_real *)ctm_alloc(&e->a, n*FEATURES*sizeof *f);
+    memset(g, 0, sizeof *g);
+    if (!map_chunks(&e->ctx, features_fn, e->net, n, (size_t)e->net->dim, x, FEATURES, f)) return failed_line(e->line, sizeof e->line, &e->ctx);
+    for (size_t i = 0; i < n*FEATURES; i++) g->mean[i%FEATURES] += (double)f[i]/(double)n;
+    for (size_t i = 0; i < n; i++)
+        for (int j = 0; j < FEATURES; j++)
+            for (int k = 0; k < FEATURES; k++)
+                g->cov[j][k] += ((double)f[i*FEATURES + (size_t)j] - g->mean[j])*((double)f[i*FEATURES + (size_t)k] - g->mean[k])/(double)n;
+    ctm_arena_release(&e->a, mark);
+    return 1;
+}
+
+// Eigenvalues of a symmetric matrix, which is left diagonal, and its eigenvectors as columns of v: Jacobi's rotations.
+static void eigen(double a[FEATURES][FEATURES], double v[FEATURES][FEATURES]) {
+    memset(v, 0, sizeof(double)*FEATURES*FEATURES);
+    for (int i = 0; i < FEATURES; i++) v[i][i] = 1;
+    for (int sweep = 0; sweep < 30; sweep++)
+        for (int p = 0; p < FEATURES; p++)
+            for (int q = p + 1; q < FEATURES; q++) {
+                if (fabs(a[p][q]) < 1e-300) continue;
+                const double theta = (a[q][q] - a[p][p])/(2*a[p][q]), t = (theta < 0 ? -1 : 1)/(fabs(theta) + sqrt(theta*theta + 1));
+                const double c = 1/sqrt(t*t + 1), s = t*c;
+                for (int k = 0; k < FEATURES; k++) {
+                    const double x = a[k][p], y = a[k][q];
+                    a[k][p] = c*x - s*y;
+                    a[k][q] = s*x + c*y;
+                }
+                for (int k = 0; k < FEATURES; k++) {
+                    const double x = a[p][k], y = a[q][k], vx = v[k][p], vy = v[k][q];
+                    a[p][k] = c*x - s*y;
+                    a[q][k] = s*x + c*y;
+                    v[k][p] = c*vx - s*vy;
+                    v[k][q] = s*vx + c*vy;
+                }
+            }
+}
+
+static void product(double a[FEATURES][FEATURES], double b[FEATURES][FEATURES], double out[FEATURES][FEATURES]) {
+    for (int i = 0; i < FEATURES; i++)
+        for (int j = 0; j < FEATURES; j++) {
+            out[i][j] = 0;
+            for (int k = 0; k < FEATURES; k++) out[i][j] += a[i][k]*b[k][j];
+        }
+}
+
+// |m_1 - m_2|² + tr(C_1 + C_2 - 2 sqrt(C_1 C_2)); the trace of the root from the eigenvalues of sqrt(C_1)·C_2·sqrt(C_1).
+static double frechet(const gaussian *g1, const gaussian *g2) {
+    static double a[FEATURES][FEATURES], v[FEATURES][FEATURES], root[FEATURES][FEATURES], b[FEATURES][FEATURES], w[FEATURES][FEATURES];
+    double sum = 0;
+    memcpy(a, g1->cov, sizeof a);
+    eigen(a, v);
+    for (int i = 0; i < FEATURES; i++)
+        for (int j = 0; j < FEATURES; j++) {
+            root[i][j] = 0;
+            for (int k = 0; k < FEATURES; k++) root[i][j] += v[i][k]*sqrt(a[k][k] > 0 ? a[k][k] : 0)*v[j][k];
+        }
+    memcpy(b, g2->cov, sizeof b);
+    product(root, b, w);
+    product(w, root, a);
+    eigen(a, v);
+    for (int i = 0; i < FEATURES; i++) {
+        sum += (g1->mean[i] - g2->mean[i])*(g1->mean[i] - g2->mean[i]) + g1->cov[i][i] + g2->cov[i][i];
+        sum -= 2*sqrt(a[i][i] > 0 ? a[i][i] : 0);
+    }
+    return sum > 0 ? sum : 0;
+}
+
+// Of samples with 1, 2 and 4 jumps to held-out images; and, for scale, of as many training images.
+static int eval_frechet(evaluation *e) {
+    const size_t n = e->held, dim = (size_t)e->net->dim;
+    ctm_real *x = start_noise(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
+    gaussian *real = (gaussian *)ctm_alloc(&e->a, 2*sizeof *real), *other = real + 1;
+    const ctm_rng rng = ctm_stream((uint64_t)e->common.seed, "eval.training");
+    const int *label = labels_in_turn(&e->a, e->net, n);
+    if (!gaussian_of(e, n, e->x, real)) return 0;
+    for (size_t i = 0; i < n; i++) image_get(&e->d.set, drawn_image(&e->d, &rng, 0, i), 0, y + i*dim);
+    if (!gaussian_of(e, n, y, other)) return 0;
+    printf("Frechet distance on fixed random convolutional features, %lu against %lu held-out images: training images %.5f", (unsigned long)n, (unsigned long)n, frechet(real, other));
+    measure(&e->m, "frechet_random_training", frechet(real, other));
+    for (int steps = e->net->with_s ? 1 : 9; steps <= (e->net->with_s ? 4 : 9); steps *= 2) {
+        drawing q = drawing_of(&e->a, e->net, e->net->with_s ? BY_EXACT : BY_HEUN, steps);
+        char name[48];
+        q.label = label;
+        if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
+        if (!gaussian_of(e, n, y, other)) return 0;
+        printf(", %d %s %.5f", steps, e->net->with_s ? "jumps" : "steps of Heun", frechet(real, other));
+        snprintf(name, sizeof name, "frechet_random_%dsteps", steps);
+        measure(&e->m, name, frechet(real, other));
+    }
+    printf("\n");
+    return 1;
+}
+
+// A row of samples above the training images that are nearest to them in the mean square of pixels.
+static int eval_nearest(evaluation *e) {
+    const size_t n = SHEET_COLUMNS, dim = (size_t)e->net->dim;
+    ctm_real *x = start_noise(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, 2*n*dim*sizeof *y);
+    ctm_real *row = (ctm_real *)ctm_alloc(&e->a, dim*sizeof *row);
+    drawing q = drawing_of(&e->a, e->net, e->net->with_s ? BY_ONESTEP : BY_HEUN, e->net->with_s ? 1 : WHOLE_JUMPS);
+    double best[SHEET_COLUMNS], mean = 0;
+    char path[ARGS_PATH];
+    q.label = labels_in_turn(&e->a, e->net, n);
+    if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
+    for (size_t k = 0; k < n; k++) best[k] = 1e30;
+    for (size_t i = 0; i < e->d.rows; i++) {
+        image_get(&e->d.set, i, 0, row);
+        for (size_t k = 0; k < n; k++) {
+            double sum = 0;
+            for (size_t j = 0; j < dim && sum < best[k]; j++) sum += ((double)row[j] - (double)y[k*dim + j])*((double)row[j] - (double)y[k*dim + j]);
+            if (sum >= best[k]) continue;
+            best[k] = sum;
+            memcpy(y + (n + k)*dim, row, dim*sizeof *row);
+        }
+    }
+    for (size_t k = 0; k < n; k++) mean += sqrt(best[k]/(double)dim)/(double)n;
+    printf("nearest of %lu training images: RMS distance %.4f on average; nearest.png shows them below the samples\n", (unsigned long)e->d.rows, mean);
+    measure(&e->m, "nearest_rms", mean);
+    args_join(path, sizeof path, e->common.out, "nearest.png");
+    return image_write_sheet(path, 2*n, e->net->size, e->net->channels, y, SHEET_COLUMNS, e->line, sizeof e->line);
+}
+
+// The held-out images: the last ones of the set that the model was trained on; all, up to --n, of another.
+static int eval_open(evaluation *e) {
+    const ctm_file *f = ctm_file_read(&e->a, e->weights);
+    ctm_net *net = f ? load_images(&e->a, e->weights, NULL, e->line, sizeof e->line) : NULL;
+    const image_set *s = &e->d.set;
+    int same;
+    size_t first;
+    if (!f) return failed_line(e->line, sizeof e->line, &e->ctx);
+    if (!net || !data_open(&e->d, e->data, e->line, sizeof e->line)) return 0;
+    if (net->size != s->size || net->channels != s->channels)
+        return args_fail(e->line, sizeof e->line, "%s: holds images of %d x %d with %d channels, but the model makes %d x %d with %d", e->data, s->size, s->size,
+                         s->channels, net->size, net->size, net->channels);
+    same = same_hash_in(f, "images.data_hash", e->d.hash);
+    if (same && e->d.held == 0) return args_fail(e->line, sizeof e->line, "%s: the model was trained on all of its %lu images; expected others", e->data, (unsigned long)s->n);
+    first = same ? e->d.rows : 0;
+    e->held = s->n - first < (size_t)e->n ? s->n - first : (size_t)e->n;
+    e->net = ctm_net_view(&e->a, net, 0);
+    e->x = (ctm_real *)ctm_alloc(&e->a, e->held*(size_t)net->dim*sizeof *e->x);
+    for (size_t i = 0; i < e->held; i++) image_get(&e->d.set, first + i, 0, e->x + i*(size_t)net->dim);
+    printf("%lu held-out images: %s\n", (unsigned long)e->held, same ? "the end of the set, which training left out" : "of a set that the model was not trained on");
+    return args_mkdir(e->common.out, e->line, sizeof e->line);
+}
+
+static int eval_run(evaluation *e) {
+    ctm_net *teacher = NULL;
+    char path[ARGS_PATH];
+    if (!eval_open(e)) return wrong(e->line);
+    if (e->teacher) {
+        teacher = load_images(&e->a, e->teacher, NULL, e->line, sizeof e->line);
+        if (!teacher) return wrong(e->line);
+        if (teacher->dim != e->net->dim || teacher->size != e->net->size) {
+            args_fail(e->line, sizeof e->line, "%s: is a teacher of other images than %s", e->teacher, e->weights);
+            return wrong(e->line);
+        }
+    }
+    if (!eval_dsm(e) || (teacher && e->net->with_s && !eval_consistency(e, ctm_net_view(&e->a, teacher, 0))) || (e->likelihood > 0 && !eval_bits(e)) ||
+        !eval_frechet(e) || !eval_nearest(e)) return wrong(e->line);
+    args_join(path, sizeof path, e->common.out, "eval.csv");
+    if (!write_measures(&e->m, path, e->line, sizeof e->line)) return wrong(e->line);
+    if (!e->common.quiet) printf("all figures are in %s\n", path);
+    return 0;
+}
+
+static int eval_main(int argc, char **argv) {
+    static evaluation e;
+    int status;
+    e.common = args_common_defaults("out/eval");
+    e.n = 1000;
+    e.likelihood = 16;
+    const args_option options[] = {
+        {"weights",    ARGS_TEXT, &e.weights,    0, 0,   NULL, "model.safetensors of a training folder"},
+        {"data",       ARGS_TEXT, &e.data,       0, 0,   NULL, "the images it was trained on (their held-out end is used), or others"},
+        {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps with its solver"},
+        {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many held-out images, and as many samples"},
+        {"likelihood", ARGS_INT,  &e.likelihood, 0, 1e6, NULL, "images for bits per dimension; 0: none"},
+        ARGS_COMMON(e.common)
+    };
+    status = args_parse("images", "images eval --weights W.safetensors --data FILE [flags]", options, ARGS_COUNT(options), argc, argv);
+    if (status) return args_exit_status(status);
+    if (!e.weights) return misused("flag --weights: is missing; expected a safetensors file");
+    if (!e.data) return misused("flag --data: is missing; expected a folder or files of images");
+    ctm_init(&e.ctx);
+    e.ctx.threads = (int)e.common.threads;
+    ctm_arena_init(&e.a, &e.ctx, "eval");
+    status = eval_run(&e);
+    image_close(&e.d.set);
+    ctm_arena_free(&e.a);
+    return status;
+}
+
+// ---- images info -------------------------------------------------------------------------------------------------------
+
+static int info_run(ctm_arena *a, const char *weights, const shape_flags *shape) {
+    char err[600], text[48];
+    ctm_config c;
+    ctm_net *net;
+    recipe(&c, shape->config);
+    if (weights) {
+        net = load_images(a, weights, &c, err, sizeof err);
+        if (!net) return wrong(err);
+    } else {
+        const int status = shape_config(a->ctx, &c, shape, (int)shape->size, (int)shape->channels);
+        if (status) return status;
+        net = ctm_unet(a, &c, 1);
+    }
+    ctm_config_print(&c);
+    for (int p = 0; p < net->count; p++) {
+        ctm_shape_text(net->param[p], text, sizeof text);
+        printf("%-34s %-18s %10lu\n", net->param[p]->name, text, (unsigned long)net->param[p]->len);
+    }
+    print_shape(&c, net->len, net->with_s);
+    return 0;
+}
+
+static int info_main(int argc, char **argv) {
+    args_common common = args_common_defaults("-");
+    const char *weights = NULL;
+    shape_flags shape;
+    ctm_ctx ctx;
+    ctm_arena a;
+    int status;
+    memset(&shape, 0, sizeof shape);
+    shape.size = 32;
+    shape.channels = 3;
+    shape.dropout = -1;
+    const args_option options[] = {
+        {"weights",  ARGS_TEXT, &weights,        0, 0,              NULL, "a safetensors file of a training folder; without it: the network of the flags"},
+        {"size",     ARGS_INT,  &shape.size,     1, IMAGE_SIZE_MAX, NULL, "pixels along a side"},
+        {"channels", ARGS_INT,  &shape.channels, 1, 16,             NULL, "3 for RGB"},
+        SHAPE_OPTIONS(shape),
+        ARGS_COMMON(common)
+    };
+    status = args_parse("images", "images info [--weights W.safetensors]", options, ARGS_COUNT(options), argc, argv);
+    if (status) return args_exit_status(status);
+    ctm_init(&ctx);
+    ctm_arena_init(&a, &ctx, "info");
+    status = info_run(&a, weights, &shape);
+    ctm_arena_free(&a);
+    return status;
+}
+
 // ---- images synth ------------------------------------------------------------------------------------------------------
 
 static int synth_main(int argc, char **argv) {
@@ -856,8 +1464,11 @@ static int synth_main(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    const int command = args_command("images", "train,synth", &argc, &argv);
+    const int command = args_command("images", "train,sample,eval,info,synth", &argc, &argv);
     if (command < 0) return 2;
-    if (command == 1) return synth_main(argc, argv);
+    if (command == 1) return sample_main(argc, argv);
+    if (command == 2) return eval_main(argc, argv);
+    if (command == 3) return info_main(argc, argv);
+    if (command == 4) return synth_main(argc, argv);
     return train_main(argc, argv);
 }
