@@ -15,7 +15,7 @@ MAKEFLAGS += --jobs=2      # compile two programs at a time
 
 MPI     := $(shell command -v mpicc 2>/dev/null >/dev/null && echo build/mpi)
 
-all: build/hello build/points build/images build/use_weights $(MPI)     ## build the examples
+all: build/hello build/points build/images build/edit build/use_weights $(MPI)     ## build the examples
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
@@ -54,6 +54,8 @@ build/points: examples/02_points.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/02_points.c -o $@ -lm
 build/images: examples/04_images.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/04_images.c -o $@ -lm
+build/edit: examples/05_edit.c ctm.h $(HELPERS) | build
+	$(BUILD) examples/05_edit.c -o $@ -lm
 build/use_weights: examples/use_weights.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/use_weights.c -o $@ -lm
 build/mpi: examples/06_mpi.c ctm.h $(HELPERS) | build

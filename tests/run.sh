@@ -18,6 +18,7 @@ part sh tests/test_header.sh
 part sh tests/test_docs.sh
 part sh tests/test_tags.sh
 part sh tests/test_programs.sh
+part sh tests/test_edit.sh
 part sh tests/test_mpi.sh
 part sh tests/test_convert.sh
 if [ "$1" = long ]; then part sh tests/test_long.sh; fi
