@@ -32,6 +32,9 @@ bench: build/bench                                  ## speed: lines `bench NAME 
 bench-peers: build/bench                            ## the same shapes in PyTorch, in one run, with ratios (needs python3-torch)
 	@sh tests/bench_peers.sh
 
+bench-flags:                                        ## is cc -O2 as fast as -O3 -march=native?
+	@sh tests/bench_flags.sh
+
 mutate: build/test_float                            ## break ctm.h in many small ways; every one must be caught
 	@sh tests/mutate.sh
 
@@ -69,4 +72,4 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo test test-long bench bench-peers mutate merit golden clean help
+.PHONY: all demo test test-long bench bench-peers bench-flags mutate merit golden clean help

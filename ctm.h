@@ -907,6 +907,9 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
 #  include <omp.h>
 #endif
+#if defined(__linux__)
+#  include <sys/mman.h>
+#endif
 #if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
 #  define CTM__POSIX 1
 #  include <unistd.h>
@@ -1125,6 +1128,17 @@ static void ctm__count_memory(ctm_ctx *ctx, size_t more, size_t less) {
     }
 }
 
+// A program that walks over hundreds of megabytes waits less for the tables of its memory if the system uses large pages, and
+// its speed depends less on chance. Asking for them is a hint that changes nothing else; not every system knows it.
+static void ctm__large_pages(unsigned char *p, size_t size) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    size_t page = (size_t)1 << 21, skip = (page - (uintptr_t)p % page) % page;
+    if (size >= 2 * page + skip) (void)madvise(p + skip, (size - skip) / page * page, MADV_HUGEPAGE);
+#else
+    (void)p; (void)size;
+#endif
+}
+
 static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     size_t size = a->now ? 2 * a->now->size : (size_t)1 << 16;
     unsigned char *raw;
@@ -1134,6 +1148,7 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
     CTM__REQUIRE(raw != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name,
                  (unsigned long)a->used, (unsigned long)size);
+    ctm__large_pages(raw, size);
     b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
     b->start = raw + 128;
     b->start += (64 - (uintptr_t)b->start % 64) % 64;
@@ -1672,9 +1687,11 @@ typedef struct ctm__conv {
 enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convolution
        CTM__WTILES = 64,               // tiles that a Winograd weight gradient transforms at a time
        CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
-       CTM__AHEAD  = 32 };             // tiles whose pixels are asked for ahead of time: memory is far away
+       CTM__AHEAD  = 32,               // tiles whose pixels are asked for ahead of time: memory is far away
+       CTM__PACK_ROWS = 16 };          // rows of weights that are packed together
 
-#define CTM__CHANNELS(k) ((k) == 1 ? 128 : 32)   // input channels in one piece of a direct weight gradient
+// Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many.
+static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7) / 8 * 8, k == 1 ? 128 : 32); }
 
 typedef struct ctm__kernels {
     int lanes;
@@ -1702,7 +1719,7 @@ typedef struct ctm__kernels {
     void (*wino_filters)(const ctm__conv *g, int row0, int row1);
     void (*wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch);
     void (*wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch);
-    void (*wino_weights_end)(const ctm__conv *g, int i0, int o0, int parts, const ctm_real *du, size_t part);
+    void (*wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts, const ctm_real *du, size_t part);
     void (*channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq);
     void (*norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta, int silu, ctm_real *out);
     void (*norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
@@ -2029,8 +2046,12 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
 CTM__FUN void CTM__FN(conv_panel)(const ctm__conv *g, int panel, int p0, int p1) {
     int o, nv = CTM__FN(panel_at)(g->O, panel, &o), p;
     const ctm_real *w = g->packed + (size_t)o * (size_t)(g->k * g->k * g->I);
+    const ctm_real *last = g->x + (size_t)g->B * (size_t)g->H * (size_t)g->W * (size_t)g->I;
+    int r = g->k / 2;
     for (p = p0; p < p1; p += CTM__MR) {
         int count = ctm__imin(CTM__MR, p1 - p);
+        const ctm_real *ahead = g->x + (size_t)(p + 2 * CTM__MR + r * g->W) * (size_t)g->I, *stop = ahead + CTM__MR * g->I;
+        for (; ahead < stop && ahead < last; ahead += 64 / sizeof(ctm_real)) CTM__PREFETCH(ahead);
         if (nv == CTM__NV) CTM__FN(conv_tile)(CTM__NV, g, p, count, w, o);
         else if (nv == 2)  CTM__FN(conv_tile)(2, g, p, count, w, o);
         else               CTM__FN(conv_tile)(1, g, p, count, w, o);
@@ -2063,10 +2084,10 @@ CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g
         }
 }
 
-// Up to CTM__CHANNELS input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
+// ctm__channels_each input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
 // stays in the second-level cache while all taps use it, and the next block is asked for meanwhile.
 CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch) {
-    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H, i1 = ctm__imin(g->I, i0 + CTM__CHANNELS(g->k));
+    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H, i1 = ctm__imin(g->I, i0 + ctm__channels_each(g->k, g->I));
     int each = g->W < CTM__PIXELS ? CTM__PIXELS / g->W : 1, r, tap, i;
     size_t n = (size_t)ctm__imin(nv * CTM__W, g->O - o), width = (size_t)(nv * CTM__W), p, last = (size_t)rows * (size_t)g->W;
     memset(scratch, 0, (size_t)(each * g->W) * width * sizeof *scratch);
@@ -2182,31 +2203,37 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_dfilter)(const V *u, V *g) {            /
     }
 }
 
-// U in panels [panel][16][I][width], for rows (input channels) row0..row1-1. Turning a filter round exchanges the first and
-// last place in each direction, so the turned filters are gathered as in pack() and transformed like the others.
+// U in panels [panel][16][I][width], for rows (input channels) row0..row1-1, at most CTM__PACK_ROWS. Turned filters are brought
+// into place by blocks of rows x one vector, so that both memory and cache lines are used whole.
 CTM__FUN void CTM__FN(wino_filters)(const ctm__conv *g, int row0, int row1) {
-    int i, o, nv, j, tap;
+    ctm_real block[9][CTM__PACK_ROWS][CTM__W];
+    int i, o, nv, j, c, tap;
+    memset(block, 0, sizeof block);
     for (o = 0; o < g->O; o += nv * CTM__W) {
         nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
-        for (i = row0; i < row1; i++)
-            for (j = 0; j < nv; j++) {
-                ctm_real *to = g->packed + (size_t)o * (size_t)(16 * g->I) + ((size_t)i * (size_t)nv + (size_t)j) * CTM__W;
-                int c0 = o + j * CTM__W, n = ctm__imin(CTM__W, g->O - c0), c;
-                V f[9], u[16];
-                if (n <= 0) memset(f, 0, sizeof f);
-                else if (!g->turned)
-                    for (tap = 0; tap < 9; tap++) CTM__FN(load)(&f[tap], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0, (size_t)n);
+        for (j = 0; j < nv; j++) {
+            int c0 = o + j * CTM__W, n = ctm__imin(CTM__W, g->O - c0);
+            if (n < CTM__W) memset(block, 0, sizeof block);
+            for (tap = 0; tap < 9; tap++) {
+                if (!g->turned)
+                    for (i = row0; i < row1; i++) memcpy(block[tap][i - row0], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0, (size_t)n * sizeof(ctm_real));
                 else
-                    for (tap = 0; tap < 9; tap++) {
-                        ctm_real lane[CTM__W];
-                        const ctm_real *from = g->w + ((size_t)(8 - tap) * (size_t)g->O + (size_t)c0) * (size_t)g->I + i;
-                        for (c = 0; c < CTM__W; c++) lane[c] = c < n ? from[(size_t)c * (size_t)g->I] : 0;
-                        CTM__FN(load)(&f[tap], lane, CTM__W);
+                    for (c = 0; c < n; c++) {
+                        const ctm_real *from = g->w + ((size_t)(8 - tap) * (size_t)g->O + (size_t)(c0 + c)) * (size_t)g->I;
+                        for (i = row0; i < row1; i++) block[tap][i - row0][c] = from[i];
                     }
+            }
+            for (i = row0; i < row1; i++) {
+                ctm_real *to = g->packed + (size_t)o * (size_t)(16 * g->I) + ((size_t)i * (size_t)nv + (size_t)j) * CTM__W;
+                V f[9], u[16];
+                CTM__UNROLL
+                for (tap = 0; tap < 9; tap++) memcpy(&f[tap], block[tap][i - row0], sizeof(V));
                 CTM__FN(wino_filter)(f, u);
+                CTM__UNROLL
                 for (tap = 0; tap < 16; tap++)
                     memcpy(to + (size_t)tap * (size_t)g->I * (size_t)(nv * CTM__W), &u[tap], sizeof(V));
             }
+        }
     }
 }
 
@@ -2253,8 +2280,10 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_ask)(const ctm__conv *g, const ctm_real *
 CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const size_t m, const ctm_real *const *p, int c, ctm_real *v, size_t plane) {
     V d[16], u[16];
     int k;
+    CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(load)(&d[k], p[k] + c, m);
     CTM__FN(wino_input)(d, u);
+    CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane, &u[k], m);
 }
 CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, int cn, ctm_real *v, size_t plane) {
@@ -2275,6 +2304,7 @@ CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, i
 CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm__conv *g, size_t p, size_t n, int o, const ctm_real *m, size_t plane) {
     V in[16], y[4], bias;
     int k;
+    CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(load)(&in[k], m + (size_t)k * plane, CTM__W);
     CTM__FN(wino_output)(in, y);
     CTM__FN(bias)(g, n, o, lanes, &bias);
@@ -2321,6 +2351,7 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm
     CTM__FN(load)(&d[2], y + below, lanes);
     CTM__FN(load)(&d[3], y + below + right, lanes);
     CTM__FN(wino_doutput)(d, u);
+    CTM__UNROLL
     for (k = 0; k < 16; k++) CTM__FN(store)(m + (size_t)k * plane, &u[k], lanes);
 }
 CTM__FUN void CTM__FN(wino_doutputs)(const ctm__conv *g, int t0, int tn, int o0, int on, ctm_real *m, size_t plane) {
@@ -2350,10 +2381,10 @@ CTM__FUN void CTM__FN(wino_weights)(const ctm__conv *g, int i0, int o0, int t0, 
     }
 }
 
-// dw += alpha·G^T·du·G, du being the sum of `parts` parts, in their order.
-CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int parts, const ctm_real *du, size_t part) {
+// dw += alpha·G^T·du·G for rows row0..row1-1 of a block, du being the sum of `parts` parts, in their order.
+CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts, const ctm_real *du, size_t part) {
     int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), i, c, k, s;
-    for (i = 0; i < in; i++)
+    for (i = row0; i < ctm__imin(row1, in); i++)
         for (c = 0; c < on; c += CTM__W) {
             V u[16], f[9], e;
             size_t lanes = (size_t)(on - c);
@@ -2941,8 +2972,6 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
 // ---- convolutions, put together from pieces of work that are cut by the shapes alone
 typedef struct ctm__conv_job { ctm__conv g; const ctm__kernels *kernels; int across, parts, winograd; size_t part; } ctm__conv_job;
 
-enum { CTM__PACK_ROWS = 16 };
-
 static int ctm__rounded(const ctm__kernels *k, int n) { return (n + k->lanes - 1) / k->lanes * k->lanes; }
 static int ctm__panels(const ctm__kernels *k, int N) {
     int p = 0, first = 0;
@@ -3001,7 +3030,7 @@ static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv) {
 
 static void ctm__conv_weights_piece(void *arg, int p, void *scratch) {
     ctm__conv_job *j = (ctm__conv_job *)arg;
-    j->kernels->conv_weights(&j->g, p % j->across * CTM__CHANNELS(j->g.k), p / j->across, (ctm_real *)scratch);
+    j->kernels->conv_weights(&j->g, p % j->across * ctm__channels_each(j->g.k, j->g.I), p / j->across, (ctm_real *)scratch);
 }
 static void ctm__wino_weights_piece(void *arg, int p, void *scratch) {
     ctm__conv_job *j = (ctm__conv_job *)arg;
@@ -3009,10 +3038,11 @@ static void ctm__wino_weights_piece(void *arg, int p, void *scratch) {
     j->kernels->wino_weights(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, t,
                              ctm__imin(j->g.tiles, t + j->g.tiles_each), j->g.du + (size_t)p * j->part, (ctm_real *)scratch);
 }
-static void ctm__wino_weights_last(void *arg, int block) {
+static void ctm__wino_weights_last(void *arg, int p) {
     ctm__conv_job *j = (ctm__conv_job *)arg;
-    j->kernels->wino_weights_end(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, j->parts,
-                                 j->g.du + (size_t)(block * j->parts) * j->part, j->part);
+    int block = p / (CTM__WBLOCK / CTM__PACK_ROWS), row = p % (CTM__WBLOCK / CTM__PACK_ROWS) * CTM__PACK_ROWS;
+    j->kernels->wino_weights_end(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, row, row + CTM__PACK_ROWS,
+                                 j->parts, j->g.du + (size_t)(block * j->parts) * j->part, j->part);
 }
 
 // dw += alpha·(gradient of x * w with respect to w). Winograd's sums are made in a few parts, each of its own stretch of tiles,
@@ -3030,14 +3060,15 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
         blocks = down * j.across;
         g->tiles = g->B * (g->H / 2) * (g->W / 2);
         runs = (g->tiles + CTM__WTILES - 1) / CTM__WTILES;       // of tiles that are transformed together
-        j.parts = ctm__imin(runs, (8 + blocks - 1) / blocks);
+        j.parts = (8 + blocks - 1) / blocks;
+        j.parts = ctm__imin(runs, j.parts + (blocks * j.parts) % 2);     // an even number of pieces: cores come in pairs
         g->tiles_each = (runs + j.parts - 1) / j.parts * CTM__WTILES;
         j.part = 16 * CTM__WBLOCK * CTM__WBLOCK + 16;
         g->du = (ctm_real *)ctm_alloc_raw(a, (size_t)(blocks * j.parts) * j.part * sizeof(ctm_real));
         ctm__parallel_scratch(a, blocks * j.parts, 32 * (CTM__WTILES * CTM__WBLOCK + 32) * sizeof(ctm_real), ctm__wino_weights_piece, &j);
-        ctm_parallel_for(a->ctx, blocks, ctm__wino_weights_last, &j);
+        ctm_parallel_for(a->ctx, blocks * (CTM__WBLOCK / CTM__PACK_ROWS), ctm__wino_weights_last, &j);
     } else {
-        j.across = (g->I + CTM__CHANNELS(g->k) - 1) / CTM__CHANNELS(g->k);
+        j.across = (g->I + ctm__channels_each(g->k, g->I) - 1) / ctm__channels_each(g->k, g->I);
         ctm__parallel_scratch(a, j.across * ctm__panels(j.kernels, g->O),
                               (size_t)(g->W + CTM__PIXELS) * 64 * sizeof(ctm_real), ctm__conv_weights_piece, &j);
     }
@@ -3141,16 +3172,25 @@ CTM__DEF ctm_tensor *ctm_square(ctm_tape *tp, ctm_tensor *a) {
 // op: linear     out[n,o] = b[o] + sum_i x[n,i]·w[i,o]      x [B,I]  w [I,O]  b [O] or none  out [B,O]
 // Backward       dx = dout·w^T;  dw = x^T·dout;  db = sum_n dout[n]         Saves nothing    Test  op_linear
 // All three products of the backward pass are the same kernel as the forward one: for dw the strides of x are exchanged; for
-// dx the small matrix w is transposed into scratch; for db the left operand is a row of ones (both its strides are zero).
+// dx something must be transposed, w or else dout and the result, whichever is smaller; for db the left operand is a row of
+// ones (both its strides are zero).
 static void ctm__linear_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0], *w = out->src[1], *b = out->src[2];
-    int B = x->shape[0], I = w->shape[0], O = w->shape[1], i, o;
+    int B = x->shape[0], I = w->shape[0], O = w->shape[1], i, o, n;
     ctm_real one = 1, *dx = ctm_grad(tp, x), *dw = ctm_grad(tp, w), *db = ctm_grad(tp, b);
-    if (dx) {
+    if (dx && w->len <= (size_t)B * (size_t)(I + O)) {
         ctm_mark m = ctm_arena_mark(tp->arena);
         ctm_real *wt = (ctm_real *)ctm_alloc_raw(tp->arena, w->len * sizeof(ctm_real));
         for (o = 0; o < O; o++) for (i = 0; i < I; i++) wt[o * I + i] = w->data[i * O + o];
         ctm_gemm(tp->ctx, B, I, O, out->grad, O, 1, wt, I, dx, I, NULL, 1);
+        ctm_arena_release(tp->arena, m);
+    } else if (dx) {                                             // dx^T = w·dout^T
+        ctm_mark m = ctm_arena_mark(tp->arena);
+        ctm_real *dout_t = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
+        ctm_real *dx_t = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
+        for (n = 0; n < B; n++) for (o = 0; o < O; o++) dout_t[o * B + n] = out->grad[n * O + o];
+        ctm_gemm(tp->ctx, I, B, O, w->data, O, 1, dout_t, B, dx_t, B, NULL, 0);
+        for (n = 0; n < B; n++) for (i = 0; i < I; i++) dx[n * I + i] += dx_t[i * B + n];
         ctm_arena_release(tp->arena, m);
     }
     if (dw) ctm_gemm(tp->ctx, I, O, B, x->data, 1, I, out->grad, O, dw, O, NULL, 1);
@@ -3244,7 +3284,6 @@ static void ctm__concat_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm__concat_job j;
     j.a = ctm__grad_first(tp, out->src[0], &j.add_a);
     j.b = ctm__grad_first(tp, out->src[1], &j.add_b);
-    if (j.a == j.b) j.add_b = 1;                                 // a tensor beside itself
     j.both = out->grad;
     j.split = 1;
     ctm__concat_run(tp, out->src[0], out->src[1], &j);
@@ -3467,12 +3506,25 @@ CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *
     return ctm__done(out);
 }
 
+typedef struct ctm__scaled_job { const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add; } ctm__scaled_job;
+enum { CTM__STRETCH = 16384 };     // numbers in one piece of elementwise work
+static void ctm__scaled_piece(void *arg, int p) {
+    const ctm__scaled_job *j = (const ctm__scaled_job *)arg;
+    size_t i = (size_t)p * CTM__STRETCH, n = j->n - i < (size_t)CTM__STRETCH ? j->n - i : (size_t)CTM__STRETCH;
+    j->kernels->scaled(n, j->c, j->x + i, j->y + i, j->add);
+}
+static void ctm__scaled(ctm_ctx *ctx, size_t n, double c, const ctm_real *x, ctm_real *y, int add) {
+    ctm__scaled_job j;
+    j.kernels = ctx->kernels; j.n = n; j.c = c; j.x = x; j.y = y; j.add = add;
+    ctm_parallel_for(ctx, (int)((n + CTM__STRETCH - 1) / CTM__STRETCH), ctm__scaled_piece, &j);
+}
+
 // op: reshape    out = the numbers of x under another shape         shares data
 // Backward       dx += dout                         Saves nothing    Test  op_reshape
 static void ctm__reshape_backward(ctm_tape *tp, ctm_tensor *out) {
     int add;
     ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
-    tp->ctx->kernels->scaled(out->len, 1, out->grad, dx, add);
+    ctm__scaled(tp->ctx, out->len, 1, out->grad, dx, add);
 }
 CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, int d1, int d2, int d3) {
     int shape[4];
@@ -3544,11 +3596,10 @@ CTM__DEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x) {
     return ctm__done(out);
 }
 
-// op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c],  mean and rstd = 1/sqrt(variance + eps) of each sample's
-//                  group of C/groups channels over all pixels;  f = SiLU or nothing       x, out [B,H,W,C]  gamma, beta [C]
+// op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c]   x, out [B,H,W,C]  gamma, beta [C]  f = SiLU or nothing
 // Backward         dv = dout·f'(v);  x̂ = (x - mean)·rstd;  dbeta += sum dv;  dgamma += sum dv·x̂
-//                  dx += rstd·(gamma·dv - mean of gamma·dv - x̂·mean of gamma·dv·x̂), the means over the group
-//                                                     Saves mean and rstd of the groups         Test  op_group_norm
+//                  dx += rstd·(gamma·dv - mean of gamma·dv - x̂·mean of gamma·dv·x̂)       Saves mean, rstd   Test  op_group_norm
+// mean and rstd = 1/sqrt(variance + eps) are those of a sample's group of C/groups channels over all pixels.
 // A sample is one piece of work: its statistics in one sweep over memory, its result in a second, while much of it is still
 // in the cache. v and its sigmoid are made anew in the backward pass, from x: cheaper than reading them back.
 typedef struct ctm__norm_job {
@@ -3643,8 +3694,8 @@ static void ctm__norm_back(ctm_tape *tp, ctm__norm_job *j, int B, ctm_real *dgam
     ctm_arena_release(tp->arena, m);
 }
 static void ctm__norm_check(const ctm_tensor *x, const ctm_tensor *gamma, const ctm_tensor *beta, int groups) {
-    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3] && beta->len == gamma->len, "ctm_group_norm",
-                "x [B,H,W,C] needs gamma and beta [C]", x, gamma);
+    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3], "ctm_group_norm", "x [B,H,W,C] needs gamma [C]", x, gamma);
+    CTM__SHAPES(beta->ndim == 1 && beta->len == gamma->len, "ctm_group_norm", "gamma [C] needs beta [C]", gamma, beta);
     CTM__REQUIRE(groups > 0 && x->shape[3] % groups == 0, "ctm_group_norm: %d groups do not divide the %d channels of \"%s\"", groups, x->shape[3], x->name);
 }
 static void ctm__norm_settings(ctm_tape *tp, ctm_tensor *out, int B, int groups, double eps, int silu) {
@@ -3689,13 +3740,18 @@ static void ctm__conv_of(ctm__conv *g, const ctm_tensor *x, const ctm_tensor *w)
     g->w = w->data;
 }
 
-// db and dshift: sums over the pixels of each sample, then over the samples.
-typedef struct ctm__sums_job { const ctm__kernels *kernels; size_t P; int C; const ctm_real *x; ctm_real *sum; } ctm__sums_job;
+// db, dshift and dres in one sweep over dout: for each sample, sums over its pixels and alpha·dout, some pixels at a time.
+typedef struct ctm__sums_job { const ctm__kernels *kernels; size_t P; int C, add; double alpha; const ctm_real *dout; ctm_real *sum, *dres; } ctm__sums_job;
 static void ctm__sums_piece(void *arg, int n) {
     const ctm__sums_job *j = (const ctm__sums_job *)arg;
-    j->kernels->channel_sums(j->P, j->C, j->x + (size_t)n * j->P * (size_t)j->C, NULL, j->sum + (size_t)n * (size_t)j->C, NULL);
+    size_t C = (size_t)j->C, p, step = 64;
+    for (p = 0; p < j->P; p += step) {
+        size_t count = j->P - p < step ? j->P - p : step, at = ((size_t)n * j->P + p) * C;
+        if (j->sum)  j->kernels->channel_sums(count, j->C, j->dout + at, NULL, j->sum + (size_t)n * C, NULL);
+        if (j->dres) j->kernels->scaled(count * C, j->alpha, j->dout + at, j->dres + at, j->add);
+    }
 }
-static void ctm__conv_bias_backward(ctm_tape *tp, const ctm_tensor *out, ctm_real *db, ctm_real *dshift, double alpha) {
+static void ctm__conv_rest_backward(ctm_tape *tp, const ctm_tensor *out, ctm_real *db, ctm_real *dshift, ctm_real *dres, int add, double alpha) {
     ctm_mark m = ctm_arena_mark(tp->arena);
     int B = out->shape[0], n;
     size_t O = (size_t)out->shape[3];
@@ -3703,25 +3759,15 @@ static void ctm__conv_bias_backward(ctm_tape *tp, const ctm_tensor *out, ctm_rea
     j.kernels = tp->ctx->kernels;
     j.P = (size_t)out->shape[1] * (size_t)out->shape[2];
     j.C = out->shape[3];
-    j.x = out->grad;
-    j.sum = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * O * sizeof(ctm_real));
+    j.add = add;
+    j.alpha = alpha;
+    j.dout = out->grad;
+    j.dres = dres;
+    j.sum = db || dshift ? (ctm_real *)ctm_alloc(tp->arena, (size_t)B * O * sizeof(ctm_real)) : NULL;
     ctm_parallel_for(tp->ctx, B, ctm__sums_piece, &j);
     if (dshift) j.kernels->axpy((size_t)B * O, alpha, j.sum, dshift);
     if (db) for (n = 0; n < B; n++) j.kernels->axpy(O, alpha, j.sum + (size_t)n * O, db);
     ctm_arena_release(tp->arena, m);
-}
-
-typedef struct ctm__scaled_job { const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add; } ctm__scaled_job;
-enum { CTM__STRETCH = 16384 };     // numbers in one piece of elementwise work
-static void ctm__scaled_piece(void *arg, int p) {
-    const ctm__scaled_job *j = (const ctm__scaled_job *)arg;
-    size_t i = (size_t)p * CTM__STRETCH, n = j->n - i < CTM__STRETCH ? j->n - i : CTM__STRETCH;
-    j->kernels->scaled(n, j->c, j->x + i, j->y + i, j->add);
-}
-static void ctm__scaled(ctm_ctx *ctx, size_t n, double c, const ctm_real *x, ctm_real *y, int add) {
-    ctm__scaled_job j;
-    j.kernels = ctx->kernels; j.n = n; j.c = c; j.x = x; j.y = y; j.add = add;
-    ctm_parallel_for(ctx, (int)((n + CTM__STRETCH - 1) / CTM__STRETCH), ctm__scaled_piece, &j);
 }
 
 // The gradients of a convolution's inputs but x; to be fetched before any scratch is marked.
@@ -3737,8 +3783,7 @@ static ctm__conv_grads ctm__conv_wanted(ctm_tape *tp, ctm_tensor *out) {
 // x: what was convolved; dx: its gradient, set or added, or NULL. dx may be x itself: by then x has served.
 static void ctm__conv_back(ctm_tape *tp, ctm_tensor *out, const ctm__conv_grads *d, ctm__conv *g, ctm_real *dx, int add) {
     double alpha = out->arg[1];
-    if (d->dres) ctm__scaled(tp->ctx, out->len, alpha, out->grad, d->dres, d->add_res);
-    if (d->db || d->dshift) ctm__conv_bias_backward(tp, out, d->db, d->dshift, alpha);
+    if (d->dres || d->db || d->dshift) ctm__conv_rest_backward(tp, out, d->db, d->dshift, d->dres, d->add_res, alpha);
     g->alpha = (ctm_real)alpha;
     if (d->dw) {
         g->dout = out->grad;
@@ -3805,8 +3850,10 @@ static void ctm__norm_conv_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm__norm_job j;
     ctm__conv g;
     ctm_mark m;
+    int wanted;
     ctm__norm_of(&j, tp, out, x, gamma, beta);
     j.dx = ctm__grad_first(tp, x, &j.add);
+    wanted = j.dx || dgamma || dbeta;
     m = ctm_arena_mark(tp->arena);
     a = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
     j.out = a;
@@ -3814,9 +3861,9 @@ static void ctm__norm_conv_backward(ctm_tape *tp, ctm_tensor *out) {
     if (d.dw) ctm__norm_run(tp, &j, x->shape[0]);
     ctm__conv_of(&g, x, out->src[1]);
     g.x = a;
-    ctm__conv_back(tp, out, &d, &g, j.dx || dgamma ? a : NULL, 0);               // a becomes da
+    ctm__conv_back(tp, out, &d, &g, wanted ? a : NULL, 0);               // a becomes da
     j.dout = a;
-    if (j.dx || dgamma) ctm__norm_back(tp, &j, x->shape[0], dgamma, dbeta);
+    if (wanted) ctm__norm_back(tp, &j, x->shape[0], dgamma, dbeta);
     ctm_arena_release(tp->arena, m);
 }
 CTM__DEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps,
@@ -3927,32 +3974,31 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
 }
 
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
-// Backward       dx += dout·mask/(1-p)              Saves nothing: the mask is drawn again      Test  op_dropout
+// Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
 // The draw of a number is a function of (stream, tape's step, row in the whole batch, how many dropouts came before, place).
-typedef struct ctm__dropout_job { const ctm_tape *tp; size_t D; uint32_t keep; uint64_t drop; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
+typedef struct ctm__dropout_draw { ctm_rng rng; uint64_t step, first_row, drop; uint32_t keep; } ctm__dropout_draw;    // kept with the result
+typedef struct ctm__dropout_job { ctm__dropout_draw d; size_t D; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
 static void ctm__dropout_piece(void *arg, int n) {
     const ctm__dropout_job *j = (const ctm__dropout_job *)arg;
-    ctm_real factor = (ctm_real)(65536.0 / j->keep);
+    ctm_real factor = (ctm_real)(65536.0 / j->d.keep);
     const ctm_real *x = j->x + (size_t)n * j->D;
     ctm_real *out = j->out + (size_t)n * j->D;
-    uint64_t block = (((j->tp->first_row + (uint64_t)n) << 10) + j->drop) << 24;
+    uint64_t block = (((j->d.first_row + (uint64_t)n) << 10) + j->d.drop) << 24;
     uint32_t bits[4];
     size_t i;
     int l;
     for (i = 0; i < j->D; i += 8) {                              // one block of 128 bits serves eight numbers
-        ctm_bits(j->tp->dropout, j->tp->step, block + i / 8, bits);
+        ctm_bits(&j->d.rng, j->d.step, block + i / 8, bits);
         for (l = 0; l < 8 && i + (size_t)l < j->D; l++) {
-            ctm_real v = (bits[l / 2] >> (16 * (l % 2)) & 0xffff) < j->keep ? x[i + (size_t)l] * factor : 0;
+            ctm_real v = (bits[l / 2] >> (16 * (l % 2)) & 0xffff) < j->d.keep ? x[i + (size_t)l] * factor : 0;
             out[i + (size_t)l] = v + (j->add ? out[i + (size_t)l] : 0);
         }
     }
 }
 static void ctm__dropout_run(ctm_tape *tp, const ctm_tensor *out, const ctm_real *from, ctm_real *to, int add) {
     ctm__dropout_job j;
-    j.tp = tp;
+    memcpy(&j.d, out->saved, sizeof j.d);
     j.D = ctm__row_len(out);
-    j.keep = (uint32_t)out->iarg[0];
-    j.drop = (uint64_t)out->iarg[1];
     j.x = from;
     j.out = to;
     j.add = add;
@@ -3965,13 +4011,19 @@ static void ctm__dropout_backward(ctm_tape *tp, ctm_tensor *out) {
 }
 CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     ctm_tensor *out;
+    ctm__dropout_draw d;
     CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
     if (!tp->dropout || p == 0) return x;
     CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout", "rows of at most 2^27 numbers, at most 1024 dropouts", x, NULL);
     out = ctm__result_like(tp, "dropout", x, NULL, ctm__dropout_backward);
-    out->iarg[0] = (int)(65536 * (1 - p) + 0.5);
-    out->iarg[1] = tp->drops++;
-    if (out->iarg[0] < 1) out->iarg[0] = 1;
+    d.rng = *tp->dropout;
+    d.step = tp->step;
+    d.first_row = tp->first_row;
+    d.drop = (uint64_t)tp->drops++;
+    d.keep = (uint32_t)(65536 * (1 - p) + 0.5);
+    if (d.keep < 1) d.keep = 1;
+    out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, sizeof d);
+    memcpy(out->saved, &d, sizeof d);
     ctm__dropout_run(tp, out, x->data, out->data, 0);
     return ctm__done(out);
 }
@@ -7950,7 +8002,8 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
             ctm__fail(f->ctx, "%s: %s", f->path, why);
             return NULL;
         }
-        needs = 18.0 * cfg->model_channels * cfg->model_channels * cfg->channel_mult[0] * cfg->num_blocks;
+        for (needs = 0, i = 0; i < 8 && cfg->channel_mult[i] > 0; i++)         // second convolutions alone
+            needs += 9.0 * pow((double)cfg->model_channels * cfg->channel_mult[i], 2) * (2 * cfg->num_blocks + 1);
         if ((double)d != (double)cfg->size * cfg->size * cfg->channels || needs > holds) {
             ctm__fail(f->ctx, "%s: its configuration does not fit its %ld data dimensions and %.0f numbers", f->path, d, holds);
             return NULL;
@@ -8173,6 +8226,9 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
    - The authors' ELBO takes its residual at q^(1/rho) = 0.413 for q = 0.00205: 8.05 bits per dimension look like 7.75.
    - A probe of the divergence must stay the same along the whole path, or the integrand is no function of t.
    - Replacing what is known is no exact conditioning: a free part that is wrong at a small noise level stays wrong.
+
+   - OpenMP's threads spin while they wait. On a machine that is busy with other work, give the environment
+     OMP_WAIT_POLICY=passive, or a step of a millisecond may take ten.
 
    DEVIATIONS (PAPER_NOTES.md says more about each)
    d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them

@@ -604,6 +604,103 @@ static void test_op_group_norm_constant(void) {
     op_end();
 }
 
+// ---- group norm, SiLU and convolution in one: the same as one after the other
+
+static ctm_tensor *un_do_norm_conv(ctm_tape *tp, ctm_tensor **in) {
+    return ctm_norm_conv(tp, in[0], in[5], in[6], un_groups, 1e-6, in[1], un_parts & UN_B ? in[2] : NULL, un_parts & UN_SHIFT ? in[3] : NULL,
+                         un_parts & UN_RES ? in[4] : NULL, un_alpha);
+}
+static ctm_tensor *un_do_norm_then_conv(ctm_tape *tp, ctm_tensor **in) {
+    ctm_tensor *a = ctm_group_norm(tp, in[0], in[5], in[6], un_groups, 1e-6, 1);
+    return ctm_conv(tp, a, in[1], un_parts & UN_B ? in[2] : NULL, un_parts & UN_SHIFT ? in[3] : NULL, un_parts & UN_RES ? in[4] : NULL, un_alpha);
+}
+static int un_norm_conv_inputs(const un_size *s, int groups, ctm_tensor **in) {
+    ctm_tensor *norm[3];
+    un_norm n;
+    n.B = s->B; n.H = s->H; n.W = s->W; n.C = s->I; n.groups = groups;
+    un_conv_inputs(s, in);
+    un_norm_inputs(&n, 0, norm);
+    in[5] = norm[1];
+    in[6] = norm[2];
+    return 7;
+}
+// The gradient check takes four inputs: those of the norm with w, and those of the convolution's sum. The others are constant.
+static ctm_tensor *un_fixed[7];
+static ctm_tensor *un_do_norm_conv_norm(ctm_tape *tp, ctm_tensor **in) {
+    return ctm_norm_conv(tp, in[0], in[2], in[3], un_groups, 1e-6, in[1], NULL, un_fixed[3], un_fixed[4], -0.7);
+}
+static ctm_tensor *un_do_norm_conv_sum(ctm_tape *tp, ctm_tensor **in) {
+    return ctm_norm_conv(tp, in[0], un_fixed[5], un_fixed[6], un_groups, 1e-6, un_fixed[1], in[1], in[2], in[3], -0.7);
+}
+static ctm_tensor *un_do_norm_conv_twice(ctm_tape *tp, ctm_tensor **in) {
+    ctm_tensor *h = ctm_scale(tp, in[0], 1.5);
+    h = ctm_norm_conv(tp, h, in[2], in[3], 2, 1e-6, in[1], NULL, NULL, h, 0.7);
+    return ctm_add(tp, h, ctm_norm_conv(tp, h, in[2], in[3], 1, 1e-6, in[1], in[3], NULL, h, 1));
+}
+static void test_op_norm_conv(void) {
+    static const un_size size[6] = {{2, 4, 2, 4, 5, 3}, {1, 5, 3, 6, 3, 1}, {3, 16, 16, 24, 40, 3}, {1, 8, 8, 100, 48, 3}, {3, 7, 5, 17, 20, 3}, {1, 1, 1, 4, 3, 3}};
+    static const int groups[6] = {2, 3, 6, 25, 1, 1};
+    ctm_tensor *in[7], *four[4];
+    int s, isa, best, k;
+    op_begin();
+    best = op_ctx.isa;
+    for (s = 0; s < 6; s++) {
+        ctm_mark m = ctm_arena_mark(&op_arena);
+        size_t room, at;
+        ctm_real *got, *want;
+        double *v;
+        un_norm_conv_inputs(size + s, groups[s], in);
+        room = un_run_room(un_do_norm_conv, in, 7);
+        got = (ctm_real *)ctm_alloc(&op_arena, room * sizeof(ctm_real));
+        want = (ctm_real *)ctm_alloc(&op_arena, room * sizeof(ctm_real));
+        v = un_zeros(room);
+        for (un_parts = 0; un_parts < 8; un_parts += 7) for (isa = 0; isa < CTM_ISA_COUNT; isa++) {
+            if (!ctm_set_isa(&op_ctx, isa)) continue;
+            for (op_ctx.winograd = 0; op_ctx.winograd <= (size[s].k == 3 ? 2 : 0); op_ctx.winograd++) {
+                size_t len = (size_t)(size[s].B * size[s].H * size[s].W * size[s].O);
+                un_alpha = un_parts ? sqrt(0.5) : 1;
+                un_run(un_do_norm_then_conv, in, 7, 1, 0.5, want);
+                un_run(un_do_norm_conv, in, 7, s % 2, 0.5, got);
+                for (at = 0; at < room; at++) v[at] = (double)want[at];
+                un_close("norm_conv", got, v, len, 0, UN_SHARE);
+                for (k = 0, at = len; k < 7; at += in[k]->len, k++) un_close("gradient of norm_conv", got + at, v + at, in[k]->len, 0, UN_SHARE);
+            }
+        }
+        op_ctx.winograd = 1;
+        ctm_set_isa(&op_ctx, best);
+        ctm_arena_release(&op_arena, m);
+    }
+    for (s = 0; s < 2; s++)
+        for (op_ctx.winograd = 0; op_ctx.winograd <= (size[s].k == 3 ? 2 : 0); op_ctx.winograd++) {
+            un_norm_conv_inputs(size + s, groups[s], in);
+            for (k = 0; k < 7; k++) un_fixed[k] = in[k];
+            in[3]->grad = in[4]->grad = NULL;
+            four[0] = in[0]; four[1] = in[1]; four[2] = in[5]; four[3] = in[6];
+            un_check("norm_conv", 4, four, un_do_norm_conv_norm);
+            for (k = 0; k < 7; k++) in[k]->grad = NULL;
+            four[1] = in[2]; four[2] = in[3]; four[3] = in[4];
+            for (k = 0; k < 4; k++) ctm_wants_grad(&op_tape, four[k]);
+            un_check("norm_conv, the sum", 4, four, un_do_norm_conv_sum);
+        }
+    four[0] = un_image("x", 2, 4, 2, 4); four[1] = un_kernel(3, 4, 4); four[2] = op_vector("gamma", 4); four[3] = op_vector("beta", 4);
+    for (op_ctx.winograd = 0; op_ctx.winograd < 3; op_ctx.winograd++) {
+        un_check("norm_conv, twice", 4, four, un_do_norm_conv_twice);
+        un_same_recycled("norm_conv, twice", un_do_norm_conv_twice, four, 4);
+    }
+    op_ctx.winograd = 1;
+    un_norm_conv_inputs(size + 2, groups[2], in);
+    un_parts = 7;
+    un_same_bits("norm_conv", un_do_norm_conv, in, 7);
+    un_groups = 5;
+    CHECK(PANICS(un_do_norm_conv(&op_tape, in)));
+    CHECK_TEXT(test_panic, "5 groups do not divide the 24 channels");
+    un_groups = 6;
+    in[1] = un_kernel(3, 20, 40);
+    CHECK(PANICS(un_do_norm_conv(&op_tape, in)));
+    CHECK_TEXT(test_panic, "\"w\" [3,3,20,40]");
+    op_end();
+}
+
 // ---- attention
 
 typedef struct un_att { int B, H, W, C, heads; } un_att;
@@ -1029,6 +1126,7 @@ static void un_golden(const char *file, int with_s) {
     un_end();
     golden_close(g);
 }
+// [eq:unet]
 static void test_unet_golden(void)         { un_golden("unet", 1); }
 static void test_unet_golden_teacher(void) { un_golden("unet_teacher", 0); }
 
@@ -1492,6 +1590,7 @@ static void run_unet(void) {
     RUN(op_group_norm);
     RUN(op_group_norm_offset);
     RUN(op_group_norm_constant);
+    RUN(op_norm_conv);
     RUN(op_attention);
     RUN(op_dropout);
     RUN(op_frequencies);
