@@ -9,11 +9,13 @@ WARN     = -Wall -Wextra -pedantic
 OPENMP  := $(shell printf '\043include <omp.h>\nint main(void){return omp_get_num_procs()<1;}\n' > .omp.c 2>/dev/null && \
              $(CC) -fopenmp .omp.c -o .omp.out 2>/dev/null && echo -fopenmp; rm -f .omp.c .omp.out)
 BUILD    = $(CC) $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS)
-HELPERS  = examples/plot.h examples/args.h examples/table.h examples/toys.h examples/measure.h examples/story.h
+HELPERS  = examples/plot.h examples/args.h examples/table.h examples/toys.h examples/measure.h examples/story.h examples/run.h examples/image.h
 
 MAKEFLAGS += --jobs=2      # compile two programs at a time
 
-all: build/hello build/points build/use_weights     ## build the examples
+MPI     := $(shell command -v mpicc 2>/dev/null >/dev/null && echo build/mpi)
+
+all: build/hello build/points build/images build/edit build/use_weights $(MPI)     ## build the examples
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
@@ -41,6 +43,7 @@ merit: build/points                                 ## the figures that README a
 
 golden:                                             ## make the golden data anew (needs python3-torch)
 	python3 tests/golden/make_golden.py
+	cd tests/golden && python3 make_lpips.py
 
 clean:                                              ## remove build/ and out/
 	rm -rf build out
@@ -52,8 +55,14 @@ build/hello: examples/01_hello.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/01_hello.c -o $@ -lm
 build/points: examples/02_points.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/02_points.c -o $@ -lm
+build/images: examples/04_images.c ctm.h $(HELPERS) | build
+	$(BUILD) examples/04_images.c -o $@ -lm
+build/edit: examples/05_edit.c ctm.h $(HELPERS) | build
+	$(BUILD) examples/05_edit.c -o $@ -lm
 build/use_weights: examples/use_weights.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/use_weights.c -o $@ -lm
+build/mpi: examples/06_mpi.c ctm.h $(HELPERS) | build
+	mpicc $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS) examples/06_mpi.c -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
 	$(BUILD) tests/bench.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build

@@ -99,6 +99,7 @@
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
      add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows  time_features
      distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  norm_conv  attention  dropout  frequencies  mixture (12)
+     max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
      [eq:x_t] ctm_losses_shard   [eq:tweedie] ctm_score        [eq:pf_ode] ctm_solve        [eq:karras_grid] ctm_t_of_index
@@ -113,7 +114,7 @@
      [alg:two_step] ctm_sample_two_step  [alg:churn] ctm_sample_score     [alg:dpm2] ctm_sample_score     [alg:ancestral] ctm_sample_score
      [alg:ddim] ctm_sample_score  [eq:hutchinson] ctm_loglik_by   [eq:elbo] ctm_elbo            [eq:bits] ctm_bits_per_dim
      [alg:edit] ctm_edit          [alg:stroke] ctm_stroke         [eq:guide] ctm_sample_guided  [alg:trajectory] ctm_sample_guided
-     [alg:reject] ctm_sample_reject
+     [alg:reject] ctm_sample_reject  [eq:lpips] ctm_lpips_distance
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
@@ -359,6 +360,10 @@ CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
 // The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n]; n even, at least 4
 CTMDEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n);
+CTMDEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x);   // the largest of 2x2 pixels: [B,H,W,C] -> [B,H/2,W/2,C]
+CTMDEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W);  // bilinear, pixels as areas (PyTorch's align_corners=False)
+// Every pixel's vector of channels divided by its length: c[k]·x[k]/(|x| + eps), [B,H,W,C]. c [C] are constants; NULL: all 1.
+CTMDEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c, double eps);
 
 // ---- CHAPTER 10. NETWORKS -------------------------------------------------------------------------------------------
 
@@ -409,6 +414,10 @@ CTMDEF int      ctm_unet_fits(ctm_ctx *ctx, const struct ctm_config *cfg);   // 
 // A discriminator of points: x [B,dim] in data units -> one logit a row, [B,1]; forward ignores t and s (both may be NULL).
 // cfg->gan_layers SiLU layers of width cfg->gan_hidden. Any network with logits [B,K] will do in its place.
 CTMDEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const struct ctm_config *cfg, int dim);
+// A discriminator of images of cfg->size and cfg->channels: one logit for each patch, [B,K]. gan_layers convolutions, each followed
+// by a halving where the size allows it, of widths gan_hidden, then twice that. Every image is first moved, mirrored and recoloured
+// at random, in a way that is fixed by the tape's step and the row's number: real and fake rows of a step are treated alike.
+CTMDEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const struct ctm_config *cfg);
 // Your own network: ctm_net_new, ctm_param for every parameter in order, ctm_net_ready, then set forward.
 CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s);
 CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
@@ -603,6 +612,16 @@ CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants
 // none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile.
 typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
+// The perceptual distance LPIPS as a ctm_distance_fn: tr->distance = ctm_lpips_distance, tr->distance_user = the ctm_lpips, which
+// ctm_lpips_load (chapter 21) makes. Rows are images in [-1,1], pixel by pixel, channels innermost.  [eq:lpips]
+enum { CTM_POOL_MEAN, CTM_POOL_MAX };
+typedef struct ctm_lpips {
+    ctm_net    *net;                   // VGG16's convolutions (frozen), then lin0 .. lin4: the square roots of the features' weights
+    ctm_tensor *scale, *shift;         // what turns [-1,1] into VGG's inputs: a 1x1 window [1,1,channels,3] and [3]
+    int         size, channels;        // of the images; one channel counts as grey
+    int         pool;                  // CTM_POOL_MEAN: means of 2x2, as CTM's authors do; CTM_POOL_MAX: LPIPS as published. Yours to set
+} ctm_lpips;
+CTMDEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
 // The adversarial losses of logits [B,K] as parts of the mean over n logits; scalars. kind: CTM_GAN_HINGE, _LOG, _MINIMAX.
 CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
@@ -634,6 +653,18 @@ typedef struct ctm_shard {             // one piece of the batch, worked on by o
     double       L_gan, L_disc, disc_real, disc_fake;
 } ctm_shard;
 
+// Processes that train one model together, each with all of the model and its own shards of every batch. cfg.batch, diagonal_batch and
+// shards are those of all together, so a run has the same rows, losses and learning rate however many there are; shards must not be
+// fewer. Process `rank` works on shards rank·shards/count to (rank+1)·shards/count. With one shard each, and sums in the order of
+// the ranks, even the bits are those of one process.
+typedef struct ctm_processes {
+    int rank, count;
+    // Each of v[0..n-1] becomes its sum over all processes, bit for bit the same on every one of them. 1; or 0 if that failed: then
+    // the step changes nothing. All processes call it in the same order with the same n. A NaN must stay one.
+    int (*sum)(void *user, size_t n, ctm_real *v);
+    void *user;
+} ctm_processes;
+
 struct ctm_trainer {
     ctm_ctx     *ctx;
     ctm_config   cfg;
@@ -644,14 +675,16 @@ struct ctm_trainer {
     ctm_draw_fn  draw; void *user;
     ctm_rng      rng_data, rng_noise, rng_dsm_data, rng_dsm_noise;
     long         step;                 // steps done
-    ctm_shard   *shard;
+    ctm_shard   *shard; int shards;    // this process's
+    ctm_processes all;                 // {0, 1, NULL, NULL} if there is only this one
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
-    ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards
+    ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards and processes
     ctm_denoiser *self;                // ema[0] as its own teacher
     // Yours to set between ctm_trainer_new and the first step:
     ctm_label_fn  label; void *label_user;         // classes of the rows; NULL: none (and then cfg.classes must be 0)
     ctm_distance_fn distance; void *distance_user; // in place of cfg.distance; NULL: cfg.distance
     ctm_rng       rng_label, rng_dsm_label;        // whose label is dropped
+    ctm_rng       rng_dropout, rng_dsm_dropout;    // of the networks' dropout; the teacher has none
     // Of the last step that had them, once ctm_trainer_adversary was called:
     ctm_net      *disc;                // the discriminator; yours
     ctm_opt       disc_opt;
@@ -664,6 +697,9 @@ struct ctm_trainer {
 // trainer with cfg.consistency = 0 and a network without s.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                     ctm_draw_fn draw, void *user);
+// One of several processes, which are copied: same cfg and same weights on each, and (if it resumes) the same checkpoint.  [alg:train]
+CTMDEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
+                                          ctm_draw_fn draw, void *user, const ctm_processes *all);
 // Gives the trainer its adversary for cfg.gan: a network with forward(x [B,D], NULL, NULL) -> logits [B,K], which from cfg.gan_start
 // on is trained beside the student, with its own optimiser. Call before the first step and before ctm_checkpoint_load.
 CTMDEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc);
@@ -833,11 +869,16 @@ CTMDEF int      ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_confi
 CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // cfg may be NULL; NULL with ctm_error
 // Extra lines of metadata in both kinds of file: NULL-terminated pairs key, value, key, value, NULL.
 CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs);
-CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);     // by name, strictly; 0 with ctm_error
+// By name, strictly, but for the authors' resample_filter and map_augment, which are passed over; 0 with ctm_error.
+CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything a training run needs to go on bit for bit: student, EMAs, optimiser, step, configuration.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
+// LPIPS (chapter 16) for images of size x size pixels (from 256 on a multiple of 16) with 1 or 3 channels. The file has torchvision's
+// vgg16 names and LPIPS's: features.0.weight, features.0.bias .. features.28.bias, lin0.model.1.weight .. lin4.model.1.weight, and no
+// others; examples/to_safetensors.py makes it. Widths are the file's. NULL with ctm_error.
+CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels);
 #endif
 
 #ifdef __cplusplus
@@ -4038,6 +4079,164 @@ CTM__DEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n) {
     return ctm__done(out);
 }
 
+// op: max_pool   out[y,x] = the largest of the four x[2y..2y+1, 2x..2x+1]  x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
+// Backward       dx += dout where the largest was, the first of equals    Saves nothing    Test  op_max_pool
+typedef struct ctm__pool_job { int W, C; const ctm_real *x, *dout; ctm_real *out, *dx; } ctm__pool_job;
+
+// Where the largest of the four pixels is that begin at p, each C numbers apart and `row` numbers below: NaN counts as largest.
+static size_t ctm__largest_of_four(const ctm_real *p, size_t C, size_t row) {
+    size_t at[4], best = 0;
+    int k;
+    at[0] = 0; at[1] = C; at[2] = row; at[3] = row + C;
+    for (k = 1; k < 4; k++) if (p[at[k]] > p[best] || p[at[k]] != p[at[k]]) best = at[k];
+    return best;
+}
+static void ctm__pool_piece(void *arg, int row) {
+    const ctm__pool_job *j = (const ctm__pool_job *)arg;
+    size_t C = (size_t)j->C, wide = 2 * (size_t)j->W * C, x, c;
+    for (x = 0; x < (size_t)j->W; x++)
+        for (c = 0; c < C; c++) {
+            size_t small = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
+            large += ctm__largest_of_four(j->x + large, C, wide);
+            if (j->out) j->out[small] = j->x[large];
+            else        j->dx[large] += j->dout[small];
+        }
+}
+static void ctm__pool_run(ctm_tape *tp, const ctm_tensor *x, const ctm_tensor *out, ctm_real *to, ctm_real *dx) {
+    ctm__pool_job j;
+    j.W = out->shape[2]; j.C = out->shape[3]; j.x = x->data; j.dout = out->grad; j.out = to; j.dx = dx;
+    ctm_parallel_for(tp->ctx, out->shape[0] * out->shape[1], ctm__pool_piece, &j);
+}
+static void ctm__max_pool_backward(ctm_tape *tp, ctm_tensor *out) { ctm__pool_run(tp, out->src[0], out, NULL, ctm_grad(tp, out->src[0])); }
+CTM__DEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_max_pool", "x must be [B,H,W,C] with even H and W", x, NULL);
+    out = ctm__result_image(tp, "max_pool", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], 1, &x, ctm__max_pool_backward);
+    ctm__pool_run(tp, x, out, out->data, NULL);
+    return ctm__done(out);
+}
+
+// op: resize     out[i,j] = (1-f)(1-g)·x[p,q] + (1-f)·g·x[p,q+1] + f·(1-g)·x[p+1,q] + f·g·x[p+1,q+1]      x [B,h,w,C]  out [B,H,W,C]
+//                p + f = max(0, (i + 1/2)·h/H - 1/2), p whole, f < 1; likewise q + g; what lies beyond the edge is the edge
+// Backward       the four dx += their factor times dout    Saves nothing    Test  op_resize
+typedef struct ctm__resize_job { int h, w, H, W, C; const ctm_real *x, *dout; ctm_real *out, *dx; } ctm__resize_job;
+
+// The two neighbours of place i of n, among m; returns the second one's share.
+static double ctm__neighbours(int i, int n, int m, size_t at[2]) {
+    double place = ctm__dmax(0, ((double)i + 0.5) * m / n - 0.5);
+    int first = ctm__imin((int)place, m - 1);
+    at[0] = (size_t)first;
+    at[1] = (size_t)ctm__imin(first + 1, m - 1);
+    return place - first;
+}
+// One row of the result, or its way back. Rows of one image share pixels of x, so on the way back an image is one piece of work.
+static void ctm__resize_row(const ctm__resize_job *j, int n, int i) {
+    size_t C = (size_t)j->C, p[2], q[2], c;
+    size_t image = (size_t)n * (size_t)j->h * (size_t)j->w * C, to = ((size_t)n * (size_t)j->H + (size_t)i) * (size_t)j->W * C;
+    double f = ctm__neighbours(i, j->H, j->h, p);
+    int k, a, b;
+    if (j->out) memset(j->out + to, 0, (size_t)j->W * C * sizeof(ctm_real));
+    for (k = 0; k < j->W; k++, to += C) {
+        double g = ctm__neighbours(k, j->W, j->w, q);
+        for (a = 0; a < 2; a++)
+            for (b = 0; b < 2; b++) {
+                size_t from = image + (p[a] * (size_t)j->w + q[b]) * C;
+                ctm_real share = (ctm_real)((a ? f : 1 - f) * (b ? g : 1 - g));
+                if (j->out) for (c = 0; c < C; c++) j->out[to + c] += share * j->x[from + c];
+                else        for (c = 0; c < C; c++) j->dx[from + c] += share * j->dout[to + c];
+            }
+    }
+}
+static void ctm__resize_piece(void *arg, int row) {
+    const ctm__resize_job *j = (const ctm__resize_job *)arg;
+    ctm__resize_row(j, row / j->H, row % j->H);
+}
+static void ctm__resize_back_piece(void *arg, int n) {
+    const ctm__resize_job *j = (const ctm__resize_job *)arg;
+    int i;
+    for (i = 0; i < j->H; i++) ctm__resize_row(j, n, i);
+}
+static void ctm__resize_of(ctm__resize_job *j, const ctm_tensor *x, const ctm_tensor *out) {
+    memset(j, 0, sizeof *j);
+    j->h = x->shape[1]; j->w = x->shape[2]; j->H = out->shape[1]; j->W = out->shape[2]; j->C = x->shape[3];
+    j->x = x->data;
+}
+static void ctm__resize_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm__resize_job j;
+    ctm__resize_of(&j, out->src[0], out);
+    j.dout = out->grad;
+    j.dx = ctm_grad(tp, out->src[0]);
+    ctm_parallel_for(tp->ctx, out->shape[0], ctm__resize_back_piece, &j);
+}
+CTM__DEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W) {
+    ctm_tensor *out;
+    ctm__resize_job j;
+    CTM__SHAPES(x->ndim == 4 && x->shape[1] > 0 && x->shape[2] > 0, "ctm_resize", "x must be [B,H,W,C]", x, NULL);
+    CTM__REQUIRE(H > 0 && W > 0, "ctm_resize: \"%s\" to %d x %d pixels?", x->name, H, W);
+    out = ctm__result_image(tp, "resize", x->shape[0], H, W, x->shape[3], 1, &x, ctm__resize_backward);
+    ctm__resize_of(&j, x, out);
+    j.out = out->data;
+    ctm_parallel_for(tp->ctx, x->shape[0] * H, ctm__resize_piece, &j);
+    return ctm__done(out);
+}
+
+// op: unit_channels   out = c[k]·x[k]/(|x| + eps),  |x| the length of a pixel's C channels          x, out [B,H,W,C]  c [C] or none
+// Backward            with h = c·dout, l = |x| + eps:  dx += h/l - x·sum(h·x)/(|x|·l²);  nothing where |x| = 0, which has no direction
+//                                                     Saves |x| of every pixel      Test  op_unit_channels
+typedef struct ctm__unit_job { const ctm__kernels *kernels; size_t rows, C; double eps; const ctm_real *x, *c, *dout; ctm_real *out, *dx, *length; } ctm__unit_job;
+
+static void ctm__unit_piece(void *arg, int piece) {
+    const ctm__unit_job *j = (const ctm__unit_job *)arg;
+    size_t r = (size_t)piece * CTM__ROWS, end = r + CTM__ROWS < j->rows ? r + CTM__ROWS : j->rows, k;
+    for (; r < end; r++) {
+        const ctm_real *x = j->x + r * j->C;
+        ctm_real *out = j->out + r * j->C, factor;
+        double length = sqrt(j->kernels->sumsq(j->C, x));
+        if (j->length) j->length[r] = (ctm_real)length;
+        factor = (ctm_real)(1 / (length + j->eps));
+        for (k = 0; k < j->C; k++) out[k] = (j->c ? j->c[k] : 1) * x[k] * factor;
+    }
+}
+static void ctm__unit_back_piece(void *arg, int piece) {
+    const ctm__unit_job *j = (const ctm__unit_job *)arg;
+    size_t r = (size_t)piece * CTM__ROWS, end = r + CTM__ROWS < j->rows ? r + CTM__ROWS : j->rows, k;
+    for (; r < end; r++) {
+        const ctm_real *x = j->x + r * j->C, *dout = j->dout + r * j->C;
+        ctm_real *dx = j->dx + r * j->C;
+        double length = (double)j->length[r], l = length + j->eps, along = 0;
+        if (length == 0) continue;
+        for (k = 0; k < j->C; k++) along += (double)(j->c ? j->c[k] : 1) * (double)dout[k] * (double)x[k];
+        along /= length * l;
+        for (k = 0; k < j->C; k++) dx[k] += (ctm_real)(((double)(j->c ? j->c[k] : 1) * (double)dout[k] - along * (double)x[k]) / l);
+    }
+}
+static void ctm__unit_run(ctm_tape *tp, const ctm_tensor *out, ctm_real *dx) {
+    ctm__unit_job j;
+    j.kernels = tp->ctx->kernels;
+    j.C = (size_t)out->shape[3];
+    j.rows = j.C ? out->len / j.C : 0;
+    j.eps = out->arg[0];
+    j.x = out->src[0]->data;
+    j.c = out->src[1] ? out->src[1]->data : NULL;
+    j.dout = out->grad;
+    j.out = out->data;
+    j.dx = dx;
+    j.length = out->saved;
+    ctm_parallel_for(tp->ctx, ctm__row_pieces(j.rows), dx ? ctm__unit_back_piece : ctm__unit_piece, &j);
+}
+static void ctm__unit_channels_backward(ctm_tape *tp, ctm_tensor *out) { ctm__unit_run(tp, out, ctm_grad(tp, out->src[0])); }
+CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c, double eps) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4, "ctm_unit_channels", "x must be [B,H,W,C]", x, NULL);
+    if (c) CTM__SHAPES(c->len == (size_t)x->shape[3] && !ctm__wants(c), "ctm_unit_channels", "x [B,H,W,C] needs constants c [C]", x, c);
+    CTM__REQUIRE(eps > 0, "ctm_unit_channels: eps is %g, but must be above 0", eps);
+    out = ctm__result_like(tp, "unit_channels", x, c, ctm__unit_channels_backward);
+    out->arg[0] = eps;
+    if (out->wants) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, ((size_t)x->shape[0] * (size_t)x->shape[1] * (size_t)x->shape[2] + 1) * sizeof(ctm_real));
+    ctm__unit_run(tp, out, NULL);
+    return ctm__done(out);
+}
+
 // =====================================================================================================================
 // CHAPTER 10. NETWORKS
 //
@@ -4605,6 +4804,74 @@ CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int
     net->iconf[0] = H;
     net->iconf[1] = L;
     net->forward = ctm__disc_forward;
+    ctm_net_init(net, cfg->seed, 1);
+    return net;
+}
+
+// The discriminator of images. A small data set is soon known by heart; so it never sees an image as it is, but moved by up to an
+// eighth of the size (edges repeated), mirrored or not, with another contrast and brightness. All of it is linear in the image, so
+// the gradient comes back through it, to the student as well.
+typedef struct ctm__conv_disc { int layers, halvings; ctm_rng augment; } ctm__conv_disc;
+
+static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng, int size, int channels) {
+    int B = x->shape[0], reach = size / 8, pixels = size * size, i, p, *from = (int *)ctm_alloc_raw(tp->arena, (size_t)B * (size_t)pixels * sizeof(int));
+    ctm_tensor *contrast = ctm_vector(tp, "contrast", B), *brightness = ctm_vector(tp, "brightness", B);
+    ctm_tensor *ones = ctm_fill(ctm_matrix(tp, "1", B, pixels * channels), 1);
+    for (i = 0; i < B; i++) {
+        uint64_t at = 8 * (tp->first_row + (uint64_t)i);
+        int right = (int)(ctm_uniform(rng, tp->step, at) * (2 * reach + 1)) - reach, down = (int)(ctm_uniform(rng, tp->step, at + 1) * (2 * reach + 1)) - reach;
+        int mirrored = ctm_uniform(rng, tp->step, at + 2) < 0.5;
+        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, tp->step, at + 3));
+        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, tp->step, at + 4) - 0.25);
+        for (p = 0; p < pixels; p++) {
+            int row = ctm__imin(size - 1, p / size + down), column = ctm__imin(size - 1, p % size + right);
+            if (row < 0) row = 0;
+            if (column < 0) column = 0;
+            from[i * pixels + p] = i * pixels + row * size + (mirrored ? size - 1 - column : column);
+        }
+    }
+    x = ctm_gather_rows(tp, ctm_reshape(tp, x, 2, B * pixels, channels, 0, 0), from, B * pixels);
+    return ctm_mix_rows(tp, contrast, ctm_reshape(tp, x, 2, B, pixels * channels, 0, 0), brightness, ones);
+}
+
+static ctm_tensor *ctm__conv_disc_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    const ctm__conv_disc *d = (const ctm__conv_disc *)net->plan;
+    ctm_tensor **w = net->param, *h = ctm__augment(tp, x, &d->augment, net->size, net->channels);
+    int B = x->shape[0], size = net->size, l;
+    (void)t;
+    (void)s;
+    h = ctm_reshape(tp, ctm_scale(tp, h, 1 / net->noise.sigma_data), 4, B, size, size, net->channels);
+    for (l = 0; l < d->layers; l++, w += 2) {
+        h = ctm_silu(tp, ctm_conv(tp, h, w[0], w[1], NULL, NULL, 1));
+        if (l < d->halvings) { h = ctm_down(tp, h); size /= 2; }
+    }
+    return ctm_name(ctm_reshape(tp, ctm_conv(tp, h, w[0], w[1], NULL, NULL, 1), 2, B, size * size, 0, 0), "logit");    // [B,K]
+}
+
+CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
+    int H = cfg->gan_hidden, L = cfg->gan_layers, size = cfg->size, in = cfg->channels, l;
+    ctm_net *net = ctm_net_new(a, "conv-disc", &cfg->noise, size * size * in, 0);
+    ctm__conv_disc *d = (ctm__conv_disc *)ctm_alloc(a, sizeof *d);
+    char name[32];
+    CTM__REQUIRE(size > 0 && in > 0 && H > 0 && L > 0 && L <= 64, "ctm_conv_discriminator: %d layers of width %d for images of %d x %d x %d?", L, H, size, size, in);
+    d->layers = L;
+    while (d->halvings < L && size % 2 == 0 && size > 4) { d->halvings++; size /= 2; }
+    d->augment = ctm_stream(cfg->seed, "disc.augment");
+    net->plan = d;
+    net->size = cfg->size;
+    net->channels = cfg->channels;
+    for (l = 0; l < L; l++) {
+        int out = l ? 2 * H : H;
+        snprintf(name, sizeof name, "critic.%d.weight", l);
+        ctm_param_conv(a, net, name, 3, in, out);
+        snprintf(name, sizeof name, "critic.%d.bias", l);
+        ctm_param(a, net, name, out, 0);
+        in = out;
+    }
+    ctm_param_conv(a, net, "logit.weight", 1, in, 1);
+    ctm_param(a, net, "logit.bias", 1, 0);
+    ctm_net_ready(a, net);
+    net->forward = ctm__conv_disc_forward;
     ctm_net_init(net, cfg->seed, 1);
     return net;
 }
@@ -5423,6 +5690,15 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 //
 // -ln d is softplus(-l) and -ln(1-d) softplus(l), finite for any logit. Where d wins early, minimax leaves the student no
 // gradient: hence the middle line.
+//
+// For images the authors' d is LPIPS: how far two images are apart to a network that was trained to recognise things, VGG16, and
+// weighted by what people found similar [eq:lpips]. With φ_l(x) [H,W,C] its features at five depths, each pixel's scaled to length 1,
+//
+//        d(a,b) = sum over l of  mean over pixels of  sum over channels k of  w_l[k]·(φ_l(a)[k] - φ_l(b)[k])²,      w_l >= 0
+//
+//     image -> 224 x 224 -> (x - shift)/scale -> conv conv φ_0 pool  conv conv φ_1 pool  conv conv conv φ_2 pool  ... φ_3 pool ... φ_4
+//
+// with 3x3 convolutions, a ReLU after each. The weights are the user's: no file of them comes with ctm.h.
 // =====================================================================================================================
 
 CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s, ctm_tensor **at_s) {
@@ -5455,6 +5731,53 @@ CTM__DEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad
         X += (double)grad_X[i] * (double)grad_X[i];
     }
     return ctm__dmin(sqrt(L) / (sqrt(X) + 1e-4), 1e4);
+}
+
+// The convolutions before each of the five features, and their numbers in torchvision's list of VGG16's layers.
+enum { CTM__VGG_BLOCKS = 5, CTM__VGG_CONVS = 13 };
+static const int ctm__vgg_convs[CTM__VGG_BLOCKS] = {2, 2, 3, 3, 3};
+#ifndef CTM_NO_STDIO
+static const int ctm__vgg_layer[CTM__VGG_CONVS] = {0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28};
+#endif
+static int ctm__vgg_side(int size) { return size < 256 ? 224 : size; }        // smaller images are enlarged, as the authors do
+
+// sqrt(w_l)·φ_l(x) for all five l, so that squared differences are weighted ones.
+static void ctm__vgg(ctm_tape *tp, const ctm_lpips *q, ctm_tensor *x, ctm_tensor *feature[CTM__VGG_BLOCKS]) {
+    ctm_tensor **w = q->net->param, **root = w + 2 * CTM__VGG_CONVS;
+    int side = ctm__vgg_side(q->size), l, k;
+    x = ctm_reshape(tp, x, 4, x->shape[0], q->size, q->size, q->channels);
+    if (side != q->size) x = ctm_resize(tp, x, side, side);
+    x = ctm_conv(tp, x, q->scale, q->shift, NULL, NULL, 1);                  // at a resolution of its own: its zeros outside are VGG's
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) {
+        if (l) x = q->pool == CTM_POOL_MAX ? ctm_max_pool(tp, x) : ctm_down(tp, x);
+        for (k = 0; k < ctm__vgg_convs[l]; k++, w += 2) x = ctm_relu(tp, ctm_conv(tp, x, w[0], w[1], NULL, NULL, 1));
+        feature[l] = ctm_unit_channels(tp, x, root[l], 1e-10);
+    }
+}
+
+CTM__DEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    const ctm_lpips *q = (const ctm_lpips *)lpips;
+    ctm_tensor *of_a[CTM__VGG_BLOCKS], *of_b[CTM__VGG_BLOCKS], *kept[CTM__VGG_BLOCKS], *d = NULL;
+    int recording = tp->recording, B = a->shape[0], side = ctm__vgg_side(q->size), l;
+    ctm_mark m;
+    CTM__SHAPES(a->ndim == 2 && a->len == (size_t)B * (size_t)(q->size * q->size * q->channels) && ctm__same_shape(a, b), "ctm_lpips_distance",
+                "both must be [B,size·size·channels]", a, b);
+    for (l = 0; l < CTM__VGG_BLOCKS; l++)
+        kept[l] = ctm_image(tp, "features of b", B, side >> l, side >> l, (int)q->net->param[2 * CTM__VGG_CONVS + l]->len);
+    m = ctm_arena_mark(tp->arena);
+    tp->recording = 0;                                  // b is a constant: of its way through the network only the features stay
+    ctm__vgg(tp, q, b, of_b);
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) memcpy(kept[l]->data, of_b[l]->data, kept[l]->len * sizeof(ctm_real));
+    ctm_arena_release(tp->arena, m);
+    tp->recording = recording;
+    ctm__vgg(tp, q, a, of_a);
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) {             // the mean over pixels and channels, times the channels
+        int row = (int)(kept[l]->len / (size_t)B);
+        ctm_tensor *part = ctm_distance(tp, ctm_reshape(tp, of_a[l], 2, B, row, 0, 0), ctm_reshape(tp, kept[l], 2, B, row, 0, 0), CTM_L2, 0);
+        part = ctm_scale(tp, part, kept[l]->shape[3]);
+        d = d ? ctm_add(tp, d, part) : part;
+    }
+    return ctm_name(d, "lpips");
 }
 
 static void ctm__check_logits(int kind, const ctm_tensor *l) {
@@ -5565,6 +5888,9 @@ static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_den
 //        total = grad L_CTM + lambda·grad L_DSM
 // gives the norms that lambda needs, and lets a reader print the gradient of each loss alone. The adversarial loss jumps from the
 // same x_t once more on a tape of its own: two network passes, against a tape that would have to be walked twice.
+//
+// Processes share a batch as threads do, by shards. Each loss's gradient is summed over them before its lambda is taken, so all of
+// them see the same norms, make the same step, and have the same weights ever after; nothing but these sums is ever sent.
 //
 // With an adversary, steps take turns: one trains the student (and its averages), the next gan_period - 1 the discriminator.
 // =====================================================================================================================
@@ -5687,7 +6013,7 @@ static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *
 }
 
 // The point at u that the target starts from, by whoever teaches. A constant.
-static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__x_u_whole(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
     const ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
@@ -5695,6 +6021,16 @@ static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
     if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) return ctm__self_jump(&sh->tape, cfg, ema, r);
     if (r->label) return ctm__solve_with_labels(&sh->tape, teacher, cfg, r);
     return ctm_solve(&sh->tape, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
+}
+
+// Who teaches does so with all of its units: no dropout.
+static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+    const ctm_rng *dropout = sh->tape.dropout;
+    ctm_tensor *x_u;
+    sh->tape.dropout = NULL;
+    x_u = ctm__x_u_whole(sh, ema, r);
+    sh->tape.dropout = dropout;
+    return x_u;
 }
 
 // The configured distance, or the user's.
@@ -5707,6 +6043,13 @@ static ctm_tensor *ctm__measure(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor 
     return d;
 }
 
+// From here on dropout draws from this stream, for rows that have these numbers in the whole batch.
+static void ctm__dropout_rows(ctm_shard *sh, const ctm_rng *rng, int first) {
+    sh->tape.dropout = sh->tr->cfg.dropout > 0 ? rng : NULL;
+    sh->tape.step = (uint64_t)sh->tr->step;
+    sh->tape.first_row = (uint64_t)first;
+}
+
 // L_CTM of one shard, as its part of the batch mean.
 static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
@@ -5717,6 +6060,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
 
     // Draw data, the noise levels t > u >= s, and the noised point.
     ctm__rows r = ctm__draw_rows(sh);
+    ctm__dropout_rows(sh, &tr->rng_dropout, sh->first);
     theta->label = r.label;
     ema = ctm__net_with_labels(tp, tr->ema[0], r.label);
 
@@ -5763,7 +6107,9 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     sh->theta_dsm->label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
     x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
     if (teacher) teacher = ctm__denoiser_with_labels(tp, teacher, sh->theta_dsm->label);
+    tp->dropout = NULL;                                // not in the teacher
     target = cfg->diagonal == CTM_DIAG_EXACT ? teacher->denoise(tp, teacher, x_t, t) : x0;
+    ctm__dropout_rows(sh, &tr->rng_dsm_dropout, sh->dfirst);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, target, CTM_L2, 0);
     return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
@@ -5774,6 +6120,7 @@ static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__rows *r) 
     ctm_tape *tp = &sh->tape;
     const ctm_config *cfg = &sh->tr->cfg;
     ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? ctm__net_with_labels(tp, sh->tr->ema[0], r->label) : theta;
+    ctm__dropout_rows(sh, &sh->tr->rng_dropout, sh->first);
     theta->label = r->label;
     if (cfg->gan_fake == CTM_FAKE_ONE_STEP) return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
     return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
@@ -5856,8 +6203,21 @@ static double ctm__learning_rate(const ctm_config *c, long step) {
 
 CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                       ctm_draw_fn draw, void *user) {
+    ctm_processes one;
+    one.rank = 0;
+    one.count = 1;
+    one.sum = NULL;
+    one.user = NULL;
+    return ctm_trainer_new_among(a, cfg, theta, teacher, draw, user, &one);
+}
+
+CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
+                                            ctm_draw_fn draw, void *user, const ctm_processes *all) {
     ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
-    int i;
+    int i, first;
+    CTM__REQUIRE(all->count > 0 && all->rank >= 0 && all->rank < all->count, "ctm_trainer_new_among: process %d of %d?", all->rank, all->count);
+    CTM__REQUIRE(all->count == 1 || all->sum, "ctm_trainer_new_among: %d processes need a function that sums over them", all->count);
+    CTM__REQUIRE(all->count <= cfg->shards, "ctm_trainer_new_among: %d processes, but the batch is cut into only %d shards", all->count, cfg->shards);
     CTM__REQUIRE(cfg->batch > 0 && cfg->shards > 0 && cfg->diagonal_batch >= 0, "ctm_trainer_new: batch %d in %d shards?", cfg->batch, cfg->shards);
     CTM__REQUIRE(theta->with_s || !cfg->consistency, "ctm_trainer_new: a network without s can only be trained with consistency = 0");
     CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher, "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher");
@@ -5887,11 +6247,16 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     tr->rng_dsm_noise = ctm_stream(cfg->seed, "dsm.noise");
     tr->rng_label = ctm_stream(cfg->seed, "label.dropout");
     tr->rng_dsm_label = ctm_stream(cfg->seed, "dsm.label.dropout");
+    tr->rng_dropout = ctm_stream(cfg->seed, "dropout");
+    tr->rng_dsm_dropout = ctm_stream(cfg->seed, "dsm.dropout");
     tr->g_ctm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->g_dsm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
-    tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)cfg->shards * sizeof(ctm_shard));
-    for (i = 0; i < cfg->shards; i++) {
-        ctm_shard *sh = tr->shard + i;
+    tr->all = *all;
+    first = (int)((int64_t)cfg->shards * all->rank / all->count);
+    tr->shards = (int)((int64_t)cfg->shards * (all->rank + 1) / all->count) - first;
+    tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)tr->shards * sizeof(ctm_shard));
+    for (i = first; i < first + tr->shards; i++) {
+        ctm_shard *sh = tr->shard + (i - first);
         char name[32];
         sh->tr = tr;
         sh->first  = (int)((int64_t)cfg->batch * i / cfg->shards);
@@ -5901,6 +6266,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
         snprintf(name, sizeof name, "shard %d", i);
         ctm_arena_init(&sh->arena, a->ctx, name);
         ctm_tape_init(&sh->tape, a->ctx, &sh->arena);
+        sh->tape.keep_grads = theta->size == 0;        // images: the gradients of all layers at once would double the memory
         sh->theta_ctm = ctm_net_view(a, theta, 1);
         sh->theta_dsm = ctm_net_view(a, theta, 1);
     }
@@ -5917,7 +6283,7 @@ CTM__DEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc
     tr->disc_opt.beta1 = tr->cfg.gan_beta1;
     tr->disc_opt.beta2 = tr->cfg.gan_beta2;
     tr->g_gan = (ctm_real *)ctm_alloc(a, tr->theta->len * sizeof(ctm_real));
-    for (i = 0; i < tr->cfg.shards; i++) {
+    for (i = 0; i < tr->shards; i++) {
         ctm_shard *sh = tr->shard + i;
         sh->theta_gan = ctm_net_view(a, tr->theta, 1);
         sh->disc = ctm_net_view(a, disc, 1);
@@ -5927,11 +6293,26 @@ CTM__DEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc
 
 CTM__DEF void ctm_trainer_free(ctm_trainer *tr) {
     int i;
-    for (i = 0; i < tr->cfg.shards; i++) ctm_arena_free(&tr->shard[i].arena);
+    for (i = 0; i < tr->shards; i++) ctm_arena_free(&tr->shard[i].arena);
 }
 
-// Values and gradients of the student's losses, summed over the shards in order.
-static void ctm__sum_student(ctm_trainer *tr) {
+// Sums over the processes: of an array, and of up to three values that are parts of batch means.
+static int ctm__sum_array(ctm_trainer *tr, size_t n, ctm_real *v) { return tr->all.count == 1 || tr->all.sum(tr->all.user, n, v); }
+static int ctm__sum_values(ctm_trainer *tr, double *a, double *b, double *c) {
+    ctm_real v[3];
+    if (tr->all.count == 1) return 1;
+    v[0] = (ctm_real)*a;
+    v[1] = (ctm_real)*b;
+    v[2] = (ctm_real)*c;
+    if (!ctm__sum_array(tr, 3, v)) return 0;
+    *a = (double)v[0];
+    *b = (double)v[1];
+    *c = (double)v[2];
+    return 1;
+}
+
+// Values and gradients of the student's losses, summed over the shards in order, then over the processes. 0 if that failed.
+static int ctm__sum_student(ctm_trainer *tr) {
     const ctm_config *cfg = &tr->cfg;
     size_t len = tr->theta->len;
     int i, gan = ctm__adversary_on(tr);
@@ -5939,7 +6320,7 @@ static void ctm__sum_student(ctm_trainer *tr) {
     memset(tr->g_dsm, 0, len * sizeof(ctm_real));
     if (gan) memset(tr->g_gan, 0, len * sizeof(ctm_real));
     tr->L_ctm = tr->L_dsm = tr->L_gan = 0;
-    for (i = 0; i < cfg->shards; i++) {
+    for (i = 0; i < tr->shards; i++) {
         const ctm_shard *sh = tr->shard + i;
         tr->L_ctm += sh->L_ctm;
         tr->L_dsm += sh->L_dsm;
@@ -5948,6 +6329,8 @@ static void ctm__sum_student(ctm_trainer *tr) {
         if (cfg->diagonal != CTM_DIAG_NONE && sh->drows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_dsm->grad, tr->g_dsm);
         if (gan && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_gan->grad, tr->g_gan);
     }
+    return (!cfg->consistency || ctm__sum_array(tr, len, tr->g_ctm)) && (cfg->diagonal == CTM_DIAG_NONE || ctm__sum_array(tr, len, tr->g_dsm)) &&
+           (!gan || ctm__sum_array(tr, len, tr->g_gan)) && ctm__sum_values(tr, &tr->L_ctm, &tr->L_dsm, &tr->L_gan);
 }
 
 // The weights of the losses, and the student's total gradient.
@@ -5971,23 +6354,26 @@ static void ctm__total_gradient(ctm_trainer *tr) {
     tr->grad_norm = sqrt(tr->ctx->kernels->sumsq(len, total));
 }
 
-// The same sums for the discriminator; its gradient is then in disc->grad. Returns the gradient's length.
-static double ctm__sum_disc(ctm_trainer *tr) {
+// The same sums for the discriminator; its gradient is then in disc->grad.
+static int ctm__sum_disc(ctm_trainer *tr) {
     int i;
     memset(tr->disc->grad, 0, tr->disc->len * sizeof(ctm_real));
     tr->L_disc = tr->disc_real = tr->disc_fake = 0;
-    for (i = 0; i < tr->cfg.shards; i++) {
+    for (i = 0; i < tr->shards; i++) {
         const ctm_shard *sh = tr->shard + i;
         tr->L_disc += sh->L_disc;
         tr->disc_real += sh->disc_real;
         tr->disc_fake += sh->disc_fake;
         if (sh->rows > 0) tr->ctx->kernels->axpy(tr->disc->len, 1, sh->disc->grad, tr->disc->grad);
     }
-    return sqrt(tr->ctx->kernels->sumsq(tr->disc->len, tr->disc->grad));
+    return ctm__sum_array(tr, tr->disc->len, tr->disc->grad) && ctm__sum_values(tr, &tr->L_disc, &tr->disc_real, &tr->disc_fake);
 }
 
 static int ctm__not_finite(ctm_trainer *tr, const char *what) {
     return ctm__fail(tr->ctx, "step %ld: the %s is not finite; nothing was updated", tr->step, what);
+}
+static int ctm__not_summed(ctm_trainer *tr) {
+    return ctm__fail(tr->ctx, "step %ld: the sum over %d processes failed; nothing was updated", tr->step, tr->all.count);
 }
 
 static void ctm__update_student(ctm_trainer *tr) {
@@ -6025,11 +6411,11 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
     ctm__check_trainer(tr);
 
     // Losses and gradients, shard by shard; then their sums, in order, and the total gradient.
-    ctm_parallel_for(tr->ctx, tr->cfg.shards, ctm__shard_work, tr);
+    ctm_parallel_for(tr->ctx, tr->shards, ctm__shard_work, tr);
 
     // A loss that is no number changes nothing, neither the student nor the discriminator.
     if (turn & CTM__TURN_STUDENT) {
-        ctm__sum_student(tr);
+        if (!ctm__sum_student(tr)) return ctm__not_summed(tr);
         ctm__total_gradient(tr);
         if (!ctm_is_finite(tr->L_ctm)) return ctm__not_finite(tr, "loss L_ctm");
         if (!ctm_is_finite(tr->L_dsm)) return ctm__not_finite(tr, "loss L_dsm");
@@ -6037,9 +6423,9 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
         if (!ctm_is_finite(tr->grad_norm)) return ctm__not_finite(tr, "gradient");
     }
     if (turn & CTM__TURN_DISC) {
-        double norm = ctm__sum_disc(tr);
+        if (!ctm__sum_disc(tr)) return ctm__not_summed(tr);
         if (!ctm_is_finite(tr->L_disc)) return ctm__not_finite(tr, "loss L_disc");
-        if (!ctm_is_finite(norm)) return ctm__not_finite(tr, "discriminator's gradient");
+        if (!ctm_is_finite(tr->ctx->kernels->sumsq(tr->disc->len, tr->disc->grad))) return ctm__not_finite(tr, "discriminator's gradient");
     }
 
     // Whose turn it is moves.
@@ -7599,16 +7985,43 @@ static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *p
     return 1;
 }
 
-CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
-    int i, p;
-    if (!ctm__read_values(net, f, prefix, net->theta)) return 0;
-    for (i = 0; i < f->count; i++) {                       // strict: every tensor under the prefix must have been wanted
-        const char *name = f->entry[i].name;
-        if (strncmp(name, prefix, strlen(prefix)) != 0) continue;
-        for (p = 0; p < net->count && strcmp(net->param[p]->name, name + strlen(prefix)) != 0; p++) { }
-        if (p == net->count) return ctm__fail(f->ctx, "%s: tensor \"%s\" has no place in this network", f->path, name);
+// The authors' files carry two things that no forward pass reads: the constant filter of their resampling, and an input for
+// augmentations that is fed with zeros when sampling.
+static int ctm__passed_over(const char *name) {
+    size_t n = strlen(name), k = strlen("resample_filter");
+    return strncmp(name, "map_augment.", 12) == 0 || (n >= k && strcmp(name + n - k, "resample_filter") == 0);
+}
+
+// Adds a name to a list of which the first three are shown.
+static void ctm__list_name(char *list, size_t size, int *count, const char *name) {
+    size_t at = strlen(list);
+    if (*count < 3)       snprintf(list + at, size - at, *count ? ", \"%s\"" : "\"%s\"", name);
+    else if (*count == 3) snprintf(list + at, size - at, ", ...");
+    ++*count;
+}
+
+// Strict: every parameter must be in the file, and every tensor under the prefix must have been wanted.
+static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *prefix) {
+    char missing[200] = "", extra[200] = "", name[128];
+    int i, p, lacks = 0, more = 0;
+    for (p = 0; p < net->count; p++) {
+        snprintf(name, sizeof name, "%s%s", prefix, net->param[p]->name);
+        if (!ctm_file_find(f, name)) ctm__list_name(missing, sizeof missing, &lacks, name);
     }
+    for (i = 0; i < f->count; i++) {
+        const char *own = f->entry[i].name + strlen(prefix);
+        if (strncmp(f->entry[i].name, prefix, strlen(prefix)) != 0 || ctm__passed_over(own)) continue;
+        for (p = 0; p < net->count && strcmp(net->param[p]->name, own) != 0; p++) { }
+        if (p == net->count) ctm__list_name(extra, sizeof extra, &more, f->entry[i].name);
+    }
+    if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)", f->path, missing, lacks, extra, more);
+    if (lacks) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing)", f->path, missing, lacks);
+    if (more) return ctm__fail(f->ctx, "%s: tensor %s has no place in this network (%d in all)", f->path, extra, more);
     return 1;
+}
+
+CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
+    return ctm__names_fit(net, f, prefix) && ctm__read_values(net, f, prefix, net->theta);
 }
 
 // The network that a file's metadata describe, with fresh weights; NULL with ctm_error.
@@ -7753,6 +8166,82 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     }
     ctm_arena_release(scratch, m);
     return ok;
+}
+
+// Registers VGG16's convolutions and the features' weights in the widths that the file has; NULL with ctm_error.
+static ctm_net *ctm__vgg_of_file(ctm_arena *a, const ctm_file *f) {
+    ctm_noise none = ctm_noise_default();
+    ctm_net *net = ctm_net_new(a, "vgg16", &none, 3, 0);
+    int width[CTM__VGG_BLOCKS], in = 3, conv = 0, l, k;
+    char name[48];
+    for (l = 0; l < CTM__VGG_BLOCKS; l++)
+        for (k = 0; k < ctm__vgg_convs[l]; k++, conv++) {
+            const ctm_entry *e;
+            snprintf(name, sizeof name, "features.%d.weight", ctm__vgg_layer[conv]);
+            e = ctm_file_find(f, name);
+            if (!e) { ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name); return NULL; }
+            if (e->ndim != 4 || e->shape[0] < 1 || e->shape[1] != in || e->shape[2] != 3 || e->shape[3] != 3) {
+                ctm__fail(f->ctx, "%s: tensor \"%s\" must be [its width,%d,3,3], after the layer before it", f->path, name, in);
+                return NULL;
+            }
+            width[l] = e->shape[0];
+            ctm_param_conv(a, net, name, 3, in, width[l]);
+            snprintf(name, sizeof name, "features.%d.bias", ctm__vgg_layer[conv]);
+            ctm_param(a, net, name, width[l], 0);
+            in = width[l];
+        }
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) {
+        snprintf(name, sizeof name, "lin%d.model.1.weight", l);
+        ctm_param_conv(a, net, name, 1, width[l], 1);
+    }
+    ctm_net_ready(a, net);
+    return ctm_net_read(net, f, "") ? net : NULL;
+}
+
+static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
+    int l;
+    size_t i;
+    for (l = 0; l < CTM__VGG_BLOCKS; l++) {
+        ctm_tensor *w = net->param[2 * CTM__VGG_CONVS + l];
+        for (i = 0; i < w->len; i++) {
+            if (w->data[i] < 0) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but weights of a distance cannot be negative", f->path, w->name, (double)w->data[i]);
+            w->data[i] = (ctm_real)sqrt((double)w->data[i]);
+        }
+    }
+    return 1;
+}
+
+CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
+    static const double mean[3] = {0.485, 0.456, 0.406}, deviation[3] = {0.229, 0.224, 0.225};   // of ImageNet's pixels in [0,1]
+    ctm_lpips *q = NULL;
+    ctm_arena scratch;
+    ctm_file *f;
+    ctm_net *net;
+    int window[4], c;
+    CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
+    CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0, "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
+    ctm_arena_init(&scratch, a->ctx, "file");
+    f = ctm_file_read(&scratch, path);
+    net = f ? ctm__vgg_of_file(&scratch, f) : NULL;
+    if (net && ctm__lpips_roots(net, f)) {
+        q = (ctm_lpips *)ctm_alloc(a, sizeof *q);
+        q->net = ctm_net_clone(a, net);
+        q->size = size;
+        q->channels = channels;
+        window[0] = window[1] = 1;
+        window[2] = channels;
+        window[3] = 3;
+        q->scale = ctm__tensor(a, "1/scale", "leaf", 4, window);
+        q->scale->data = (ctm_real *)ctm_alloc(a, q->scale->len * sizeof(ctm_real));
+        q->shift = ctm__tensor(a, "-shift/scale", "leaf", 1, window + 3);
+        q->shift->data = (ctm_real *)ctm_alloc(a, q->shift->len * sizeof(ctm_real));
+        for (c = 0; c < 3; c++) {                      // ((x + 1)/2 - mean)/deviation
+            q->scale->data[channels == 3 ? 3 * c + c : c] = (ctm_real)(0.5 / deviation[c]);
+            q->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
+        }
+    }
+    ctm_arena_free(&scratch);
+    return q;
 }
 #endif // CTM_NO_STDIO
 #if defined(__FAST_MATH__) && defined(__clang__)

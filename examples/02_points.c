@@ -21,12 +21,10 @@
 #include "measure.h"
 #include "plot.h"
 #include "table.h"
+#include "run.h"
 #include "story.h"
 
-#include <signal.h>
-
 enum {
-    LOSS_ROWS       = 500,      // about so many rows in loss.csv
     SAMPLE_ROWS     = 2000,     // rows of samples.csv,
     SAMPLE_JUMPS    = 4,        // made with so many jumps
     LAW_STEPS       = 3000,     // of each of the two short runs that compare the laws of (t,u,s)
@@ -69,13 +67,6 @@ typedef struct dataset {
     int          classes, *label;       // [rows]; 0 and NULL without --label
     const char **class_name;            // [classes]
 } dataset;
-
-static uint64_t hash_bytes(const void *bytes, size_t n) {                // FNV-1a
-    const unsigned char *p = (const unsigned char *)bytes;
-    uint64_t h = 14695981039346656037u;
-    for (size_t i = 0; i < n; i++) h = (h ^ p[i])*1099511628211u;
-    return h;
-}
 
 static int is_toy_name(const char *name) {
     for (int i = 0; i < TOY_COUNT; i++)
@@ -172,36 +163,6 @@ static double *own_units(ctm_arena *a, size_t n, int dim, const ctm_real *x, con
     return out;
 }
 
-// Text kept in an arena.
-static const char *keep_text(ctm_arena *a, const char *text) {
-    char *copy = (char *)ctm_alloc(a, strlen(text) + 1);
-    strcpy(copy, text);
-    return copy;
-}
-
-// Lines for the metadata of weights: NULL-terminated pairs key, value, key, value, NULL.
-enum { NOTES_MAX = 4000 };
-typedef struct notes { ctm_arena *arena; int n; const char *pair[NOTES_MAX + 1]; } notes;
-
-static void note(notes *t, const char *key, const char *value) {
-    if (t->n + 2 > NOTES_MAX) return;
-    t->pair[t->n++] = keep_text(t->arena, key);
-    t->pair[t->n++] = keep_text(t->arena, value);
-    t->pair[t->n] = NULL;
-}
-
-static void note_number(notes *t, const char *key, double value) {
-    char text[40];
-    snprintf(text, sizeof text, "%.17g", value);
-    note(t, key, text);
-}
-
-static void note_hash(notes *t, const char *key, uint64_t value) {
-    char text[40];
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)value);
-    note(t, key, text);
-}
-
 // What `sample` must know to write in the data's own units.
 static void note_units(notes *t, const dataset *d) {
     note(t, "data.name", d->name);
@@ -273,9 +234,7 @@ typedef struct settings {
 
 typedef struct run {
     settings            set;
-    const args_option  *option;
-    int                 options, argc;
-    char              **argv;
+    run_settings        flags;
     ctm_ctx             ctx;
     ctm_arena           memory, scratch;
     dataset             data;
@@ -286,8 +245,6 @@ typedef struct run {
     ctm_trainer        *tr;                        // at work: the teacher's, then the student's
     uint64_t            teacher_hash;              // of its weights
     story_losses       *losses;
-    double              sum[STORY_LOSS_COLUMNS];   // of the steps since the last row of losses
-    long                summed;
     double              seconds;                   // spent on training, all phases
     const ctm_file     *from;                      // the checkpoint of a resumed run
     char                line[600];                 // the last error
@@ -296,51 +253,6 @@ typedef struct run {
 // The settings that make a run what it is: kept in its checkpoint, restored by --resume, printed on its page.
 static const char *const kept_flags[] = {"data", "columns", "teacher", "match", "law", "seed", "steps", "batch", "hidden", "layers", "lr",
                                          "label", "gan", "gan-loss", "method", "self", "init"};
-
-static const args_option *option_named(const run *r, const char *name) {
-    for (int i = 0; i < r->options; i++)
-        if (strcmp(r->option[i].name, name) == 0) return &r->option[i];
-    return NULL;
-}
-
-// The value of an option as text; 0 if it has none (a text that is NULL, a number 0 that stands for the recipe's).
-static int option_text(const args_option *o, char *text, size_t size) {
-    text[0] = '\0';
-    if (o->kind == ARGS_TEXT && *(const char **)o->target) snprintf(text, size, "%s", *(const char **)o->target);
-    if (o->kind == ARGS_INT && (*(long long *)o->target || strcmp(o->name, "seed") == 0)) snprintf(text, size, "%lld", *(long long *)o->target);
-    if (o->kind == ARGS_REAL && *(double *)o->target > 0) snprintf(text, size, "%.17g", *(double *)o->target);
-    if (o->kind == ARGS_CHOICE) args_choice_name(o->choices, *(int *)o->target, text, size);
-    if (o->kind == ARGS_FLAG && *(int *)o->target) snprintf(text, size, "yes");
-    return text[0] != '\0';
-}
-
-static void note_settings(notes *t, const run *r) {
-    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
-        char key[64], text[ARGS_PATH];
-        snprintf(key, sizeof key, "points.%s", kept_flags[i]);
-        if (option_text(option_named(r, kept_flags[i]), text, sizeof text)) note(t, key, text);
-    }
-}
-
-// Settings of the checkpoint replace the defaults; a flag that contradicts it is an error.
-static int restore_settings(run *r) {
-    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
-        const args_option *o = option_named(r, kept_flags[i]);
-        char key[64], given[ARGS_PATH];
-        const char *was;
-        snprintf(key, sizeof key, "points.%s", kept_flags[i]);
-        was = ctm_file_meta(r->from, key);
-        if (args_given(kept_flags[i], r->argc, r->argv)) {
-            option_text(o, given, sizeof given);
-            if (!was || strcmp(was, given) != 0)
-                return args_fail(r->line, sizeof r->line, "%s: is the checkpoint of a run with --%s %s, not %s; --resume needs no other flags than --out",
-                                 r->from->path, kept_flags[i], was ? was : "left to the recipe", given);
-        } else if (was && o->kind == ARGS_FLAG) *(int *)o->target = 1;
-        else if (was && !args_store(o, was))
-            return args_fail(r->line, sizeof r->line, "%s: \"%s\" is \"%s\", which is not a value of --%s", r->from->path, key, was, kept_flags[i]);
-    }
-    return 1;
-}
 
 static const char *out_path(run *r, const char *file, char *path) {
     args_join(path, ARGS_PATH, r->set.common.out, file);
@@ -444,74 +356,7 @@ static void plan_steps(run *r) {
     r->teacher_steps = learned ? r->cfg.steps : 0;
 }
 
-// ---- Losses over training ----------------------------------------------------------------------------------------------
-
-static const char *const loss_names[STORY_LOSS_COLUMNS] = {"step", "L_ctm", "L_dsm", "lambda_dsm", "lr", "grad_norm"};
-
-// Nine digits, so that a row read back from the checkpoint is the row that was written.
-static double rounded(double v) {
-    char text[40];
-    snprintf(text, sizeof text, "%.9g", v);
-    return strtod(text, NULL);
-}
-
-static void add_losses(run *r, const ctm_trainer *tr) {
-    const double now[STORY_LOSS_COLUMNS] = {0, tr->L_ctm, tr->L_dsm, tr->lambda_dsm, tr->lr, tr->grad_norm};
-    const long every = tr->cfg.steps/LOSS_ROWS > 0 ? tr->cfg.steps/LOSS_ROWS : 1;
-    for (int k = 1; k < STORY_LOSS_COLUMNS; k++) r->sum[k] += now[k];
-    r->summed++;
-    if ((tr->step%every != 0 && tr->step != tr->cfg.steps) || r->losses->n == STORY_LOSSES_MAX) return;
-    double *row = r->losses->row[r->losses->n++];
-    row[STORY_STEP] = (double)tr->step;
-    for (int k = 1; k < STORY_LOSS_COLUMNS; k++) row[k] = rounded(r->sum[k]/(double)r->summed);
-    memset(r->sum, 0, sizeof r->sum);
-    r->summed = 0;
-}
-
-static int write_losses(run *r) {
-    char path[ARGS_PATH];
-    return table_write_csv(out_path(r, "loss.csv", path), loss_names, (size_t)r->losses->n, STORY_LOSS_COLUMNS, r->losses->row[0], r->line, sizeof r->line);
-}
-
-// The rows so far, and the unfinished one, go into the checkpoint as text: one file holds all of a run.
-static void note_losses(notes *t, const run *r) {
-    enum { WIDTH = 26 };
-    const size_t size = ((size_t)r->losses->n*STORY_LOSS_COLUMNS + 1)*WIDTH;
-    char *text = (char *)ctm_alloc(t->arena, size), sums[STORY_LOSS_COLUMNS*32];
-    size_t at = 0;
-    for (int i = 0; i < r->losses->n; i++)
-        for (int k = 0; k < STORY_LOSS_COLUMNS; k++) at += (size_t)snprintf(text + at, size - at, "%.9g ", r->losses->row[i][k]);
-    note(t, "points.losses", text);
-    at = 0;
-    for (int k = 1; k < STORY_LOSS_COLUMNS; k++) at += (size_t)snprintf(sums + at, sizeof sums - at, "%.17g ", r->sum[k]);
-    note(t, "points.sums", sums);
-    note_number(t, "points.summed", (double)r->summed);
-}
-
-static void restore_losses(run *r) {
-    const char *text = ctm_file_meta(r->from, "points.losses"), *sums = ctm_file_meta(r->from, "points.sums");
-    const char *summed = ctm_file_meta(r->from, "points.summed");
-    char *end;
-    for (r->losses->n = 0; text && r->losses->n < STORY_LOSSES_MAX; r->losses->n++)
-        for (int k = 0; k < STORY_LOSS_COLUMNS; k++) {
-            r->losses->row[r->losses->n][k] = strtod(text, &end);
-            if (end == text) goto rows_done;
-            text = end;
-        }
-rows_done:
-    for (int k = 1; sums && k < STORY_LOSS_COLUMNS; k++) { r->sum[k] = strtod(sums, &end); sums = end; }
-    r->summed = summed ? strtol(summed, NULL, 10) : 0;
-}
-
 // ---- Training ----------------------------------------------------------------------------------------------------------
-
-// The only variable of the program that is not in `run`: a signal handler can reach nothing else.
-static volatile sig_atomic_t asked_to_stop;
-
-static void on_signal(int number) {
-    asked_to_stop = 1;
-    signal(number, SIG_DFL);           // a second one ends the program at once
-}
 
 // Everything needed to go on, in one file that is replaced as a whole.
 static int save_checkpoint(run *r, const ctm_trainer *tr) {
@@ -521,14 +366,14 @@ static int save_checkpoint(run *r, const ctm_trainer *tr) {
     t.arena = &r->scratch;
     t.n = 0;
     note(&t, "points.phase", tr->cfg.consistency ? "student" : "teacher");
-    note_settings(&t, r);
+    note_settings(&t, &r->flags);
     note_hash(&t, "points.rows_hash", r->data.hash);
     note_hash(&t, "points.teacher_hash", r->teacher_hash);
     note_number(&t, "points.seconds", r->seconds);
-    note_losses(&t, r);
+    note_losses(&t, "points", r->losses);
     const int ok = ctm_checkpoint_save(&r->scratch, tr, out_path(r, "checkpoint.safetensors", path), t.pair);
     ctm_arena_release(&r->scratch, mark);
-    return ok ? write_losses(r) : args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
+    return ok ? run_losses_write(r->losses, out_path(r, "loss.csv", path), r->line, sizeof r->line) : args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
 }
 
 // Steps until the end, a signal or --stop-at. 1 finished; 0 stopped, state saved; -1 failed, r->line says why.
@@ -545,7 +390,7 @@ static int train(run *r, ctm_trainer *tr) {
             args_fail(r->line, sizeof r->line, "%s; try a smaller --lr (the last checkpoint is untouched)", ctm_error(&r->ctx));
             return -1;
         }
-        add_losses(r, tr);
+        run_losses_add(r->losses, tr);
         r->seconds += args_seconds() - now;
         now = args_seconds();
         if (args_progress_due(&line)) {
@@ -573,7 +418,7 @@ static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
         args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
         return -1;
     }
-    restore_losses(r);
+    restore_losses(r->losses, "points", r->from);
     return 1;
 }
 
@@ -661,7 +506,7 @@ static int save_model(run *r, ctm_net *net) {
     t.arena = &r->scratch;
     t.n = 0;
     note_units(&t, &r->data);
-    note_settings(&t, r);
+    note_settings(&t, &r->flags);
     const int ok = ctm_save_with(&r->scratch, net, &r->cfg, out_path(r, "model.safetensors", path), t.pair);
     ctm_arena_release(&r->scratch, mark);
     return ok ? 1 : args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
@@ -859,9 +704,9 @@ static void command_text(const run *r, char *text, size_t size) {
     size_t at = (size_t)snprintf(text, size, "points");
     for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
         char value[ARGS_PATH];
-        if (!option_text(option_named(r, kept_flags[i]), value, sizeof value) || at >= size) continue;
+        if (!option_text(option_named(&r->flags, kept_flags[i]), value, sizeof value) || at >= size) continue;
         if (option_hidden(r, kept_flags[i])) continue;
-        if (option_named(r, kept_flags[i])->kind == ARGS_FLAG) {
+        if (option_named(&r->flags, kept_flags[i])->kind == ARGS_FLAG) {
             at += (size_t)snprintf(text + at, size - at, " --%s", kept_flags[i]);
             continue;
         }
@@ -958,14 +803,11 @@ static int open_checkpoint(run *r) {
     if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
     if (!ctm_file_meta(r->from, "points.phase") || !ctm_file_meta(r->from, "points.data"))
         return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `points train`", path);
-    return restore_settings(r);
+    return restore_settings(&r->flags, r->from, r->line, sizeof r->line);
 }
 
 static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
-    const char *was = ctm_file_meta(r->from, key);
-    char now[40];
-    snprintf(now, sizeof now, "%016llx", (unsigned long long)hash);
-    return was && strcmp(was, now) == 0 ? 1 : args_fail(r->line, sizeof r->line, "%s: %s is not the one this run began with", r->from->path, what);
+    return same_hash_in(r->from, key, hash) ? 1 : args_fail(r->line, sizeof r->line, "%s: %s is not the one this run began with", r->from->path, what);
 }
 
 // The student's configuration is that of the checkpoint if it is already in training.
@@ -988,8 +830,7 @@ static int train_student(run *r) {
     state = train(r, tr);
     if (state < 0) return wrong(r->line);
     if (state == 0) return stopped(r, tr);
-    signal(SIGINT, SIG_DFL);           // nothing is lost any more: from here on a signal ends the program
-    signal(SIGTERM, SIG_DFL);
+    run_leave_signals();               // nothing is lost any more: from here on a signal ends the program
     return results(r, tr->ema[0]);
 }
 
@@ -1043,8 +884,7 @@ static int train_with(run *r) {
     ctm_arena_init(&r->memory, &r->ctx, "model");
     ctm_arena_init(&r->scratch, &r->ctx, "scratch");
     r->losses = (story_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    run_catch_signals();
     status = train_run(r);
     if (r->tr) ctm_trainer_free(r->tr);
     table_free(&r->data.file);
@@ -1095,10 +935,13 @@ static int train_main(int argc, char **argv) {
     }
     status = check_settings(s);
     if (status) return status;
-    r.option = options;
-    r.options = ARGS_COUNT(options);
-    r.argc = argc;
-    r.argv = argv;
+    r.flags.program = "points";
+    r.flags.kept = kept_flags;
+    r.flags.kept_count = ARGS_COUNT(kept_flags);
+    r.flags.option = options;
+    r.flags.options = ARGS_COUNT(options);
+    r.flags.argc = argc;
+    r.flags.argv = argv;
     return train_with(&r);
 }
 
@@ -1192,11 +1035,6 @@ static ctm_real *sampling_start(sampling *q, ctm_arena *a, char *err, size_t err
     for (size_t i = 0; i < q->rows*dim; i++)
         x[i] = (ctm_real)(q->net->noise.sigma_max*(q->noise ? (double)q->file.data[i] : (double)x[i]));
     return x;
-}
-
-static int ends_with(const char *text, const char *end) {
-    const size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcmp(text + n - k, end) == 0;
 }
 
 // .npy: standardised, float32. .csv: the data's own units.

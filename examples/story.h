@@ -23,13 +23,12 @@
 #include "args.h"
 #include "measure.h"
 #include "plot.h"
+#include "run.h"
 #include "toys.h"
 
-enum { STORY_LOSSES_MAX = 1200, STORY_FIGURES_MAX = 10 };
-enum { STORY_STEP, STORY_L_CTM, STORY_L_DSM, STORY_LAMBDA, STORY_LR, STORY_GRAD_NORM, STORY_LOSS_COLUMNS };
-
-// Rows of loss.csv: values averaged over the steps since the row before.
-typedef struct story_losses { int n; double row[STORY_LOSSES_MAX][STORY_LOSS_COLUMNS]; } story_losses;
+enum { STORY_LOSSES_MAX = RUN_LOSSES_MAX, STORY_FIGURES_MAX = 10 };
+enum { STORY_STEP = RUN_STEP, STORY_L_CTM = RUN_L_CTM, STORY_L_DSM = RUN_L_DSM, STORY_LAMBDA = RUN_LAMBDA, STORY_LR = RUN_LR, STORY_GRAD_NORM = RUN_GRAD_NORM };
+typedef run_losses story_losses;
 
 typedef struct story_figure { const char *file, *title, *text; } story_figure;      // text is HTML
 

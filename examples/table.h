@@ -44,9 +44,11 @@ typedef struct {
     char  **left_out_names; /* [left_out]                                                                              */
 } table;
 
+enum { NPY_DIMS = 5 };
+
 typedef struct {
-    int    ndim;            /* 0 ... 4                                                                                 */
-    size_t shape[4];        /* the entries from ndim on are 1                                                          */
+    int    ndim;            /* 0 ... NPY_DIMS                                                                          */
+    size_t shape[NPY_DIMS]; /* the entries from ndim on are 1                                                          */
     size_t count;           /* product of the shape                                                                    */
     float *data;            /* [count], last index fastest                                                             */
 } npy_array;
@@ -856,7 +858,7 @@ static inline int npy_size(npy_header *h, size_t *out) {
 static inline int npy_shape(npy_header *h, npy_array *a) {
     if (!npy_accept(h, '(')) return npy_expected(h, "a shape in parentheses");
     while (!npy_accept(h, ')')) {                   /* npy_accept has also skipped the blanks                          */
-        if (a->ndim == 4) return npy_expected(h, "at most 4 dimensions");
+        if (a->ndim == NPY_DIMS) return npy_expected(h, "at most 5 dimensions");
         if (!npy_size(h, &a->shape[a->ndim])) return 0;
         a->ndim++;
         if (npy_accept(h, ',')) continue;
@@ -910,9 +912,10 @@ static inline int npy_count(npy_array *a) {
     return 1;
 }
 
-/* Interpret the header in the bytes of a file. On success *start is where the values begin. */
-static inline int npy_parse(const char *path, unsigned char *bytes, size_t length, npy_array *a, size_t *start, char *err,
-                            size_t errlen) {
+/* Interpret the header in the first bytes of a file, of any type. On success *start is where the values begin, descr (24
+   bytes) names their type, and a has shape and count. bytes[length] must exist. */
+static inline int npy_parse_head(const char *path, unsigned char *bytes, size_t length, npy_array *a, char *descr, size_t *start,
+                                 char *err, size_t errlen) {
     npy_header h;
     size_t at, header;
     unsigned char first;
@@ -934,11 +937,20 @@ static inline int npy_parse(const char *path, unsigned char *bytes, size_t lengt
     good = npy_dictionary(&h, a);
     bytes[*start] = first;
     if (!good) return args_fail(err, errlen, "%s: bad .npy header, expected %s", path, h.reason);
-    if (strcmp(h.descr, "<f4") != 0)
-        return args_fail(err, errlen, "%s: found dtype '%s', expected '<f4': save it as x.astype('<f4')", path, h.descr);
     if (h.fortran_order && a->ndim > 1)
         return args_fail(err, errlen, "%s: found fortran_order True, expected False: save it as numpy.ascontiguousarray(x)", path);
     if (!npy_count(a)) return args_fail(err, errlen, "%s: the shape is too large for this machine's memory", path);
+    memcpy(descr, h.descr, sizeof h.descr);
+    return 1;
+}
+
+/* The same for the whole of a file of float32. */
+static inline int npy_parse(const char *path, unsigned char *bytes, size_t length, npy_array *a, size_t *start, char *err,
+                            size_t errlen) {
+    char descr[24];
+    if (!npy_parse_head(path, bytes, length, a, descr, start, err, errlen)) return 0;
+    if (strcmp(descr, "<f4") != 0)
+        return args_fail(err, errlen, "%s: found dtype '%s', expected '<f4': save it as x.astype('<f4')", path, descr);
     if ((length - *start) / 4 != a->count || (length - *start) % 4 != 0)
         return args_fail(err, errlen, "%s: found %lu bytes of values, expected %lu as the shape says", path,
                          (unsigned long)(length - *start), (unsigned long)(a->count * 4));
@@ -962,14 +974,14 @@ static inline void npy_free(npy_array *a) {
     memset(a, 0, sizeof *a);
 }
 
-/* Read an array of float32 from a .npy file (versions 1 to 3, '<f4', C order, at most 4 dimensions; exactly the values
+/* Read an array of float32 from a .npy file (versions 1 to 3, '<f4', C order, at most 5 dimensions; exactly the values
    that the shape asks for). Infinite values and NaN are not looked for: see npy_all_finite. Free with npy_free. */
 static inline int npy_read_f32(const char *path, npy_array *out, char *err, size_t errlen) {
     size_t length = 0, start = 0;
     unsigned char *bytes;
     int i;
     memset(out, 0, sizeof *out);
-    for (i = 0; i < 4; i++) out->shape[i] = 1;
+    for (i = 0; i < NPY_DIMS; i++) out->shape[i] = 1;
     bytes = table_read_file(path, &length, err, errlen);
     if (bytes && npy_parse(path, bytes, length, out, &start, err, errlen)) {
         out->data = npy_decode(bytes, start, out->count);
@@ -993,12 +1005,15 @@ static inline int npy_all_finite(const npy_array *a, size_t *where) {
     return 1;
 }
 
-/* Write magic, version 1.0 and a header that ends at a multiple of 64 bytes. */
-static inline void npy_write_header(FILE *f, int ndim, const size_t *shape) {
+enum { NPY_HEADER_MAX = 320 };
+
+/* Magic, version 1.0 and a header that ends at a multiple of 64 bytes, for values of type descr, into out (NPY_HEADER_MAX
+   bytes). Returns its length. */
+static inline size_t npy_make_header(unsigned char *out, const char *descr, int ndim, const size_t *shape) {
     char text[256];
     size_t n, header;
     int i;
-    n = (size_t)snprintf(text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    n = (size_t)snprintf(text, sizeof text, "{'descr': '%.8s', 'fortran_order': False, 'shape': (", descr);
     for (i = 0; i < ndim; i++) {
         char digits[24];
         size_t left = shape[i], k = sizeof digits;
@@ -1012,22 +1027,23 @@ static inline void npy_write_header(FILE *f, int ndim, const size_t *shape) {
     header = (10 + n + 1 + 63) / 64 * 64 - 10;
     while (n + 1 < header) text[n++] = ' ';
     text[n++] = '\n';
-    fwrite("\x93NUMPY\1\0", 1, 8, f);
-    fputc((int)(header & 0xFF), f);
-    fputc((int)(header >> 8), f);
-    fwrite(text, 1, n, f);
+    memcpy(out, "\x93NUMPY\1\0", 8);
+    out[8] = (unsigned char)(header & 0xFF);
+    out[9] = (unsigned char)(header >> 8);
+    memcpy(out + 10, text, n);
+    return 10 + n;
 }
 
-/* Write float32 data of the given shape (ndim 0 ... 4, last index fastest) as a .npy file. All or nothing: path is
+/* Write float32 data of the given shape (ndim 0 ... 5, last index fastest) as a .npy file. All or nothing: path is
    replaced only when the new file is complete. */
 static inline int npy_write_f32(const char *path, int ndim, const size_t *shape, const float *data, char *err, size_t errlen) {
-    unsigned char block[4096];
+    unsigned char block[4096], head[NPY_HEADER_MAX];
     args_file a;
     size_t i, count = 1, used = 0;
-    if (ndim < 0 || ndim > 4) return args_fail(err, errlen, "cannot write %s: found %d dimensions, expected 0 to 4", path, ndim);
+    if (ndim < 0 || ndim > NPY_DIMS) return args_fail(err, errlen, "cannot write %s: found %d dimensions, expected 0 to 5", path, ndim);
     for (i = 0; i < (size_t)ndim; i++) count *= shape[i];
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
-    npy_write_header(a.f, ndim, shape);
+    fwrite(head, 1, npy_make_header(head, "<f4", ndim, shape), a.f);
     for (i = 0; i < count && !ferror(a.f); i++) {
         unsigned int bits;
         memcpy(&bits, data + i, 4);

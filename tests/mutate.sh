@@ -29,6 +29,51 @@ cat >"$tmp/list" <<'END'
 = 2 streams ignore their name
 - h = (h ^ (unsigned char)*name) * 1099511628211ull;
 + h = h * 1099511628211ull;
+= 9 max_pool forgets a pixel
+- for (k = 1; k < 4; k++) if (p[at[k]] > p[best]
++ for (k = 1; k < 3; k++) if (p[at[k]] > p[best]
+= 9 max_pool gives equals to the last
+- if (p[at[k]] > p[best] ||
++ if (p[at[k]] >= p[best] ||
+= 9 resize aligns corners
+- ((double)i + 0.5) * m / n - 0.5)
++ (double)i * m / n)
+= 9 resize exchanges the shares
+- (a ? f : 1 - f) * (b ? g : 1 - g)
++ (a ? f : 1 - f) * (b ? 1 - g : g)
+= 9 unit_channels takes the length for a constant
+- ((double)(j->c ? j->c[k] : 1) * (double)dout[k] - along * (double)x[k]) / l
++ ((double)(j->c ? j->c[k] : 1) * (double)dout[k]) / l
+= 16 LPIPS without the enlarging
+- return size < 256 ? 224 : size;
++ return size;
+= 16 LPIPS pools by the wrong rule
+- q->pool == CTM_POOL_MAX ?
++ q->pool == CTM_POOL_MEAN ?
+= 16 LPIPS without its last feature
+- for (l = 0; l < CTM__VGG_BLOCKS; l++) {             // the mean over
++ for (l = 0; l < CTM__VGG_BLOCKS - 1; l++) {             // the mean over
+= 21 LPIPS takes negative weights
+- if (w->data[i] < 0) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but
++ if (0) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but
+= 21 LPIPS standardises by the wrong numbers
+- (0.5 - mean[c]) / deviation[c]
++ (0.5 - mean[c]) * deviation[c]
+= 17 processes all work on the first shards
+- first = (int)((int64_t)cfg->shards * all->rank / all->count);
++ first = 0;
+= 17 the diagonal's gradient stays with its process
+- (cfg->diagonal == CTM_DIAG_NONE || ctm__sum_array(tr, len, tr->g_dsm))
++ 1
+= 17 losses stay with their process
+- if (tr->all.count == 1) return 1;
++ if (tr->all.count >= 1) return 1;
+= 17 the discriminator's gradient stays with its process
+- return ctm__sum_array(tr, tr->disc->len, tr->disc->grad) &&
++ return
+= 17 a failed sum is overlooked
+- if (!ctm__sum_disc(tr)) return ctm__not_summed(tr);
++ ctm__sum_disc(tr);
 = 3 memory is not zeroed
 - memset(p, 0, bytes);
 + (void)bytes;

@@ -23,6 +23,9 @@ part sh tests/test_exercises.sh
 part sh tests/test_book.sh
 part sh tests/test_debug.sh
 part sh tests/test_notebook.sh
+part sh tests/test_edit.sh
+part sh tests/test_mpi.sh
+part sh tests/test_convert.sh
 if [ "$1" = long ]; then part sh tests/test_long.sh; fi
 awk '/[0-9]+ passed, [0-9]+ failed/ {
          for (i = 1; i < NF; i++) {
