@@ -18,6 +18,7 @@ part sh tests/test_header.sh
 part sh tests/test_docs.sh
 part sh tests/test_tags.sh
 part sh tests/test_programs.sh
+part sh tests/test_images.sh
 if [ "$1" = long ]; then part sh tests/test_long.sh; fi
 awk '/[0-9]+ passed, [0-9]+ failed/ {
          for (i = 1; i < NF; i++) {
