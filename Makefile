@@ -30,6 +30,9 @@ bench: build/bench                                  ## speed: lines `bench NAME 
 bench-peers: build/bench                            ## the same shapes in PyTorch, in one run, with ratios (needs python3-torch)
 	@sh tests/bench_peers.sh
 
+bench-flags:                                        ## is cc -O2 as fast as -O3 -march=native?
+	@sh tests/bench_flags.sh
+
 mutate: build/test_float                            ## break ctm.h in many small ways; every one must be caught
 	@sh tests/mutate.sh
 
@@ -65,4 +68,26 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo test test-long bench bench-peers mutate merit cifar10 golden clean help
+.PHONY: all demo test test-long bench bench-peers bench-flags mutate merit cifar10 golden clean help
+
+# Ways into the book: read it, run it, step through it.
+
+book:                                               ## weave ctm.h into one page, out/book.html (python3; formulas need pandoc)
+	python3 book/weave.py --check ctm.h book/formulas.tex PAPER_NOTES.md out/book.html
+
+notebook:                                           ## run notebook/ctm.ipynb from top to bottom, outputs kept in it (needs Jupyter)
+	sh notebook/run.sh notebook/ctm.ipynb
+
+debug: build/tour                                   ## a guided tour of one training step in gdb: debug/TOUR.md
+	gdb -q -nx -x debug/tour.gdb build/tour
+
+exercises: build/exercises                          ## the numbers that EXERCISES.md asks for (a minute)
+	@build/exercises
+
+test test-long: build/exercises
+build/exercises: tests/exercises.c ctm.h | build
+	$(BUILD) tests/exercises.c -o $@ -lm
+build/tour: debug/tour.c ctm.h | build
+	$(CC) -O0 -g3 $(WARN) -DCTM_NO_OPENMP $(CPPFLAGS) debug/tour.c -o $@ -lm
+
+.PHONY: book notebook debug exercises

@@ -1,26 +1,47 @@
 #!/bin/sh
-# ctm.h and PyTorch in turn, in one run, with the ratio of their medians. OpenBLAS is told to use its AVX-512 kernels, which it
-# does not choose by itself on every processor.   usage: sh tests/bench_peers.sh [ROUNDS]
+# ctm.h and PyTorch (with OpenBLAS and oneDNN) in turn, in one run, with the ratio of their medians. OpenBLAS is told to use its
+# AVX-512 kernels, which it does not choose by itself on every processor.
+# usage: sh tests/bench_peers.sh [ROUNDS [NAME...]]        names as build/bench prints them; default: all below
 cd "$(dirname "$0")/.." || exit 1
 export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE-SKYLAKEX}"
 python=${PYTHON:-/usr/bin/python3}
 "$python" -c 'import torch' 2>/dev/null || { echo "bench-peers needs PyTorch with OpenBLAS (Debian: python3-torch libopenblas0-pthread); none was found in $python" >&2; exit 1; }
+rounds=${1:-3}
+[ $# -gt 0 ] && shift
+names=${*:-gemm_n512 gemm_n1024 gemm_n2048 conv3x3_fwd_c64h32 conv3x3_fwd_c128h16 conv3x3_fwd_c256h8 conv3x3_fwdbwd_c64h32 conv3x3_fwdbwd_c128h16 conv3x3_fwdbwd_c256h8
+       unet_fwd_c32 unet_fwdbwd_c32 unet_fwd_c64 unet_fwdbwd_c64 unet_fwd_c128 unet_fwdbwd_c128 ctm_step_mlp ctm_step_unet_c32 ctm_step_unet_c64}
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
-round=0
-while [ $round -lt "${1:-3}" ]; do
-    build/bench ctm_step_mlp | sed 's/^bench //' | grep step_mlp >>"$log"
-    for threads in 1 2; do
-        OMP_NUM_THREADS=$threads "$python" tests/bench_peers.py $threads | sed "s/^peer ctm_step_mlp/peer_$threads/" >>"$log"
+for name in $names; do
+    round=0
+    : >"$log"
+    while [ $round -lt "$rounds" ]; do
+        build/bench "$name" | grep "^bench $name " >>"$log"
+        case $name in conv3x3*) build/bench "winograd${name#conv3x3}" | grep "^bench winograd${name#conv3x3} " | sed 's/^bench/winograd/' >>"$log";; esac
+        threads=2
+        [ "$name" = ctm_step_mlp ] && threads=1        # PyTorch's step on points is slower on two threads
+        OMP_NUM_THREADS=$threads "$python" tests/bench_peers.py $threads "$name" >>"$log"
+        round=$((round + 1))
     done
-    round=$((round + 1))
+    awk -v name="$name" '
+        { v[$1] = v[$1] " " $3; unit = $4 }
+        function median(text,   a, n, i, j, x) {
+            n = split(text, a, " ")
+            for (i = 2; i <= n; i++) for (j = i; j > 1 && a[j-1] + 0 > a[j] + 0; j--) { x = a[j]; a[j] = a[j-1]; a[j-1] = x }
+            return a[int((n + 1) / 2)] }
+        END { ours = median(v["bench"]); theirs = median(v["peer"])
+              printf "%-26s ctm.h %8.4g %-8s PyTorch %8.4g %-8s ratio %.2f", name, ours, unit, theirs, unit, unit == "ms" ? theirs / ours : ours / theirs
+              if (v["winograd"] != "") printf "   Winograd %8.4g  ratio %.2f", median(v["winograd"]), median(v["winograd"]) / theirs
+              printf "\n" }' "$log"
 done
-awk '{ v[$1] = v[$1] " " $2 }
-     function median(text,   a, n, i, j, x) {
-         n = split(text, a, " ")
-         for (i = 2; i <= n; i++) for (j = i; j > 1 && a[j-1] + 0 > a[j] + 0; j--) { x = a[j]; a[j] = a[j-1]; a[j-1] = x }
-         return a[int((n + 1) / 2)] }
-     END { one = median(v["ctm_step_mlp_1t"]); two = median(v["ctm_step_mlp"]); p1 = median(v["peer_1"]); p2 = median(v["peer_2"])
-           printf "ctm_step_mlp    ctm.h      PyTorch    ratio\n"
-           printf "1 thread     %7.3f ms  %7.3f ms   %.2f\n", one, p1, p1 / one
-           printf "2 threads    %7.3f ms  %7.3f ms   %.2f\n", two, p2, p2 / two }' "$log"
+# Peak memory of whole processes, less an idle one (an interpreter with PyTorch loaded; our program before the first pass); of
+# the forward pass also less the parameters.
+[ "$names" = "${names%unet*}" ] && exit 0
+idle=$("$python" -c 'import torch, resource; torch.zeros(1); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)')
+for name in rss_unet_fwd_c32 rss_unet_fwdbwd_c32 rss_unet_fwd_c64 rss_unet_fwdbwd_c64 rss_unet_fwd_c128 rss_unet_fwdbwd_c128; do
+    { build/bench $name; "$python" tests/bench_peers.py 2 $name; } | awk -v name=$name -v idle="$idle" '
+        $2 == name { v[$1] = $3 } $2 == "parameters" { p[$1] = $3 }
+        END { sub("rss_", "", name); both = name ~ /fwdbwd/
+              ours = v["bench"] - (both ? 0 : 2 * p["bench"]); theirs = v["peer"] - idle - (both ? 0 : p["peer"])
+              printf "%-26s ctm.h %8.4g MB       PyTorch %8.4g MB       %.2f of it%s\n", name, ours, theirs, ours / theirs, both ? "" : ", parameters taken off both" }'
+done

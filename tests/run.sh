@@ -19,6 +19,11 @@ part sh tests/test_docs.sh
 part sh tests/test_tags.sh
 part sh tests/test_programs.sh
 part sh tests/test_images.sh
+part sh tests/test_links.sh
+part sh tests/test_exercises.sh
+part sh tests/test_book.sh
+part sh tests/test_debug.sh
+part sh tests/test_notebook.sh
 if [ "$1" = long ]; then part sh tests/test_long.sh; fi
 awk '/[0-9]+ passed, [0-9]+ failed/ {
          for (i = 1; i < NF; i++) {

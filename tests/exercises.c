@@ -1,0 +1,281 @@
+/* exercises.c - the numbers that EXERCISES.md asks for, computed. It is also one solution of each exercise: look here last.
+
+   make build/exercises && build/exercises [NUMBER]      prints lines `exercise N: what value` */
+#define CTM_IMPLEMENTATION
+#include "../ctm.h"
+
+enum { N = 2000, DOTS = 8 };
+static double centre[DOTS][2];
+static ctm_ctx ctx;
+static ctm_arena memory;
+static ctm_denoiser *exact;
+
+static void draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    const double *c = centre[(int)(DOTS*ctm_uniform(rng, step, 8*index))];
+    for (int j = 0; j < 2; j++) x0[j] = (ctm_real)(c[j] + 0.05*ctm_normal(rng, step, 8*index + 4 + (uint64_t)j));
+    (void)user;
+}
+
+// The ring of examples/01_hello.c and its exact denoiser.
+static void set_up(void) {
+    ctm_init(&ctx);
+    ctx.threads = 1;
+    ctm_arena_init(&memory, &ctx, "exercises");
+    for (int k = 0; k < DOTS; k++) { centre[k][0] = 0.7*cos(k*6.2832/DOTS); centre[k][1] = 0.7*sin(k*6.2832/DOTS); }
+    exact = ctm_mixture(&memory, 2, DOTS, centre[0], NULL, 0.05);
+}
+
+static ctm_config hello(void) {
+    ctm_config cfg = ctm_config_default();
+    cfg.steps = 4000;
+    return cfg;
+}
+
+static ctm_trainer *train(const ctm_config *cfg, ctm_distance_fn distance) {
+    ctm_trainer *tr = ctm_trainer_new(&memory, cfg, ctm_mlp(&memory, cfg, 2, 1), exact, draw, NULL);
+    tr->distance = distance;
+    while (tr->step < cfg->steps) if (!ctm_train_step(tr)) { puts(ctm_error(&ctx)); exit(1); }
+    return tr;
+}
+
+static ctm_net *hello_student(void) {            // trained once, used by several exercises
+    static ctm_net *net;
+    ctm_config cfg = hello();
+    if (!net) net = train(&cfg, NULL)->ema[0];
+    return net;
+}
+
+static ctm_tape *new_tape(void) {
+    ctm_tape *tp = (ctm_tape *)ctm_alloc(&memory, sizeof *tp);
+    ctm_tape_init(tp, &ctx, &memory);
+    return tp;
+}
+
+static ctm_tensor *level(ctm_tape *tp, int n, double t) { return ctm_fill(ctm_vector(tp, "level", n), t); }
+
+static double rms(const ctm_tensor *a, const ctm_tensor *b) {
+    double sum = 0;
+    for (size_t i = 0; i < a->len; i++) sum += ((double)a->data[i] - (double)b->data[i])*((double)a->data[i] - (double)b->data[i]);
+    return sqrt(sum/(double)a->len);
+}
+
+static ctm_tensor *noise(ctm_tape *tp) {
+    ctm_rng rng = ctm_stream(2024, "hello");
+    ctm_tensor *x = ctm_matrix(tp, "x_T", N, 2);
+    for (size_t i = 0; i < x->len; i++) x->data[i] = (ctm_real)(80*ctm_normal(&rng, 0, i));
+    return x;
+}
+
+// A chain of n jumps against the exact flow of the same noise.
+static double chain_error(ctm_net *net, int n) {
+    ctm_tape *tp = new_tape();
+    ctm_tensor *x = noise(tp), *y;
+    ctm_jump *flow = ctm_flow_jump(&memory, exact, &net->noise);
+    y = flow->jump(tp, flow, x, level(tp, N, 80), level(tp, N, 0.002));
+    if (!ctm_sample_points(net, x->data, N, n, 0, NULL)) { puts(ctm_error(&ctx)); exit(1); }
+    return rms(x, y);
+}
+
+// 1. On N(0, sd²) everything is linear: one Gaussian as data, one point at x = 80.
+static void ex1(void) {
+    double zero[1] = {0}, ts[18];
+    ctm_noise z = ctm_noise_default();
+    ctm_denoiser *D = ctm_mixture(&memory, 1, 1, zero, NULL, 0.5);
+    ctm_tape *tp = new_tape();
+    ctm_jump *flow = ctm_flow_jump(&memory, D, &z);
+    ctm_tensor *x = ctm_matrix(tp, "x", 1, 1);
+    x->data[0] = 80;
+    ctm_karras_times(&z, 18, ts);
+    printf("exercise 1: exact flow %.4f\n", (double)flow->jump(tp, flow, x, level(tp, 1, 80), level(tp, 1, 0.002))->data[0]);
+    printf("exercise 1: Heun, 17 steps %.4f\n", (double)ctm_sample_heun(tp, D, x, 17, ts)->data[0]);
+    printf("exercise 1: Euler, 17 steps %.4f\n", (double)ctm_sample_euler(tp, D, x, 17, ts)->data[0]);
+}
+
+// 2. g of the same Gaussian, from G; at s -> t it is the denoiser's factor 0.25/1.25.
+static void ex2(void) {
+    for (double s = 0.1; s < 1; s += 0.44999) {
+        double G = sqrt((s*s + 0.25)/(1 + 0.25));
+        printf("exercise 2: g(1, t = 1, s = %.2f) = %.4f\n", s, (G - s)/(1 - s));
+    }
+}
+
+// 3. How often the laws practise what.
+static void ex3(void) {
+    for (int law = 0; law < 2; law++) {
+        ctm_config cfg = law ? ctm_config_default() : ctm_config_authors();
+        double i[3], short_gap = 0, same = 0, from_T = 0, n = 200000;
+        cfg.h_per_sample = 1;
+        for (uint64_t k = 0; k < (uint64_t)n; k++) {
+            ctm_times(&cfg, 0, k, i);
+            short_gap += i[1] - i[0] == 1; same += i[1] == i[2]; from_T += i[0] == 0;
+        }
+        printf("exercise 3: %s law: h = 1 in %.4f, u = s in %.3f, t = T in %.3f of the draws\n", law ? "gap" : "authors'", short_gap/n, same/n, from_T/n);
+    }
+}
+
+// 4. gamma and what a point remembers: the share of points that end at the dot of their own path, four jumps.
+static int nearest(const ctm_real *x) {
+    int best = 0;
+    for (int k = 1; k < DOTS; k++)
+        if (hypot((double)x[0] - centre[k][0], (double)x[1] - centre[k][1]) < hypot((double)x[0] - centre[best][0], (double)x[1] - centre[best][1])) best = k;
+    return best;
+}
+static void ex4(void) {
+    ctm_net *net = hello_student();
+    ctm_rng rng = ctm_stream(1, "gamma");
+    for (int g = 0; g <= 2; g++) {
+        ctm_tape *tp = new_tape();
+        ctm_tensor *x = noise(tp), *y = noise(tp);
+        int same = 0;
+        ctm_sample_points(net, x->data, N, 4, 0.5*g, &rng);
+        ctm_sample_points(net, y->data, N, 1, 0, NULL);
+        for (int i = 0; i < N; i++) same += nearest(x->data + 2*i) == nearest(y->data + 2*i);
+        printf("exercise 4: gamma %.1f: %.3f at the dot of one jump\n", 0.5*g, (double)same/N);
+    }
+}
+
+// 5. Do jumps compose? t = 80 -> 1 -> 0.002 against t = 80 -> 0.002, trained and untrained.
+static double composition(ctm_net *net) {
+    ctm_tape *tp = new_tape();
+    ctm_jump *G = ctm_net_jump(&memory, net);
+    ctm_tensor *x = noise(tp), *half = G->jump(tp, G, x, level(tp, N, 80), level(tp, N, 1));
+    return rms(G->jump(tp, G, x, level(tp, N, 80), level(tp, N, 0.002)), G->jump(tp, G, half, level(tp, N, 1), level(tp, N, 0.002)));
+}
+static void ex5(void) {
+    ctm_config cfg = hello();
+    printf("exercise 5: untrained %.3f\n", composition(ctm_mlp(&memory, &cfg, 2, 1)));
+    printf("exercise 5: trained %.4f\n", composition(hello_student()));
+}
+
+// 6. A distance of your own: L2 from add, mul and a sum over columns as a product with a column of 1/D.
+static ctm_tensor *my_l2(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    int B = a->shape[0], D = a->shape[1];
+    ctm_tensor *mean = ctm_fill(ctm_matrix(tp, "1/D", D, 1), 1.0/D);
+    (void)user;
+    return ctm_reshape(tp, ctm_linear(tp, ctm_square(tp, ctm_sub(tp, a, b)), mean, NULL), 1, B, 0, 0, 0);
+}
+static void ex6(void) {
+    ctm_config cfg = hello();
+    double own, built_in;
+    cfg.steps = 100;
+    own = train(&cfg, my_l2)->L_ctm;
+    cfg.distance = CTM_L2;
+    built_in = train(&cfg, NULL)->L_ctm;
+    printf("exercise 6: L_ctm of step 100: own %.6f, CTM_L2 %.6f\n", own, built_in);
+}
+
+// 7. A new operation: tanh.
+static void tanh_backward(ctm_tape *tp, ctm_tensor *out) {      // dx += (1 - out²)·dout
+    ctm_real *dx = ctm_grad(tp, out->src[0]);
+    for (size_t i = 0; i < out->len; i++) dx[i] += (1 - out->data[i]*out->data[i])*out->grad[i];
+}
+static ctm_tensor *my_tanh(ctm_tape *tp, ctm_tensor *x) {
+    ctm_tensor *out = ctm__result_shaped(tp, "tanh", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, tanh_backward);
+    for (size_t i = 0; i < x->len; i++) out->data[i] = (ctm_real)tanh((double)x->data[i]);
+    return ctm__done(out);
+}
+static void ex7(void) {
+    ctm_tape *tp = new_tape();
+    ctm_tensor *x = ctm_wants_grad(tp, ctm_vector(tp, "x", 3)), *y;
+    x->data[0] = -1; x->data[1] = 0.25f; x->data[2] = 2;
+    y = my_tanh(tp, ctm_add(tp, x, x));                         // x is used twice: gradients must add
+    ctm_backward(tp, ctm_weighted_mean(tp, y, NULL, 1));
+    printf("exercise 7: gradient of sum tanh(x + x): %.5f %.5f %.5f\n", (double)x->grad[0], (double)x->grad[1], (double)x->grad[2]);
+    for (int i = 0; i < 3; i++) {
+        double h = 1e-4, v = (double)x->data[i];
+        printf("exercise 7: by differences: %.5f\n", (tanh(2*(v + h)) - tanh(2*(v - h)))/(2*h));
+    }
+}
+
+// 8. Without the diagonal loss the student still jumps, but what is its denoiser worth?
+static double denoiser_error(ctm_net *net) {
+    ctm_tape *tp = new_tape();
+    ctm_rng data = ctm_stream(9, "data"), eps = ctm_stream(9, "noise");
+    ctm_denoiser *D = ctm_net_denoiser(&memory, net);
+    double sum = 0;
+    for (int k = 0; k < 4; k++) {
+        double t = 0.1*pow(4, k);
+        ctm_tensor *x = ctm_matrix(tp, "x", N, 2), *tt = level(tp, N, t);
+        for (int i = 0; i < N; i++) draw(NULL, &data, (uint64_t)k, (uint64_t)i, x->data + 2*i);
+        for (size_t i = 0; i < x->len; i++) x->data[i] += (ctm_real)(t*ctm_normal(&eps, (uint64_t)k, i));
+        sum += pow(rms(D->denoise(tp, D, x, tt), exact->denoise(tp, exact, x, tt)), 2)/4;
+    }
+    return sqrt(sum);
+}
+static void ex8(void) {
+    ctm_config cfg = hello();
+    ctm_net *without;
+    cfg.diagonal = CTM_DIAG_NONE;
+    without = train(&cfg, NULL)->ema[0];
+    printf("exercise 8: with the diagonal: one jump %.4f, denoiser %.4f\n", chain_error(hello_student(), 1), denoiser_error(hello_student()));
+    printf("exercise 8: without: one jump %.4f, denoiser %.4f\n", chain_error(without, 1), denoiser_error(without));
+}
+
+// 9. Your own sampler: one jump to t = 1, then Heun's steps on the network's own score.
+static void ex9(void) {
+    ctm_net *net = hello_student();
+    ctm_jump *flow = ctm_flow_jump(&memory, exact, &net->noise), *G = ctm_net_jump(&memory, net);
+    ctm_denoiser *D = ctm_net_denoiser(&memory, net);
+    ctm_tape *tp = new_tape();
+    ctm_tensor *x = noise(tp), *half, *truth;
+    double ts[9];
+    tp->recording = 0;
+    truth = flow->jump(tp, flow, x, level(tp, N, 80), level(tp, N, 0.002));
+    half = G->jump(tp, G, x, level(tp, N, 80), level(tp, N, 1));
+    for (int j = 0; j <= 8; j++) ts[j] = pow(1 + j/8.0*(pow(0.002, 1.0/7) - 1), 7);
+    printf("exercise 9: one jump %.4f, jump to 1 and 8 Heun steps %.4f\n", chain_error(net, 1), rms(ctm_sample_heun(tp, D, half, 8, ts), truth));
+}
+
+// 10. Learning rate: constant instead of falling to zero.
+static void ex10(void) {
+    ctm_config cfg = hello();
+    cfg.final_lr = 1;
+    printf("exercise 10: falling %.4f, constant %.4f\n", chain_error(hello_student(), 1), chain_error(train(&cfg, NULL)->ema[0], 1));
+}
+
+// 11. Data of your own: twelve points, no blur; every sample must end on one of them.
+static double rows[12][2];
+static void draw_rows(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    int k = (int)(12*ctm_uniform(rng, step, index));
+    (void)user;
+    for (int j = 0; j < 2; j++) x0[j] = (ctm_real)rows[k][j];
+}
+static void ex11(void) {
+    ctm_config cfg = hello();
+    ctm_denoiser *D;
+    ctm_trainer *tr;
+    ctm_tape *tp = new_tape();
+    ctm_tensor *x = noise(tp);
+    int near = 0;
+    for (int k = 0; k < 12; k++) { rows[k][0] = 0.6*(k%4 - 1.5)/1.118; rows[k][1] = 0.6*(k/4 - 1)/0.8165; }
+    D = ctm_empirical(&memory, 2, 12, rows[0]);
+    tr = ctm_trainer_new(&memory, &cfg, ctm_mlp(&memory, &cfg, 2, 1), D, draw_rows, NULL);
+    while (tr->step < cfg.steps) if (!ctm_train_step(tr)) { puts(ctm_error(&ctx)); exit(1); }
+    ctm_sample_points(tr->ema[0], x->data, N, 1, 0, NULL);
+    for (int i = 0; i < N; i++) {
+        double best = 1e9;
+        for (int k = 0; k < 12; k++) best = ctm__dmin(best, hypot((double)x->data[2*i] - rows[k][0], (double)x->data[2*i + 1] - rows[k][1]));
+        near += best < 0.1;
+    }
+    printf("exercise 11: %.3f of the samples within 0.1 of a row\n", (double)near/N);
+}
+
+// 12. A plain consistency model of the same size, same steps.
+static void ex12(void) {
+    ctm_config cfg = ctm_config_cm();
+    ctm_net *cm;
+    cfg.steps = 4000;
+    cm = train(&cfg, NULL)->ema[0];
+    printf("exercise 12: one jump: CTM %.4f, consistency model %.4f\n", chain_error(hello_student(), 1), chain_error(cm, 1));
+    printf("exercise 12: chain of 4: CTM %.4f, consistency model %.4f\n", chain_error(hello_student(), 4), chain_error(cm, 4));
+}
+
+int main(int argc, char **argv) {
+    void (*const exercise[12])(void) = {ex1, ex2, ex3, ex4, ex5, ex6, ex7, ex8, ex9, ex10, ex11, ex12};
+    int only = argc > 1 ? atoi(argv[1]) : 0;
+    if (argc > 2 || only < 0 || only > 12 || (argc > 1 && only == 0)) { fprintf(stderr, "usage: exercises [1..12]\n"); return 2; }
+    set_up();
+    for (int k = 1; k <= 12; k++) if (!only || only == k) exercise[k - 1]();
+    ctm_arena_free(&memory);
+    return 0;
+}
