@@ -1661,6 +1661,7 @@ static void test_unet_training_dropout(void) {
         un_begin();
         memset(&teacher, 0, sizeof teacher);
         cfg.dropout = k == 2 ? 0 : 0.3;
+        cfg.classes = 0;
         cfg.batch = cfg.diagonal_batch = 4;
         cfg.shards = k ? 4 : 1;
         cfg.diagonal = CTM_DIAG_DSM;
@@ -1696,6 +1697,7 @@ static void test_unet_names(void) {
         ctm_file *f;
         un_begin();
         ctm_arena_init(&scratch, &op_ctx, "file");
+        cfg.classes = 0;
         net = ctm_unet(&un_memory, &cfg, 1);
         ctm_writer_init(&w, &scratch);
         for (p = 5 * k; p < net->count; p++) ctm_writer_add(&w, net->param[p]->name, net->param[p]->data, net->param[p]->ndim, net->param[p]->shape, net->param[p]->ndim > 1);
