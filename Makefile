@@ -41,6 +41,9 @@ mutate: build/test_float                            ## break ctm.h in many small
 merit: build/points                                 ## the figures that README and PAPER_NOTES quote: seeds 0, 1, 2
 	@sh tests/merit.sh
 
+cifar10:                                            ## fetch CIFAR-10 into out/cifar10 (170 MB; several mirrors, resumes, checks)
+	@sh examples/cifar10.sh out/cifar10
+
 golden:                                             ## make the golden data anew (needs python3-torch)
 	python3 tests/golden/make_golden.py
 	cd tests/golden && python3 make_lpips.py
@@ -72,7 +75,7 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo test test-long bench bench-peers bench-flags mutate merit golden clean help
+.PHONY: all demo test test-long bench bench-peers bench-flags mutate merit cifar10 golden clean help
 
 # Ways into the book: read it, run it, step through it.
 

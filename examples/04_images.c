@@ -749,9 +749,9 @@ static int train_run(run *r) {
     if (r->set.shape.classes && !check_labels(&r->data, (int)r->set.shape.classes, r->set.data, r->line, sizeof r->line)) return wrong(r->line);
     status = configure(r);
     if (status) return status;
-    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     if (r->from && !same_hash(r, "images.data_hash", r->data.hash, r->set.data)) return wrong(r->line);
     if (strcmp(r->set.teacher, "learned") != 0 && strcmp(r->set.teacher, "none") != 0 && !load_teacher(r, r->set.teacher)) return wrong(r->line);
+    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     plan_steps(r);
     report_settings(r);
     if (r->teacher_steps > 0) {

@@ -18,6 +18,7 @@ part sh tests/test_header.sh
 part sh tests/test_docs.sh
 part sh tests/test_tags.sh
 part sh tests/test_programs.sh
+part sh tests/test_images.sh
 part sh tests/test_links.sh
 part sh tests/test_exercises.sh
 part sh tests/test_book.sh

@@ -1577,6 +1577,144 @@ static void test_unet_misuse(void) {
     un_end();
 }
 
+// The discriminator of images: one logit a patch; rows of a step are treated by their numbers, so that real and fake rows of a step
+// are moved and recoloured alike; the gradient comes back to the image through all of it.
+static ctm_net *un_disc(ctm_config *cfg) {
+    cfg->gan_hidden = 3;
+    cfg->gan_layers = 2;
+    return ctm_conv_discriminator(&un_memory, cfg);
+}
+static double un_logit_sum(ctm_net *disc, const ctm_real *x, int rows, uint64_t step, uint64_t first, ctm_real *dx) {
+    ctm_tensor *in, *l;
+    double sum = 0;
+    size_t i;
+    ctm_tape_reset(&op_tape);
+    op_tape.step = step;
+    op_tape.first_row = first;
+    in = ctm_matrix(&op_tape, "x", rows, disc->dim);
+    memcpy(in->data, x, in->len * sizeof(ctm_real));
+    if (dx) ctm_wants_grad(&op_tape, in);
+    l = disc->forward(&op_tape, disc, in, NULL, NULL);
+    CHECK(l->ndim == 2 && l->shape[0] == rows && l->shape[1] == 16);           // 16 x 16 halved twice
+    for (i = 0; i < l->len; i++) sum += (double)l->data[i] * (double)(1 + i % 3);
+    if (dx) {
+        ctm_real *g = ctm_grad(&op_tape, l);
+        for (i = 0; i < l->len; i++) g[i] = (ctm_real)(1 + i % 3);
+        ctm_backward_seeded(&op_tape, l);
+        memcpy(dx, in->grad, in->len * sizeof(ctm_real));
+    }
+    return sum;
+}
+static void test_unet_discriminator(void) {
+    ctm_config cfg = un_small_config();
+    const ctm_rng rng = ctm_stream(1, "disc");
+    ctm_net *disc;
+    ctm_real *x, *dx, keep;
+    double up, down, step = IN_DOUBLE ? 1e-5 : 1e-2, largest = 0;
+    size_t k;
+    un_begin();
+    disc = un_disc(&cfg);
+    x = (ctm_real *)ctm_alloc(&un_memory, 2 * (size_t)disc->dim * sizeof *x);
+    dx = (ctm_real *)ctm_alloc(&un_memory, 2 * (size_t)disc->dim * sizeof *dx);
+    ctm_normals(&rng, 0, 0, (size_t)disc->dim, x);
+    memcpy(x + disc->dim, x, (size_t)disc->dim * sizeof *x);
+    CHECK(un_logit_sum(disc, x, 1, 4, 7, NULL) == un_logit_sum(disc, x, 1, 4, 7, NULL));
+    CHECK(un_logit_sum(disc, x, 1, 4, 7, NULL) != un_logit_sum(disc, x, 1, 5, 7, NULL));
+    CHECK(un_logit_sum(disc, x, 1, 4, 7, NULL) != un_logit_sum(disc, x, 1, 4, 8, NULL));
+    CHECK_CLOSE(un_logit_sum(disc, x, 2, 4, 7, NULL),               // 16 logits a row: the second row's begin with weight 2
+                un_logit_sum(disc, x, 2, 4, 7, dx), 0);
+    for (k = 0; k < 2 * (size_t)disc->dim; k += 97) {
+        keep = x[k];
+        x[k] = (ctm_real)((double)keep + step);
+        up = un_logit_sum(disc, x, 2, 4, 7, NULL);
+        x[k] = (ctm_real)((double)keep - step);
+        down = un_logit_sum(disc, x, 2, 4, 7, NULL);
+        x[k] = keep;
+        CHECK_CLOSE((up - down) / (2 * step), dx[k], IN_DOUBLE ? 1e-7 : 2e-2);
+        largest = fabs((double)dx[k]) > largest ? fabs((double)dx[k]) : largest;
+    }
+    CHECK(largest > 1e-3);                                                      // a gradient of zeros would agree, too
+    un_end();
+}
+
+// Dropout in a training step draws by the rows' numbers in the whole batch: one shard and four give the same loss to rounding; and
+// the teacher has none.
+static void un_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    const ctm_net *net = (const ctm_net *)user;
+    ctm_normals(rng, step, index * (uint64_t)net->dim, (size_t)net->dim, x0);
+}
+static ctm_tensor *un_no_dropout(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
+    (void)self;
+    (void)t;
+    CHECK(tp->dropout == NULL);
+    return ctm_scale(tp, x, 0.1);
+}
+static void test_unet_training_dropout(void) {
+    double L[3][2];
+    int k;
+    for (k = 0; k < 3; k++) {
+        ctm_config cfg = un_small_config();
+        ctm_denoiser teacher;
+        ctm_trainer *tr;
+        ctm_net *net;
+        size_t i;
+        un_begin();
+        memset(&teacher, 0, sizeof teacher);
+        cfg.dropout = k == 2 ? 0 : 0.3;
+        cfg.classes = 0;
+        cfg.batch = cfg.diagonal_batch = 4;
+        cfg.shards = k ? 4 : 1;
+        cfg.diagonal = CTM_DIAG_DSM;
+        net = ctm_unet(&un_memory, &cfg, 1);
+        for (i = 0; i < net->len; i++) net->theta[i] += (ctm_real)(0.05 * sin((double)i));      // fresh, its blocks are nearly nothing
+        teacher.name = "a tenth";
+        teacher.dim = net->dim;
+        teacher.denoise = un_no_dropout;
+        tr = ctm_trainer_new(&un_memory, &cfg, net, &teacher, un_draw, net);
+        CHECK(tr->shard[0].tape.keep_grads == 0);
+        CHECK(ctm_train_step(tr));
+        L[k][0] = tr->L_ctm;
+        L[k][1] = tr->L_dsm;
+        ctm_trainer_free(tr);
+        un_end();
+    }
+    CHECK_CLOSE(L[0][0], L[1][0], 1e-5 * L[0][0]);
+    CHECK_CLOSE(L[0][1], L[1][1], 1e-5 * L[0][1]);
+    CHECK(fabs(L[1][0] - L[2][0]) > 1e-4 * L[1][0] && fabs(L[1][1] - L[2][1]) > 1e-4 * L[1][1]);
+}
+
+// The authors' two kinds of unread tensors are passed over; other names are not, and the first of them are listed.
+static void test_unet_names(void) {
+    static const int one[4] = {1, 1, 2, 2};
+    ctm_config cfg = un_small_config();
+    const char *path = scratch_path("names.safetensors");
+    const ctm_real quarter[4] = {(ctm_real)0.25, (ctm_real)0.25, (ctm_real)0.25, (ctm_real)0.25};
+    int k, p;
+    for (k = 0; k < 2; k++) {
+        ctm_arena scratch;
+        ctm_writer w;
+        ctm_net *net;
+        ctm_file *f;
+        un_begin();
+        ctm_arena_init(&scratch, &op_ctx, "file");
+        cfg.classes = 0;
+        net = ctm_unet(&un_memory, &cfg, 1);
+        ctm_writer_init(&w, &scratch);
+        for (p = 5 * k; p < net->count; p++) ctm_writer_add(&w, net->param[p]->name, net->param[p]->data, net->param[p]->ndim, net->param[p]->shape, net->param[p]->ndim > 1);
+        ctm_writer_add(&w, "enc.8x8_down.conv0.resample_filter", quarter, 4, one, 0);
+        ctm_writer_add(&w, "map_augment.weight", quarter, 4, one, 0);
+        if (k) ctm_writer_add(&w, "enc.stranger", quarter, 4, one, 0);
+        CHECK(ctm_writer_save(&w, path));
+        f = ctm_file_read(&scratch, path);
+        CHECK(f && ctm_net_read(net, f, "") == !k);
+        if (k) CHECK_TEXT(ctm_error(&op_ctx), "\"map_layer0.weight\", \"map_layer0.bias\", \"map_layer1.weight\", ... (5 missing)");
+        if (k) CHECK_TEXT(ctm_error(&op_ctx), "\"enc.stranger\" has no place in this network (1 in all)");
+        remove(path);
+        ctm_arena_free(&scratch);
+        un_end();
+    }
+}
+
 static void run_unet(void) {
     RUN(op_reshape);
     RUN(op_concat_images);
@@ -1608,4 +1746,7 @@ static void run_unet(void) {
     RUN(unet_memory);
     RUN(unet_saved);
     RUN(unet_misuse);
+    RUN(unet_discriminator);
+    RUN(unet_training_dropout);
+    RUN(unet_names);
 }

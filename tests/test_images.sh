@@ -1,0 +1,210 @@
+#!/bin/sh
+# build/images from the outside: a synthetic set, training and resuming, samples in every format, and one clear line for bad input.
+cd "$(dirname "$0")/.." || exit 1
+images=build/images
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+ok()   { passed=$((passed + 1)); }
+bad()  { failed=$((failed + 1)); echo "FAIL images: $*"; }
+skip() { skipped=$((skipped + 1)); echo "skip images: $*"; }
+# refuses NAME STATUS FRAGMENT COMMAND...: exits with STATUS, says one line on stderr that contains FRAGMENT
+refuses() {
+    name=$1 want=$2 part=$3; shift 3
+    "$@" >"$tmp/stdout" 2>"$tmp/stderr"; got=$?
+    if [ $got != "$want" ]; then bad "$name: exit status $got, expected $want: $(head -c 300 "$tmp/stderr")"
+    elif [ "$(wc -l <"$tmp/stderr")" != 1 ]; then bad "$name: not 1 line on stderr: $(head -c 300 "$tmp/stderr")"
+    elif ! grep -qF -- "$part" "$tmp/stderr"; then bad "$name: \"$part\" is not in: $(cat "$tmp/stderr")"
+    else ok; fi
+}
+runs() {
+    name=$1; shift
+    if "$@" >"$tmp/stdout" 2>"$tmp/stderr"; then ok; else bad "$name: exit status $?: $(head -c 300 "$tmp/stderr")"; fi
+}
+exists() { for f in "$@"; do if [ -s "$f" ]; then ok; else bad "$f is missing or empty"; fi; done; }
+absent() { for f in "$@"; do if [ -e "$f" ]; then bad "$f should not exist"; else ok; fi; done; }
+same()   { if cmp -s "$2" "$3"; then ok; else bad "$1: $2 and $3 differ"; fi; }
+differ() { if cmp -s "$2" "$3"; then bad "$1: $2 and $3 are the same"; else ok; fi; }
+bytes()  { printf "$1"; }
+header() { # header DESCR ORDER SHAPE: a .npy header of 128 bytes
+    text="{'descr': '$1', 'fortran_order': $2, 'shape': ($3), }"
+    bytes '\223NUMPY\001\000\166\000'; printf '%-117s\n' "$text"
+}
+zeros() { dd if=/dev/zero bs="$1" count=1 2>/dev/null; }
+size_of() { wc -c <"$1" | tr -d ' '; }
+
+# ---- a synthetic set: records of CIFAR-10's size, the same for the same seed
+set=$tmp/shapes.bin
+runs "synth" $images synth --n 40 --seed 5 --out "$set" --quiet
+[ "$(size_of "$set")" = $((40*3073)) ] && ok || bad "the synthetic set has $(size_of "$set") bytes"
+runs "synth again" $images synth --n 40 --seed 5 --out "$tmp/again.bin" --quiet
+same "the synthetic set" "$set" "$tmp/again.bin"
+
+# ---- training: a small network of 8 x 8 pixels; whole, on another number of threads, and stopped and resumed
+{ header '|u1' False '40, 8, 8, 3'; tail -c 7680 "$set"; } >"$tmp/x.npy"
+{ bytes '\000\000\010\001\000\000\000\050'; for i in 0 1 2 3 4 5 6 7; do bytes '\001\002\000\011\004'; done; } >"$tmp/y.idx"
+data=$tmp/x.npy,$tmp/y.idx
+net="--model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 4 --batch 4 --shards 2 --dropout 0.2 --classes 10"
+runs "train" $images train --data "$data" $net --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/whole" --quiet --threads 1
+exists "$tmp/whole/samples.png" "$tmp/whole/onestep.png" "$tmp/whole/loss.svg" "$tmp/whole/loss.csv" "$tmp/whole/metrics.csv" "$tmp/whole/model.safetensors" \
+       "$tmp/whole/teacher.safetensors" "$tmp/whole/checkpoint.safetensors"
+for name in parameters steps L_ctm L_dsm train_seconds images_per_second; do
+    grep -Eq "^$name,[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/whole/metrics.csv" && ok || bad "metrics.csv has no number for $name"
+done
+runs "train on two threads" $images train --data "$data" $net --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/two" --quiet --threads 2
+same "one thread and two" "$tmp/whole/model.safetensors" "$tmp/two/model.safetensors"
+runs "train, stopped" $images train --data "$data" $net --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/part" --quiet --stop-at 2
+absent "$tmp/part/model.safetensors"
+refuses "resume with another flag" 1 "--batch" $images train --resume --batch 5 --out "$tmp/part" --quiet
+runs "train, resumed" $images train --resume --out "$tmp/part" --quiet
+same "uninterrupted and resumed" "$tmp/whole/model.safetensors" "$tmp/part/model.safetensors"
+same "uninterrupted and resumed" "$tmp/whole/loss.csv" "$tmp/part/loss.csv"
+runs "dropout 0" $images train --data "$data" $net --dropout 0 --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/nodrop" --quiet
+differ "with and without dropout" "$tmp/whole/model.safetensors" "$tmp/nodrop/model.safetensors"
+
+# A signal: the step in hand is finished, all is saved, and it is said how to go on.
+$images train --data "$data" $net --steps 100000 --teacher-steps 2 --out "$tmp/signal" --quiet >"$tmp/signal.out" 2>&1 &
+pid=$!
+n=0; while [ ! -s "$tmp/signal/teacher.safetensors" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
+kill -TERM $pid; wait $pid; got=$?
+[ $got = 0 ] && grep -q 'saved; to go on: images train --resume' "$tmp/signal.out" && ok || bad "SIGTERM: exit status $got: $(head -c 300 "$tmp/signal.out")"
+exists "$tmp/signal/checkpoint.safetensors"
+
+# A teacher from a file; the adversary.
+runs "teacher from a file, gan" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan --steps 5 --out "$tmp/gan" --quiet
+grep -q '^disc_real,' "$tmp/gan/metrics.csv" && ok || bad "metrics.csv of --gan has no disc_real"
+runs "gan, stopped" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan --steps 5 --out "$tmp/gan2" --quiet --stop-at 4
+runs "gan, resumed" $images train --resume --out "$tmp/gan2" --quiet
+same "with an adversary, uninterrupted and resumed" "$tmp/gan/model.safetensors" "$tmp/gan2/model.safetensors"
+
+# ---- samples: every sampler, every format
+w=$tmp/whole/model.safetensors
+for how in "gamma --gamma 0.5 --nfe 2" "exact --nfe 2" "cm --nfe 2" "onestep" "heun --nfe 3" "euler --nfe 2" "dpm --nfe 2" "ancestral --nfe 2"; do
+    runs "sample by $how" $images sample --weights "$w" --sampler $how --n 2 --out "$tmp/s.png" --quiet
+done
+for f in png npy npz; do runs "sample as $f" $images sample --weights "$w" --n 3 --out "$tmp/s.$f" --quiet; done
+[ "$(head -c 8 "$tmp/s.png" | od -An -tx1 | tr -d ' \n')" = 89504e470d0a1a0a ] && ok || bad "s.png is no PNG"
+runs "teacher by heun" $images sample --weights "$tmp/whole/teacher.safetensors" --sampler heun --nfe 3 --n 2 --out "$tmp/t.png" --quiet
+refuses "a teacher cannot jump" 1 "cannot jump" $images sample --weights "$tmp/whole/teacher.safetensors" --out "$tmp/z.png"
+# The first noise of a seed, as .npy, gives that seed's samples; a stack of one, too.
+if python3 -c 'import zlib, zipfile, struct' 2>/dev/null; then
+    python3 - "$tmp" <<'PY' && ok || bad "python3 does not read the PNG or the .npz as they should be"
+import struct, sys, zipfile, zlib
+tmp = sys.argv[1]
+def npy(b):
+    n = struct.unpack('<H', b[8:10])[0]
+    return eval(b[10:10 + n]), b[10 + n:]
+head, floats = npy(open(tmp + '/s.npy', 'rb').read())
+assert head['shape'] == (3, 3, 8, 8) and head['descr'] == '<f4', head
+z = zipfile.ZipFile(tmp + '/s.npz')
+assert z.testzip() is None and z.namelist() == ['arr_0.npy']
+head, pixels = npy(z.read('arr_0.npy'))
+assert head['shape'] == (3, 8, 8, 3) and head['descr'] == '|u1' and len(pixels) == 3*64*3, head
+floats = struct.unpack('<%df' % (len(floats)//4), floats)
+for n in range(3):
+    for p in range(64):
+        for c in range(3):
+            v = min(max(floats[n*192 + c*64 + p]*127.5 + 127.5, 0), 255)
+            assert abs(v - pixels[n*192 + p*3 + c]) < 0.51
+b, at, raw, size = open(tmp + '/s.png', 'rb').read(), 8, b'', None
+while at < len(b):
+    n, kind = struct.unpack('>I4s', b[at:at + 8])
+    data = b[at + 8:at + 8 + n]
+    assert zlib.crc32(kind + data) == struct.unpack('>I', b[at + 8 + n:at + 12 + n])[0]
+    if kind == b'IHDR': size = struct.unpack('>IIBBBBB', data)
+    if kind == b'IDAT': raw += data
+    at += 12 + n
+raw = zlib.decompress(raw)
+assert size == (8*9 - 1, 8, 8, 2, 0, 0, 0) and len(raw) == 8*(3*size[0] + 1), size
+assert raw[1:1 + 24] == pixels[:24]
+PY
+else skip "no python3 to read the formats with"; fi
+
+# Noise and labels from files, written with nothing but printf.
+{ header '<f4' False '2, 3, 8, 8'; zeros 1536; } >"$tmp/noise.npy"
+{ header '<f4' False '1, 2, 3, 8, 8'; zeros 1536; } >"$tmp/stack.npy"
+{ header '|u1' False '2,'; bytes '\001\002'; } >"$tmp/label.npy"
+runs "noise from a file" $images sample --weights "$w" --noise "$tmp/noise.npy" --out "$tmp/a.npy" --quiet
+runs "a stack of noise" $images sample --weights "$w" --noise "$tmp/stack.npy" --out "$tmp/b.npy" --quiet
+same "noise and a stack of one" "$tmp/a.npy" "$tmp/b.npy"
+runs "labels from a file" $images sample --weights "$w" --noise "$tmp/noise.npy" --labels "$tmp/label.npy" --out "$tmp/c.npy" --quiet
+differ "with labels and without" "$tmp/a.npy" "$tmp/c.npy"
+refuses "too little noise" 1 "expected 3" $images sample --weights "$w" --noise "$tmp/stack.npy" --sampler cm --nfe 3 --out "$tmp/z.png"
+{ header '<f8' False '2, 3, 8, 8'; zeros 3072; } >"$tmp/f8.npy"
+refuses "noise of another type" 1 "<f8" $images sample --weights "$w" --noise "$tmp/f8.npy" --out "$tmp/z.png"
+{ header '<f4' True '2, 3, 8, 8'; zeros 1536; } >"$tmp/order.npy"
+refuses "noise in another order" 1 "fortran_order" $images sample --weights "$w" --noise "$tmp/order.npy" --out "$tmp/z.png"
+{ header '<f4' False '2, 8, 8, 3'; zeros 1536; } >"$tmp/nhwc.npy"
+refuses "noise of another shape" 1 "expected [n,3,8,8]" $images sample --weights "$w" --noise "$tmp/nhwc.npy" --out "$tmp/z.png"
+head -c 1000 "$tmp/noise.npy" >"$tmp/short.npy"
+refuses "noise cut off" 1 "expected 1536" $images sample --weights "$w" --noise "$tmp/short.npy" --out "$tmp/z.png"
+{ header '|u1' False '2,'; bytes '\001\012'; } >"$tmp/bad.npy"
+refuses "labels out of range" 1 "label 1 is out of range" $images sample --weights "$w" --noise "$tmp/noise.npy" --labels "$tmp/bad.npy" --out "$tmp/z.png"
+{ header '|u1' False '3,'; bytes '\001\002\003'; } >"$tmp/three.npy"
+refuses "too many labels" 1 "expected 2" $images sample --weights "$w" --noise "$tmp/noise.npy" --labels "$tmp/three.npy" --out "$tmp/z.png"
+
+# ---- other sets: several files, idx with labels, through a pipe, .npy
+runs "two batches" $images train --data "$set,$tmp/again.bin" --config tiny --batch 2 --teacher none --steps 1 --out "$tmp/both" --quiet
+grep -q '"ctm.size":"32"' "$tmp/both/model.safetensors" && ok || bad "the size of the images is not in the weights"
+{ bytes '\000\000\010\003\000\000\000\014\000\000\000\010\000\000\000\010'; head -c 768 "$set"; } >"$tmp/i.idx"
+{ bytes '\000\000\010\001\000\000\000\014\000\001\002\000\001\002\000\001\002\000\001\002'; } >"$tmp/l.idx"
+small="--model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn none --batch 2 --shards 1 --teacher none --steps 1 --quiet"
+runs "idx with labels" $images train --data "$tmp/i.idx,$tmp/l.idx" $small --classes 3 --out "$tmp/idx"
+if [ -e /dev/stdin ]; then
+    gzip -c "$tmp/i.idx" >"$tmp/i.gz" && gunzip -c "$tmp/i.gz" | $images train --data /dev/stdin $small --out "$tmp/pipe" >"$tmp/stdout" 2>"$tmp/stderr" && ok || bad "idx through a pipe: $(cat "$tmp/stderr")"
+    refuses "compressed" 1 "gunzip" $images train --data "$tmp/i.gz" $small --out "$tmp/z"
+else skip "no /dev/stdin"; fi
+{ header '|u1' False '12, 8, 8, 1'; head -c 768 "$set"; } >"$tmp/i.npy"
+runs "a set as .npy" $images train --data "$tmp/i.npy" $small --out "$tmp/npy"
+head -c 700 "$tmp/i.npy" >"$tmp/cut.npy"
+refuses "a set cut off" 1 "expected 768" $images train --data "$tmp/cut.npy" $small --out "$tmp/z"
+head -c 5000 "$set" >"$tmp/cut.bin"
+refuses "a batch cut off" 1 "records of 3073 bytes" $images train --data "$tmp/cut.bin" $small --out "$tmp/z"
+{ bytes '\013'; tail -c +2 "$set"; } >"$tmp/eleven.bin"
+refuses "a label above 9" 1 "record 0 has label 11" $images train --data "$tmp/eleven.bin" $small --out "$tmp/z"
+refuses "a label above --classes" 1 "out of range" $images train --data "$tmp/i.idx,$tmp/l.idx" $small --classes 2 --out "$tmp/z"
+head -c 500 "$tmp/i.idx" >"$tmp/cut.idx"
+refuses "idx cut off" 1 "expected 12 images" $images train --data "$tmp/cut.idx" $small --out "$tmp/z"
+refuses "sets of two sizes" 1 "as in" $images train --data "$set,$tmp/i.idx" $small --out "$tmp/z"
+refuses "no such file" 1 "cannot read" $images train --data "$tmp/none.bin" $small --out "$tmp/z"
+refuses "no data" 2 "--data" $images train --out "$tmp/z"
+refuses "a network that does not fit" 2 "halved" $images train --data "$tmp/i.idx" --channel-mult 1,1,1,1,1 --attn none --out "$tmp/z"
+refuses "attention at no level" 2 "attention at resolution 5" $images train --data "$set" --attn 5 --out "$tmp/z"
+refuses "seconds and steps" 2 "--seconds" $images train --data "$set" --steps 5 --seconds 5 --out "$tmp/z"
+refuses "a teacher of other images" 1 "is a teacher of images of 8 x 8" $images train --data "$tmp/i.idx" $small --teacher "$tmp/whole/teacher.safetensors" --out "$tmp/z"
+
+# ---- weights that are not what they should be
+sed 's/"dec.8x8_aux_conv.bias":/"dec.8x8_aux_conv.bias_":/' "$w" >"$tmp/renamed.safetensors"
+refuses "weights without their closing brace" 1 "$tmp/renamed.safetensors" $images sample --weights "$tmp/renamed.safetensors" --out "$tmp/z.png"
+sed 's/"dec.8x8_aux_conv.bias":/"dec.8x8_aux_conv.biaz":/' "$w" >"$tmp/renamed.safetensors"
+refuses "weights with another name" 1 'has no tensor "dec.8x8_aux_conv.bias" (1 missing); tensor "dec.8x8_aux_conv.biaz"' $images sample --weights "$tmp/renamed.safetensors" --out "$tmp/z.png"
+sed 's/"ctm.model_channels":"4"/"ctm.model_channels":"8"/' "$w" >"$tmp/wide.safetensors"
+refuses "a configuration that does not fit" 1 "$tmp/wide.safetensors" $images sample --weights "$tmp/wide.safetensors" --out "$tmp/z.png"
+head -c 9000 "$w" >"$tmp/cut.safetensors"
+refuses "weights cut off" 1 "$tmp/cut.safetensors" $images sample --weights "$tmp/cut.safetensors" --out "$tmp/z.png"
+sed 's/"ctm.format":/"xxx.format":/' "$w" >"$tmp/foreign.safetensors"
+runs "weights without metadata" $images sample --weights "$tmp/foreign.safetensors" --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 4 --classes 10 --size 8 \
+    --n 3 --out "$tmp/foreign.npy" --quiet
+same "with and without metadata" "$tmp/foreign.npy" "$tmp/s.npy"
+refuses "weights without metadata, other flags" 1 "missing" $images sample --weights "$tmp/foreign.safetensors" --out "$tmp/z.png"
+build/points train --data ring --steps 2 --plain --noises 1000 --out "$tmp/points" --quiet >/dev/null 2>&1
+refuses "a model of points" 1 "is a model of points" $images sample --weights "$tmp/points/model.safetensors" --out "$tmp/z.png"
+refuses "a checkpoint of points" 1 "is not a checkpoint of" $images train --resume --out "$tmp/points"
+refuses "no weights" 2 "--weights" $images sample --out "$tmp/z.png"
+refuses "an even number for Heun" 2 "odd" $images sample --weights "$w" --sampler heun --nfe 4 --out "$tmp/z.png"
+refuses "a file of another kind" 2 ".png, .npy or .npz" $images sample --weights "$w" --out "$tmp/z.jpg"
+absent "$tmp/z.png" "$tmp/z"
+
+# ---- eval and info
+runs "eval" $images eval --weights "$w" --data "$data" --teacher "$tmp/whole/teacher.safetensors" --n 4 --likelihood 1 --out "$tmp/eval" --quiet
+grep -q 'the end of the set' "$tmp/stdout" && ok || bad "eval does not know its own training set"
+for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_training frechet_random_1steps nearest_rms; do
+    grep -Eq "^$name,-?[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/eval/eval.csv" && ok || bad "eval.csv has no number for $name"
+done
+exists "$tmp/eval/nearest.png"
+runs "info" $images info --weights "$w"
+grep -q 'dec.8x8_aux_conv.bias' "$tmp/stdout" && ok || bad "info does not list the parameters"
+runs "help" $images --help
+[ -z "$(find "$tmp" -name '*.tmp')" ] && ok || bad "temporary files were left: $(find "$tmp" -name '*.tmp')"
+echo "images: $passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
