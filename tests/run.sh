@@ -18,7 +18,8 @@ part sh tests/test_header.sh
 part sh tests/test_docs.sh
 part sh tests/test_tags.sh
 part sh tests/test_programs.sh
-if [ "$1" = long ]; then part sh tests/test_long.sh; fi
+part sh tests/test_claims.sh
+if [ "$1" = long ]; then part sh tests/mutate.sh --texts; part sh tests/test_long.sh; fi
 awk '/[0-9]+ passed, [0-9]+ failed/ {
          for (i = 1; i < NF; i++) {
              if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i; if ($(i+1) ~ /^skipped/) s += $i } }
