@@ -25,7 +25,7 @@
 #include "plot.h"
 #include "toys.h"
 
-enum { STORY_LOSSES_MAX = 1200, STORY_FIGURES_MAX = 10 };
+enum { STORY_LOSSES_MAX = 1200, STORY_FIGURES_MAX = 20 };
 enum { STORY_STEP, STORY_L_CTM, STORY_L_DSM, STORY_LAMBDA, STORY_LR, STORY_GRAD_NORM, STORY_LOSS_COLUMNS };
 
 // Rows of loss.csv: values averaged over the steps since the row before.
