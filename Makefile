@@ -13,10 +13,13 @@ HELPERS  = examples/plot.h examples/args.h examples/table.h examples/toys.h exam
 
 MAKEFLAGS += --jobs=2      # compile two programs at a time
 
-all: build/hello build/points build/use_weights     ## build the examples
+all: build/hello build/points build/claims build/use_weights     ## build the examples
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
+
+claims: build/claims                                ## the paper's claims in miniature: a table of verdicts, a figure each into out/claims
+	build/claims --out out/claims
 
 test: build/test_float build/test_double all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
@@ -49,6 +52,8 @@ build/hello: examples/01_hello.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/01_hello.c -o $@ -lm
 build/points: examples/02_points.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/02_points.c -o $@ -lm
+build/claims: examples/03_claims.c ctm.h $(HELPERS) | build
+	$(BUILD) examples/03_claims.c -o $@ -lm
 build/use_weights: examples/use_weights.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/use_weights.c -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
@@ -60,4 +65,4 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo test test-long bench bench-peers mutate merit golden clean help
+.PHONY: all demo claims test test-long bench bench-peers mutate merit golden clean help
