@@ -39,7 +39,7 @@ enum {
 // weight; what the paper claims is tested on it. "Ours": ctm_config_default(). Network, optimiser and batch are the same for
 // all, and so is the exact teacher unless the claim is about the teacher.
 
-enum { PAPER, OURS, LOCAL, GLOBAL, NO_DSM, FIXED_WEIGHT, GAN, SELF_SOLVE, SELF_JUMP, ONE_HEUN, OURS_TUNED, CM, CM_TUNED, VARIANTS, TEACHER = VARIANTS };
+enum { PAPER, OURS, SCORE_ONLY, LOCAL, GLOBAL, NO_DSM, FIXED_WEIGHT, GAN, SELF_SOLVE, SELF_JUMP, ONE_HEUN, OURS_TUNED, CM, CM_TUNED, VARIANTS, TEACHER = VARIANTS };
 
 typedef struct variant {
     const char *name, *text;
@@ -52,6 +52,7 @@ typedef struct variant {
 static const variant variants[VARIANTS] = {
     {"paper",      "the paper's recipe: authors' law, soft matching, DSM with adaptive weight", 1, 5},
     {"ours",       "ctm_config_default(): gap law, regression on the exact denoiser",           1, 5},
+    {"score-only", "a network without s, trained on DSM alone with the paper's rows of it",      1, 0},
     {"local",      "paper, local matching (u one grid step after t)",                           1.1, 1},
     {"global",     "paper, global matching (u = s)",                                            0.9, 1},
     {"no-dsm",     "paper without L_DSM",                                                       1, 1},
@@ -79,6 +80,7 @@ static ctm_config variant_config(int v, long steps, uint64_t seed) {
     ctm_config c = v == OURS || v == OURS_TUNED || v == ONE_HEUN ? ctm_config_default() : v == CM || v == CM_TUNED ? ctm_config_cm() : paper_config();
     c.steps = (long)(variants[v].steps*(double)steps + 0.5) > 0 ? (long)(variants[v].steps*(double)steps + 0.5) : 1;
     c.seed = seed;
+    if (v == SCORE_ONLY)   { c.consistency = 0; c.adaptive = 0; }
     if (v == LOCAL)        c.match = CTM_LOCAL;
     if (v == GLOBAL)       c.match = CTM_GLOBAL;
     if (v == NO_DSM)       c.diagonal = CTM_DIAG_NONE;
@@ -249,10 +251,12 @@ static void measure_run(run *r, ctm_net *net) {
     double *map = (double *)ctm_alloc(&r->memory, 2*n*sizeof *map);
     const ctm_denoiser *score = ctm_net_denoiser(&r->memory, net);
     measures levels;
-    measure_samples(r, net, t, y);
-    measure_ctm(net, 1, n, t->noise, y);
-    for (size_t i = 0; i < 2*n; i++) map[i] = (double)t->heun[i];
-    r->number[TO_HEUN] = rms(l, y, map);
+    if (r->variant != SCORE_ONLY) {
+        measure_samples(r, net, t, y);
+        measure_ctm(net, 1, n, t->noise, y);
+        for (size_t i = 0; i < 2*n; i++) map[i] = (double)t->heun[i];
+        r->number[TO_HEUN] = rms(l, y, map);
+    }
     measure_heun(net->ctx, score, &net->noise, OWN_NFE, n, t->noise, y);
     r->number[OWN_ODE] = rms(l, y, t->exact);
     r->number[DENOISER] = measure_denoiser(&levels, &r->memory, net, &l->data, name, l->noises/10);
@@ -270,7 +274,7 @@ static void train_and_measure(void *arg, int i) {
     ctm_init(&r->ctx);
     r->ctx.threads = 1;
     ctm_arena_init(&r->memory, &r->ctx, variants[r->variant].name);
-    ctm_trainer *tr = ctm_trainer_new(&r->memory, &cfg, ctm_mlp(&r->memory, &cfg, 2, 1), taught ? l->data.denoiser : NULL, toy_draw, &l->data);
+    ctm_trainer *tr = ctm_trainer_new(&r->memory, &cfg, ctm_mlp(&r->memory, &cfg, 2, cfg.consistency), taught ? l->data.denoiser : NULL, toy_draw, &l->data);
     if (cfg.gan) ctm_trainer_adversary(&r->memory, tr, ctm_mlp_discriminator(&r->memory, &cfg, 2));
     start = args_seconds();
     r->ok = 1;
@@ -430,13 +434,17 @@ static void perfect_line(result *r) {
 
 enum { ONE = 0, FOUR = 2, SEVENTEEN = 4, GAMMA_1 = CHAINS };       // chains; where the numbers of gamma 1 begin
 
+// Its score against that of a network which learns nothing else; its jump against many steps on its own score.
 static void score_and_jumps(result *r) {
-    static const char *const group[3] = {"score: denoiser", "score: its ODE, 79 evaluations", "jump: 80 to 0.002"}, *const label[2] = {"paper's recipe", "our recipe"};
-    static const bar cell[6] = {{PAPER, DENOISER}, {OURS, DENOISER}, {PAPER, OWN_ODE}, {OURS, OWN_ODE}, {PAPER, RMS}, {OURS, RMS}};
-    value(r, 0.05, "denoiser error", PAPER, DENOISER);
-    value(r, 0.05, "ODE of its own score, error", PAPER, OWN_ODE);
-    value(r, 0.05, "one-jump error", PAPER, RMS + ONE);
-    bars(r, 0, 1, NULL, error_axis, 1, 3, group, 2, label, cell);
+    static const char *const group[3] = {"denoiser", "ODE of its score, 79 evaluations", "one jump"}, *const label[3] = {"CTM, paper's recipe", "CTM, our recipe", "score alone"};
+    static const bar cell[9] = {{PAPER, DENOISER}, {OURS, DENOISER}, {SCORE_ONLY, DENOISER}, {PAPER, OWN_ODE}, {OURS, OWN_ODE}, {SCORE_ONLY, OWN_ODE},
+                                {PAPER, RMS + ONE}, {OURS, RMS + ONE}, {SCORE_ONLY, RMS + ONE}};
+    ratio(r, 1.25, "denoiser error over that of a network for the score alone", PAPER, DENOISER, SCORE_ONLY, DENOISER);
+    ratio(r, 1.25, "error of its ODE in 79 evaluations over that network's", PAPER, OWN_ODE, SCORE_ONLY, OWN_ODE);
+    ratio(r, 1, "error of one jump over its own ODE in 79 evaluations", PAPER, RMS + ONE, PAPER, OWN_ODE);
+    value(r, -1, "one jump", PAPER, RMS + ONE);
+    value(r, -1, "its ODE in 79 evaluations", PAPER, OWN_ODE);
+    bars(r, 0, 1, NULL, error_axis, 1, 3, group, 3, label, cell);
 }
 
 static void few_steps(result *r) {
@@ -647,8 +655,8 @@ typedef struct claim {
 #define NEEDS(v) (1u << (v))
 
 static const claim claims[] = {
-    {1, "1", "One network gives score and jumps", score_and_jumps, NEEDS(PAPER) | NEEDS(OURS),
-     "The same weights are read at s = t as a denoiser, hence as a score whose ODE can be solved, and at s below t as a jump."},
+    {1, "1", "One network gives score and jumps", score_and_jumps, NEEDS(PAPER) | NEEDS(OURS) | NEEDS(SCORE_ONLY),
+     "The same weights are read at s = t as a denoiser, hence as a score whose ODE can be solved, and at s below t as a jump. Beside it a network of the same size that learns the score and nothing else, in as many steps. It has no jumps."},
     {2, "2", "One step is close to the teacher's many", few_steps, NEEDS(PAPER) | NEEDS(OURS),
      "Student and teacher (the exact denoiser, in Heun's and in Euler's method) start from the same noises. 35 evaluations are what EDM's sampler takes."},
     {3, "3", "More jumps help at gamma 0 and hurt at gamma 1", more_jumps_paper, NEEDS(PAPER),
