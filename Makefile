@@ -15,10 +15,13 @@ MAKEFLAGS += --jobs=2      # compile two programs at a time
 
 MPI     := $(shell command -v mpicc 2>/dev/null >/dev/null && echo build/mpi)
 
-all: build/hello build/points build/images build/edit build/use_weights $(MPI)     ## build the examples
+all: build/hello build/points build/claims build/images build/edit build/use_weights $(MPI)     ## build the examples
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
+
+claims: build/claims                                ## the paper's claims in miniature: a table of verdicts, a figure each into out/claims
+	build/claims --out out/claims
 
 test: build/test_float build/test_double all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
@@ -58,6 +61,8 @@ build/hello: examples/01_hello.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/01_hello.c -o $@ -lm
 build/points: examples/02_points.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/02_points.c -o $@ -lm
+build/claims: examples/03_claims.c ctm.h $(HELPERS) | build
+	$(BUILD) examples/03_claims.c -o $@ -lm
 build/images: examples/04_images.c ctm.h $(HELPERS) | build
 	$(BUILD) examples/04_images.c -o $@ -lm
 build/edit: examples/05_edit.c ctm.h $(HELPERS) | build
@@ -75,7 +80,7 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo test test-long bench bench-peers bench-flags mutate merit cifar10 golden clean help
+.PHONY: all demo claims test test-long bench bench-peers bench-flags mutate merit cifar10 golden clean help
 
 # Ways into the book: read it, run it, step through it.
 
@@ -91,7 +96,7 @@ debug: build/tour                                   ## a guided tour of one trai
 exercises: build/exercises                          ## the numbers that EXERCISES.md asks for (a minute)
 	@build/exercises
 
-test test-long: build/exercises
+test-long: build/exercises
 build/exercises: tests/exercises.c ctm.h | build
 	$(BUILD) tests/exercises.c -o $@ -lm
 build/tour: debug/tour.c ctm.h | build

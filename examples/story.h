@@ -26,7 +26,7 @@
 #include "run.h"
 #include "toys.h"
 
-enum { STORY_LOSSES_MAX = RUN_LOSSES_MAX, STORY_FIGURES_MAX = 10 };
+enum { STORY_LOSSES_MAX = RUN_LOSSES_MAX, STORY_FIGURES_MAX = 20 };
 enum { STORY_STEP = RUN_STEP, STORY_L_CTM = RUN_L_CTM, STORY_L_DSM = RUN_L_DSM, STORY_LAMBDA = RUN_LAMBDA, STORY_LR = RUN_LR, STORY_GRAD_NORM = RUN_GRAD_NORM };
 typedef run_losses story_losses;
 

@@ -1,35 +1,32 @@
 #!/bin/sh
-# Runs every test program and script, and adds up their counts. The last line is "N passed, N failed, N skipped".
+# Runs every test program and script, and adds up their counts. The last line is "N passed, N failed, N skipped". Two lanes run side
+# by side; with "long" come those that take longer or need other programs (gdb, Jupyter, PyTorch, MPI).
 # usage: sh tests/run.sh [long]
 cd "$(dirname "$0")/.." || exit 1
-log=$(mktemp) || exit 1
-trap 'rm -f "$log"' EXIT
-status=0
-part() {                                # part COMMAND...: its output is shown, its counts are added at the end
-    "$@" >"$log.one" 2>&1 || status=1
-    cat "$log.one"
-    grep -E '[0-9]+ passed, [0-9]+ failed' "$log.one" >/dev/null || { echo "$*: did not report its counts" ; echo "x: 0 passed, 1 failed" >>"$log"; }
-    cat "$log.one" >>"$log"
-    rm -f "$log.one"
+export OMP_WAIT_POLICY=passive          # the lanes share the processor
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+part() {                                # part LANE COMMAND...: its output is shown when it is done, its counts are added at the end
+    lane=$dir/$1; shift
+    "$@" >"$lane.one" 2>&1 || touch "$dir/failed"
+    cat "$lane.one"
+    grep -E '[0-9]+ passed, [0-9]+ failed' "$lane.one" >/dev/null || { echo "$*: did not report its counts"; echo "x: 0 passed, 1 failed" >>"$lane.log"; }
+    cat "$lane.one" >>"$lane.log"
 }
-part build/test_float
-part build/test_double
-part sh tests/test_header.sh
-part sh tests/test_docs.sh
-part sh tests/test_tags.sh
-part sh tests/test_programs.sh
-part sh tests/test_images.sh
-part sh tests/test_links.sh
-part sh tests/test_exercises.sh
-part sh tests/test_book.sh
-part sh tests/test_debug.sh
-part sh tests/test_notebook.sh
-part sh tests/test_edit.sh
-part sh tests/test_mpi.sh
-part sh tests/test_convert.sh
-if [ "$1" = long ]; then part sh tests/test_long.sh; fi
+{
+    part a build/test_float
+    for t in programs claims docs tags links book; do part a sh tests/test_$t.sh; done
+} &
+part b build/test_double
+for t in header images edit; do part b sh tests/test_$t.sh; done
+wait
+if [ "$1" = long ]; then
+    part b sh tests/mutate.sh --texts
+    for t in exercises debug notebook mpi convert long; do part b sh tests/test_$t.sh; done
+fi
+cat "$dir"/*.log >"$dir/all"
 awk '/[0-9]+ passed, [0-9]+ failed/ {
          for (i = 1; i < NF; i++) {
              if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i; if ($(i+1) ~ /^skipped/) s += $i } }
-     END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 || p == 0 }' "$log" || status=1
-exit $status
+     END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 || p == 0 }' "$dir/all" || touch "$dir/failed"
+[ ! -e "$dir/failed" ]
