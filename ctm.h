@@ -287,6 +287,7 @@ struct ctm_tape {
     struct ctm__buffer *pool;  // gradient buffers that are free again
     const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
     uint64_t     step, first_row; // the training step of those draws, and the number that row 0 has in the whole batch
+    const int   *rows;         // where a network sees some rows only: which; NULL: all
     int          drops;        // dropouts since the tape was reset
 };
 
@@ -4010,14 +4011,14 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
 // Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
 // The draw of a number is a function of (stream, tape's step, row in the whole batch, how many dropouts came before, place).
-typedef struct ctm__dropout_draw { ctm_rng rng; uint64_t step, first_row, drop; uint32_t keep; } ctm__dropout_draw;    // kept with the result
+typedef struct ctm__dropout_draw { ctm_rng rng; uint64_t step, first_row, drop; const int *rows; uint32_t keep; } ctm__dropout_draw;    // kept with the result
 typedef struct ctm__dropout_job { ctm__dropout_draw d; size_t D; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
 static void ctm__dropout_piece(void *arg, int n) {
     const ctm__dropout_job *j = (const ctm__dropout_job *)arg;
     ctm_real factor = (ctm_real)(65536.0 / j->d.keep);
     const ctm_real *x = j->x + (size_t)n * j->D;
     ctm_real *out = j->out + (size_t)n * j->D;
-    uint64_t block = (((j->d.first_row + (uint64_t)n) << 10) + j->d.drop) << 24;
+    uint64_t block = (((j->d.first_row + (uint64_t)(j->d.rows ? j->d.rows[n] : n)) << 10) + j->d.drop) << 24;
     uint32_t bits[4];
     size_t i;
     int l;
@@ -4053,6 +4054,7 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     d.rng = *tp->dropout;
     d.step = tp->step;
     d.first_row = tp->first_row;
+    d.rows = tp->rows;
     d.drop = (uint64_t)tp->drops++;
     d.keep = (uint32_t)(65536 * (1 - p) + 0.5);
     if (d.keep < 1) d.keep = 1;
@@ -5420,10 +5422,13 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
         CTM__REQUIRE(s->data[i] <= t->data[i], "ctm_G_theta: row %d would jump up, from %g to %g", i, (double)t->data[i], (double)s->data[i]);
         if (s->data[i] < t->data[i]) index[n++] = i;
     }
+    if (tp->dropout) tp->drops = (tp->drops / 128 + 1) * 128;                    // the draws of this jump, whether any row moves or not
     if (n == 0) return x;
     if (n == B) return ctm__G_all_rows(tp, net, x, t, s);
+    tp->rows = index;
     if (label) net->label = ctm__labels_of(tp, label, index, n);                 // labels go with their rows
     moving = ctm__G_all_rows(tp, net, ctm_gather_rows(tp, x, index, n), ctm_gather_rows(tp, t, index, n), ctm_gather_rows(tp, s, index, n));
+    tp->rows = NULL;
     if (label) net->label = label;                     // without labels nothing is written: threads may share the network
     return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
 }

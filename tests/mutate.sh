@@ -306,6 +306,54 @@ cat >"$tmp/list" <<'END'
 = 21 the bounds of a tensor are not checked
 - if (begin > end || end > data_len || end - begin != bytes) return
 + if (begin > end || end - begin != bytes) return
+= 8 a pixel outside the image is its neighbour
+- row[i] = inside ? centre[i] + shift : g->zero;
++ row[i] = inside ? centre[i] + shift : centre[i];
+= 8 the missing columns of a panel are not zeroed
+- if (n < width) memset(to + n, 0, (size_t)(width - n) * sizeof *to);
++ (void)width;
+= 8 turned weights are not turned round
+- g->w + ((size_t)(taps - 1 - r / g->I) * (size_t)g->O + (size_t)o)
++ g->w + ((size_t)(r / g->I) * (size_t)g->O + (size_t)o)
+= 8 Winograd's turned filters are not turned round
+- g->w + ((size_t)(8 - tap) * (size_t)g->O
++ g->w + ((size_t)tap * (size_t)g->O
+= 8 a wrong sign in Winograd's output
+- t[4 + i] = m[4 + i] - m[8 + i] - m[12 + i];
++ t[4 + i] = m[4 + i] - m[8 + i] + m[12 + i];
+= 8 a weight gradient forgets the last parts
+- for (s = 1; s < parts; s++) { CTM__FN(load)
++ for (s = 2; s < parts; s++) { CTM__FN(load)
+= 8 the residual is added after alpha
+- if (g->res) { CTM__FN(load)(&e, g->res + at, m); *v += e; }
++ if (g->res) { CTM__FN(load)(&e, g->res + at, m); *v += e / g->alpha; }
+= 8 a tile's bias is the first sample's
+- if (i == 0 || n[i] != n[i - 1]) CTM__FN(bias)
++ if (i == 0) CTM__FN(bias)
+= 9 a norm loses the digits of a large mean
+- var += ((double)sumsq[c] + 2 * d * (double)sum[c] + (double)j->P * d * d) / count;
++ var += ((double)sumsq[c] + (double)j->P * d * d) / count;
+= 9 a norm's backward pass forgets the mean of dv
+- k1[c] = (ctm_real)(rstd * m1);
++ k1[c] = 0 * (ctm_real)m1;
+= 9 attention without its scale
+- kernels->softmax(T, 1 / sqrt((double)c), S
++ kernels->softmax(T, 1, S
+= 9 dropout with the same mask everywhere
+- d.drop = (uint64_t)tp->drops++;
++ d.drop = 0;
+= 7 recycled gradients keep what was in them
+- if (grad && !add) memset(grad, 0, x->len * sizeof(ctm_real));
++ (void)add;
+= 10 skips come in the wrong order
+- x = ctm_concat(tp, x, skips[--n]);
++ x = ctm_concat(tp, skips[--n], x);
+= 10 the branch of s is left out
+- if (e_s) shift = ctm_add(tp, shift, ctm_linear(tp, e_s, affine_s[0], affine_s[1]));
++ if (e_s) (void)affine_s;
+= 10 the result of a pass without recording is freed
+- memmove(copy.data, x->data, copy.len * sizeof(ctm_real));
++ memset(copy.data, 0, copy.len * sizeof(ctm_real));
 END
 
 # broken DIR N: writes DIR/ctm.h with sabotage N; says its name; fails if it does not apply
