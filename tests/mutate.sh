@@ -94,8 +94,8 @@ cat >"$tmp/list" <<'END'
 - grad[0] += 1;
 + grad[0] += 2;
 = 7 only the first input decides whether to record
-- (ctm__wants(a) || ctm__wants(b) || ctm__wants(c) || ctm__wants(d) || ctm__wants(e))
-+ ctm__wants(a)
+- wanted |= ctm__wants(src[i]);
++ wanted |= i == 0 && ctm__wants(src[i]);
 = 8 long sums forget their first part
 - more = k0 > 0 || add;
 + more = add;
