@@ -62,7 +62,7 @@ typedef struct dataset {
 static int data_open(dataset *d, const char *path, char *err, size_t errlen) {
     memset(d, 0, sizeof *d);
     if (!image_open(&d->set, path, err, errlen)) return 0;
-    d->held = d->set.n/10 < HELD_OUT ? d->set.n/10 : HELD_OUT;
+    d->held = d->set.n/10 < (size_t)HELD_OUT ? d->set.n/10 : (size_t)HELD_OUT;
     d->rows = d->set.n - d->held;
     d->hash = image_fingerprint(&d->set);
     return 1;
@@ -281,7 +281,7 @@ static int map_chunks(ctm_ctx *ctx, chunk_fn fn, const void *arg, size_t n, size
     ctm_tape_init(&tape, ctx, &arena);
     tape.recording = 0;
     for (size_t first = 0; first < n && ok; first += CHUNK) {
-        const size_t rows = n - first < CHUNK ? n - first : CHUNK;
+        const size_t rows = n - first < (size_t)CHUNK ? n - first : (size_t)CHUNK;
         ctm_tape_reset(&tape);
         ctm_tensor *in = ctm_matrix(&tape, "x", (int)rows, (int)dim), *y;
         memcpy(in->data, x + first*dim, rows*dim*sizeof(ctm_real));
