@@ -3,7 +3,7 @@
 # AVX-512 kernels, which it does not choose by itself on every processor.
 # usage: sh tests/bench_peers.sh [ROUNDS [NAME...]]        names as build/bench prints them; default: all below
 cd "$(dirname "$0")/.." || exit 1
-export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE-SKYLAKEX}"
+export OPENBLAS_CORETYPE="${PEER_CORETYPE-SKYLAKEX}"      # whatever the environment says
 python=${PYTHON:-/usr/bin/python3}
 "$python" -c 'import torch' 2>/dev/null || { echo "bench-peers needs PyTorch with OpenBLAS (Debian: python3-torch libopenblas0-pthread); none was found in $python" >&2; exit 1; }
 rounds=${1:-3}
