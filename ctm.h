@@ -1654,9 +1654,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      just do) and 24 multiply-adds for 11 loads. From here on the arithmetic is the limit, not the memory. The registers decide
 //      how large a tile is: AVX-512 has 32, of which 24 hold sums and 3 hold B; AVX2 has 16, so 4 x 3 there, and 4 x 2 with vectors
 //      of four. What is left over goes to tiles of 4, 2, 1 rows and fewer vectors; the last four vectors are cut 2 + 2.
-//   4. Strides: a convolution from 4.1 (its loops) to 201. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code multiplies by A transposed, which is
-//      what a weight gradient needs. And the rows of A need not be evenly spaced: the tile takes a list of row pointers. So
-//      the rows can be PIXELS. With activations as [B,H,W,C], channels innermost, a convolution is
+//   4. Strides: a convolution from 4.1 (its loops) to 201. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code
+//      multiplies by A transposed, which is what a weight gradient needs. And the rows of A need not be evenly spaced: the tile
+//      takes a list of row pointers. So the rows can be PIXELS. With activations as [B,H,W,C], channels innermost, a convolution is
 //
 //           out[pixel] = sum over the nine taps of  x[pixel + tap] · w[tap]                 [I] · [I,O] -> [O]
 //
@@ -1667,12 +1667,12 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      and transposed. The gradient with respect to w is the same tile with rows = input channels, k = pixels: for one tap it
 //      walks along each image row over those pixels whose neighbour exists, the sums staying in registers for some 256 pixels;
 //      dout's columns of these pixels are copied together first, so that all taps and channels find them in the cache.
-//   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall on few places of the
-//      cache and push each other out, so B is copied first. A convolution copies its weights once, into panels as wide as the
+//   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
+//      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into panels as wide as the
 //      tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of 96 columns at a time
 //      onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
-//   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are  y0 = d0·g0 + d1·g1 + d2·g2  and
-//      y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
+//   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
+//      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
 //           m1 = (d0 - d2)·g0     m2 = (d1 + d2)·(g0 + g1 + g2)/2     m3 = (d2 - d1)·(g0 - g1 + g2)/2     m4 = (d1 - d3)·g2
 //           y0 = m1 + m2 + m3     y1 = m2 - m3 - m4
