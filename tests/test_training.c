@@ -1002,8 +1002,8 @@ static void test_step_by_hand_variants(void) {
     check_step_by_hand(&c, 2);
 }
 
-// Cutting the batch otherwise changes rounding only (also when the cuts are uneven or some shards get no row).
-static void test_shards_agree_to_rounding(void) {
+// Invariant 49. Cutting the batch otherwise changes rounding only (also when the cuts are uneven or some shards get no row).
+static void test_invariant_49_shards_agree(void) {
     static const int shards[5] = {1, 4, 7, 24, 60};
     ctm_config c = small_config();
     ctm_real *g_ctm = NULL, *g_dsm = NULL;
@@ -1778,6 +1778,31 @@ static void test_gan_non_finite_changes_nothing(void) {
     }
 }
 
+// Invariant 41: no distance to itself, the same both ways, and a weight multiplies its own row alone.
+// [eq:L_ctm]
+static void test_invariant_41_distances(void) {
+    static const int kind[3] = {CTM_L2, CTM_L1, CTM_HUBER};
+    room r;
+    int k, i;
+    room_open(&r);
+    for (k = 0; k < 3; k++) {
+        ctm_tensor *w = ctm_vector(&r.tape, "w", 4);
+        ctm_tensor *a = noised(&r.tape, "near", levels(&r.tape, "t", 4, 1), 2, 0.5), *b = noised(&r.tape, "far", levels(&r.tape, "t", 4, 2), 2, 0.5);
+        ctm_tensor *same = ctm_distance(&r.tape, a, a, kind[k], 0.03), *ab = ctm_distance(&r.tape, a, b, kind[k], 0.03);
+        ctm_tensor *ba = ctm_distance(&r.tape, b, a, kind[k], 0.03);
+        double sum = 0;
+        for (i = 0; i < 4; i++) {
+            w->data[i] = (ctm_real)(i*i);
+            CHECK_CLOSE(same->data[i], 0, 0);
+            CHECK(ab->data[i] > 0);
+            CHECK_CLOSE(ab->data[i], ba->data[i], 0);
+            sum += i*i*(double)ab->data[i];
+        }
+        CHECK_CLOSE(ctm_weighted_mean(&r.tape, ab, w, 4)->data[0], sum/4, rounding(1e-6, 1e-14)*sum);
+    }
+    room_close(&r);
+}
+
 // A distance of the user's own: the built-in one by this way gives the same bits; one on features has the gradient of its formula.
 static ctm_tensor *same_distance(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) { (void)user; return ctm_distance(tp, a, b, CTM_L2, 0); }
 static ctm_tensor *feature_distance(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
@@ -2098,12 +2123,12 @@ static void run_training(void) {
     RUN(invariant_30_exact_flow_has_no_loss); RUN(invariant_31_target_is_constant); RUN(invariant_32_gradient_through_ema);
     RUN(invariant_33_no_outer_jump_at_the_end); RUN(invariant_34_local_and_global); RUN(invariant_35_target_when_s_is_u);
     RUN(invariant_39_40_adaptive_weight); RUN(invariant_44_ema_shrinks); RUN(invariant_47_student_from_teacher); RUN(invariant_50_degenerate_student);
-    RUN(step_by_hand_default); RUN(step_by_hand_authors); RUN(step_by_hand_variants); RUN(shards_agree_to_rounding);
+    RUN(step_by_hand_default); RUN(step_by_hand_authors); RUN(step_by_hand_variants); RUN(invariant_49_shards_agree);
     RUN(training_same_bits_for_threads); RUN(invariant_46_non_finite_changes_nothing); RUN(invariant_36_37_perfect_denoiser);
     RUN(training_learns_the_flow); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense);
     RUN(training_memory_is_steady);
     RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(invariant_38_hinge);
     RUN(invariant_43_45_steps_apart); RUN(gan_start); RUN(invariant_40_lambda_gan); RUN(full_training_same_bits_for_threads);
-    RUN(gan_shards_agree); RUN(gan_non_finite_changes_nothing); RUN(own_distance); RUN(law_paper); RUN(dsm_laws);
+    RUN(gan_shards_agree); RUN(gan_non_finite_changes_nothing); RUN(invariant_41_distances); RUN(own_distance); RUN(law_paper); RUN(dsm_laws);
     RUN(invariant_34_cm_config); RUN(cm_learns_the_flow); RUN(labels_are_learned); RUN(gan_keeps_the_modes); RUN(full_trainer_refuses_nonsense);
 }

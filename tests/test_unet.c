@@ -946,6 +946,69 @@ static void test_op_frequencies(void) {
     op_end();
 }
 
+// Invariant 19: ln 1 = 0, so the sines at t = 1 are zeros and the cosines ones; 1000·ln(t)/4 at both ends of the grid.
+// [eq:unet]
+static void test_invariant_19_frequencies_at_one(void) {
+    ctm_tensor *t, *out;
+    int k;
+    op_begin();
+    t = ctm_vector(&op_tape, "t", 3);
+    t->data[0] = 1; t->data[1] = 80; t->data[2] = (ctm_real)0.002;
+    out = ctm_frequencies(&op_tape, t, 128);
+    for (k = 0; k < 64; k++) {
+        CHECK_CLOSE(out->data[k], 0, 0);
+        CHECK_CLOSE(out->data[64 + k], 1, 0);
+    }
+    CHECK_CLOSE(atan2((double)out->data[128], (double)out->data[192]), 1.095507, 1e-6);          // the first frequency is the angle itself
+    CHECK_CLOSE(atan2((double)out->data[256], (double)out->data[320]), -1.553652, 1e-6);
+    op_end();
+}
+
+// Invariant 42, for the augmentations we have: every pixel comes from at most size/8 away in each direction, mirrored or not; one
+// contrast from 0.5 to 1.5 and one brightness within 0.25 serve the whole image; nothing is cut out, and a flat image stays flat.
+// [eq:L_disc]
+static void test_invariant_42_augment(void) {
+    enum { SIZE = 16, PIXELS = SIZE * SIZE, ROWS = 40 };
+    const ctm_rng rng = ctm_stream(5, "disc.augment");
+    ctm_tensor *x, *y;
+    int i, p, mirrored = 0, still = 0;
+    op_begin();
+    x = ctm_matrix(&op_tape, "x", ROWS, PIXELS * 3);
+    for (i = 0; i < ROWS; i++) for (p = 0; p < PIXELS; p++) {
+        ctm_real *pixel = x->data + 3 * (i * PIXELS + p);
+        pixel[0] = (ctm_real)(p / SIZE) / SIZE;                                                   // where it comes from: row, column
+        pixel[1] = (ctm_real)(p % SIZE) / SIZE;
+        pixel[2] = (ctm_real)0.25;
+    }
+    y = ctm__augment(&op_tape, x, &rng, SIZE, 3);
+    for (i = 0; i < ROWS; i++) {
+        const ctm_real *row = y->data + 3 * i * PIXELS;
+        double across = (double)row[3 * 8 + 1] - (double)row[3 * 7 + 1], along = (double)row[3 * 8 * SIZE] - (double)row[3 * 7 * SIZE];
+        double contrast = along * SIZE, brightness = (double)row[2] - 0.25 * contrast;
+        int flip = across < 0, down, right;
+        CHECK(contrast >= 0.4999 && contrast <= 1.5001 && fabs(brightness) <= 0.2501);
+        CHECK_CLOSE(fabs(across), along, 1e-6);
+        down = (int)floor((((double)row[3 * 8 * SIZE] - brightness) / contrast) * SIZE + 0.5) - 8;
+        right = (int)floor((((double)row[3 * 8 + 1] - brightness) / contrast) * SIZE + 0.5) - (flip ? SIZE - 1 - 8 : 8);
+        if (flip) right = -right;
+        CHECK(abs(down) <= SIZE / 8 && abs(right) <= SIZE / 8);
+        mirrored += flip;
+        still += down == 0 && right == 0;
+        for (p = 0; p < PIXELS; p++) {
+            int column = p % SIZE + right, from_row = p / SIZE + down;
+            from_row = from_row < 0 ? 0 : from_row > SIZE - 1 ? SIZE - 1 : from_row;
+            column = column < 0 ? 0 : column > SIZE - 1 ? SIZE - 1 : column;
+            if (flip) column = SIZE - 1 - column;
+            CHECK_CLOSE(row[3 * p], contrast * from_row / SIZE + brightness, 1e-5);
+            CHECK_CLOSE(row[3 * p + 1], contrast * column / SIZE + brightness, 1e-5);
+            CHECK_CLOSE(row[3 * p + 2], contrast * 0.25 + brightness, 1e-5);
+        }
+    }
+    CHECK(mirrored > ROWS / 4 && mirrored < 3 * ROWS / 4);
+    CHECK(still < ROWS / 4);
+    op_end();
+}
+
 // ---- a result in between that several operations use: the first gradient to arrive may be set, the others have to add
 
 static ctm_tensor *un_do_conv_twice(ctm_tape *tp, ctm_tensor **in) {
@@ -1731,7 +1794,7 @@ static void run_unet(void) {
     RUN(op_norm_conv);
     RUN(op_attention);
     RUN(op_dropout);
-    RUN(op_frequencies);
+    RUN(op_frequencies); RUN(invariant_19_frequencies_at_one); RUN(invariant_42_augment);
     RUN(op_images_used_twice);
     RUN(op_images_composite);
     RUN(unet_golden);
