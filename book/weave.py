@@ -5,7 +5,8 @@ usage: book/weave.py [--plain] [--check] HEADER FORMULAS NOTES PAGE
 
 FORMULAS gives LaTeX for the tags of the header ([eq:G] ...); pandoc turns it into MathML. Without pandoc, or with --plain, the
 formulas appear as the header writes them. NOTES is PAPER_NOTES.md, for the paper's names of the tags. --check writes nothing into
-PAGE unless every line of the header is in it once and every link inside it has an end; it prints what it counted.
+PAGE unless every line of the header is in it once, every link inside it has an end, and every tag has a formula that is set in
+some chapter; it prints what it counted.
 """
 import html
 import os
@@ -500,7 +501,7 @@ def read_notes(path):
 
 
 def check(book, page, formulas):
-    """Every line once; every link has an end; nothing is fetched; no formula without a tag in the header."""
+    """Every line once; every link has an end; nothing is fetched; every tag of the header has a formula, and every formula its tag."""
     wrong = []
     missing = sorted(set(range(1, len(book.lines) + 1)) - set(book.seen))
     twice = sorted({n for n in book.seen if book.seen.count(n) > 1}) if len(book.seen) != len(set(book.seen)) else []
@@ -518,6 +519,10 @@ def check(book, page, formulas):
         wrong.append('the page would fetch something')
     for tag in sorted(set(formulas) - set(book.used)):
         wrong.append('%s has a formula but is not in the header' % tag)
+    for tag in sorted(set(book.used) - set(formulas)):
+        wrong.append('%s is in the header, line %d, but has no formula' % (tag, book.used[tag][0]))
+    for tag in sorted(set(book.math) & set(book.used) - set(book.anchor)):
+        wrong.append('the formula of %s is set in no chapter: its tag must stand in the implementation' % tag)
     print('weave.py: %d lines, %d chapters, %d tags, %d of them with a formula (%d rendered), %d links' %
           (len(book.lines), len({p.chapter for p in book.parts}) - 1, len(book.used), len(formulas), len(book.math), page.count('href="#')))
     return wrong
