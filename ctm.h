@@ -4566,7 +4566,7 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
     return net;
 }
 
-// ---- the U-Net for images [eq:unet]: DDPM++ as EDM and CTM use it, with their parameter names
+// ---- the U-Net for images: DDPM++ as EDM and CTM use it, with their parameter names
 //
 //     x [B,H,W,C] ── conv ──┬─ block ─┬─ block ─┬──────────────────────────── block ── block ── block ── norm ── conv ── F
 //       size x size         │         │         │         (concatenate)         │       │        │
@@ -4577,7 +4577,7 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
 //
 // At the lowest level the two ways are joined by the blocks in0 (always with attention) and in1. Every block on the way down, `down`
 // included, leaves a skip; every block on the way up but in0, in1 and `up` takes one, so there is one block more at each level.
-// width = model_channels. A block, with the levels of noise in it:
+// width = model_channels. A block, with the levels of noise in it [eq:unet]:
 //
 //     shift = affine·e_t + affine_s·e_s                                      e_t, e_s: embeddings of t and s [B,E], E = 4·width
 //     h   = conv0( silu(norm0(x)) ) + shift                                  (resampled before conv0 in a block named up or down)
@@ -6557,8 +6557,9 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
 //
 // gamma-sampling [alg:gamma]. From level t, jump to s = sqrt(1-gamma²)·t' below the next level t', then add noise of standard
 // deviation gamma·t': the variances add up to t'² again, so the marginals are right for every gamma if G is.
-//        gamma = 0   no noise: a chain of jumps along one ODE path
-//        gamma = 1   s = 0: jump to the end and noise again, the consistency model's multistep sampler
+// - gamma = 0: no noise, a chain of jumps along one ODE path.
+// - gamma = 1: s = 0, jump to the end and noise again, the consistency model's multistep sampler.
+//
 // s cannot go below sigma_min; the noise is therefore taken as sqrt(t'² - s²), which is gamma·t' unless s was stopped there.
 // The authors' code shifts the schedule: s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, same noise formula. The last jump
 // adds no noise.

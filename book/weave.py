@@ -63,6 +63,11 @@ def render(formulas, plain):
     pieces = re.findall(r'<math.*?</math>', run.stdout, re.S)
     if run.returncode != 0 or run.stderr.strip() or len(pieces) != len(tags):
         fail('pandoc could not render the formulas: ' + (run.stderr.strip() or '%d of %d came out' % (len(pieces), len(tags))))
+    # Browsers set a name of several letters upright, but only if it is one identifier; pandoc makes one of every letter.
+    def upright(m):
+        name = ''.join(re.findall(r'<mi>(.*?)</mi>', m.group(0)))
+        return '<mi>%s</mi>' % name if len(name) > 1 else '<mi mathvariant="normal">%s</mi>' % name
+    pieces = [re.sub(r'<mstyle mathvariant="normal">(?:<mi>[^<]*</mi>)+</mstyle>', upright, piece) for piece in pieces]
     # The LaTeX comes along as an annotation, for those who copy a formula.
     return dict(zip(tags, pieces))
 
@@ -379,10 +384,11 @@ class Book:
         for tag in sorted(self.used, key=str.lower):
             what, where = self.notes.get(tag, ('', ''))
             lines = ' '.join('<a href="#L%d">%d</a>' % (n, n) for n in self.used[tag])
-            rows.append('<tr id="%s"><td class="tag">[%s]</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n' %
-                        (self.anchor_of(tag), tag, '<div>%s</div>' % self.math[tag] if tag in self.math else '', self.words(what), html.escape(where), lines))
+            rows.append('<tr id="%s"><td class="tag">[%s]</td><td>%s</td><td>%s<br><small>%s</small></td><td>%s</td></tr>\n' %
+                        (self.anchor_of(tag), tag, '<div>%s</div>' % self.math[tag] if tag in self.math else '', self.words(what),
+                         html.escape(where), lines))
         return ('<section id="formulas"><h2>Formulas</h2><div class="wide"><p>Every tag of the book, the paper\'s name for it, and the '
-                'lines where it stands.</p><table><tr><th>tag</th><th>formula</th><th>what</th><th>in the paper</th><th>lines</th></tr>\n'
+                'lines where it stands.</p><table><tr><th>tag</th><th>formula</th><th>what, and where in the paper</th><th>lines</th></tr>\n'
                 + ''.join(rows) + '</table></div></section>\n')
 
     def page(self):
@@ -455,8 +461,8 @@ mtd[columnalign="left"] { text-align: left; } mtd[columnalign="right"] { text-al
 a.tag { font-size: .8em; font-family: "DejaVu Sans Mono", monospace; white-space: nowrap; } pre a.tag { font-size: inherit; }
 details { margin: 0 0 1em; } details summary { font: 12px system-ui, "DejaVu Sans", sans-serif; color: var(--soft); cursor: pointer; }
 table { border-collapse: collapse; font-size: 14px; } td, th { border-bottom: 1px solid var(--line); padding: .5em .8em .5em 0; text-align: left; vertical-align: top; }
-td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td > div { max-width: 36rem; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
-td:last-child { max-width: 12rem; }
+td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td > div { max-width: 50rem; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
+td > div math { font-size: .92em; } td small { color: var(--soft); } td:nth-child(3) { min-width: 13rem; } td:last-child { max-width: 7rem; min-width: 5rem; }
 @media (min-width: 1000px) {
   body { display: grid; grid-template-columns: 15rem minmax(0, 1fr); }
   nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; border-right: 1px solid var(--line); padding: 1rem 1rem 2rem 1.2rem; }
@@ -468,6 +474,7 @@ td:last-child { max-width: 12rem; }
   section { padding: .6rem 1rem 2rem; } h1 { padding: 0 1rem; font-size: 1.7rem; }
   .row { grid-template-columns: minmax(0, 1fr); gap: .3rem; }
   body { font-size: 16px; } table { display: block; overflow-x: auto; }
+  .eq { flex-wrap: wrap; gap: .1rem 1rem; } .eq math { margin: 0; } .eq .no { margin-left: auto; }
 }
 @media print { nav { display: none; } .row { break-inside: avoid-page; } }
 """.replace('%%', '%')
