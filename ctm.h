@@ -3450,8 +3450,8 @@ CTM__DEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ct
     return ctm__done(out);
 }
 
-// op: time_features   z = ln(t)/4;  out = [z if keep_z | sin(f_k z) | cos(f_k z)],  f_k = f_0·2^k, k < n      t [B]
-// Backward            none: nothing differentiates with respect to a noise level           Test  op_time_features
+// op: time_features   z = ln(t)/4;  out = [z if keep_z | sin(f_k z) | cos(f_k z)],  f_k = f_0·2^k, k < n      t [B]  out [B,2n(+1)]
+// Backward            none: nothing differentiates with respect to a noise level      Saves nothing    Test  op_time_features
 CTM__DEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, double f_0, int keep_z) {
     int B = t->shape[0], W = 2 * n + (keep_z ? 1 : 0), i, k;
     ctm_tensor *out;

@@ -391,6 +391,31 @@ class Book:
                 'lines where it stands.</p><table><tr><th>tag</th><th>formula</th><th>what, and where in the paper</th><th>lines</th></tr>\n'
                 + ''.join(rows) + '</table></div></section>\n')
 
+    def cards(self):
+        """(line, name, what it computes, its backward pass, what it saves, its test) from the cards `// op: ...`."""
+        found = []
+        for number, line in enumerate(self.lines, 1):
+            m = re.match(r'// op: *(\w+) +(.*)', line)
+            if not m:
+                continue
+            text, at = m.group(2), number
+            while not re.search(r'Test +op_\w+', text) and at < len(self.lines) and self.lines[at].startswith('//'):
+                text += '\n' + re.sub(r'^// ?', '', self.lines[at])
+                at += 1
+            parts = re.match(r'(.*?)\n?Backward +(.*?)\s*Saves +(.*?)\s*Test +(op_\w+)', text, re.S)
+            found.append((number, m.group(1)) + (tuple(re.sub(r';?\s{2,}', ';  ', part.strip()) for part in parts.groups()) if parts else ()))
+        return found
+
+    def card_table(self):
+        rows = []
+        for card in self.cards():
+            what, backward, saves, test = card[2:] or ('', '', '', '')
+            rows.append('<tr><td class="tag"><a href="#L%d">%s</a></td><td><code>%s</code></td><td><code>%s</code></td><td>%s</td><td class="tag">%s</td></tr>\n' %
+                        ((card[0], card[1]) + tuple(html.escape(part, quote=False) for part in (what, backward, saves, test))))
+        return ('<section id="operations"><h2>Operations</h2><div class="wide"><p>From the cards of chapter 9 (mixture: chapter 12); dX is the '
+                'gradient of the loss with respect to X.</p><table class="cards"><tr><th>operation</th><th>what it computes, and shapes</th>'
+                '<th>backward</th><th>saves</th><th>test</th></tr>\n' + ''.join(rows) + '</table></div></section>\n')
+
     def page(self):
         body, nav = [], []
         numbers = sorted({p.chapter for p in self.parts if p.chapter})
@@ -406,9 +431,10 @@ class Book:
                     'implementation includes.</p></div>%s</section>\n' % frame)
         body.append('<section id="end"><h2>Facts, deviations, references, licence</h2>%s</section>\n' %
                     ''.join(self.plain_comment(p) for p in self.parts if p.kind == 'end'))
+        body.append(self.card_table())
         body.append(self.tag_table())
         chapters = '<ol>%s</ol>' % '\n'.join(nav)
-        more = ('<a href="#frame">The frame</a><a href="#end">Facts, references</a><a href="#formulas">Formulas</a>')
+        more = ('<a href="#frame">The frame</a><a href="#end">Facts, references</a><a href="#operations">Operations</a><a href="#formulas">Formulas</a>')
         return PAGE % {'style': STYLE, 'chapters': chapters, 'more': more, 'body': ''.join(body)}
 
 
@@ -452,9 +478,9 @@ pre.code.plain { margin-bottom: .9em; } p.item { padding-left: 1.2em; text-inden
 pre.code span:target, a:target + p { background: color-mix(in srgb, var(--link) 18%%, transparent); }
 pre.code i { font-style: normal; } i.c { color: var(--soft); } i.s { color: var(--str); } i.p { color: var(--mark); }
 pre.code b { font-weight: 600; color: var(--mark); } pre.code a { color: inherit; } pre.code a:hover { color: var(--link); }
-.eq { display: flex; align-items: center; gap: 1rem; margin: .5em 0 1em; max-width: 60rem; overflow-x: auto; overflow-y: hidden; padding: .25em 0; }
+.eq { display: flex; flex-wrap: wrap; align-items: center; gap: .1rem 1rem; margin: .5em 0 1em; max-width: 60rem; overflow-x: auto; overflow-y: hidden; padding: .25em 0; }
 .eq math { font-size: 1.08em; margin: 0 auto; flex: 0 0 auto; padding: 0 .2em; } .eq pre { margin: 0 auto; }
-.eq .no { font: 11px "DejaVu Sans Mono", monospace; color: var(--soft); flex: none; }
+.eq .no { font: 11px "DejaVu Sans Mono", monospace; color: var(--soft); flex: none; margin-left: auto; }
 .note .eq { font-size: .85em; }
 math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }
 mtd[columnalign="left"] { text-align: left; } mtd[columnalign="right"] { text-align: right; }
@@ -462,7 +488,8 @@ a.tag { font-size: .8em; font-family: "DejaVu Sans Mono", monospace; white-space
 details { margin: 0 0 1em; } details summary { font: 12px system-ui, "DejaVu Sans", sans-serif; color: var(--soft); cursor: pointer; }
 table { border-collapse: collapse; font-size: 14px; } td, th { border-bottom: 1px solid var(--line); padding: .5em .8em .5em 0; text-align: left; vertical-align: top; }
 td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td > div { max-width: 50rem; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
-td > div math { font-size: .92em; } td small { color: var(--soft); } td:nth-child(3) { min-width: 13rem; } td:last-child { max-width: 7rem; min-width: 5rem; }
+td > div math { font-size: .92em; } td small { color: var(--soft); } #formulas td:nth-child(3) { min-width: 13rem; } #formulas td:last-child { max-width: 7rem; min-width: 5rem; }
+.cards code { font-size: 12px; }
 @media (min-width: 1000px) {
   body { display: grid; grid-template-columns: 15rem minmax(0, 1fr); }
   nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; border-right: 1px solid var(--line); padding: 1rem 1rem 2rem 1.2rem; }
@@ -474,7 +501,10 @@ td > div math { font-size: .92em; } td small { color: var(--soft); } td:nth-chil
   section { padding: .6rem 1rem 2rem; } h1 { padding: 0 1rem; font-size: 1.7rem; }
   .row { grid-template-columns: minmax(0, 1fr); gap: .3rem; }
   body { font-size: 16px; } table { display: block; overflow-x: auto; }
-  .eq { flex-wrap: wrap; gap: .1rem 1rem; } .eq math { margin: 0; } .eq .no { margin-left: auto; }
+  .eq math { margin: 0; }
+  #operations th, #formulas th { display: none; } #operations tr, #formulas tr { display: block; border-bottom: 1px solid var(--line); padding: .5em 0; }
+  #operations td, #formulas td { display: block; border: 0; padding: .1em 0; max-width: 100%%; } #formulas td > div math { display: inline math; }
+  .cards td:nth-child(3)::before { content: 'backward: '; } .cards td:nth-child(4)::before { content: 'saves '; } .cards td:nth-child(5)::before { content: 'test '; }
 }
 @media print { nav { display: none; } .row { break-inside: avoid-page; } }
 """.replace('%%', '%')
@@ -526,6 +556,9 @@ def check(book, page, formulas):
         wrong.append('the page would fetch something')
     for tag in sorted(set(formulas) - set(book.used)):
         wrong.append('%s has a formula but is not in the header' % tag)
+    for card in book.cards():
+        if len(card) < 6:
+            wrong.append('the card of %s, line %d, lacks its lines Backward, Saves or Test' % (card[1], card[0]))
     for tag in sorted(set(book.used) - set(formulas)):
         wrong.append('%s is in the header, line %d, but has no formula' % (tag, book.used[tag][0]))
     for tag in sorted(set(book.math) & set(book.used) - set(book.anchor)):
