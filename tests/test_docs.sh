@@ -1,5 +1,6 @@
 #!/bin/sh
 # The program in ctm.h's opening comment is taken out, built as a reader would build it, and must print what the comment says.
+# What `make test` does not build (exercises, tour, benchmark) must compile.
 # usage: sh tests/test_docs.sh        CC picks the compiler
 cd "$(dirname "$0")/.." || exit 1
 dir=$(mktemp -d) || exit 1
@@ -24,5 +25,9 @@ check "it runs" sh -c '"$1/program" >"$1/printed"' sh "$dir"
 check "it prints what the comment says" diff "$dir/expected" "$dir/printed"
 lines=$(grep -c . "$dir/program.c")
 check "it stays short (now $lines lines, at most 45)" test "$lines" -le 45
+for other in tests/exercises.c debug/tour.c tests/bench.c; do                # built by other targets: they must go with the header
+    check "$other compiles" ${CC:-cc} -fsyntax-only -Wall -Wextra -pedantic -I. $other
+    check "$other compiles without a warning" test ! -s "$dir/said"
+done
 echo "docs: $passed passed, $failed failed, 0 skipped"
 test "$failed" = 0
