@@ -26,6 +26,13 @@ check "it runs" sh -c '"$1/program" >"$1/printed"' sh "$dir"
 check "it prints what the comment says" diff "$dir/expected" "$dir/printed"
 lines=$(grep -c . "$dir/program.c")
 check "it stays short (now $lines lines, at most 45)" test "$lines" -le 45
+version=$(sed -n 's/^#define CTM_VERSION "\(.*\)"$/\1/p' ctm.h)
+numbers=$(for part in MAJOR MINOR PATCH; do sed -n "s/^#define CTM_VERSION_$part //p" ctm.h; done | paste -s -d . -)
+check "the version's numbers make its text ($version)" test -n "$version" -a "$version" = "$numbers"
+check "the first line of ctm.h has it" sh -c 'head -1 ctm.h | grep -qF " v$1 "' sh "$version"
+check "CHANGELOG.md has it" grep -q "^## $version" CHANGELOG.md
+check "CITATION.cff has it" grep -qx "version: $version" CITATION.cff
+check "the README's citation has it" grep -qF "version = {$version}" README.md
 for other in tests/exercises.c debug/tour.c tests/bench.c; do                # built by other targets: they must go with the header
     check "$other compiles without a warning" ${CC:-cc} -fsyntax-only -Wall -Wextra -pedantic -Werror -I. $other
 done
