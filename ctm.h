@@ -160,6 +160,14 @@ extern "C" {
 // =====================================================================================================================
 //                                                     I N T E R F A C E
 // =====================================================================================================================
+// What holds wherever a declaration says nothing else:
+// - Shapes stand in brackets: [B,D] is B rows of D numbers, [B] one number a row, [] a scalar; [B,H,W,C] images, channels innermost.
+// - t, u, s, sigma are noise levels: standard deviations in the units of x, between sigma_min and sigma_max. Data have the standard
+//   deviation sigma_data in the same units.
+// - Results live in the arena that was given, or in the tape's, and go with it. Arguments stay yours. A pointer that is kept (a
+//   network, a denoiser, a stream, a `user`) must outlive what keeps it; names and settings are copied.
+// - A shape or a number that cannot be is your program's mistake: CTM_PANIC. int results: 1 is done, 0 has a line in ctm_error.
+// - [eq:...] and [alg:...] name the formula; the chapter of the same number in the implementation begins with it.
 
 // ---- CHAPTER 1. GROUND ----------------------------------------------------------------------------------------------
 
@@ -189,7 +197,7 @@ typedef struct ctm_ctx {
 CTMDEF void        ctm_init(ctm_ctx *ctx);               // fills in the fastest instruction set this machine has; all threads
 CTMDEF const char *ctm_error(const ctm_ctx *ctx);        // one line about the last failure; valid until the next one
 CTMDEF int         ctm_set_isa(ctm_ctx *ctx, int isa);   // 1, or 0 if this machine or build does not have it
-CTMDEF const char *ctm_isa_name(int isa);
+CTMDEF const char *ctm_isa_name(int isa);                // "portable", "v128", "avx2", "avx512"; static text
 
 // ---- CHAPTER 2. CHANCE ----------------------------------------------------------------------------------------------
 
@@ -197,7 +205,7 @@ CTMDEF const char *ctm_isa_name(int isa);
 // cannot disturb it and a resumed run needs to remember nothing but its step.
 typedef struct ctm_rng { uint32_t key[2]; } ctm_rng;
 
-CTMDEF ctm_rng ctm_stream(uint64_t seed, const char *name);
+CTMDEF ctm_rng ctm_stream(uint64_t seed, const char *name);     // the stream of that name under that seed; the name is not kept
 CTMDEF void    ctm_bits(const ctm_rng *rng, uint64_t step, uint64_t block, uint32_t out[4]);   // Philox4x32-10
 CTMDEF double  ctm_uniform(const ctm_rng *rng, uint64_t step, uint64_t index);   // in (0,1), from 24 bits
 CTMDEF double  ctm_normal(const ctm_rng *rng, uint64_t step, uint64_t index);    // N(0,1) by Box-Muller
@@ -216,10 +224,10 @@ typedef struct ctm_arena {
 } ctm_arena;
 typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
 
-CTMDEF void     ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name);
+CTMDEF void     ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name);   // empty: takes nothing from the system yet
 CTMDEF void    *ctm_alloc(ctm_arena *a, size_t bytes);         // zeroed, aligned to 64; panics when the system has no more
 CTMDEF void    *ctm_alloc_raw(ctm_arena *a, size_t bytes);     // the same, not zeroed
-CTMDEF ctm_mark ctm_arena_mark(ctm_arena *a);
+CTMDEF ctm_mark ctm_arena_mark(ctm_arena *a);                  // where it stands now, to come back to
 CTMDEF void     ctm_arena_release(ctm_arena *a, ctm_mark m);   // forgets all that was allocated since the mark
 CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everything back to the system
 
@@ -438,15 +446,17 @@ CTMDEF ctm_tensor *ctm_param_named(const ctm_net *net, const char *name); // NUL
 
 // ---- CHAPTER 11. OPTIMISERS AND EMA ---------------------------------------------------------------------------------
 
-enum { CTM_ADAM, CTM_RADAM };
+enum { CTM_ADAM, CTM_RADAM };          // Kingma and Ba 2015; Liu et al. 2020
+// One optimiser's state: for one array theta of len numbers.
 typedef struct ctm_opt {
-    int      kind;
+    int      kind;                     // CTM_ADAM, CTM_RADAM
     double   lr, beta1, beta2, eps;    // 4e-4, 0.9, 0.999, 1e-8 are the authors' (RAdam)
     long     k;                        // updates made
     size_t   len;
     ctm_real *m, *v;                   // running means of the gradient and its square
 } ctm_opt;
-CTMDEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr);
+CTMDEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr);   // k = 0, m = v = 0, the authors' betas and eps
+// Moves theta[len] against grad[len], and counts the update. / ema <- rate·ema + (1 - rate)·theta, both [len].
 CTMDEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad);            // [eq:radam]
 CTMDEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate); // [eq:ema]
 
@@ -460,6 +470,7 @@ CTMDEF double ctm_c_in(const ctm_noise *z, double t);                           
 CTMDEF void   ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out);           // [eq:edm]
 CTMDEF void   ctm_outer_scalings(const ctm_noise *z, double t, double s, double *C_skip, double *C_out); // [eq:outer]
 CTMDEF double ctm_denoiser_skip(const ctm_noise *z, double t);         // D = g + this·x  [eq:D_from_g]
+// A loss's weight by noise level: 1, t^-2, t^-2 + 1, t^-2 + sd^-2, max(t^-2, 1), (1 - s/t)^-power, (t² + sd²)/(t·sd)², sqrt(t).
 enum { CTM_W_UNIFORM, CTM_W_SNR, CTM_W_SNR1, CTM_W_KARRAS, CTM_W_TRUNCATED_SNR, CTM_W_UNIFORM_G, CTM_W_KARRAS_WEIGHT, CTM_W_SQRT_T };
 CTMDEF double ctm_weight(const ctm_noise *z, int schedule, double t, double s, double power);            // [eq:weights]
 
@@ -510,20 +521,22 @@ struct ctm_jump {
     void       *impl;
     ctm_tensor *(*jump)(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
 };
-CTMDEF ctm_jump *ctm_net_jump(ctm_arena *a, ctm_net *net);
-CTMDEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_noise *z);   // rows may differ in t and s
+CTMDEF ctm_jump *ctm_net_jump(ctm_arena *a, ctm_net *net);                                 // the network, read as G
+// The exact flow, in double; D needs `exact` and a dimension of at most 64. Rows may differ in t and s. Not recorded.
+CTMDEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_noise *z);
 
 // ---- CHAPTER 15. TIMES ----------------------------------------------------------------------------------------------
 
-enum { CTM_LAW_AUTHORS, CTM_LAW_GAP, CTM_LAW_PAPER };
-enum { CTM_SOFT, CTM_LOCAL, CTM_GLOBAL };
-enum { CTM_AT_ZERO = 1, CTM_AT_S = 2, CTM_AT_BOTH = 3 };
-enum { CTM_DIAG_NONE, CTM_DIAG_DSM, CTM_DIAG_EXACT };
-enum { CTM_ROLE_ONLINE, CTM_ROLE_EMA };
-enum { CTM_SELF_SOLVE, CTM_SELF_JUMP, CTM_SELF_JUMP_EACH, CTM_SELF_DATA };
-enum { CTM_DSM_HALF_LOGNORMAL, CTM_DSM_LOGNORMAL, CTM_DSM_UNIFORM };
-enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };
-enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };
+// The choices of ctm_config, under the names of its fields, which say what each means.
+enum { CTM_LAW_AUTHORS, CTM_LAW_GAP, CTM_LAW_PAPER };                            // law
+enum { CTM_SOFT, CTM_LOCAL, CTM_GLOBAL };                                        // match
+enum { CTM_AT_ZERO = 1, CTM_AT_S = 2, CTM_AT_BOTH = 3 };                         // compare
+enum { CTM_DIAG_NONE, CTM_DIAG_DSM, CTM_DIAG_EXACT };                            // diagonal
+enum { CTM_ROLE_ONLINE, CTM_ROLE_EMA };                                          // target_inner, estimate_outer
+enum { CTM_SELF_SOLVE, CTM_SELF_JUMP, CTM_SELF_JUMP_EACH, CTM_SELF_DATA };       // self_teach
+enum { CTM_DSM_HALF_LOGNORMAL, CTM_DSM_LOGNORMAL, CTM_DSM_UNIFORM };             // dsm_law
+enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };              // gan
+enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };                                   // gan_fake
 
 // Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the
 // published one. Both are printed and stored with the weights.
@@ -599,7 +612,7 @@ CTMDEF ctm_config ctm_config_authors(void);
 // NULL in its place consistency training (CT), x_u = x_0 + u·eps.  [eq:cm]
 CTMDEF ctm_config ctm_config_cm(void);
 #ifndef CTM_NO_STDIO
-CTMDEF void ctm_config_print(const ctm_config *cfg);
+CTMDEF void ctm_config_print(const ctm_config *cfg);      // every field and its value, to stdout
 #endif
 
 // Grid indices (t,u,s) of sample `index` of step `step`: i[0] < i[1] <= i[2].  [eq:law_h] [eq:law_gap] [eq:law_paper]
@@ -719,7 +732,8 @@ CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards'
 // Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in
 // the tape's arena; NULL with a line in ctm_error if an argument is no good. Those on a jump G record if the tape does.
 
-enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };
+enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };                             // where the paper and the authors' code differ
+// How a sampler runs; begin with ctm_sampler_default().
 typedef struct ctm_sampler {
     double         gamma;              // jumps: 0 stays on the ODE's path; 1 is the consistency model's multistep sampler
     int            form;               // jumps: how the intermediate level s is shifted, see [alg:gamma]
@@ -731,7 +745,7 @@ typedef struct ctm_sampler {
     void          *user;
     double         S_churn, S_min, S_max, S_noise;  // steps on a score: noise put in before each, as in EDM; 0, 0, no limit, 1
 } ctm_sampler;
-CTMDEF ctm_sampler ctm_sampler_default(void);
+CTMDEF ctm_sampler ctm_sampler_default(void);     // gamma 0, the paper's form, no noise, nobody watches, no churn
 // The gamma family [alg:gamma]. Draws n-1 noises, after every jump but the last; none if gamma = 0.
 CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                     const ctm_sampler *how);
@@ -761,6 +775,7 @@ CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double
 // A network must be frozen (an EMA, or a view without gradient): backward passes would add to its gradients.
 
 enum { CTM_ADAPTIVE = 6 };             // beside CTM_HEUN and CTM_RK4: steps by tolerance, each point its own
+// How a likelihood is computed; ctm_likelihood_default() has the values after each semicolon.
 typedef struct ctm_likelihood {
     int    method;                     // CTM_RK4 (80 steps of it are good to 1e-4 where Heun's err by 0.02), CTM_HEUN, CTM_ADAPTIVE
     int    steps;                      // Karras intervals of the first two; 80
@@ -815,6 +830,7 @@ CTMDEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *kn
 // ref [B,D] noised to ts[0] (the first draw) and brought back: the lower ts[0], the more of ref remains.  [alg:stroke]
 CTMDEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how);
 
+// What guides a sampler; ctm_guide_default() has the numbers named here, and no loss yet.
 typedef struct ctm_guide {
     // c(x) at noise level t, summed over the rows of x [B,D]: a scalar made on tp from x, which wants a gradient. For a loss of
     // the clean point, apply G or D to x inside.
@@ -841,13 +857,13 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
-enum { CTM_F32, CTM_F64, CTM_I64 };
+enum { CTM_F32, CTM_F64, CTM_I64 };     // types of numbers in a file; others are refused
 typedef struct ctm_entry {             // one tensor of a safetensors file
     char   name[128];
     int    dtype, ndim, shape[4];
     size_t len, offset;                // numbers; bytes from the start of the file's data part
 } ctm_entry;
-typedef struct ctm_file {
+typedef struct ctm_file {              // a file in memory
     ctm_ctx *ctx;
     char     path[512];
     int      count, metas;
@@ -860,7 +876,9 @@ CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
 CTMDEF void             ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers, any dtype
-// Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error.
+// Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error. Names, shapes and
+// metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is the file's;
+// transposed: it is [out,in,..], and data are [..,in,out].
 typedef struct ctm_writer {
     ctm_ctx *ctx; ctm_arena *arena;
     int count, capacity, metas;

@@ -1,7 +1,8 @@
 #!/bin/sh
 # The tags that join paper, header and tests: every tag of ctm.h like [eq:G] stands in PAPER_NOTES.md and in a test; every tag of
 # PAPER_NOTES.md stands in ctm.h and names a figure that is there; every operation listed in the front matter has a card and its
-# test; every function of the front matter's EQUATIONS table exists, and carries the tag.
+# test; every function of the front matter's EQUATIONS table exists, and carries the tag;
+# every public function is explained.
 # usage: sh tests/test_tags.sh
 cd "$(dirname "$0")/.." || exit 1
 passed=0
@@ -67,5 +68,13 @@ done
 for tag in $header; do
     must "$tag is used in ctm.h but not in the front matter's table" sh -c 'printf "%s\n" "$2" | grep -qF "$1>"' sh "$tag" "$table"
 done
+# Every public function has words: behind it, or above it (a comment serves the lines under it up to the next empty one).
+bare=$(awk '/I N T E R F A C E/ { on = 1 } /^#endif \/\/ CTM_H/ { exit } !on { next }
+    /^\/\// { words = $0 !~ /^\/\/ (=|-)/; next }
+    /^ *$/ { words = 0; next }
+    /^CTMDEF/ { all = $0; open = 1 } !/^CTMDEF/ && open { all = all $0 }
+    open && /;/ { open = 0; seen++; if (!words && all !~ /\/\//) print all }
+    END { if (!seen) print "no public function was found" }' ctm.h)
+must "public functions without a word of comment: $bare" test -z "$bare"
 echo "tags: $passed passed, $failed failed, 0 skipped"
 test "$failed" = 0
