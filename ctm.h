@@ -766,7 +766,8 @@ CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int met
                                     const ctm_sampler *how);
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
-// The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0. 1, or 0 with ctm_error.
+// The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0; it must not be the stream
+// that x was drawn from, whose first noises are x again. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
@@ -8430,6 +8431,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
    - The authors' euler, dpm, ancestral and progdist samplers leave s at 1 for every t; on a CTM that is no denoiser.
    - Editing at gamma = 1 must jump to sigma_min, not "without s": a CTM without its s-branch has never been trained.
    - The authors' ELBO takes its residual at q^(1/rho) = 0.413 for q = 0.00205: 8.05 bits per dimension look like 7.75.
+   - A sampler that draws its noise from the stream its x_T came from adds x_T again after the first jump: give it a stream of its own.
    - A probe of the divergence must stay the same along the whole path, or the integrand is no function of t.
    - Replacing what is known is no exact conditioning: a free part that is wrong at a small noise level stays wrong.
 
