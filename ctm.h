@@ -97,29 +97,33 @@
               | B, D, H, L, E | the same        |        | batch, data dimension, hidden width, layers, embedding width
 
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
-     add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows  time_features
-     distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  norm_conv  attention  dropout  frequencies  mixture (12)
-     max_pool  resize  unit_channels
+       add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows
+       time_features  distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  norm_conv
+       attention  dropout  frequencies  mixture (12)  max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
-     [eq:x_t] ctm_losses_shard   [eq:tweedie] ctm_score        [eq:pf_ode] ctm_solve        [eq:karras_grid] ctm_t_of_index
-     [eq:edm] ctm_inner_scalings [eq:outer] ctm_outer_scalings [eq:D_gmm] ctm_mixture       [eq:heun] ctm_solve
-     [eq:g] ctm_g_theta          [eq:G] ctm_G_theta            [eq:D_from_g] ctm_D_theta    [eq:law_h] ctm_times
-     [eq:law_gap] ctm_times      [eq:x_est] ctm_x_est          [eq:x_target] ctm_x_target   [eq:L_ctm] ctm_losses_shard
-     [eq:L_dsm] ctm_losses_shard [eq:lambda] ctm_adaptive_weight  [eq:weights] ctm_weight   [eq:dsm_law] ctm_dsm_sigma
-     [eq:film] ctm_mlp           [eq:unet] ctm_unet            [eq:radam] ctm_opt_step      [eq:ema] ctm_ema_step
-     [alg:train] ctm_train_step
-     [alg:gamma] ctm_sample_gamma [alg:heun] ctm_sample_heun   [eq:loglik] ctm_loglik       [eq:flow] ctm_exact_flow
-     [eq:law_paper] ctm_times    [eq:cm] ctm_config_cm         [eq:self_teach] ctm_losses_shard
-     [eq:L_gan] ctm_gan_student_loss   [eq:L_disc] ctm_gan_disc_loss   [eq:guidance] ctm_guided_jump
-     [alg:two_step] ctm_sample_two_step  [alg:churn] ctm_sample_score     [alg:dpm2] ctm_sample_score     [alg:ancestral] ctm_sample_score
-     [alg:ddim] ctm_sample_score  [eq:hutchinson] ctm_loglik_by   [eq:elbo] ctm_elbo            [eq:bits] ctm_bits_per_dim
-     [alg:edit] ctm_edit          [alg:stroke] ctm_stroke         [eq:guide] ctm_sample_guided  [alg:trajectory] ctm_sample_guided
-     [alg:reject] ctm_sample_reject  [eq:lpips] ctm_lpips_distance
+       [eq:x_t] ctm_losses_shard                [eq:tweedie] ctm_score                   [eq:pf_ode] ctm_solve
+       [eq:karras_grid] ctm_t_of_index          [eq:edm] ctm_inner_scalings              [eq:outer] ctm_outer_scalings
+       [eq:D_gmm] ctm_mixture                   [eq:heun] ctm_solve                      [eq:g] ctm_g_theta
+       [eq:G] ctm_G_theta                       [eq:D_from_g] ctm_D_theta                [eq:law_h] ctm_times
+       [eq:law_gap] ctm_times                   [eq:x_est] ctm_x_est                     [eq:x_target] ctm_x_target
+       [eq:L_ctm] ctm_losses_shard              [eq:L_dsm] ctm_losses_shard              [eq:lambda] ctm_adaptive_weight
+       [eq:weights] ctm_weight                  [eq:dsm_law] ctm_dsm_sigma               [eq:film] ctm_mlp
+       [eq:unet] ctm_unet                       [eq:radam] ctm_opt_step                  [eq:ema] ctm_ema_step
+       [alg:train] ctm_train_step               [alg:gamma] ctm_sample_gamma             [alg:heun] ctm_sample_heun
+       [eq:loglik] ctm_loglik                   [eq:flow] ctm_exact_flow                 [eq:law_paper] ctm_times
+       [eq:cm] ctm_config_cm                    [eq:self_teach] ctm_losses_shard         [eq:L_gan] ctm_gan_student_loss
+       [eq:L_disc] ctm_gan_disc_loss            [eq:guidance] ctm_guided_jump            [alg:two_step] ctm_sample_two_step
+       [alg:churn] ctm_sample_score             [alg:dpm2] ctm_sample_score              [alg:ancestral] ctm_sample_score
+       [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik_by            [eq:elbo] ctm_elbo
+       [eq:bits] ctm_bits_per_dim               [alg:edit] ctm_edit                      [alg:stroke] ctm_stroke
+       [eq:guide] ctm_sample_guided             [alg:trajectory] ctm_sample_guided       [alg:reject] ctm_sample_reject
+       [eq:lpips] ctm_lpips_distance
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
    MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly.
+
    ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
    a fault of the outside world (files, memory of a file's size) returns 0 or NULL and ctm_error(ctx) has one line about it.
 
