@@ -36,5 +36,8 @@ check "the README's citation has it" grep -qF "version = {$version}" README.md
 for other in tests/exercises.c debug/tour.c tests/bench.c; do                # built by other targets: they must go with the header
     check "$other compiles without a warning" ${CC:-cc} -fsyntax-only -Wall -Wextra -pedantic -Werror -I. $other
 done
+if test "$(printf '\303\251\n' | LC_ALL=C.UTF-8 grep -cE '^.$' 2>/dev/null)" = 1; then      # grep counts characters, not bytes
+    check "no line of ctm.h is longer than 140 characters" sh -c '! LC_ALL=C.UTF-8 grep -nE "^.{141}" ctm.h'
+fi
 echo "docs: $passed passed, $failed failed, 0 skipped"
 test "$failed" = 0
