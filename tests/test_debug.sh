@@ -80,5 +80,26 @@ if [ -n "$lldb" ] && $lldb -b -o 'script print(40 + 2)' 2>/dev/null | grep -qx 4
 else
     skip "the tour in lldb (no lldb with Python that may trace)"
 fi
+# What VS Code is told: files that are there, programs that make builds, tasks that are defined, commands that the debugger knows.
+cat >"$dir/vscode.py" <<'PYTHON'
+import json, os, re, sys
+launch, tasks = (json.load(open('.vscode/%s.json' % name)) for name in ('launch', 'tasks'))
+makefile, commands, wrong = open('Makefile').read(), open('debug/ctm_gdb.py').read() + open('debug/ctm_view.py').read(), []
+for path in set(re.findall(r'\$\{workspaceFolder\}/([\w./-]+)', json.dumps(launch))):
+    if not os.path.exists(path) and not re.search('^%s:' % re.escape(path), makefile, re.M):
+        wrong.append('%s is neither there nor built' % path)
+for entry in launch['configurations']:
+    if entry['preLaunchTask'] not in [task['label'] for task in tasks['tasks']]:
+        wrong.append('no task "%s"' % entry['preLaunchTask'])
+for word in set(re.findall(r'"ctm (\w+)"', json.dumps(launch))):
+    if "'%s'" % word not in commands:
+        wrong.append('no command "ctm %s"' % word)
+for task in tasks['tasks']:
+    for target in re.findall(r'make ([\w/.-]+)', task['command']):
+        if not re.search('^%s:' % re.escape(target), makefile, re.M):
+            wrong.append('no target %s' % target)
+sys.exit('\n'.join(wrong) if wrong else 0)
+PYTHON
+if command -v python3 >/dev/null 2>&1; then check "VS Code is told what is there" python3 "$dir/vscode.py"; else skip "VS Code's files (no python3)"; fi
 echo "debug: $passed passed, $failed failed, $skipped skipped"
 test "$failed" = 0
