@@ -65,7 +65,15 @@ fi
 
 lldb=
 for name in lldb lldb-19 lldb-18 lldb-17 lldb-16 lldb-15 lldb-14; do command -v $name >/dev/null 2>&1 && { lldb=$name; break; }; done
-if [ -n "$lldb" ] && $lldb -b -o 'script print(40 + 2)' 2>/dev/null | grep -qx 42 && $lldb -b -o run "$dir/tour" 2>&1 | grep -q 'exited with status = 0'; then
+scripts() { [ -n "$lldb" ] && $lldb -b -o 'script print(40 + 2)' 2>/dev/null | grep -qx 42; }
+if [ -n "$lldb" ] && ! scripts; then                         # Debian's lldb 14 looks for its own module in a folder that is not there
+    for packages in /usr/lib/llvm-*/lib/python3*/dist-packages; do
+        PYTHONPATH=$packages; export PYTHONPATH
+        scripts && break
+        unset PYTHONPATH
+    done
+fi
+if scripts && $lldb -b -o run "$dir/tour" 2>&1 | grep -q 'exited with status = 0'; then
     { printf 'command script import debug/ctm_lldb.py\nctm tour\ncontinue\ncontinue\ncontinue\ncontinue\ncontinue\n%s\ncontinue\n%s\n' \
              "$(echo "$fifth" | sed '$d')" "$sixth"
       printf 'continue\ncontinue\ncontinue\ncontinue\ncontinue\ncontinue\ncontinue\n'
