@@ -460,9 +460,10 @@ typedef struct ctm_opt {
     ctm_real *m, *v;                   // running means of the gradient and its square
 } ctm_opt;
 CTMDEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr);   // k = 0, m = v = 0, the authors' betas and eps
-// Moves theta[len] against grad[len], and counts the update. / ema <- rate·ema + (1 - rate)·theta, both [len].
-CTMDEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad);            // [eq:radam]
-CTMDEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate); // [eq:ema]
+// Moves theta [len] against grad [len] and counts the update.  [eq:radam]
+CTMDEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad);
+// ema <- rate·ema + (1 - rate)·theta, both [len].  [eq:ema]
+CTMDEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate);
 
 // ---- CHAPTER 12. DIFFUSION ------------------------------------------------------------------------------------------
 
@@ -496,7 +497,7 @@ CTMDEF ctm_denoiser *ctm_mixture(ctm_arena *a, int dim, int K, const double *mea
 CTMDEF ctm_denoiser *ctm_empirical(ctm_arena *a, int dim, int n, const double *rows);
 // A network: a teacher (no s), or a CTM read at s = t. The network must outlive it.
 CTMDEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net);
-CTMDEF ctm_tensor   *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t);       // [eq:tweedie]
+CTMDEF ctm_tensor   *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t);       // [B,D]  [eq:tweedie]
 
 // ---- CHAPTER 13. THE ODE --------------------------------------------------------------------------------------------
 
@@ -512,6 +513,7 @@ CTMDEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const 
 
 // ---- CHAPTER 14. THE JUMP -------------------------------------------------------------------------------------------
 
+// x [B,D], t, s [B], s <= t -> [B,D]. Recorded if the tape records: gradients reach x and the weights.
 CTMDEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);  // [eq:g]
 CTMDEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);  // [eq:G]
 CTMDEF ctm_tensor *ctm_D_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t);                 // [eq:D_from_g]
