@@ -629,11 +629,13 @@ CTMDEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw); 
 
 // ---- CHAPTER 16. LOSSES ---------------------------------------------------------------------------------------------
 
-// x_est at s = G_theta(x_t,t,s), and carried to time zero by the frozen ema.  Likewise the target from x_u.
+// x_est at s = G_theta(x_t,t,s), and carried to time zero by the frozen ema. Likewise the target from x_u. x [B,D], times [B] -> the
+// end [B,D]; *at_s, if at_s is not NULL, becomes the point at s.
 CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s,
                              ctm_tensor **at_s);                                       // [eq:x_est]
 CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
                                 ctm_tensor **at_s);                                    // [eq:x_target], not recorded
+// From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants
 // none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile.

@@ -64,7 +64,8 @@ else
 fi
 
 lldb=
-for name in lldb lldb-19 lldb-18 lldb-17 lldb-16 lldb-15 lldb-14; do command -v $name >/dev/null 2>&1 && { lldb=$name; break; }; done
+limit=; if command -v timeout >/dev/null 2>&1; then limit="timeout 120"; fi     # a debugger that hangs must not hang the tests
+for name in lldb lldb-19 lldb-18 lldb-17 lldb-16 lldb-15 lldb-14; do command -v $name >/dev/null 2>&1 && { lldb="$limit $name"; break; }; done
 scripts() { [ -n "$lldb" ] && $lldb -b -o 'script print(40 + 2)' 2>/dev/null | grep -qx 42; }
 if [ -n "$lldb" ] && ! scripts; then                         # Debian's lldb 14 looks for its own module in a folder that is not there
     for packages in /usr/lib/llvm-*/lib/python3*/dist-packages; do
