@@ -97,28 +97,33 @@
               | B, D, H, L, E | the same        |        | batch, data dimension, hidden width, layers, embedding width
 
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
-     add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows  time_features
-     distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  norm_conv  attention  dropout  frequencies  mixture (12)
-     max_pool  resize  unit_channels
+       add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows
+       time_features  distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  norm_conv
+       attention  dropout  frequencies  mixture (12)  max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
-     [eq:x_t] ctm_losses_shard   [eq:tweedie] ctm_score        [eq:pf_ode] ctm_solve        [eq:karras_grid] ctm_t_of_index
-     [eq:edm] ctm_inner_scalings [eq:outer] ctm_outer_scalings [eq:D_gmm] ctm_mixture       [eq:heun] ctm_solve
-     [eq:g] ctm_g_theta          [eq:G] ctm_G_theta            [eq:D_from_g] ctm_D_theta    [eq:law_h] ctm_times
-     [eq:law_gap] ctm_times      [eq:x_est] ctm_x_est          [eq:x_target] ctm_x_target   [eq:L_ctm] ctm_losses_shard
-     [eq:L_dsm] ctm_losses_shard [eq:lambda] ctm_adaptive_weight  [eq:weights] ctm_weight   [eq:dsm_law] ctm_dsm_sigma
-     [eq:film] ctm_mlp           [eq:unet] ctm_unet           [eq:radam] ctm_opt_step       [eq:ema] ctm_ema_step        [alg:train] ctm_train_step
-     [alg:gamma] ctm_sample_gamma [alg:heun] ctm_sample_heun   [eq:loglik] ctm_loglik       [eq:flow] ctm_exact_flow
-     [eq:law_paper] ctm_times    [eq:cm] ctm_config_cm         [eq:self_teach] ctm_losses_shard
-     [eq:L_gan] ctm_gan_student_loss   [eq:L_disc] ctm_gan_disc_loss   [eq:guidance] ctm_guided_jump
-     [alg:two_step] ctm_sample_two_step  [alg:churn] ctm_sample_score     [alg:dpm2] ctm_sample_score     [alg:ancestral] ctm_sample_score
-     [alg:ddim] ctm_sample_score  [eq:hutchinson] ctm_loglik_by   [eq:elbo] ctm_elbo            [eq:bits] ctm_bits_per_dim
-     [alg:edit] ctm_edit          [alg:stroke] ctm_stroke         [eq:guide] ctm_sample_guided  [alg:trajectory] ctm_sample_guided
-     [alg:reject] ctm_sample_reject  [eq:lpips] ctm_lpips_distance
+       [eq:x_t] ctm_losses_shard                [eq:tweedie] ctm_score                   [eq:pf_ode] ctm_solve
+       [eq:karras_grid] ctm_t_of_index          [eq:edm] ctm_inner_scalings              [eq:outer] ctm_outer_scalings
+       [eq:D_gmm] ctm_mixture                   [eq:heun] ctm_solve                      [eq:g] ctm_g_theta
+       [eq:G] ctm_G_theta                       [eq:D_from_g] ctm_D_theta                [eq:law_h] ctm_times
+       [eq:law_gap] ctm_times                   [eq:x_est] ctm_x_est                     [eq:x_target] ctm_x_target
+       [eq:L_ctm] ctm_losses_shard              [eq:L_dsm] ctm_losses_shard              [eq:lambda] ctm_adaptive_weight
+       [eq:weights] ctm_weight                  [eq:dsm_law] ctm_dsm_sigma               [eq:film] ctm_mlp
+       [eq:unet] ctm_unet                       [eq:radam] ctm_opt_step                  [eq:ema] ctm_ema_step
+       [alg:train] ctm_train_step               [alg:gamma] ctm_sample_gamma             [alg:heun] ctm_sample_heun
+       [eq:loglik] ctm_loglik                   [eq:flow] ctm_exact_flow                 [eq:law_paper] ctm_times
+       [eq:cm] ctm_config_cm                    [eq:self_teach] ctm_losses_shard         [eq:L_gan] ctm_gan_student_loss
+       [eq:L_disc] ctm_gan_disc_loss            [eq:guidance] ctm_guided_jump            [alg:two_step] ctm_sample_two_step
+       [alg:churn] ctm_sample_score             [alg:dpm2] ctm_sample_score              [alg:ancestral] ctm_sample_score
+       [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik_by            [eq:elbo] ctm_elbo
+       [eq:bits] ctm_bits_per_dim               [alg:edit] ctm_edit                      [alg:stroke] ctm_stroke
+       [eq:guide] ctm_sample_guided             [alg:trajectory] ctm_sample_guided       [alg:reject] ctm_sample_reject
+       [eq:lpips] ctm_lpips_distance
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
    MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly.
+
    ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
    a fault of the outside world (files, memory of a file's size) returns 0 or NULL and ctm_error(ctx) has one line about it.
 
@@ -159,6 +164,14 @@ extern "C" {
 // =====================================================================================================================
 //                                                     I N T E R F A C E
 // =====================================================================================================================
+// What holds wherever a declaration says nothing else:
+// - Shapes stand in brackets: [B,D] is B rows of D numbers, [B] one number a row, [] a scalar; [B,H,W,C] images, channels innermost.
+// - t, u, s, sigma are noise levels: standard deviations in the units of x, between sigma_min and sigma_max. Data have the standard
+//   deviation sigma_data in the same units.
+// - Results live in the arena that was given, or in the tape's, and go with it. Arguments stay yours. A pointer that is kept (a
+//   network, a denoiser, a stream, a `user`) must outlive what keeps it; names and settings are copied.
+// - A shape or a number that cannot be is your program's mistake: CTM_PANIC. int results: 1 is done, 0 has a line in ctm_error.
+// - [eq:...] and [alg:...] name the formula; the chapter of the same number in the implementation begins with it.
 
 // ---- CHAPTER 1. GROUND ----------------------------------------------------------------------------------------------
 
@@ -178,7 +191,8 @@ typedef struct ctm_ctx {
     char   error[512];                  // last error, one line; empty if none
     int    threads;                     // how many OpenMP threads to use; 0 = as many as cores. Never changes a result
     int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
-    int    winograd;                    // 3x3 convolutions by Winograd's products: 1 where it pays, 0 never, 2 wherever possible. Rounds differently
+    int    winograd;                    // 3x3 convolutions by Winograd's products: 1 where it pays, 0 never, 2 wherever possible.
+                                        // They round differently
     const struct ctm__kernels *kernels; // the functions of that instruction set (chapter 8)
     void  *user;                        // for your allocator
     size_t allocated, high;             // bytes held by all arenas of this context: now, and at most so far
@@ -187,7 +201,7 @@ typedef struct ctm_ctx {
 CTMDEF void        ctm_init(ctm_ctx *ctx);               // fills in the fastest instruction set this machine has; all threads
 CTMDEF const char *ctm_error(const ctm_ctx *ctx);        // one line about the last failure; valid until the next one
 CTMDEF int         ctm_set_isa(ctm_ctx *ctx, int isa);   // 1, or 0 if this machine or build does not have it
-CTMDEF const char *ctm_isa_name(int isa);
+CTMDEF const char *ctm_isa_name(int isa);                // "portable", "v128", "avx2", "avx512"; static text
 
 // ---- CHAPTER 2. CHANCE ----------------------------------------------------------------------------------------------
 
@@ -195,7 +209,7 @@ CTMDEF const char *ctm_isa_name(int isa);
 // cannot disturb it and a resumed run needs to remember nothing but its step.
 typedef struct ctm_rng { uint32_t key[2]; } ctm_rng;
 
-CTMDEF ctm_rng ctm_stream(uint64_t seed, const char *name);
+CTMDEF ctm_rng ctm_stream(uint64_t seed, const char *name);     // the stream of that name under that seed; the name is not kept
 CTMDEF void    ctm_bits(const ctm_rng *rng, uint64_t step, uint64_t block, uint32_t out[4]);   // Philox4x32-10
 CTMDEF double  ctm_uniform(const ctm_rng *rng, uint64_t step, uint64_t index);   // in (0,1), from 24 bits
 CTMDEF double  ctm_normal(const ctm_rng *rng, uint64_t step, uint64_t index);    // N(0,1) by Box-Muller
@@ -214,10 +228,10 @@ typedef struct ctm_arena {
 } ctm_arena;
 typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
 
-CTMDEF void     ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name);
+CTMDEF void     ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name);   // empty: takes nothing from the system yet
 CTMDEF void    *ctm_alloc(ctm_arena *a, size_t bytes);         // zeroed, aligned to 64; panics when the system has no more
 CTMDEF void    *ctm_alloc_raw(ctm_arena *a, size_t bytes);     // the same, not zeroed
-CTMDEF ctm_mark ctm_arena_mark(ctm_arena *a);
+CTMDEF ctm_mark ctm_arena_mark(ctm_arena *a);                  // where it stands now, to come back to
 CTMDEF void     ctm_arena_release(ctm_arena *a, ctm_mark m);   // forgets all that was allocated since the mark
 CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everything back to the system
 
@@ -256,7 +270,8 @@ CTMDEF ctm_tensor *ctm_vector(ctm_tape *tp, const char *name, int n);           
 CTMDEF ctm_tensor *ctm_matrix(ctm_tape *tp, const char *name, int rows, int cols);     // [rows,cols]
 CTMDEF ctm_tensor *ctm_image(ctm_tape *tp, const char *name, int B, int H, int W, int C);  // [B,H,W,C]: channels innermost
 CTMDEF ctm_tensor *ctm_fill(ctm_tensor *x, double value);                              // sets all entries; returns x
-CTMDEF ctm_tensor *ctm_wants_grad(ctm_tape *tp, ctm_tensor *leaf);                     // gives a leaf a zeroed gradient; before the first operation that reads it
+// Gives a leaf a zeroed gradient, and returns it. To be called before the first operation that reads the leaf.
+CTMDEF ctm_tensor *ctm_wants_grad(ctm_tape *tp, ctm_tensor *leaf);
 CTMDEF ctm_tensor *ctm_rows_of(ctm_tape *tp, ctm_tensor *x, int n);                    // first n rows, sharing x's data; no grad
 
 // ---- CHAPTER 6. SEEING ----------------------------------------------------------------------------------------------
@@ -331,10 +346,12 @@ CTMDEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x);                       
 // takes row row[n] of film (row is not copied; NULL: row n, U = B).
 CTMDEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film, int at, const int *row);
 CTMDEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);               // [..,P],[..,Q] -> [..,P+Q]
-CTMDEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, int d1, int d2, int d3); // x's numbers, shared, under a shape d0..d(ndim-1) of equal length; the other d are ignored
+// x's numbers, shared, under a shape d0..d(ndim-1) of equal length; the other d are ignored.
+CTMDEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, int d1, int d2, int d3);
 CTMDEF ctm_tensor *ctm_gather_rows(ctm_tape *tp, ctm_tensor *x, const int *index, int n);// out[i] = x[index[i]]; index is not copied
 CTMDEF ctm_tensor *ctm_scatter_rows(ctm_tape *tp, ctm_tensor *x, ctm_tensor *y, const int *index); // x with rows index[i] replaced by y[i]
-CTMDEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ctm_tensor *b, ctm_tensor *y); // a[i]·x[i] + b[i]·y[i]; y, b may be NULL
+// a[i]·x[i] + b[i]·y[i] for every row i: a, b [B] are constants, x, y [B,D]; b and y may be NULL.
+CTMDEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ctm_tensor *b, ctm_tensor *y);
 // Features of a noise level t [B]: with z = ln(t)/4, the columns (z if keep_z), sin(f_k z), cos(f_k z), f_k = f_0·2^k, k < n.
 CTMDEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, double f_0, int keep_z);
 enum { CTM_L2, CTM_L1, CTM_HUBER };
@@ -359,7 +376,8 @@ CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma,
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
 // Zero with probability p, else x/(1-p). Draws from the stream tp->dropout at tp->step; x itself if that is NULL. Any shape [B,..].
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
-// The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n]; n even, at least 4
+// The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n];
+// n even, at least 4.
 CTMDEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n);
 CTMDEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x);   // the largest of 2x2 pixels: [B,H,W,C] -> [B,H/2,W/2,C]
 CTMDEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W);  // bilinear, pixels as areas (PyTorch's align_corners=False)
@@ -432,17 +450,20 @@ CTMDEF ctm_tensor *ctm_param_named(const ctm_net *net, const char *name); // NUL
 
 // ---- CHAPTER 11. OPTIMISERS AND EMA ---------------------------------------------------------------------------------
 
-enum { CTM_ADAM, CTM_RADAM };
+enum { CTM_ADAM, CTM_RADAM };          // Kingma and Ba 2015; Liu et al. 2020
+// One optimiser's state: for one array theta of len numbers.
 typedef struct ctm_opt {
-    int      kind;
+    int      kind;                     // CTM_ADAM, CTM_RADAM
     double   lr, beta1, beta2, eps;    // 4e-4, 0.9, 0.999, 1e-8 are the authors' (RAdam)
     long     k;                        // updates made
     size_t   len;
     ctm_real *m, *v;                   // running means of the gradient and its square
 } ctm_opt;
-CTMDEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr);
-CTMDEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad);            // [eq:radam]
-CTMDEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate); // [eq:ema]
+CTMDEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr);   // k = 0, m = v = 0, the authors' betas and eps
+// Moves theta [len] against grad [len] and counts the update.  [eq:radam]
+CTMDEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad);
+// ema <- rate·ema + (1 - rate)·theta, both [len].  [eq:ema]
+CTMDEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate);
 
 // ---- CHAPTER 12. DIFFUSION ------------------------------------------------------------------------------------------
 
@@ -454,6 +475,7 @@ CTMDEF double ctm_c_in(const ctm_noise *z, double t);                           
 CTMDEF void   ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out);           // [eq:edm]
 CTMDEF void   ctm_outer_scalings(const ctm_noise *z, double t, double s, double *C_skip, double *C_out); // [eq:outer]
 CTMDEF double ctm_denoiser_skip(const ctm_noise *z, double t);         // D = g + this·x  [eq:D_from_g]
+// A loss's weight by noise level: 1, t^-2, t^-2 + 1, t^-2 + sd^-2, max(t^-2, 1), (1 - s/t)^-power, (t² + sd²)/(t·sd)², sqrt(t).
 enum { CTM_W_UNIFORM, CTM_W_SNR, CTM_W_SNR1, CTM_W_KARRAS, CTM_W_TRUNCATED_SNR, CTM_W_UNIFORM_G, CTM_W_KARRAS_WEIGHT, CTM_W_SQRT_T };
 CTMDEF double ctm_weight(const ctm_noise *z, int schedule, double t, double s, double power);            // [eq:weights]
 
@@ -475,7 +497,7 @@ CTMDEF ctm_denoiser *ctm_mixture(ctm_arena *a, int dim, int K, const double *mea
 CTMDEF ctm_denoiser *ctm_empirical(ctm_arena *a, int dim, int n, const double *rows);
 // A network: a teacher (no s), or a CTM read at s = t. The network must outlive it.
 CTMDEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net);
-CTMDEF ctm_tensor   *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t);       // [eq:tweedie]
+CTMDEF ctm_tensor   *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t);       // [B,D]  [eq:tweedie]
 
 // ---- CHAPTER 13. THE ODE --------------------------------------------------------------------------------------------
 
@@ -491,6 +513,7 @@ CTMDEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const 
 
 // ---- CHAPTER 14. THE JUMP -------------------------------------------------------------------------------------------
 
+// x [B,D], t, s [B], s <= t -> [B,D]. Recorded if the tape records: gradients reach x and the weights.
 CTMDEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);  // [eq:g]
 CTMDEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);  // [eq:G]
 CTMDEF ctm_tensor *ctm_D_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t);                 // [eq:D_from_g]
@@ -504,20 +527,22 @@ struct ctm_jump {
     void       *impl;
     ctm_tensor *(*jump)(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
 };
-CTMDEF ctm_jump *ctm_net_jump(ctm_arena *a, ctm_net *net);
-CTMDEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_noise *z);   // rows may differ in t and s
+CTMDEF ctm_jump *ctm_net_jump(ctm_arena *a, ctm_net *net);                                 // the network, read as G
+// The exact flow, in double; D needs `exact` and a dimension of at most 64. Rows may differ in t and s. Not recorded.
+CTMDEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_noise *z);
 
 // ---- CHAPTER 15. TIMES ----------------------------------------------------------------------------------------------
 
-enum { CTM_LAW_AUTHORS, CTM_LAW_GAP, CTM_LAW_PAPER };
-enum { CTM_SOFT, CTM_LOCAL, CTM_GLOBAL };
-enum { CTM_AT_ZERO = 1, CTM_AT_S = 2, CTM_AT_BOTH = 3 };
-enum { CTM_DIAG_NONE, CTM_DIAG_DSM, CTM_DIAG_EXACT };
-enum { CTM_ROLE_ONLINE, CTM_ROLE_EMA };
-enum { CTM_SELF_SOLVE, CTM_SELF_JUMP, CTM_SELF_JUMP_EACH, CTM_SELF_DATA };
-enum { CTM_DSM_HALF_LOGNORMAL, CTM_DSM_LOGNORMAL, CTM_DSM_UNIFORM };
-enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };
-enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };
+// The choices of ctm_config, under the names of its fields, which say what each means.
+enum { CTM_LAW_AUTHORS, CTM_LAW_GAP, CTM_LAW_PAPER };                            // law
+enum { CTM_SOFT, CTM_LOCAL, CTM_GLOBAL };                                        // match
+enum { CTM_AT_ZERO = 1, CTM_AT_S = 2, CTM_AT_BOTH = 3 };                         // compare
+enum { CTM_DIAG_NONE, CTM_DIAG_DSM, CTM_DIAG_EXACT };                            // diagonal
+enum { CTM_ROLE_ONLINE, CTM_ROLE_EMA };                                          // target_inner, estimate_outer
+enum { CTM_SELF_SOLVE, CTM_SELF_JUMP, CTM_SELF_JUMP_EACH, CTM_SELF_DATA };       // self_teach
+enum { CTM_DSM_HALF_LOGNORMAL, CTM_DSM_LOGNORMAL, CTM_DSM_UNIFORM };             // dsm_law
+enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };              // gan
+enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };                                   // gan_fake
 
 // Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the
 // published one. Both are printed and stored with the weights.
@@ -593,7 +618,7 @@ CTMDEF ctm_config ctm_config_authors(void);
 // NULL in its place consistency training (CT), x_u = x_0 + u·eps.  [eq:cm]
 CTMDEF ctm_config ctm_config_cm(void);
 #ifndef CTM_NO_STDIO
-CTMDEF void ctm_config_print(const ctm_config *cfg);
+CTMDEF void ctm_config_print(const ctm_config *cfg);      // every field and its value, to stdout
 #endif
 
 // Grid indices (t,u,s) of sample `index` of step `step`: i[0] < i[1] <= i[2].  [eq:law_h] [eq:law_gap] [eq:law_paper]
@@ -604,11 +629,13 @@ CTMDEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw); 
 
 // ---- CHAPTER 16. LOSSES ---------------------------------------------------------------------------------------------
 
-// x_est at s = G_theta(x_t,t,s), and carried to time zero by the frozen ema.  Likewise the target from x_u.
+// x_est at s = G_theta(x_t,t,s), and carried to time zero by the frozen ema. Likewise the target from x_u. x [B,D], times [B] -> the
+// end [B,D]; *at_s, if at_s is not NULL, becomes the point at s.
 CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s,
                              ctm_tensor **at_s);                                       // [eq:x_est]
 CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
                                 ctm_tensor **at_s);                                    // [eq:x_target], not recorded
+// From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants
 // none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile.
@@ -704,7 +731,8 @@ CTMDEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, c
 // Gives the trainer its adversary for cfg.gan: a network with forward(x [B,D], NULL, NULL) -> logits [B,K], which from cfg.gan_start
 // on is trained beside the student, with its own optimiser. Call before the first step and before ctm_checkpoint_load.
 CTMDEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc);
-CTMDEF int  ctm_train_step(ctm_trainer *tr);           // 1; or 0 with a line in ctm_error: a loss was not finite, nothing changed [alg:train]
+// One step of the algorithm. 1; or 0 with a line in ctm_error: a loss was not finite, and nothing has changed.  [alg:train]
+CTMDEF int  ctm_train_step(ctm_trainer *tr);
 CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradients of one shard: the heart of the method
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
 
@@ -712,7 +740,8 @@ CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards'
 // Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in
 // the tape's arena; NULL with a line in ctm_error if an argument is no good. Those on a jump G record if the tape does.
 
-enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };
+enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };                             // where the paper and the authors' code differ
+// How a sampler runs; begin with ctm_sampler_default().
 typedef struct ctm_sampler {
     double         gamma;              // jumps: 0 stays on the ODE's path; 1 is the consistency model's multistep sampler
     int            form;               // jumps: how the intermediate level s is shifted, see [alg:gamma]
@@ -724,7 +753,7 @@ typedef struct ctm_sampler {
     void          *user;
     double         S_churn, S_min, S_max, S_noise;  // steps on a score: noise put in before each, as in EDM; 0, 0, no limit, 1
 } ctm_sampler;
-CTMDEF ctm_sampler ctm_sampler_default(void);
+CTMDEF ctm_sampler ctm_sampler_default(void);     // gamma 0, the paper's form, no noise, nobody watches, no churn
 // The gamma family [alg:gamma]. Draws n-1 noises, after every jump but the last; none if gamma = 0.
 CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                     const ctm_sampler *how);
@@ -745,7 +774,8 @@ CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int met
                                     const ctm_sampler *how);
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
-// The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0. 1, or 0 with ctm_error.
+// The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0; it must not be the stream
+// that x was drawn from, whose first noises are x again. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
@@ -754,6 +784,7 @@ CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double
 // A network must be frozen (an EMA, or a view without gradient): backward passes would add to its gradients.
 
 enum { CTM_ADAPTIVE = 6 };             // beside CTM_HEUN and CTM_RK4: steps by tolerance, each point its own
+// How a likelihood is computed; ctm_likelihood_default() has the values after each semicolon.
 typedef struct ctm_likelihood {
     int    method;                     // CTM_RK4 (80 steps of it are good to 1e-4 where Heun's err by 0.02), CTM_HEUN, CTM_ADAPTIVE
     int    steps;                      // Karras intervals of the first two; 80
@@ -808,6 +839,7 @@ CTMDEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *kn
 // ref [B,D] noised to ts[0] (the first draw) and brought back: the lower ts[0], the more of ref remains.  [alg:stroke]
 CTMDEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how);
 
+// What guides a sampler; ctm_guide_default() has the numbers named here, and no loss yet.
 typedef struct ctm_guide {
     // c(x) at noise level t, summed over the rows of x [B,D]: a scalar made on tp from x, which wants a gradient. For a loss of
     // the clean point, apply G or D to x inside.
@@ -834,13 +866,13 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
-enum { CTM_F32, CTM_F64, CTM_I64 };
+enum { CTM_F32, CTM_F64, CTM_I64 };     // types of numbers in a file; others are refused
 typedef struct ctm_entry {             // one tensor of a safetensors file
     char   name[128];
     int    dtype, ndim, shape[4];
     size_t len, offset;                // numbers; bytes from the start of the file's data part
 } ctm_entry;
-typedef struct ctm_file {
+typedef struct ctm_file {              // a file in memory
     ctm_ctx *ctx;
     char     path[512];
     int      count, metas;
@@ -853,7 +885,9 @@ CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
 CTMDEF void             ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers, any dtype
-// Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error.
+// Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error. Names, shapes and
+// metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is the file's;
+// transposed: it is [out,in,..], and data are [..,in,out].
 typedef struct ctm_writer {
     ctm_ctx *ctx; ctm_arena *arena;
     int count, capacity, metas;
@@ -1514,7 +1548,8 @@ static ctm_tensor *ctm__result(ctm_tape *tp, const char *op, int ndim, int d0, i
 }
 
 // One of the shape of its first input.
-static ctm_tensor *ctm__result_like(ctm_tape *tp, const char *op, ctm_tensor *a, ctm_tensor *b, void (*backward)(ctm_tape *, ctm_tensor *)) {
+static ctm_tensor *ctm__result_like(ctm_tape *tp, const char *op, ctm_tensor *a, ctm_tensor *b,
+                                    void (*backward)(ctm_tape *, ctm_tensor *)) {
     ctm_tensor *src[2];
     src[0] = a; src[1] = b;
     return ctm__result_of(tp, op, a->ndim, a->shape, 2, src, backward);
@@ -1668,9 +1703,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      walks along each image row over those pixels whose neighbour exists, the sums staying in registers for some 256 pixels;
 //      dout's columns of these pixels are copied together first, so that all taps and channels find them in the cache.
 //   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
-//      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into panels as wide as the
-//      tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of 96 columns at a time
-//      onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
+//      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
+//      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
+//      96 columns at a time onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
 //   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
@@ -1743,7 +1778,8 @@ typedef struct ctm__kernels {
     void (*wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch);
     void (*wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts, const ctm_real *du, size_t part);
     void (*channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq);
-    void (*norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta, int silu, ctm_real *out);
+    void (*norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
+                 int silu, ctm_real *out);
     void (*norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                       const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2);
     void (*norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
@@ -2082,7 +2118,8 @@ CTM__FUN void CTM__FN(conv_panel)(const ctm__conv *g, int panel, int p0, int p1)
 
 // dw[tap][i][o] += sum over pixels of x[pixel + tap][i]·dout[pixel][o], for MR input channels from i0 on, one tap and one panel,
 // over the image rows r0..r1-1. dout's panel of those rows has been copied to `d`, and multiplied by alpha.
-CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g, int tap, int i0, int o, int r0, int r1, const ctm_real *d) {
+CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g, int tap, int i0, int o, int r0,
+                                                int r1, const ctm_real *d) {
     V acc[CTM__MR][CTM__NV];
     const ctm_real *row[CTM__MR];
     int half = g->k / 2, dy = tap / g->k - half, dx = tap % g->k - half, count = ctm__imin(CTM__MR, g->I - i0), i, j, r;
@@ -2109,7 +2146,8 @@ CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g
 // ctm__channels_each input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
 // stays in the second-level cache while all taps use it, and the next block is asked for meanwhile.
 CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch) {
-    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H, i1 = ctm__imin(g->I, i0 + ctm__channels_each(g->k, g->I));
+    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H,
+        i1 = ctm__imin(g->I, i0 + ctm__channels_each(g->k, g->I));
     int each = g->W < CTM__PIXELS ? CTM__PIXELS / g->W : 1, r, tap, i;
     size_t n = (size_t)ctm__imin(nv * CTM__W, g->O - o), width = (size_t)(nv * CTM__W), p, last = (size_t)rows * (size_t)g->W;
     memset(scratch, 0, (size_t)(each * g->W) * width * sizeof *scratch);
@@ -2127,7 +2165,8 @@ CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_r
             }
         }
         for (tap = 0; tap < taps; tap++) {
-            size_t ahead = first + pixels + (size_t)tap * pixels / (size_t)taps, stop = first + pixels + (size_t)(tap + 1) * pixels / (size_t)taps;
+            size_t ahead = first + pixels + (size_t)tap * pixels / (size_t)taps,
+                stop = first + pixels + (size_t)(tap + 1) * pixels / (size_t)taps;
             for (; ahead < stop && ahead < last; ahead++) {
                 size_t c;
                 for (c = 0; c < n; c += 64 / sizeof(ctm_real)) CTM__PREFETCH(g->dout + ahead * (size_t)g->O + (size_t)o + c);
@@ -2238,7 +2277,9 @@ CTM__FUN void CTM__FN(wino_filters)(const ctm__conv *g, int row0, int row1) {
             if (n < CTM__W) memset(block, 0, sizeof block);
             for (tap = 0; tap < 9; tap++) {
                 if (!g->turned)
-                    for (i = row0; i < row1; i++) memcpy(block[tap][i - row0], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0, (size_t)n * sizeof(ctm_real));
+                    for (i = row0; i < row1; i++)
+                        memcpy(block[tap][i - row0], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0,
+                               (size_t)n * sizeof(ctm_real));
                 else
                     for (c = 0; c < n; c++) {
                         const ctm_real *from = g->w + ((size_t)(8 - tap) * (size_t)g->O + (size_t)(c0 + c)) * (size_t)g->I;
@@ -2324,7 +2365,8 @@ CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, i
 }
 
 // y = A^T·m·A for lanes o.. of one tile at pixel p, out of the planes m.
-CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm__conv *g, size_t p, size_t n, int o, const ctm_real *m, size_t plane) {
+CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm__conv *g, size_t p, size_t n, int o,
+                                                  const ctm_real *m, size_t plane) {
     V in[16], y[4], bias;
     int k;
     CTM__UNROLL
@@ -2337,14 +2379,16 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm_
     CTM__FN(finish)(g, p + (size_t)g->W + 1, o, lanes, &bias, &y[3]);
 }
 
-// Everything for tn tiles (rows: tn up to a multiple of MR, the spare ones zero): transform in, 16 products for each panel, transform out. Planes are 64 bytes longer than their
-// contents, or all 16 would begin at the same place of the cache.
+// Everything for tn tiles (rows: tn up to a multiple of MR, the spare ones zero): transform in, 16 products for each panel,
+// transform out. Planes are 64 bytes longer than their contents, or all 16 would begin at the same place of the cache.
 CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch) {
     int rows = (tn + CTM__MR - 1) / CTM__MR * CTM__MR, o, nv, t, c, k;
     size_t v_plane = (size_t)rows * (size_t)g->I + 64 / sizeof(ctm_real), m_plane = (size_t)rows * CTM__NV * CTM__W + 64 / sizeof(ctm_real);
     ctm_real *v = scratch, *m = v + 16 * v_plane;
     CTM__FN(place) at;
-    if (rows > tn) for (k = 0; k < 16; k++) memset(v + (size_t)k * v_plane + (size_t)tn * (size_t)g->I, 0, (size_t)((rows - tn) * g->I) * sizeof *v);
+    if (rows > tn)
+        for (k = 0; k < 16; k++)
+            memset(v + (size_t)k * v_plane + (size_t)tn * (size_t)g->I, 0, (size_t)((rows - tn) * g->I) * sizeof *v);
     CTM__FN(wino_inputs)(g, t0, tn, 0, g->I, v, v_plane);
     for (o = 0; o < g->O; o += nv * CTM__W) {
         int width;
@@ -2366,7 +2410,8 @@ CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *
 }
 
 // One tile of dout, its four pixels -> 16 planes of m.
-CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm_real *y, size_t right, size_t below, ctm_real *m, size_t plane) {
+CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm_real *y, size_t right, size_t below,
+                                                   ctm_real *m, size_t plane) {
     V d[4], u[16];
     int k;
     CTM__FN(load)(&d[0], y, lanes);
@@ -2401,12 +2446,14 @@ CTM__FUN void CTM__FN(wino_weights)(const ctm__conv *g, int i0, int o0, int t0, 
         CTM__FN(wino_inputs)(g, t, tn, i0, in, v, v_plane);
         CTM__FN(wino_doutputs)(g, t, tn, o0, on, m, m_plane);
         for (k = 0; k < 16; k++)
-            CTM__FN(gemm)(in, on, tn, v + (size_t)k * v_plane, 1, in, m + (size_t)k * m_plane, on, du + (size_t)(k * in * on), on, NULL, t > t0);
+            CTM__FN(gemm)(in, on, tn, v + (size_t)k * v_plane, 1, in, m + (size_t)k * m_plane, on,
+                          du + (size_t)(k * in * on), on, NULL, t > t0);
     }
 }
 
 // dw += alpha·G^T·du·G for rows row0..row1-1 of a block, du being the sum of `parts` parts, in their order.
-CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts, const ctm_real *du, size_t part) {
+CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts,
+                                        const ctm_real *du, size_t part) {
     int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), i, c, k, s;
     for (i = row0; i < ctm__imin(row1, in); i++)
         for (c = 0; c < on; c += CTM__W) {
@@ -2729,8 +2776,9 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, co
     *dv *= g + v * g * ((ctm_real)1 - g);
 }
 // s1[c] += dv;  s2[c] += dv·(x - mean[c])
-CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
-                                                const ctm_real *beta, const int silu, ctm_real *s1, ctm_real *s2) {
+CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
+                                                const ctm_real *a, const ctm_real *beta, const int silu, ctm_real *s1,
+                                                ctm_real *s2) {
     V v, e, d;
     CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
     CTM__FN(load)(&e, s1, m);
@@ -2743,12 +2791,15 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *
 CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                                  const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2) {
     size_t p, c;
-    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C), CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, s1 + c, s2 + c)) }
-    else      { CTM__SWEEP(P, C, (x += C, dout += C), CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, s1 + c, s2 + c)) }
+    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C),
+                           CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, s1 + c, s2 + c)) }
+    else      { CTM__SWEEP(P, C, (x += C, dout += C),
+                           CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, s1 + c, s2 + c)) }
 }
 // dx = a[c]·dv - k1[c] - k2[c]·(x - mean[c]), set or added
-CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
-                                                    const ctm_real *beta, const int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, const int add) {
+CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
+                                                    const ctm_real *a, const ctm_real *beta, const int silu, const ctm_real *k1,
+                                                    const ctm_real *k2, ctm_real *dx, const int add) {
     V v, e, d;
     CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
     CTM__FN(load)(&e, a, m);
@@ -2763,8 +2814,10 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_re
 CTM__FUN void CTM__FN(norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                                      const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add) {
     size_t p, c;
-    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C, dx += C), CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, k1 + c, k2 + c, dx + c, add)) }
-    else      { CTM__SWEEP(P, C, (x += C, dout += C, dx += C), CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, k1 + c, k2 + c, dx + c, add)) }
+    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C, dx += C),
+                           CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, k1 + c, k2 + c, dx + c, add)) }
+    else      { CTM__SWEEP(P, C, (x += C, dout += C, dx += C),
+                           CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, k1 + c, k2 + c, dx + c, add)) }
 }
 #undef CTM__SWEEP
 // row <- exp(scale·row - top) / sum;  spare lanes of the last vector do not count.
@@ -2824,7 +2877,8 @@ CTM__FUN void CTM__FN(scaled)(size_t n, double c_, const ctm_real *x, ctm_real *
     }
 }
 // y = c·(p + q + r + s), set or added
-CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add) {
+CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_real *q, const ctm_real *r,
+                            const ctm_real *s, ctm_real *y, int add) {
     ctm_real c = (ctm_real)c_;
     size_t i;
     V v, e;
@@ -2884,10 +2938,13 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
 }
 
 static const ctm__kernels CTM__FN(kernels) = {
-    CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows), CTM__FN(silu), CTM__FN(silu_backward),
+    CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows),
+    CTM__FN(silu), CTM__FN(silu_backward),
     CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture),
-    CTM__FN(pack), CTM__FN(conv_panel), CTM__FN(conv_weights), CTM__FN(wino_filters), CTM__FN(wino_tiles), CTM__FN(wino_weights), CTM__FN(wino_weights_end),
-    CTM__FN(channel_sums), CTM__FN(norm), CTM__FN(norm_sums), CTM__FN(norm_backward), CTM__FN(softmax), CTM__FN(softmax_backward), CTM__FN(scaled), CTM__FN(four)
+    CTM__FN(pack), CTM__FN(conv_panel), CTM__FN(conv_weights), CTM__FN(wino_filters), CTM__FN(wino_tiles), CTM__FN(wino_weights),
+    CTM__FN(wino_weights_end),
+    CTM__FN(channel_sums), CTM__FN(norm), CTM__FN(norm_sums), CTM__FN(norm_backward), CTM__FN(softmax), CTM__FN(softmax_backward),
+    CTM__FN(scaled), CTM__FN(four)
 };
 #undef V
 #undef VI
@@ -2970,7 +3027,8 @@ enum { CTM__DEPTH = 256, CTM__PANEL = 96 };      // 96 KB (double: 192)
 #endif
 static void ctm__gemm_packed(void *arg, int p) {
     const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
-    int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j), i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
+    int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j),
+        i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
     ctm_real panel[CTM__DEPTH * CTM__PANEL];
     for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
         int depth = ctm__imin(CTM__DEPTH, g->K - k0);
@@ -3107,7 +3165,9 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
 
 CTM__DEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->exp_rows(n, x, y); }
 CTM__DEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->log_rows(n, x, y); }
-CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *s, ctm_real *c) { ctx->kernels->sincos_rows(n, x, s, c); }
+CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *s, ctm_real *c) {
+    ctx->kernels->sincos_rows(n, x, s, c);
+}
 
 // =====================================================================================================================
 // CHAPTER 9. OPERATIONS
@@ -3408,7 +3468,8 @@ CTM__DEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ct
     ctm_tensor *out;
     size_t D = ctm__row_len(x), i;
     CTM__SHAPES(a->ndim == 1 && x->ndim == 2 && a->shape[0] == x->shape[0], "ctm_mix_rows", "a [B] needs x [B,D]", a, x);
-    CTM__REQUIRE(!ctm__wants(a) && !ctm__wants(b), "ctm_mix_rows: the coefficients \"%s\" are constants and cannot want a gradient", a->name);
+    CTM__REQUIRE(!ctm__wants(a) && !ctm__wants(b), "ctm_mix_rows: the coefficients \"%s\" are constants and cannot want a gradient",
+                 a->name);
     if (y) CTM__SHAPES(b && b->len == a->len && ctm__same_shape(x, y), "ctm_mix_rows", "x and y need the same shape, b that of a", x, y);
     out = ctm__result(tp, "mix_rows", 2, x->shape[0], x->shape[1], a, x, b, y, ctm__mix_rows_backward);
     if (y) for (i = 0; i < out->len; i++) out->data[i] = a->data[i / D] * x->data[i] + b->data[i / D] * y->data[i];
@@ -3416,8 +3477,8 @@ CTM__DEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ct
     return ctm__done(out);
 }
 
-// op: time_features   z = ln(t)/4;  out = [z if keep_z | sin(f_k z) | cos(f_k z)],  f_k = f_0·2^k, k < n      t [B]
-// Backward            none: nothing differentiates with respect to a noise level           Test  op_time_features
+// op: time_features   z = ln(t)/4;  out = [z if keep_z | sin(f_k z) | cos(f_k z)],  f_k = f_0·2^k, k < n      t [B]  out [B,2n(+1)]
+// Backward            none: nothing differentiates with respect to a noise level      Saves nothing    Test  op_time_features
 CTM__DEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, double f_0, int keep_z) {
     int B = t->shape[0], W = 2 * n + (keep_z ? 1 : 0), i, k;
     ctm_tensor *out;
@@ -3541,7 +3602,9 @@ CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *
     return ctm__done(out);
 }
 
-typedef struct ctm__scaled_job { const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add; } ctm__scaled_job;
+typedef struct ctm__scaled_job {
+    const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add;
+} ctm__scaled_job;
 enum { CTM__STRETCH = 16384 };     // numbers in one piece of elementwise work
 static void ctm__scaled_piece(void *arg, int p) {
     const ctm__scaled_job *j = (const ctm__scaled_job *)arg;
@@ -3566,7 +3629,8 @@ CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, 
     ctm_tensor *out;
     shape[0] = d0; shape[1] = d1; shape[2] = d2; shape[3] = d3;
     out = ctm__tensor(tp->arena, x->name, "reshape", ndim, shape);
-    CTM__REQUIRE(out->len == x->len, "ctm_reshape: \"%s\" has %lu numbers, the new shape %lu", x->name, (unsigned long)x->len, (unsigned long)out->len);
+    CTM__REQUIRE(out->len == x->len, "ctm_reshape: \"%s\" has %lu numbers, the new shape %lu", x->name, (unsigned long)x->len,
+                 (unsigned long)out->len);
     out->data = x->data;
     out->id = tp->next_id++;
     out->src[0] = x;
@@ -3584,7 +3648,9 @@ CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, 
 // Backward       dx += sum of the four dout         Saves nothing    Test  op_up
 // (EDM's resampling filter [1,1].) Both are one of two walks over the rows of the small image: gather four into one, or
 // spread one over four.
-typedef struct ctm__resample_job { const ctm__kernels *kernels; int W, C, spread, add; double c; const ctm_real *from; ctm_real *to; } ctm__resample_job;
+typedef struct ctm__resample_job {
+    const ctm__kernels *kernels; int W, C, spread, add; double c; const ctm_real *from; ctm_real *to;
+} ctm__resample_job;
 static void ctm__resample_piece(void *arg, int row) {
     const ctm__resample_job *j = (const ctm__resample_job *)arg;
     size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
@@ -3699,7 +3765,8 @@ static void ctm__norm_backward_piece(void *arg, int n, void *scratch) {
     }
     if (j->dx) j->kernels->norm_backward(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, k1, k2, j->dx + at, j->add);
 }
-static void ctm__norm_of(ctm__norm_job *j, ctm_tape *tp, const ctm_tensor *out, const ctm_tensor *x, const ctm_tensor *gamma, const ctm_tensor *beta) {
+static void ctm__norm_of(ctm__norm_job *j, ctm_tape *tp, const ctm_tensor *out, const ctm_tensor *x, const ctm_tensor *gamma,
+                         const ctm_tensor *beta) {
     memset(j, 0, sizeof *j);
     j->kernels = tp->ctx->kernels;
     j->P = (size_t)x->shape[1] * (size_t)x->shape[2];
@@ -3729,9 +3796,11 @@ static void ctm__norm_back(ctm_tape *tp, ctm__norm_job *j, int B, ctm_real *dgam
     ctm_arena_release(tp->arena, m);
 }
 static void ctm__norm_check(const ctm_tensor *x, const ctm_tensor *gamma, const ctm_tensor *beta, int groups) {
-    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3], "ctm_group_norm", "x [B,H,W,C] needs gamma [C]", x, gamma);
+    CTM__SHAPES(x->ndim == 4 && gamma->ndim == 1 && gamma->shape[0] == x->shape[3], "ctm_group_norm",
+                "x [B,H,W,C] needs gamma [C]", x, gamma);
     CTM__SHAPES(beta->ndim == 1 && beta->len == gamma->len, "ctm_group_norm", "gamma [C] needs beta [C]", gamma, beta);
-    CTM__REQUIRE(groups > 0 && x->shape[3] % groups == 0, "ctm_group_norm: %d groups do not divide the %d channels of \"%s\"", groups, x->shape[3], x->name);
+    CTM__REQUIRE(groups > 0 && x->shape[3] % groups == 0, "ctm_group_norm: %d groups do not divide the %d channels of \"%s\"",
+                 groups, x->shape[3], x->name);
 }
 static void ctm__norm_settings(ctm_tape *tp, ctm_tensor *out, int B, int groups, double eps, int silu) {
     out->iarg[0] = groups;
@@ -3776,7 +3845,9 @@ static void ctm__conv_of(ctm__conv *g, const ctm_tensor *x, const ctm_tensor *w)
 }
 
 // db, dshift and dres in one sweep over dout: for each sample, sums over its pixels and alpha·dout, some pixels at a time.
-typedef struct ctm__sums_job { const ctm__kernels *kernels; size_t P; int C, add; double alpha; const ctm_real *dout; ctm_real *sum, *dres; } ctm__sums_job;
+typedef struct ctm__sums_job {
+    const ctm__kernels *kernels; size_t P; int C, add; double alpha; const ctm_real *dout; ctm_real *sum, *dres;
+} ctm__sums_job;
 static void ctm__sums_piece(void *arg, int n) {
     const ctm__sums_job *j = (const ctm__sums_job *)arg;
     size_t C = (size_t)j->C, p, step = 64;
@@ -3786,7 +3857,8 @@ static void ctm__sums_piece(void *arg, int n) {
         if (j->dres) j->kernels->scaled(count * C, j->alpha, j->dout + at, j->dres + at, j->add);
     }
 }
-static void ctm__conv_rest_backward(ctm_tape *tp, const ctm_tensor *out, ctm_real *db, ctm_real *dshift, ctm_real *dres, int add, double alpha) {
+static void ctm__conv_rest_backward(ctm_tape *tp, const ctm_tensor *out, ctm_real *db, ctm_real *dshift, ctm_real *dres,
+                                    int add, double alpha) {
     ctm_mark m = ctm_arena_mark(tp->arena);
     int B = out->shape[0], n;
     size_t O = (size_t)out->shape[3];
@@ -3845,11 +3917,14 @@ static void ctm__conv_forward(ctm_tape *tp, ctm_tensor *out, ctm__conv *g) {
     ctm__conv_run(tp->arena, g);
 }
 static void ctm__conv_check(const ctm_tensor *x, const ctm_tensor *w, const ctm_tensor *b, const ctm_tensor *shift, const ctm_tensor *res) {
-    CTM__SHAPES(x->ndim == 4 && w->ndim == 4 && x->shape[3] == w->shape[2] && w->shape[0] == w->shape[1] && (w->shape[0] == 1 || w->shape[0] == 3),
+    CTM__SHAPES(x->ndim == 4 && w->ndim == 4 && x->shape[3] == w->shape[2] && w->shape[0] == w->shape[1] &&
+                (w->shape[0] == 1 || w->shape[0] == 3),
                 "ctm_conv", "x [B,H,W,I] needs w [k,k,I,O] with k = 1 or 3", x, w);
-    CTM__SHAPES(w->shape[2] > 0 && (double)x->shape[0] * x->shape[1] * x->shape[2] < 1 << 30, "ctm_conv", "there must be channels, and fewer than 2^30 pixels", x, w);
+    CTM__SHAPES(w->shape[2] > 0 && (double)x->shape[0] * x->shape[1] * x->shape[2] < 1 << 30, "ctm_conv",
+                "there must be channels, and fewer than 2^30 pixels", x, w);
     if (b) CTM__SHAPES(b->ndim == 1 && b->shape[0] == w->shape[3], "ctm_conv", "w [k,k,I,O] needs b [O]", w, b);
-    if (shift) CTM__SHAPES(shift->ndim == 2 && shift->shape[0] == x->shape[0] && shift->shape[1] == w->shape[3], "ctm_conv", "shift must be [B,O]", x, shift);
+    if (shift) CTM__SHAPES(shift->ndim == 2 && shift->shape[0] == x->shape[0] && shift->shape[1] == w->shape[3], "ctm_conv",
+                           "shift must be [B,O]", x, shift);
     if (res) CTM__SHAPES(res->ndim == 4 && res->shape[0] == x->shape[0] && res->shape[1] == x->shape[1] && res->shape[2] == x->shape[2] &&
                          res->shape[3] == w->shape[3], "ctm_conv", "res must be [B,H,W,O]", x, res);
 }
@@ -3929,10 +4004,13 @@ CTM__DEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamm
 //                c = C/heads; channel 3·(h·c + i) + j of qkv is channel i of head h's q, k, v for j = 0, 1, 2
 // Backward       dv = S^T·dout;  dS = dout·v^T;  dz = S∘(dS - row sums of S∘dS)/sqrt(c), ∘ entry by entry;  dq = dz·k;  dk = dz^T·q
 //                                                   Saves S [B,heads,T,T], T = H·W     Test  op_attention
-typedef struct ctm__attention_job { ctm_ctx *ctx; int T, C, heads, add; const ctm_real *qkv, *dout; ctm_real *S, *out, *dqkv; } ctm__attention_job;
+typedef struct ctm__attention_job {
+    ctm_ctx *ctx; int T, C, heads, add; const ctm_real *qkv, *dout; ctm_real *S, *out, *dqkv;
+} ctm__attention_job;
 
 // q, k, v [T,c] of one head from the interleaved channels; k and v also transposed if kt, vt are given.
-static void ctm__attention_split(const ctm__attention_job *j, int n, int h, ctm_real *q, ctm_real *k, ctm_real *v, ctm_real *kt, ctm_real *vt) {
+static void ctm__attention_split(const ctm__attention_job *j, int n, int h, ctm_real *q, ctm_real *k, ctm_real *v,
+                                 ctm_real *kt, ctm_real *vt) {
     int c = j->C / j->heads, p, i;
     for (p = 0; p < j->T; p++) {
         const ctm_real *from = j->qkv + ((size_t)n * (size_t)j->T + (size_t)p) * 3 * (size_t)j->C + 3 * (size_t)(h * c);
@@ -3960,7 +4038,8 @@ static void ctm__attention_backward_piece(void *arg, int piece, void *scratch) {
     const ctm__kernels *kernels = j->ctx->kernels;
     int n = piece / j->heads, h = piece % j->heads, T = j->T, c = j->C / j->heads, p, i;
     ctm_real *q = (ctm_real *)scratch, *k = q + T * c, *v = k + T * c, *vt = v + T * c, *d[3], *dz = vt + T * c;
-    const ctm_real *S = j->S + (size_t)piece * (size_t)T * (size_t)T, *dout = j->dout + (size_t)n * (size_t)T * (size_t)j->C + (size_t)(h * c);
+    const ctm_real *S = j->S + (size_t)piece * (size_t)T * (size_t)T,
+        *dout = j->dout + (size_t)n * (size_t)T * (size_t)j->C + (size_t)(h * c);
     ctm_real *dd = dz + (size_t)T * (size_t)T;
     for (i = 0; i < 3; i++) d[i] = dd + i * T * c;
     for (p = 0; p < T; p++) memcpy(d[0] + p * c, dout + (size_t)p * (size_t)j->C, (size_t)c * sizeof *dd);  // rows together
@@ -3998,8 +4077,10 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
     ctm_tensor *out;
     ctm__attention_job j;
     size_t T;
-    CTM__SHAPES(qkv->ndim == 4 && heads > 0 && qkv->shape[3] % (3 * heads) == 0, "ctm_attention", "qkv must be [B,H,W,3C] with C a multiple of the heads", qkv, NULL);
-    out = ctm__result_image(tp, "attention", qkv->shape[0], qkv->shape[1], qkv->shape[2], qkv->shape[3] / 3, 1, &qkv, ctm__attention_backward);
+    CTM__SHAPES(qkv->ndim == 4 && heads > 0 && qkv->shape[3] % (3 * heads) == 0, "ctm_attention",
+                "qkv must be [B,H,W,3C] with C a multiple of the heads", qkv, NULL);
+    out = ctm__result_image(tp, "attention", qkv->shape[0], qkv->shape[1], qkv->shape[2], qkv->shape[3] / 3, 1, &qkv,
+                            ctm__attention_backward);
     out->iarg[0] = heads;
     T = (size_t)qkv->shape[1] * (size_t)qkv->shape[2];
     out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)(qkv->shape[0] * heads) * T * T * sizeof(ctm_real));
@@ -4012,7 +4093,9 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
 // Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
 // The draw of a number is a function of (stream, tape's step, row in the whole batch, how many dropouts came before, place).
-typedef struct ctm__dropout_draw { ctm_rng rng; uint64_t step, first_row, drop; const int *rows; uint32_t keep; } ctm__dropout_draw;    // kept with the result
+typedef struct ctm__dropout_draw {         // kept with the result
+    ctm_rng rng; uint64_t step, first_row, drop; const int *rows; uint32_t keep;
+} ctm__dropout_draw;
 typedef struct ctm__dropout_job { ctm__dropout_draw d; size_t D; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
 static void ctm__dropout_piece(void *arg, int n) {
     const ctm__dropout_job *j = (const ctm__dropout_job *)arg;
@@ -4050,7 +4133,8 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     ctm__dropout_draw d;
     CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
     if (!tp->dropout || p == 0) return x;
-    CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout", "rows of fewer than 2^27 numbers, fewer than 1024 dropouts", x, NULL);
+    CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout",
+                "rows of fewer than 2^27 numbers, fewer than 1024 dropouts", x, NULL);
     out = ctm__result_like(tp, "dropout", x, NULL, ctm__dropout_backward);
     d.rng = *tp->dropout;
     d.step = tp->step;
@@ -4113,7 +4197,8 @@ static void ctm__pool_run(ctm_tape *tp, const ctm_tensor *x, const ctm_tensor *o
 static void ctm__max_pool_backward(ctm_tape *tp, ctm_tensor *out) { ctm__pool_run(tp, out->src[0], out, NULL, ctm_grad(tp, out->src[0])); }
 CTM__DEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x) {
     ctm_tensor *out;
-    CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_max_pool", "x must be [B,H,W,C] with even H and W", x, NULL);
+    CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_max_pool",
+                "x must be [B,H,W,C] with even H and W", x, NULL);
     out = ctm__result_image(tp, "max_pool", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], 1, &x, ctm__max_pool_backward);
     ctm__pool_run(tp, x, out, out->data, NULL);
     return ctm__done(out);
@@ -4186,7 +4271,9 @@ CTM__DEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W) {
 // op: unit_channels   out = c[k]·x[k]/(|x| + eps),  |x| the length of a pixel's C channels          x, out [B,H,W,C]  c [C] or none
 // Backward            with h = c·dout, l = |x| + eps:  dx += h/l - x·sum(h·x)/(|x|·l²);  nothing where |x| = 0, which has no direction
 //                                                     Saves |x| of every pixel      Test  op_unit_channels
-typedef struct ctm__unit_job { const ctm__kernels *kernels; size_t rows, C; double eps; const ctm_real *x, *c, *dout; ctm_real *out, *dx, *length; } ctm__unit_job;
+typedef struct ctm__unit_job {
+    const ctm__kernels *kernels; size_t rows, C; double eps; const ctm_real *x, *c, *dout; ctm_real *out, *dx, *length;
+} ctm__unit_job;
 
 static void ctm__unit_piece(void *arg, int piece) {
     const ctm__unit_job *j = (const ctm__unit_job *)arg;
@@ -4235,7 +4322,9 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
     CTM__REQUIRE(eps > 0, "ctm_unit_channels: eps is %g, but must be above 0", eps);
     out = ctm__result_like(tp, "unit_channels", x, c, ctm__unit_channels_backward);
     out->arg[0] = eps;
-    if (out->wants) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, ((size_t)x->shape[0] * (size_t)x->shape[1] * (size_t)x->shape[2] + 1) * sizeof(ctm_real));
+    if (out->wants)
+        out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, ((size_t)x->shape[0] * (size_t)x->shape[1] * (size_t)x->shape[2] + 1) *
+                                                          sizeof(ctm_real));
     ctm__unit_run(tp, out, NULL);
     return ctm__done(out);
 }
@@ -4429,7 +4518,8 @@ static ctm_tensor *ctm__one_hot(ctm_tape *tp, const ctm_net *net, const int *lab
     ctm_tensor *hot = ctm_matrix(tp, "one-hot label", n, net->classes);
     int i;
     for (i = 0; i < n; i++) {
-        CTM__REQUIRE(label[i] >= -1 && label[i] < net->classes, "ctm_mlp: label %d is out of range, the network has %d classes (-1: no label)",
+        CTM__REQUIRE(label[i] >= -1 && label[i] < net->classes,
+                     "ctm_mlp: label %d is out of range, the network has %d classes (-1: no label)",
                      label[i], net->classes);
         if (label[i] >= 0) hot->data[i * net->classes + label[i]] = 1;
     }
@@ -4503,7 +4593,7 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
     return net;
 }
 
-// ---- the U-Net for images [eq:unet]: DDPM++ as EDM and CTM use it, with their parameter names
+// ---- the U-Net for images: DDPM++ as EDM and CTM use it, with their parameter names
 //
 //     x [B,H,W,C] ── conv ──┬─ block ─┬─ block ─┬──────────────────────────── block ── block ── block ── norm ── conv ── F
 //       size x size         │         │         │         (concatenate)         │       │        │
@@ -4514,7 +4604,7 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
 //
 // At the lowest level the two ways are joined by the blocks in0 (always with attention) and in1. Every block on the way down, `down`
 // included, leaves a skip; every block on the way up but in0, in1 and `up` takes one, so there is one block more at each level.
-// width = model_channels. A block, with the levels of noise in it:
+// width = model_channels. A block, with the levels of noise in it [eq:unet]:
 //
 //     shift = affine·e_t + affine_s·e_s                                      e_t, e_s: embeddings of t and s [B,E], E = 4·width
 //     h   = conv0( silu(norm0(x)) ) + shift                                  (resampled before conv0 in a block named up or down)
@@ -4577,7 +4667,8 @@ static ctm_tensor *ctm__unet_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor **w, i
     return ctm_group_norm(tp, x, w[0], w[1], ctm__groups(x->shape[3]), 1e-6, silu);
 }
 
-static ctm_tensor *ctm__unet_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor **norm, ctm_tensor **conv, ctm_tensor *shift, ctm_tensor *res, double alpha) {
+static ctm_tensor *ctm__unet_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor **norm, ctm_tensor **conv, ctm_tensor *shift,
+                                       ctm_tensor *res, double alpha) {
     return ctm_norm_conv(tp, x, norm[0], norm[1], ctm__groups(x->shape[3]), 1e-6, conv[0], conv[1], shift, res, alpha);
 }
 
@@ -4604,7 +4695,8 @@ static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock
     ctm_tensor *h, *shift, *skip = x;
     shift = ctm_linear(tp, e_t, affine[0], affine[1]);
     if (e_s) shift = ctm_add(tp, shift, ctm_linear(tp, e_s, affine_s[0], affine_s[1]));
-    if (b->resample > 0) skip = ctm_up(tp, ctm_conv(tp, x, skip_w[0], skip_w[1], NULL, NULL, 1));      // as good as after doubling, for a quarter of the work
+    // as good as after doubling, for a quarter of the work
+    if (b->resample > 0) skip = ctm_up(tp, ctm_conv(tp, x, skip_w[0], skip_w[1], NULL, NULL, 1));
     else if (b->skip)    skip = ctm_conv(tp, b->resample ? ctm_down(tp, x) : x, skip_w[0], skip_w[1], NULL, NULL, 1);
     if (b->resample) {
         ctm_mark m = ctm_arena_mark(tp->arena);                  // while sampling only h is kept of these
@@ -4645,8 +4737,10 @@ static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, 
     if (net->classes) {                                                          // one-hot rows; a row without a label is zero
         label = ctm_matrix(tp, "label", B, net->classes);
         for (i = 0; i < B && net->label; i++) {
-            CTM__REQUIRE(net->label[i] >= -1 && net->label[i] < net->classes, "ctm_unet: label %d of row %d is not below %d", net->label[i], i, net->classes);
-            if (net->label[i] >= 0) label->data[(size_t)i * (size_t)net->classes + (size_t)net->label[i]] = (ctm_real)sqrt((double)net->classes);
+            CTM__REQUIRE(net->label[i] >= -1 && net->label[i] < net->classes,
+                         "ctm_unet: label %d of row %d is not below %d", net->label[i], i, net->classes);
+            if (net->label[i] >= 0)
+                label->data[(size_t)i * (size_t)net->classes + (size_t)net->label[i]] = (ctm_real)sqrt((double)net->classes);
         }
         w += 2;
     }
@@ -4678,17 +4772,22 @@ CTM__DEF int ctm_unet_fits(ctm_ctx *ctx, const ctm_config *cfg) {
         return ctm__fail(ctx, "U-Net for images of %d x %d with %d channels?", cfg->size, cfg->size, cfg->channels);
     if ((double)cfg->size * cfg->size * cfg->channels > 1 << 30)
         return ctm__fail(ctx, "U-Net: %d x %d pixels of %d channels are too many numbers", cfg->size, cfg->size, cfg->channels);
-    if (!levels || cfg->num_blocks < 1 || cfg->num_blocks > 12) return ctm__fail(ctx, "U-Net with %d levels of %d blocks?", levels, cfg->num_blocks);
-    if (cfg->size % (1 << (levels - 1))) return ctm__fail(ctx, "U-Net: size %d cannot be halved %d times, as %d levels need", cfg->size, levels - 1, levels);
+    if (!levels || cfg->num_blocks < 1 || cfg->num_blocks > 12)
+        return ctm__fail(ctx, "U-Net with %d levels of %d blocks?", levels, cfg->num_blocks);
+    if (cfg->size % (1 << (levels - 1)))
+        return ctm__fail(ctx, "U-Net: size %d cannot be halved %d times, as %d levels need", cfg->size, levels - 1, levels);
     if (cfg->model_channels < 4 || cfg->model_channels > 4096 || cfg->model_channels % 4)
         return ctm__fail(ctx, "U-Net: model_channels is %d, but a multiple of 4 was expected", cfg->model_channels);
     if (cfg->classes < 0 || cfg->classes > 100000) return ctm__fail(ctx, "U-Net with %d classes?", cfg->classes);
     if (!(cfg->dropout >= 0 && cfg->dropout < 1)) return ctm__fail(ctx, "U-Net: dropout %g is no probability below 1", cfg->dropout);
     for (i = 0; i < 4 && cfg->attn[i]; i++) {
         for (l = 0; l < levels && cfg->size >> l != cfg->attn[i]; l++) { }
-        if (l == levels) return ctm__fail(ctx, "U-Net: attention at resolution %d, but the levels are %d down to %d", cfg->attn[i], cfg->size, cfg->size >> (levels - 1));
+        if (l == levels)
+            return ctm__fail(ctx, "U-Net: attention at resolution %d, but the levels are %d down to %d", cfg->attn[i], cfg->size,
+                             cfg->size >> (levels - 1));
     }
-    for (l = 0; l < levels; l++) if (cfg->channel_mult[l] > 64) return ctm__fail(ctx, "U-Net: channel_mult %d is too large", cfg->channel_mult[l]);
+    for (l = 0; l < levels; l++)
+        if (cfg->channel_mult[l] > 64) return ctm__fail(ctx, "U-Net: channel_mult %d is too large", cfg->channel_mult[l]);
     blocks = levels * (2 * cfg->num_blocks + 1) + 2 * (levels - 1) + 2;
     if (blocks > 128 || levels * (cfg->num_blocks + 1) > 64) return ctm__fail(ctx, "U-Net: %d blocks are too many", blocks);
     skip[n++] = c = cfg->model_channels;                 // every width that a GroupNorm will see, as ctm_unet goes through them
@@ -4700,7 +4799,8 @@ CTM__DEF int ctm_unet_fits(ctm_ctx *ctx, const ctm_config *cfg) {
         for (i = 0; i <= cfg->num_blocks; i++) {
             int joined = c + skip[--n];
             if (skip[n] % ctm__groups(skip[n])) joined = skip[n];
-            if (joined % ctm__groups(joined)) return ctm__fail(ctx, "U-Net: a layer of %d channels cannot be cut into %d equal groups", joined, ctm__groups(joined));
+            if (joined % ctm__groups(joined))
+                return ctm__fail(ctx, "U-Net: a layer of %d channels cannot be cut into %d equal groups", joined, ctm__groups(joined));
             c = cfg->model_channels * cfg->channel_mult[l];
         }
     return 1;
@@ -4718,7 +4818,8 @@ static void ctm__unet_init(ctm_net *net, uint64_t seed) {
     for (p = 0; p < net->count; p++) {
         const char *name = net->param[p]->name;
         size_t n = strlen(name), i;
-        double gain = strstr(name, ".conv1.") || strstr(name, ".proj.") || strstr(name, "_aux_conv.") ? 1e-5 : strstr(name, ".qkv.") ? sqrt(0.2) : 1;
+        double gain = strstr(name, ".conv1.") || strstr(name, ".proj.") || strstr(name, "_aux_conv.") ? 1e-5 :
+                      strstr(name, ".qkv.") ? sqrt(0.2) : 1;
         ctm__init_param(net->param[p], seed, gain);
         if (net->param[p]->ndim == 1 && n > 7 && strcmp(name + n - 7, ".weight") == 0)
             for (i = 0; i < net->param[p]->len; i++) net->param[p]->data[i] = 1;                  // a norm's gamma
@@ -4817,12 +4918,14 @@ CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int
 typedef struct ctm__conv_disc { int layers, halvings; ctm_rng augment; } ctm__conv_disc;
 
 static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng, int size, int channels) {
-    int B = x->shape[0], reach = size / 8, pixels = size * size, i, p, *from = (int *)ctm_alloc_raw(tp->arena, (size_t)B * (size_t)pixels * sizeof(int));
+    int B = x->shape[0], reach = size / 8, pixels = size * size, i, p,
+        *from = (int *)ctm_alloc_raw(tp->arena, (size_t)B * (size_t)pixels * sizeof(int));
     ctm_tensor *contrast = ctm_vector(tp, "contrast", B), *brightness = ctm_vector(tp, "brightness", B);
     ctm_tensor *ones = ctm_fill(ctm_matrix(tp, "1", B, pixels * channels), 1);
     for (i = 0; i < B; i++) {
         uint64_t at = 8 * (tp->first_row + (uint64_t)i);
-        int right = (int)(ctm_uniform(rng, tp->step, at) * (2 * reach + 1)) - reach, down = (int)(ctm_uniform(rng, tp->step, at + 1) * (2 * reach + 1)) - reach;
+        int right = (int)(ctm_uniform(rng, tp->step, at) * (2 * reach + 1)) - reach,
+            down = (int)(ctm_uniform(rng, tp->step, at + 1) * (2 * reach + 1)) - reach;
         int mirrored = ctm_uniform(rng, tp->step, at + 2) < 0.5;
         contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, tp->step, at + 3));
         brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, tp->step, at + 4) - 0.25);
@@ -4856,7 +4959,8 @@ CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
     ctm_net *net = ctm_net_new(a, "conv-disc", &cfg->noise, size * size * in, 0);
     ctm__conv_disc *d = (ctm__conv_disc *)ctm_alloc(a, sizeof *d);
     char name[32];
-    CTM__REQUIRE(size > 0 && in > 0 && H > 0 && L > 0 && L <= 64, "ctm_conv_discriminator: %d layers of width %d for images of %d x %d x %d?", L, H, size, size, in);
+    CTM__REQUIRE(size > 0 && in > 0 && H > 0 && L > 0 && L <= 64,
+                 "ctm_conv_discriminator: %d layers of width %d for images of %d x %d x %d?", L, H, size, size, in);
     d->layers = L;
     while (d->halvings < L && size % 2 == 0 && size > 4) { d->halvings++; size /= 2; }
     d->augment = ctm_stream(cfg->seed, "disc.augment");
@@ -5080,7 +5184,9 @@ static double ctm__gmm_log_density(const ctm_denoiser *self, const double *x, do
     return top + log(sum) - 0.5 * g->dim * log(2 * 3.14159265358979324 * v);
 }
 
-typedef struct ctm__gmm_job { ctm_ctx *ctx; const ctm__gmm *g; const ctm_tensor *x, *t; ctm_tensor *out; ctm_real *scratch; int rows; size_t room; } ctm__gmm_job;
+typedef struct ctm__gmm_job {
+    ctm_ctx *ctx; const ctm__gmm *g; const ctm_tensor *x, *t; ctm_tensor *out; ctm_real *scratch; int rows; size_t room;
+} ctm__gmm_job;
 static void ctm__gmm_piece(void *arg, int p) {
     const ctm__gmm_job *j = (const ctm__gmm_job *)arg;
     int first = p * j->rows, n = ctm__imin(j->rows, j->x->shape[0] - first);
@@ -5245,7 +5351,8 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
 
     // Sort the rows by their number of steps, most first.
     for (i = 0; i < B; i++) {
-        CTM__REQUIRE(from[i] >= 0 && from[i] <= to[i] && to[i] <= z->N - 1, "ctm_solve: row %d cannot go from index %g to %g", i, from[i], to[i]);
+        CTM__REQUIRE(from[i] >= 0 && from[i] <= to[i] && to[i] <= z->N - 1,
+                     "ctm_solve: row %d cannot go from index %g to %g", i, from[i], to[i]);
         steps[i] = (int)ceil((to[i] - from[i]) * substeps - 1e-9);
         if (steps[i] > most) most = steps[i];
     }
@@ -5287,7 +5394,8 @@ static void ctm__flow_slope(const ctm_denoiser *D, const double *x, double tau, 
 }
 
 // One trial step of length h from (tau, x) with slope k1: the new point y, its slope k7, and the error in units of tol.
-static double ctm__dopri_step(const ctm_denoiser *D, const double *x, double tau, double h, double tol, double k[7][CTM__FLOW_DIM], double *y) {
+static double ctm__dopri_step(const ctm_denoiser *D, const double *x, double tau, double h, double tol,
+                              double k[7][CTM__FLOW_DIM], double *y) {
     static const double a[6][6] = {
         {1.0 / 5, 0, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0, 0}, {44.0 / 45, -56.0 / 15, 32.0 / 9, 0, 0, 0},
         {19372.0 / 6561, -25360.0 / 2187, 64448.0 / 6561, -212.0 / 729, 0, 0},
@@ -5314,7 +5422,8 @@ static double ctm__dopri_step(const ctm_denoiser *D, const double *x, double tau
     return sqrt(err / D->dim);
 }
 
-static void ctm__flow_point(const ctm_denoiser *D, const double *x0, double t, int n, const double *s, double tol, double *out, size_t stride) {
+static void ctm__flow_point(const ctm_denoiser *D, const double *x0, double t, int n, const double *s, double tol,
+                            double *out, size_t stride) {
     double k[7][CTM__FLOW_DIM], x[CTM__FLOW_DIM], y[CTM__FLOW_DIM], tau = log(t), h = -0.05;
     int i;
     size_t bytes = (size_t)D->dim * sizeof(double);
@@ -5342,7 +5451,9 @@ static void ctm__flow_point(const ctm_denoiser *D, const double *x0, double t, i
     }
 }
 
-typedef struct ctm__flow_job { const ctm_denoiser *D; size_t n; const double *x; double t, tol; int k; const double *s; double *out; } ctm__flow_job;
+typedef struct ctm__flow_job {
+    const ctm_denoiser *D; size_t n; const double *x; double t, tol; int k; const double *s; double *out;
+} ctm__flow_job;
 static void ctm__flow_piece(void *arg, int p) {
     const ctm__flow_job *j = (const ctm__flow_job *)arg;
     size_t dim = (size_t)j->D->dim, i;
@@ -5358,7 +5469,8 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
     CTM__REQUIRE(D->dim <= CTM__FLOW_DIM, "ctm_exact_flow: more than %d dimensions", CTM__FLOW_DIM);
     CTM__REQUIRE(ctm_is_finite(t) && t > 0, "ctm_exact_flow: the noise level t = %g must be positive", t);
     for (i = 0; i < k; i++)
-        CTM__REQUIRE(ctm_is_finite(s[i]) && s[i] > 0 && s[i] <= (i ? s[i - 1] : t), "ctm_exact_flow: level %d is %g; levels must be positive and decrease from t = %g", i, s[i], t);
+        CTM__REQUIRE(ctm_is_finite(s[i]) && s[i] > 0 && s[i] <= (i ? s[i - 1] : t),
+                     "ctm_exact_flow: level %d is %g; levels must be positive and decrease from t = %g", i, s[i], t);
     j.D = D; j.n = n; j.x = x; j.t = t; j.tol = tol; j.k = k; j.s = s; j.out = out;
     ctm_parallel_for(ctx, (int)((n + 63) / 64), ctm__flow_piece, &j);
 }
@@ -5371,10 +5483,10 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
 //        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                                 [eq:G]
 //        g(x,t,s) = x + t/(t-s) · integral from t to s of (x_u - D(x_u,u))/u du                  [eq:g]
 //
-// where x_u is the point at u on the path through x. So g is x minus t times the mean slope over [s,t]. As s -> t the mean slope becomes the slope at t, and g becomes the
-// denoiser: g(x,t,t) = D(x,t). So a network for g is a denoiser, a score, and a jump, all at once; and G(x,t,t) = x holds
-// for whatever the network says. With g replaced by D the formula is one Euler step; all that a CTM adds is that g may
-// depend on s, so that the step is exact however long it is.
+// where x_u is the point at u on the path through x. So g is x minus t times the mean slope over [s,t]. As s -> t the mean slope
+// becomes the slope at t, and g becomes the denoiser: g(x,t,t) = D(x,t). So a network for g is a denoiser, a score, and a jump, all
+// at once; and G(x,t,t) = x holds for whatever the network says. With g replaced by D the formula is one Euler step; all that a CTM
+// adds is that g may depend on s, so that the step is exact however long it is.
 // =====================================================================================================================
 
 CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
@@ -5420,7 +5532,8 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == B, "ctm_G_theta", "t and s must be [B]", t, s);
     index = (int *)ctm_alloc_raw(tp->arena, (size_t)B * sizeof(int));
     for (i = 0; i < B; i++) {
-        CTM__REQUIRE(s->data[i] <= t->data[i], "ctm_G_theta: row %d would jump up, from %g to %g", i, (double)t->data[i], (double)s->data[i]);
+        CTM__REQUIRE(s->data[i] <= t->data[i], "ctm_G_theta: row %d would jump up, from %g to %g", i,
+                     (double)t->data[i], (double)s->data[i]);
         if (s->data[i] < t->data[i]) index[n++] = i;
     }
     if (tp->dropout) tp->drops = (tp->drops / 128 + 1) * 128;                    // the draws of this jump, whether any row moves or not
@@ -5473,7 +5586,8 @@ static ctm_tensor *ctm__flow_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor
     ctm__flow_rows j;
     int i;
     for (i = 0; i < x->shape[0]; i++)
-        CTM__REQUIRE(s->data[i] > 0 && s->data[i] <= t->data[i], "ctm_flow_jump: row %d cannot jump from %g to %g", i, (double)t->data[i], (double)s->data[i]);
+        CTM__REQUIRE(s->data[i] > 0 && s->data[i] <= t->data[i],
+                     "ctm_flow_jump: row %d cannot jump from %g to %g", i, (double)t->data[i], (double)s->data[i]);
     j.D = (const ctm_denoiser *)self->impl;
     j.x = x; j.t = t; j.s = s;
     j.out = ctm_matrix(tp, "G", x->shape[0], x->shape[1]);
@@ -5556,6 +5670,7 @@ CTM__DEF ctm_config ctm_config_authors(void) {
 
 // What a consistency model lacks, taken away: s below t other than the end [s_smallest], a u further than one grid step [match], the
 // denoiser on the diagonal. Its boundary condition G(x,sigma_min,sigma_min) = x stays, as C_skip = 1 there.
+// [eq:cm] One end for every jump and one step of the teacher: d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) ).
 CTM__DEF ctm_config ctm_config_cm(void) {
     ctm_config c = ctm_config_default();
     c.law = CTM_LAW_AUTHORS;
@@ -5707,7 +5822,8 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 // with 3x3 convolutions, a ReLU after each. The weights are the user's: no file of them comes with ctm.h.
 // =====================================================================================================================
 
-CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s, ctm_tensor **at_s) {
+CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t,
+                               ctm_tensor *s, ctm_tensor **at_s) {
     ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", t->shape[0]), theta->noise.sigma_min);
     ctm_tensor *x_s = ctm_G_theta(tp, theta, x_t, t, s);
     ctm_name(x_s, "x_est(s)");
@@ -5716,7 +5832,8 @@ CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_t
     return ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_est");
 }
 
-CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s, ctm_tensor **at_s) {
+CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u,
+                                  ctm_tensor *s, ctm_tensor **at_s) {
     ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", u->shape[0]), inner->noise.sigma_min), *x_s, *x_0;
     int recording = tp->recording;
     tp->recording = 0;                                  // stop-gradient: nothing of the target is differentiated
@@ -5766,8 +5883,8 @@ CTM__DEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a
     ctm_tensor *of_a[CTM__VGG_BLOCKS], *of_b[CTM__VGG_BLOCKS], *kept[CTM__VGG_BLOCKS], *d = NULL;
     int recording = tp->recording, B = a->shape[0], side = ctm__vgg_side(q->size), l;
     ctm_mark m;
-    CTM__SHAPES(a->ndim == 2 && a->len == (size_t)B * (size_t)(q->size * q->size * q->channels) && ctm__same_shape(a, b), "ctm_lpips_distance",
-                "both must be [B,size·size·channels]", a, b);
+    CTM__SHAPES(a->ndim == 2 && a->len == (size_t)B * (size_t)(q->size * q->size * q->channels) && ctm__same_shape(a, b),
+                "ctm_lpips_distance", "both must be [B,size·size·channels]", a, b);
     for (l = 0; l < CTM__VGG_BLOCKS; l++)
         kept[l] = ctm_image(tp, "features of b", B, side >> l, side >> l, (int)q->net->param[2 * CTM__VGG_CONVS + l]->len);
     m = ctm_arena_mark(tp->arena);
@@ -5779,7 +5896,8 @@ CTM__DEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a
     ctm__vgg(tp, q, a, of_a);
     for (l = 0; l < CTM__VGG_BLOCKS; l++) {             // the mean over pixels and channels, times the channels
         int row = (int)(kept[l]->len / (size_t)B);
-        ctm_tensor *part = ctm_distance(tp, ctm_reshape(tp, of_a[l], 2, B, row, 0, 0), ctm_reshape(tp, kept[l], 2, B, row, 0, 0), CTM_L2, 0);
+        ctm_tensor *part = ctm_distance(tp, ctm_reshape(tp, of_a[l], 2, B, row, 0, 0),
+                                        ctm_reshape(tp, kept[l], 2, B, row, 0, 0), CTM_L2, 0);
         part = ctm_scale(tp, part, kept[l]->shape[3]);
         d = d ? ctm_add(tp, d, part) : part;
     }
@@ -5841,7 +5959,8 @@ static ctm_tensor *ctm__guided(ctm_tape *tp, double w, ctm_tensor *a, ctm_tensor
 
 static ctm_tensor *ctm__guided_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     const ctm__guide *q = (const ctm__guide *)self->impl;
-    return ctm__guided(tp, q->w, q->w != 0 ? ctm_G_theta(tp, q->with, x, t, s) : NULL, q->w != 1 ? ctm_G_theta(tp, q->without, x, t, s) : NULL, t);
+    return ctm__guided(tp, q->w, q->w != 0 ? ctm_G_theta(tp, q->with, x, t, s) : NULL,
+                       q->w != 1 ? ctm_G_theta(tp, q->without, x, t, s) : NULL, t);
 }
 
 CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w) {
@@ -5855,7 +5974,8 @@ CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *
 
 static ctm_tensor *ctm__guided_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
     const ctm__guide *q = (const ctm__guide *)self->impl;
-    return ctm__guided(tp, q->w, q->w != 0 ? ctm_D_theta(tp, q->with, x, t) : NULL, q->w != 1 ? ctm_D_theta(tp, q->without, x, t) : NULL, t);
+    return ctm__guided(tp, q->w, q->w != 0 ? ctm_D_theta(tp, q->with, x, t) : NULL,
+                       q->w != 1 ? ctm_D_theta(tp, q->without, x, t) : NULL, t);
 }
 
 CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w) {
@@ -5887,10 +6007,17 @@ static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_den
 // =====================================================================================================================
 // CHAPTER 17. ONE TRAINING STEP
 //
-// The paper's algorithm, line by line. Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts.
-// The batch is cut into shards; a shard draws its rows by their global numbers, works
-// on its own tape, and leaves its part of both losses and both gradients. Sums over shards are made in order, so neither
-// threads nor machines can change a bit. One backward pass per loss, into cleared gradients, and then
+// The paper's algorithm, line by line [alg:train]:
+//
+//        x_t = x_0 + t·eps                                               data and noise, (t,u,s) drawn for every row
+//        x_u = Solver(x_t, t, u)                                         the teacher walks
+//        L   = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN               chapter 16
+//        theta <- theta - RAdam(grad L),   ema <- r·ema + (1-r)·theta    chapter 11
+//
+// Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts. The batch is cut into shards; a shard draws
+// its rows by their global numbers, works on its own tape, and leaves its part of both losses and both gradients. Sums over
+// shards are made in order, so neither threads nor machines can change a bit. One backward pass per loss, into cleared
+// gradients, and then
 //        total = grad L_CTM + lambda·grad L_DSM
 // gives the norms that lambda needs, and lets a reader print the gradient of each loss alone. The adversarial loss jumps from the
 // same x_t once more on a tape of its own: two network passes, against a tape that would have to be walked twice.
@@ -5935,7 +6062,8 @@ static const int *ctm__draw_labels(ctm_tape *tp, const ctm_trainer *tr, const ct
     for (i = 0; i < rows; i++) {
         uint64_t step = (uint64_t)tr->step, index = (uint64_t)(first + i);
         label[i] = tr->label(tr->label_user, data, step, index);
-        CTM__REQUIRE(label[i] >= -1 && label[i] < tr->cfg.classes, "ctm_train_step: the label of row %d is %d, which is out of range: there are %d classes (-1: no label)",
+        CTM__REQUIRE(label[i] >= -1 && label[i] < tr->cfg.classes,
+                     "ctm_train_step: the label of row %d is %d, which is out of range: there are %d classes (-1: no label)",
                      first + i, label[i], tr->cfg.classes);
         if (tr->cfg.label_dropout > 0 && ctm_uniform(dropout, step, index) < tr->cfg.label_dropout) label[i] = -1;
     }
@@ -6128,7 +6256,8 @@ static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__rows *r) 
     ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? ctm__net_with_labels(tp, sh->tr->ema[0], r->label) : theta;
     ctm__dropout_rows(sh, &sh->tr->rng_dropout, sh->first);
     theta->label = r->label;
-    if (cfg->gan_fake == CTM_FAKE_ONE_STEP) return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
+    if (cfg->gan_fake == CTM_FAKE_ONE_STEP)
+        return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
     return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
 }
 
@@ -6221,16 +6350,22 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
                                             ctm_draw_fn draw, void *user, const ctm_processes *all) {
     ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
     int i, first;
-    CTM__REQUIRE(all->count > 0 && all->rank >= 0 && all->rank < all->count, "ctm_trainer_new_among: process %d of %d?", all->rank, all->count);
+    CTM__REQUIRE(all->count > 0 && all->rank >= 0 && all->rank < all->count,
+                 "ctm_trainer_new_among: process %d of %d?", all->rank, all->count);
     CTM__REQUIRE(all->count == 1 || all->sum, "ctm_trainer_new_among: %d processes need a function that sums over them", all->count);
-    CTM__REQUIRE(all->count <= cfg->shards, "ctm_trainer_new_among: %d processes, but the batch is cut into only %d shards", all->count, cfg->shards);
-    CTM__REQUIRE(cfg->batch > 0 && cfg->shards > 0 && cfg->diagonal_batch >= 0, "ctm_trainer_new: batch %d in %d shards?", cfg->batch, cfg->shards);
+    CTM__REQUIRE(all->count <= cfg->shards, "ctm_trainer_new_among: %d processes, but the batch is cut into only %d shards",
+                 all->count, cfg->shards);
+    CTM__REQUIRE(cfg->batch > 0 && cfg->shards > 0 && cfg->diagonal_batch >= 0,
+                 "ctm_trainer_new: batch %d in %d shards?", cfg->batch, cfg->shards);
     CTM__REQUIRE(theta->with_s || !cfg->consistency, "ctm_trainer_new: a network without s can only be trained with consistency = 0");
     CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher, "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher");
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
-    CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d", theta->classes, cfg->classes);
-    CTM__REQUIRE(cfg->label_dropout >= 0 && cfg->label_dropout <= 1, "ctm_trainer_new: label_dropout = %g is no probability", cfg->label_dropout);
-    CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->consistency, "ctm_trainer_new: an adversary judges jumps, and consistency = 0 trains none");
+    CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
+                 theta->classes, cfg->classes);
+    CTM__REQUIRE(cfg->label_dropout >= 0 && cfg->label_dropout <= 1,
+                 "ctm_trainer_new: label_dropout = %g is no probability", cfg->label_dropout);
+    CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->consistency,
+                 "ctm_trainer_new: an adversary judges jumps, and consistency = 0 trains none");
     CTM__REQUIRE(teacher || !cfg->consistency || cfg->self_teach != CTM_SELF_JUMP || (cfg->law != CTM_LAW_GAP && cfg->match != CTM_GLOBAL),
                  "ctm_trainer_new: CTM_SELF_JUMP needs u before s, and this law of times has u = s: the jump would be its own target");
     CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->gan_period > 0, "ctm_trainer_new: gan_period = %d?", cfg->gan_period);
@@ -6282,7 +6417,8 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
 CTM__DEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc) {
     int i;
     CTM__REQUIRE(tr->cfg.gan != CTM_GAN_NONE, "ctm_trainer_adversary: the configuration has gan = CTM_GAN_NONE");
-    CTM__REQUIRE(disc->dim == tr->theta->dim, "ctm_trainer_adversary: the discriminator takes %d numbers, the student makes %d", disc->dim, tr->theta->dim);
+    CTM__REQUIRE(disc->dim == tr->theta->dim, "ctm_trainer_adversary: the discriminator takes %d numbers, the student makes %d",
+                 disc->dim, tr->theta->dim);
     CTM__REQUIRE(disc->grad != NULL, "ctm_trainer_adversary: the discriminator is frozen");
     tr->disc = disc;
     ctm_opt_init(a, &tr->disc_opt, CTM_RADAM, disc->len, tr->cfg.gan_lr);
@@ -6335,7 +6471,8 @@ static int ctm__sum_student(ctm_trainer *tr) {
         if (cfg->diagonal != CTM_DIAG_NONE && sh->drows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_dsm->grad, tr->g_dsm);
         if (gan && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_gan->grad, tr->g_gan);
     }
-    return (!cfg->consistency || ctm__sum_array(tr, len, tr->g_ctm)) && (cfg->diagonal == CTM_DIAG_NONE || ctm__sum_array(tr, len, tr->g_dsm)) &&
+    return (!cfg->consistency || ctm__sum_array(tr, len, tr->g_ctm)) &&
+        (cfg->diagonal == CTM_DIAG_NONE || ctm__sum_array(tr, len, tr->g_dsm)) &&
            (!gan || ctm__sum_array(tr, len, tr->g_gan)) && ctm__sum_values(tr, &tr->L_ctm, &tr->L_dsm, &tr->L_gan);
 }
 
@@ -6409,7 +6546,8 @@ static void ctm__update_student(ctm_trainer *tr) {
 static void ctm__check_trainer(const ctm_trainer *tr) {
     CTM__REQUIRE(!tr->cfg.gan || tr->disc, "ctm_train_step: the configuration asks for an adversary: call ctm_trainer_adversary first");
     CTM__REQUIRE(!tr->label || tr->cfg.classes > 0, "ctm_train_step: the rows have labels, but the configuration has no classes");
-    CTM__REQUIRE(tr->label || tr->cfg.classes == 0, "ctm_train_step: the configuration has %d classes, but the trainer no label function", tr->cfg.classes);
+    CTM__REQUIRE(tr->label || tr->cfg.classes == 0, "ctm_train_step: the configuration has %d classes, but the trainer no label function",
+                 tr->cfg.classes);
 }
 
 CTM__DEF int ctm_train_step(ctm_trainer *tr) {
@@ -6446,8 +6584,9 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
 //
 // gamma-sampling [alg:gamma]. From level t, jump to s = sqrt(1-gamma²)·t' below the next level t', then add noise of standard
 // deviation gamma·t': the variances add up to t'² again, so the marginals are right for every gamma if G is.
-//        gamma = 0   no noise: a chain of jumps along one ODE path
-//        gamma = 1   s = 0: jump to the end and noise again, the consistency model's multistep sampler
+// - gamma = 0: no noise, a chain of jumps along one ODE path.
+// - gamma = 1: s = 0, jump to the end and noise again, the consistency model's multistep sampler.
+//
 // s cannot go below sigma_min; the noise is therefore taken as sqrt(t'² - s²), which is gamma·t' unless s was stopped there.
 // The authors' code shifts the schedule: s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, same noise formula. The last jump
 // adds no noise.
@@ -7468,7 +7607,9 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 // A cursor over the JSON header. Every ctm__json_ function returns 0 when the text is not what it should be.
 typedef struct ctm__json { const char *p, *end; } ctm__json;
 
-static void ctm__json_space(ctm__json *j) { while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++; }
+static void ctm__json_space(ctm__json *j) {
+    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
+}
 
 static int ctm__json_char(ctm__json *j, char c) {
     ctm__json_space(j);
@@ -7799,7 +7940,8 @@ CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     p = bytes + 8 + header;
     for (t = 0; t < w->count; t++) {
         const ctm_entry *e = &w->entry[t];
-        size_t O = w->transposed[t] ? (size_t)e->shape[0] : 1, I = w->transposed[t] ? (size_t)e->shape[1] : 1, K = e->len ? e->len / (O * I) : 0, o, i, k;
+        size_t O = w->transposed[t] ? (size_t)e->shape[0] : 1, I = w->transposed[t] ? (size_t)e->shape[1] : 1,
+            K = e->len ? e->len / (O * I) : 0, o, i, k;
         for (o = 0; o < O; o++)                            // [window,in,out] here, [out,in,window] there
             for (i = 0; i < I; i++)
                 for (k = 0; k < K; k++, p += sizeof(ctm_real)) ctm__put_real(p, w->src[t][(k * I + i) * O + o]);
@@ -7817,18 +7959,22 @@ static const ctm__field ctm__fields[] = {
     CTM__F(noise.sigma_min, 'd'), CTM__F(noise.sigma_max, 'd'), CTM__F(noise.sigma_data, 'd'), CTM__F(noise.rho, 'd'), CTM__F(noise.N, 'i'),
     CTM__F(noise.inner, 'i'), CTM__F(noise.outer, 'i'), CTM__F(hidden, 'i'), CTM__F(layers, 'i'), CTM__F(embed, 'i'), CTM__F(law, 'i'),
     CTM__F(match, 'i'), CTM__F(continuous, 'i'), CTM__F(max_gap, 'i'), CTM__F(gap_power, 'd'), CTM__F(h_per_sample, 'i'),
-    CTM__F(s_smallest, 'i'), CTM__F(law_mix, 'd'), CTM__F(law_to_end, 'd'), CTM__F(law_power, 'd'), CTM__F(law_off_grid, 'd'), CTM__F(law_focus, 'd'), CTM__F(focus_from, 'i'),
+    CTM__F(s_smallest, 'i'), CTM__F(law_mix, 'd'), CTM__F(law_to_end, 'd'), CTM__F(law_power, 'd'), CTM__F(law_off_grid, 'd'),
+    CTM__F(law_focus, 'd'), CTM__F(focus_from, 'i'),
     CTM__F(focus_to, 'i'), CTM__F(solver, 'i'), CTM__F(substeps, 'i'), CTM__F(compare, 'i'), CTM__F(distance, 'i'), CTM__F(huber_c, 'd'),
     CTM__F(weight, 'i'), CTM__F(weight_power, 'd'), CTM__F(target_inner, 'i'), CTM__F(diagonal, 'i'), CTM__F(diagonal_batch, 'i'),
     CTM__F(lambda_dsm, 'd'), CTM__F(adaptive, 'i'), CTM__F(consistency, 'i'), CTM__F(optimiser, 'i'), CTM__F(lr, 'd'), CTM__F(beta1, 'd'),
-    CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(clip, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'), CTM__F(ema_rate[1], 'd'),
-    CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(ema_warmup, 'i'), CTM__F(batch, 'i'), CTM__F(shards, 'i'), CTM__F(steps, 'l'), CTM__F(seed, 'u'),
+    CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(clip, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'),
+    CTM__F(ema_rate[1], 'd'),
+    CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(ema_warmup, 'i'), CTM__F(batch, 'i'), CTM__F(shards, 'i'),
+    CTM__F(steps, 'l'), CTM__F(seed, 'u'),
     CTM__F(size, 'i'), CTM__F(channels, 'i'), CTM__F(model_channels, 'i'), CTM__F(channel_mult[0], 'i'), CTM__F(channel_mult[1], 'i'),
     CTM__F(channel_mult[2], 'i'), CTM__F(channel_mult[3], 'i'), CTM__F(channel_mult[4], 'i'), CTM__F(channel_mult[5], 'i'),
     CTM__F(channel_mult[6], 'i'), CTM__F(channel_mult[7], 'i'), CTM__F(num_blocks, 'i'), CTM__F(attn[0], 'i'), CTM__F(attn[1], 'i'),
     CTM__F(attn[2], 'i'), CTM__F(attn[3], 'i'), CTM__F(dropout, 'd'), CTM__F(classes, 'i'),
     CTM__F(label_dropout, 'd'), CTM__F(estimate_outer, 'i'), CTM__F(self_teach, 'i'), CTM__F(dsm_law, 'i'), CTM__F(dsm_weight, 'i'),
-    CTM__F(gan, 'i'), CTM__F(gan_fake, 'i'), CTM__F(gan_period, 'i'), CTM__F(gan_start, 'l'), CTM__F(gan_adaptive, 'i'), CTM__F(lambda_gan, 'd'),
+    CTM__F(gan, 'i'), CTM__F(gan_fake, 'i'), CTM__F(gan_period, 'i'), CTM__F(gan_start, 'l'), CTM__F(gan_adaptive, 'i'),
+    CTM__F(lambda_gan, 'd'),
     CTM__F(gan_lambda_min, 'd'), CTM__F(gan_lambda_max, 'd'), CTM__F(gan_hidden, 'i'), CTM__F(gan_layers, 'i'), CTM__F(gan_lr, 'd'),
     CTM__F(gan_beta1, 'd'), CTM__F(gan_beta2, 'd')};
 #undef CTM__F
@@ -7850,7 +7996,13 @@ static int ctm__field_read(ctm_config *cfg, const ctm__field *f, const char *tex
     switch (f->type) {
     case 'i': { long v = strtol(text, &end, 10); int x = (int)v; if (x != v) return 0; memcpy(at, &x, sizeof x); break; }
     case 'l': { long v = strtol(text, &end, 10); memcpy(at, &v, sizeof v); break; }
-    case 'u': { unsigned long long v = strtoull(text, &end, 10); if (*text == '-') return 0; uint64_t x = v; memcpy(at, &x, sizeof x); break; }
+    case 'u': {
+        unsigned long long v = strtoull(text, &end, 10);
+        uint64_t x = v;
+        if (*text == '-') return 0;
+        memcpy(at, &x, sizeof x);
+        break;
+    }
     default:  { double v = strtod(text, &end); if (!ctm_is_finite(v)) return 0; memcpy(at, &v, sizeof v); break; }
     }
     return *text && *end == 0 && errno == 0;
@@ -7878,7 +8030,8 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
         text = ctm_file_meta(f, key);
         if (!text && i >= CTM__VITAL) continue;            // a setting that is younger than the file: the default
         if (!text) return ctm__fail(f->ctx, "%s: its metadata have no \"%s\"", f->path, key);
-        if (!ctm__field_read(cfg, &ctm__fields[i], text)) return ctm__fail(f->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", f->path, key, text);
+        if (!ctm__field_read(cfg, &ctm__fields[i], text))
+            return ctm__fail(f->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", f->path, key, text);
     }
     if (!(cfg->noise.sigma_min > 0 && cfg->noise.sigma_max > cfg->noise.sigma_min && cfg->noise.sigma_data > 0 && cfg->noise.rho > 0 &&
           cfg->noise.N >= 2 && cfg->noise.N <= 100000 && cfg->hidden > 0 && cfg->hidden <= 65536 && cfg->layers > 0 && cfg->layers <= 64 &&
@@ -7946,7 +8099,8 @@ CTM__DEF int ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *
 // Fills the values of parameter t from the file's tensor, turning [out,in,window] into [window,in,out]; every number must be finite.
 static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, ctm_real *values) {
     const ctm_entry *e = ctm_file_find(f, name);
-    int wanted[4], window = t->ndim == 4 ? t->shape[0] * t->shape[1] : 1, I = t->ndim > 1 ? t->shape[t->ndim - 2] : 1, O = t->shape[t->ndim - 1], o, i, k;
+    int wanted[4], window = t->ndim == 4 ? t->shape[0] * t->shape[1] : 1, I = t->ndim > 1 ? t->shape[t->ndim - 2] : 1,
+        O = t->shape[t->ndim - 1], o, i, k;
     ctm_entry one;
     if (!e) return ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name);
     wanted[0] = O;
@@ -8020,7 +8174,8 @@ static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *pre
         for (p = 0; p < net->count && strcmp(net->param[p]->name, own) != 0; p++) { }
         if (p == net->count) ctm__list_name(extra, sizeof extra, &more, f->entry[i].name);
     }
-    if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)", f->path, missing, lacks, extra, more);
+    if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)",
+                                        f->path, missing, lacks, extra, more);
     if (lacks) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing)", f->path, missing, lacks);
     if (more) return ctm__fail(f->ctx, "%s: tensor %s has no place in this network (%d in all)", f->path, extra, more);
     return 1;
@@ -8042,7 +8197,10 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
         else ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a %s was expected", f->path, what);
         return NULL;
     }
-    if (!kind || (strcmp(kind, "mlp") != 0 && strcmp(kind, "unet") != 0)) { ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?"); return NULL; }
+    if (!kind || (strcmp(kind, "mlp") != 0 && strcmp(kind, "unet") != 0)) {
+        ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?");
+        return NULL;
+    }
     if (d < 1 || d > 0x4000000 || !with_s) { ctm__fail(f->ctx, "%s: its data dimension is \"%s\"", f->path, dim ? dim : "?"); return NULL; }
     if (!ctm_config_read(f, cfg)) return NULL;
     for (i = 0; i < f->count; i++) holds += (double)f->entry[i].len;
@@ -8061,7 +8219,8 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
         }
         return ctm_unet(a, cfg, with_s[0] == '1');
     }
-    needs = (double)cfg->hidden * (2.0 * cfg->embed * cfg->layers + (double)cfg->hidden * (cfg->layers - 1) + 2.0 * (double)d) + (double)cfg->classes * cfg->embed;
+    needs = (double)cfg->hidden * (2.0 * cfg->embed * cfg->layers + (double)cfg->hidden * (cfg->layers - 1) + 2.0 * (double)d) +
+            (double)cfg->classes * cfg->embed;
     if (needs > holds) {                               // before that much memory is asked for
         ctm__fail(f->ctx, "%s: its configuration asks for at least %.0f numbers, but it holds %.0f", f->path, needs, holds);
         return NULL;
@@ -8128,7 +8287,8 @@ enum { CTM__PLACES = 10 };
 typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; } ctm__place;
 
 static int ctm__trainer_places(const ctm_trainer *tr, ctm__place place[CTM__PLACES]) {
-    static const char *const prefix[CTM__PLACES] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.", "disc.", "disc.m.", "disc.v."};
+    static const char *const prefix[CTM__PLACES] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.",
+        "disc.", "disc.m.", "disc.v."};
     ctm_real *values[CTM__PLACES];
     int i, n = 0;
     values[0] = tr->theta->theta; values[1] = tr->opt.m; values[2] = tr->opt.v;
@@ -8158,7 +8318,8 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     }
     ok = ok && ctm__read_count(f, "ctm.step", &step) && ctm__read_count(f, "ctm.opt.k", &k);
     if (ok && !tr->disc != !ctm_file_meta(f, "ctm.disc.k"))
-        ok = ctm__fail(tr->ctx, tr->disc ? "%s: has no discriminator, but this run has one" : "%s: has a discriminator, but this run has none", path);
+        ok = ctm__fail(tr->ctx, tr->disc ? "%s: has no discriminator, but this run has one"
+                                         : "%s: has a discriminator, but this run has none", path);
     if (ok && tr->disc) ok = ctm__read_count(f, "ctm.disc.k", &disc_k);
     for (i = 0; i < n && ok; i++) {                              // all of it is read before any of it is used
         values[i] = (ctm_real *)ctm_alloc(scratch, place[i].net->len * sizeof(ctm_real));
@@ -8210,7 +8371,9 @@ static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
     for (l = 0; l < CTM__VGG_BLOCKS; l++) {
         ctm_tensor *w = net->param[2 * CTM__VGG_CONVS + l];
         for (i = 0; i < w->len; i++) {
-            if (w->data[i] < 0) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but weights of a distance cannot be negative", f->path, w->name, (double)w->data[i]);
+            if (w->data[i] < 0)
+                return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but weights of a distance cannot be negative", f->path,
+                                 w->name, (double)w->data[i]);
             w->data[i] = (ctm_real)sqrt((double)w->data[i]);
         }
     }
@@ -8225,7 +8388,8 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
     ctm_net *net;
     int window[4], c;
     CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
-    CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0, "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
+    CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0,
+                 "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
     ctm_arena_init(&scratch, a->ctx, "file");
     f = ctm_file_read(&scratch, path);
     net = f ? ctm__vgg_of_file(&scratch, f) : NULL;
@@ -8275,6 +8439,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
    - The authors' euler, dpm, ancestral and progdist samplers leave s at 1 for every t; on a CTM that is no denoiser.
    - Editing at gamma = 1 must jump to sigma_min, not "without s": a CTM without its s-branch has never been trained.
    - The authors' ELBO takes its residual at q^(1/rho) = 0.413 for q = 0.00205: 8.05 bits per dimension look like 7.75.
+   - A sampler that draws its noise from the stream its x_T came from adds x_T again after the first jump: give it a stream of its own.
    - A probe of the divergence must stay the same along the whole path, or the integrand is no function of t.
    - Replacing what is known is no exact conditioning: a free part that is wrong at a small noise level stays wrong.
 
@@ -8308,18 +8473,20 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 
    LICENCE: choose either.
    ALTERNATIVE A - MIT License. Copyright (c) 2026 the ctm.h authors.
-   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the
-   "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish,
-   distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to
-   the following conditions: The above copyright notice and this permission notice shall be included in all copies or substantial portions of
-   the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
-   WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE
-   LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
-   WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-   ALTERNATIVE B - Public Domain (www.unlicense.org). This is free and unencumbered software released into the public domain. Anyone is free to
-   copy, modify, publish, use, compile, sell, or distribute this software, either in source code form or as a compiled binary, for any purpose,
-   commercial or non-commercial, and by any means. In jurisdictions that recognize copyright laws, the author or authors of this software
-   dedicate any and all copyright interest in the software to the public domain. We make this dedication for the benefit of the public at
-   large and to the detriment of our heirs and successors. We intend this dedication to be an overt act of relinquishment in perpetuity of all
-   present and future rights to this software under copyright law. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
+   files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
+   modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+   Software is furnished to do so, subject to the following conditions: The above copyright notice and this permission notice
+   shall be included in all copies or substantial portions of the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY
+   OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR
+   PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+   LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR
+   THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+   ALTERNATIVE B - Public Domain (www.unlicense.org). This is free and unencumbered software released into the public domain.
+   Anyone is free to copy, modify, publish, use, compile, sell, or distribute this software, either in source code form or as a
+   compiled binary, for any purpose, commercial or non-commercial, and by any means. In jurisdictions that recognize copyright
+   laws, the author or authors of this software dedicate any and all copyright interest in the software to the public domain. We
+   make this dedication for the benefit of the public at large and to the detriment of our heirs and successors. We intend this
+   dedication to be an overt act of relinquishment in perpetuity of all present and future rights to this software under
+   copyright law. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.
    ===================================================================================================================== */

@@ -5,7 +5,8 @@ usage: book/weave.py [--plain] [--check] HEADER FORMULAS NOTES PAGE
 
 FORMULAS gives LaTeX for the tags of the header ([eq:G] ...); pandoc turns it into MathML. Without pandoc, or with --plain, the
 formulas appear as the header writes them. NOTES is PAPER_NOTES.md, for the paper's names of the tags. --check writes nothing into
-PAGE unless every line of the header is in it once and every link inside it has an end; it prints what it counted.
+PAGE unless every line of the header is in it once, every link inside it has an end, and every tag has a formula that is set in
+some chapter; it prints what it counted.
 """
 import html
 import os
@@ -62,6 +63,11 @@ def render(formulas, plain):
     pieces = re.findall(r'<math.*?</math>', run.stdout, re.S)
     if run.returncode != 0 or run.stderr.strip() or len(pieces) != len(tags):
         fail('pandoc could not render the formulas: ' + (run.stderr.strip() or '%d of %d came out' % (len(pieces), len(tags))))
+    # Browsers set a name of several letters upright, but only if it is one identifier; pandoc makes one of every letter.
+    def upright(m):
+        name = ''.join(re.findall(r'<mi>(.*?)</mi>', m.group(0)))
+        return '<mi>%s</mi>' % name if len(name) > 1 else '<mi mathvariant="normal">%s</mi>' % name
+    pieces = [re.sub(r'<mstyle mathvariant="normal">(?:<mi>[^<]*</mi>)+</mstyle>', upright, piece) for piece in pieces]
     # The LaTeX comes along as an annotation, for those who copy a formula.
     return dict(zip(tags, pieces))
 
@@ -378,11 +384,37 @@ class Book:
         for tag in sorted(self.used, key=str.lower):
             what, where = self.notes.get(tag, ('', ''))
             lines = ' '.join('<a href="#L%d">%d</a>' % (n, n) for n in self.used[tag])
-            rows.append('<tr id="%s"><td class="tag">[%s]</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n' %
-                        (self.anchor_of(tag), tag, '<div>%s</div>' % self.math[tag] if tag in self.math else '', self.words(what), html.escape(where), lines))
+            rows.append('<tr id="%s"><td class="tag">[%s]</td><td>%s</td><td>%s<br><small>%s</small></td><td>%s</td></tr>\n' %
+                        (self.anchor_of(tag), tag, '<div>%s</div>' % self.math[tag] if tag in self.math else '', self.words(what),
+                         html.escape(where), lines))
         return ('<section id="formulas"><h2>Formulas</h2><div class="wide"><p>Every tag of the book, the paper\'s name for it, and the '
-                'lines where it stands.</p><table><tr><th>tag</th><th>formula</th><th>what</th><th>in the paper</th><th>lines</th></tr>\n'
+                'lines where it stands.</p><table><tr><th>tag</th><th>formula</th><th>what, and where in the paper</th><th>lines</th></tr>\n'
                 + ''.join(rows) + '</table></div></section>\n')
+
+    def cards(self):
+        """(line, name, what it computes, its backward pass, what it saves, its test) from the cards `// op: ...`."""
+        found = []
+        for number, line in enumerate(self.lines, 1):
+            m = re.match(r'// op: *(\w+) +(.*)', line)
+            if not m:
+                continue
+            text, at = m.group(2), number
+            while not re.search(r'Test +op_\w+', text) and at < len(self.lines) and self.lines[at].startswith('//'):
+                text += '\n' + re.sub(r'^// ?', '', self.lines[at])
+                at += 1
+            parts = re.match(r'(.*?)\n?Backward +(.*?)\s*Saves +(.*?)\s*Test +(op_\w+)', text, re.S)
+            found.append((number, m.group(1)) + (tuple(re.sub(r';?\s{2,}', ';  ', part.strip()) for part in parts.groups()) if parts else ()))
+        return found
+
+    def card_table(self):
+        rows = []
+        for card in self.cards():
+            what, backward, saves, test = card[2:] or ('', '', '', '')
+            rows.append('<tr><td class="tag"><a href="#L%d">%s</a></td><td><code>%s</code></td><td><code>%s</code></td><td>%s</td><td class="tag">%s</td></tr>\n' %
+                        ((card[0], card[1]) + tuple(html.escape(part, quote=False) for part in (what, backward, saves, test))))
+        return ('<section id="operations"><h2>Operations</h2><div class="wide"><p>From the cards of chapter 9 (mixture: chapter 12); dX is the '
+                'gradient of the loss with respect to X.</p><table class="cards"><tr><th>operation</th><th>what it computes, and shapes</th>'
+                '<th>backward</th><th>saves</th><th>test</th></tr>\n' + ''.join(rows) + '</table></div></section>\n')
 
     def page(self):
         body, nav = [], []
@@ -399,9 +431,10 @@ class Book:
                     'implementation includes.</p></div>%s</section>\n' % frame)
         body.append('<section id="end"><h2>Facts, deviations, references, licence</h2>%s</section>\n' %
                     ''.join(self.plain_comment(p) for p in self.parts if p.kind == 'end'))
+        body.append(self.card_table())
         body.append(self.tag_table())
         chapters = '<ol>%s</ol>' % '\n'.join(nav)
-        more = ('<a href="#frame">The frame</a><a href="#end">Facts, references</a><a href="#formulas">Formulas</a>')
+        more = ('<a href="#frame">The frame</a><a href="#end">Facts, references</a><a href="#operations">Operations</a><a href="#formulas">Formulas</a>')
         return PAGE % {'style': STYLE, 'chapters': chapters, 'more': more, 'body': ''.join(body)}
 
 
@@ -445,17 +478,18 @@ pre.code.plain { margin-bottom: .9em; } p.item { padding-left: 1.2em; text-inden
 pre.code span:target, a:target + p { background: color-mix(in srgb, var(--link) 18%%, transparent); }
 pre.code i { font-style: normal; } i.c { color: var(--soft); } i.s { color: var(--str); } i.p { color: var(--mark); }
 pre.code b { font-weight: 600; color: var(--mark); } pre.code a { color: inherit; } pre.code a:hover { color: var(--link); }
-.eq { display: flex; align-items: center; gap: 1rem; margin: .5em 0 1em; max-width: 60rem; overflow-x: auto; overflow-y: hidden; padding: .25em 0; }
+.eq { display: flex; flex-wrap: wrap; align-items: center; gap: .1rem 1rem; margin: .5em 0 1em; max-width: 60rem; overflow-x: auto; overflow-y: hidden; padding: .25em 0; }
 .eq math { font-size: 1.08em; margin: 0 auto; flex: 0 0 auto; padding: 0 .2em; } .eq pre { margin: 0 auto; }
-.eq .no { font: 11px "DejaVu Sans Mono", monospace; color: var(--soft); flex: none; }
+.eq .no { font: 11px "DejaVu Sans Mono", monospace; color: var(--soft); flex: none; margin-left: auto; }
 .note .eq { font-size: .85em; }
 math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }
 mtd[columnalign="left"] { text-align: left; } mtd[columnalign="right"] { text-align: right; }
 a.tag { font-size: .8em; font-family: "DejaVu Sans Mono", monospace; white-space: nowrap; } pre a.tag { font-size: inherit; }
 details { margin: 0 0 1em; } details summary { font: 12px system-ui, "DejaVu Sans", sans-serif; color: var(--soft); cursor: pointer; }
 table { border-collapse: collapse; font-size: 14px; } td, th { border-bottom: 1px solid var(--line); padding: .5em .8em .5em 0; text-align: left; vertical-align: top; }
-td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td > div { max-width: 36rem; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
-td:last-child { max-width: 12rem; }
+td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td > div { max-width: 50rem; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
+td > div math { font-size: .92em; } td small { color: var(--soft); } #formulas td:nth-child(3) { min-width: 13rem; } #formulas td:last-child { max-width: 7rem; min-width: 5rem; }
+.cards code { font-size: 12px; }
 @media (min-width: 1000px) {
   body { display: grid; grid-template-columns: 15rem minmax(0, 1fr); }
   nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; border-right: 1px solid var(--line); padding: 1rem 1rem 2rem 1.2rem; }
@@ -467,6 +501,10 @@ td:last-child { max-width: 12rem; }
   section { padding: .6rem 1rem 2rem; } h1 { padding: 0 1rem; font-size: 1.7rem; }
   .row { grid-template-columns: minmax(0, 1fr); gap: .3rem; }
   body { font-size: 16px; } table { display: block; overflow-x: auto; }
+  .eq math { margin: 0; }
+  #operations th, #formulas th { display: none; } #operations tr, #formulas tr { display: block; border-bottom: 1px solid var(--line); padding: .5em 0; }
+  #operations td, #formulas td { display: block; border: 0; padding: .1em 0; max-width: 100%%; } #formulas td > div math { display: inline math; }
+  .cards td:nth-child(3)::before { content: 'backward: '; } .cards td:nth-child(4)::before { content: 'saves '; } .cards td:nth-child(5)::before { content: 'test '; }
 }
 @media print { nav { display: none; } .row { break-inside: avoid-page; } }
 """.replace('%%', '%')
@@ -500,7 +538,7 @@ def read_notes(path):
 
 
 def check(book, page, formulas):
-    """Every line once; every link has an end; nothing is fetched; no formula without a tag in the header."""
+    """Every line once; every link has an end; nothing is fetched; every tag of the header has a formula, and every formula its tag."""
     wrong = []
     missing = sorted(set(range(1, len(book.lines) + 1)) - set(book.seen))
     twice = sorted({n for n in book.seen if book.seen.count(n) > 1}) if len(book.seen) != len(set(book.seen)) else []
@@ -518,6 +556,13 @@ def check(book, page, formulas):
         wrong.append('the page would fetch something')
     for tag in sorted(set(formulas) - set(book.used)):
         wrong.append('%s has a formula but is not in the header' % tag)
+    for card in book.cards():
+        if len(card) < 6:
+            wrong.append('the card of %s, line %d, lacks its lines Backward, Saves or Test' % (card[1], card[0]))
+    for tag in sorted(set(book.used) - set(formulas)):
+        wrong.append('%s is in the header, line %d, but has no formula' % (tag, book.used[tag][0]))
+    for tag in sorted(set(book.math) & set(book.used) - set(book.anchor)):
+        wrong.append('the formula of %s is set in no chapter: its tag must stand in the implementation' % tag)
     print('weave.py: %d lines, %d chapters, %d tags, %d of them with a formula (%d rendered), %d links' %
           (len(book.lines), len({p.chapter for p in book.parts}) - 1, len(book.used), len(formulas), len(book.math), page.count('href="#')))
     return wrong

@@ -63,4 +63,5 @@ int main(void) {
    step  4000   L_ctm 0.0011   L_dsm 0.0001
    one jump misses the exact flow by 0.0076 (rms)
 
-   Try: one jump -> four in ctm_sample_points; gamma 0 -> 0.5 with &rng; other centres; cfg.steps = 20000. */
+   Try: one jump -> four in ctm_sample_points; gamma 0 -> 0.5 with the noise of another stream (ctm_rng way = ctm_stream(1, "way");
+   then &way: &rng would add the starting noise again); other centres; cfg.steps = 20000. */

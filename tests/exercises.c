@@ -170,7 +170,7 @@ static void tanh_backward(ctm_tape *tp, ctm_tensor *out) {      // dx += (1 - ou
     for (size_t i = 0; i < out->len; i++) dx[i] += (1 - out->data[i]*out->data[i])*out->grad[i];
 }
 static ctm_tensor *my_tanh(ctm_tape *tp, ctm_tensor *x) {
-    ctm_tensor *out = ctm__result_shaped(tp, "tanh", x->ndim, x->shape, x, NULL, NULL, NULL, NULL, tanh_backward);
+    ctm_tensor *out = ctm__result_like(tp, "tanh", x, NULL, tanh_backward);
     for (size_t i = 0; i < x->len; i++) out->data[i] = (ctm_real)tanh((double)x->data[i]);
     return ctm__done(out);
 }

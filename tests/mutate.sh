@@ -55,8 +55,8 @@ cat >"$tmp/list" <<'END'
 - for (l = 0; l < CTM__VGG_BLOCKS; l++) {             // the mean over
 + for (l = 0; l < CTM__VGG_BLOCKS - 1; l++) {             // the mean over
 = 21 LPIPS takes negative weights
-- if (w->data[i] < 0) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but
-+ if (0) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but
+- if (w->data[i] < 0)
++ if (0)
 = 21 LPIPS standardises by the wrong numbers
 - (0.5 - mean[c]) / deviation[c]
 + (0.5 - mean[c]) * deviation[c]

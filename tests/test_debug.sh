@@ -15,7 +15,8 @@ check() {                               # check NAME COMMAND...: counts, and sho
 skip() { skipped=$((skipped + 1)); echo "skipped: $*"; }
 
 check "the tour's program builds" ${CC:-cc} -O0 -g3 -Wall -Wextra -pedantic -DCTM_NO_OPENMP debug/tour.c -o "$dir/tour" -lm
-check "it builds without a warning" test ! -s "$dir/said"
+cp "$dir/said" "$dir/warnings"
+check "it builds without a warning" test ! -s "$dir/warnings"
 check "it runs without a debugger" sh -c '"$1/tour" >"$1/alone"' sh "$dir"
 
 # What both debuggers are asked to do at the fifth stop (the loss is there) and at the sixth (its gradients are).
@@ -63,8 +64,17 @@ else
 fi
 
 lldb=
-for name in lldb lldb-19 lldb-18 lldb-17 lldb-16 lldb-15 lldb-14; do command -v $name >/dev/null 2>&1 && { lldb=$name; break; }; done
-if [ -n "$lldb" ] && $lldb -b -o 'script print(40 + 2)' 2>/dev/null | grep -qx 42 && $lldb -b -o run "$dir/tour" 2>&1 | grep -q 'exited with status = 0'; then
+limit=; if command -v timeout >/dev/null 2>&1; then limit="timeout 120"; fi     # a debugger that hangs must not hang the tests
+for name in lldb lldb-19 lldb-18 lldb-17 lldb-16 lldb-15 lldb-14; do command -v $name >/dev/null 2>&1 && { lldb="$limit $name"; break; }; done
+scripts() { [ -n "$lldb" ] && $lldb -b -o 'script print(40 + 2)' 2>/dev/null | grep -qx 42; }
+if [ -n "$lldb" ] && ! scripts; then                         # Debian's lldb 14 looks for its own module in a folder that is not there
+    for packages in /usr/lib/llvm-*/lib/python3*/dist-packages; do
+        PYTHONPATH=$packages; export PYTHONPATH
+        scripts && break
+        unset PYTHONPATH
+    done
+fi
+if scripts && $lldb -b -o run "$dir/tour" 2>&1 | grep -q 'exited with status = 0'; then
     { printf 'command script import debug/ctm_lldb.py\nctm tour\ncontinue\ncontinue\ncontinue\ncontinue\ncontinue\n%s\ncontinue\n%s\n' \
              "$(echo "$fifth" | sed '$d')" "$sixth"
       printf 'continue\ncontinue\ncontinue\ncontinue\ncontinue\ncontinue\ncontinue\n'
@@ -79,5 +89,26 @@ if [ -n "$lldb" ] && $lldb -b -o 'script print(40 + 2)' 2>/dev/null | grep -qx 4
 else
     skip "the tour in lldb (no lldb with Python that may trace)"
 fi
+# What VS Code is told: files that are there, programs that make builds, tasks that are defined, commands that the debugger knows.
+cat >"$dir/vscode.py" <<'PYTHON'
+import json, os, re, sys
+launch, tasks = (json.load(open('.vscode/%s.json' % name)) for name in ('launch', 'tasks'))
+makefile, commands, wrong = open('Makefile').read(), open('debug/ctm_gdb.py').read() + open('debug/ctm_view.py').read(), []
+for path in set(re.findall(r'\$\{workspaceFolder\}/([\w./-]+)', json.dumps(launch))):
+    if not os.path.exists(path) and not re.search('^%s:' % re.escape(path), makefile, re.M):
+        wrong.append('%s is neither there nor built' % path)
+for entry in launch['configurations']:
+    if entry['preLaunchTask'] not in [task['label'] for task in tasks['tasks']]:
+        wrong.append('no task "%s"' % entry['preLaunchTask'])
+for word in set(re.findall(r'"ctm (\w+)"', json.dumps(launch))):
+    if "'%s'" % word not in commands:
+        wrong.append('no command "ctm %s"' % word)
+for task in tasks['tasks']:
+    for target in re.findall(r'make ([\w/.-]+)', task['command']):
+        if not re.search('^%s:' % re.escape(target), makefile, re.M):
+            wrong.append('no target %s' % target)
+sys.exit('\n'.join(wrong) if wrong else 0)
+PYTHON
+if command -v python3 >/dev/null 2>&1; then check "VS Code is told what is there" python3 "$dir/vscode.py"; else skip "VS Code's files (no python3)"; fi
 echo "debug: $passed passed, $failed failed, $skipped skipped"
 test "$failed" = 0

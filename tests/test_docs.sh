@@ -1,5 +1,6 @@
 #!/bin/sh
 # The program in ctm.h's opening comment is taken out, built as a reader would build it, and must print what the comment says.
+# What `make test` does not build (exercises, tour, benchmark) must compile.
 # usage: sh tests/test_docs.sh        CC picks the compiler
 cd "$(dirname "$0")/.." || exit 1
 dir=$(mktemp -d) || exit 1
@@ -19,10 +20,24 @@ between PROGRAM >"$dir/program.c"
 between OUTPUT >"$dir/expected"
 check "there is a program, and output to compare it with" test -s "$dir/program.c" -a -s "$dir/expected"
 check "it builds: cc -O2 my.c -lm" ${CC:-cc} -O2 -Wall -Wextra -pedantic -I. "$dir/program.c" -o "$dir/program" -lm
-check "it builds without a warning" test ! -s "$dir/said"
+cp "$dir/said" "$dir/warnings"
+check "it builds without a warning" test ! -s "$dir/warnings"
 check "it runs" sh -c '"$1/program" >"$1/printed"' sh "$dir"
 check "it prints what the comment says" diff "$dir/expected" "$dir/printed"
 lines=$(grep -c . "$dir/program.c")
 check "it stays short (now $lines lines, at most 45)" test "$lines" -le 45
+version=$(sed -n 's/^#define CTM_VERSION "\(.*\)"$/\1/p' ctm.h)
+numbers=$(for part in MAJOR MINOR PATCH; do sed -n "s/^#define CTM_VERSION_$part //p" ctm.h; done | paste -s -d . -)
+check "the version's numbers make its text ($version)" test -n "$version" -a "$version" = "$numbers"
+check "the first line of ctm.h has it" sh -c 'head -1 ctm.h | grep -qF " v$1 "' sh "$version"
+check "CHANGELOG.md has it" grep -q "^## $version" CHANGELOG.md
+check "CITATION.cff has it" grep -qx "version: $version" CITATION.cff
+check "the README's citation has it" grep -qF "version = {$version}" README.md
+for other in tests/exercises.c debug/tour.c tests/bench.c; do                # built by other targets: they must go with the header
+    check "$other compiles without a warning" ${CC:-cc} -fsyntax-only -Wall -Wextra -pedantic -Werror -I. $other
+done
+if test "$(printf '\303\251\n' | LC_ALL=C.UTF-8 grep -cE '^.$' 2>/dev/null)" = 1; then      # grep counts characters, not bytes
+    check "no line of ctm.h is longer than 140 characters" sh -c '! LC_ALL=C.UTF-8 grep -nE "^.{141}" ctm.h'
+fi
 echo "docs: $passed passed, $failed failed, 0 skipped"
 test "$failed" = 0

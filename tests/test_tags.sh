@@ -1,7 +1,8 @@
 #!/bin/sh
 # The tags that join paper, header and tests: every tag of ctm.h like [eq:G] stands in PAPER_NOTES.md and in a test; every tag of
-# PAPER_NOTES.md stands in ctm.h; every operation listed in the front matter has a card and its test; every function of the front
-# matter's EQUATIONS table exists, and carries the tag.
+# PAPER_NOTES.md stands in ctm.h and names a figure that is there; every operation listed in the front matter has a card and its
+# test; every function of the front matter's EQUATIONS table exists, and carries the tag;
+# every public function is explained.
 # usage: sh tests/test_tags.sh
 cd "$(dirname "$0")/.." || exit 1
 passed=0
@@ -27,6 +28,18 @@ while read -r tag file; do
 done >"${TMPDIR:-/tmp}/tags.$$"
 passed=$((passed + $(grep -c '^ok$' "${TMPDIR:-/tmp}/tags.$$")))
 while read -r line; do test "$line" = ok || fail "$line"; done <"${TMPDIR:-/tmp}/tags.$$"
+rm -f "${TMPDIR:-/tmp}/tags.$$"
+
+# The figure that PAPER_NOTES.md names for a tag is there: an SVG of the demo, a section of the notebook, a claim, an exercise, a stop.
+grep '^| `\[' PAPER_NOTES.md | awk -F'|' '{ gsub(/^ +| +$/, "", $7); gsub(/ /, "", $2); print $2 "|" (NF == 8 ? $7 : "") }' >"${TMPDIR:-/tmp}/tags.$$"
+while IFS='|' read -r tag figure; do
+    must "$tag of PAPER_NOTES.md has no figure, not even -" test -n "$figure"
+    for svg in $(printf '%s' "$figure" | grep -oE '`[a-z]+\.svg`' | tr -d '`'); do must "$tag: no figure $svg in examples/demo" test -s "examples/demo/$svg"; done
+    for n in $(printf '%s' "$figure" | grep -oE 'notebook [0-9]+' | tr -dc '0-9\n'); do must "$tag: no section $n in the notebook" grep -q "## $n\. " notebook/ctm.ipynb; done
+    for n in $(printf '%s' "$figure" | grep -oE 'exercise [0-9]+' | tr -dc '0-9\n'); do must "$tag: no exercise $n" grep -q "^\*\*$n\. " EXERCISES.md; done
+    for n in $(printf '%s' "$figure" | grep -oE 'claims? [0-9]+( and [0-9]+)?' | grep -oE '[0-9]+'); do must "$tag: no claim $n" grep -qE "^ *\{$n, \"$n\"" examples/03_claims.c; done
+    for n in $(printf '%s' "$figure" | grep -oE 'stop [0-9]+' | tr -dc '0-9\n'); do must "$tag: no stop $n in the tour" grep -q "^$n\. " debug/TOUR.md; done
+done <"${TMPDIR:-/tmp}/tags.$$"
 rm -f "${TMPDIR:-/tmp}/tags.$$"
 
 # Operations: the front matter's list, the cards, their tests.
@@ -55,5 +68,13 @@ done
 for tag in $header; do
     must "$tag is used in ctm.h but not in the front matter's table" sh -c 'printf "%s\n" "$2" | grep -qF "$1>"' sh "$tag" "$table"
 done
+# Every public function has words: behind it, or above it (a comment serves the lines under it up to the next empty one).
+bare=$(awk '/I N T E R F A C E/ { on = 1 } /^#endif \/\/ CTM_H/ { exit } !on { next }
+    /^\/\// { words = $0 !~ /^\/\/ (=|-)/; next }
+    /^ *$/ { words = 0; next }
+    /^CTMDEF/ { all = $0; open = 1 } !/^CTMDEF/ && open { all = all $0 }
+    open && /;/ { open = 0; seen++; if (!words && all !~ /\/\//) print all }
+    END { if (!seen) print "no public function was found" }' ctm.h)
+must "public functions without a word of comment: $bare" test -z "$bare"
 echo "tags: $passed passed, $failed failed, 0 skipped"
 test "$failed" = 0
