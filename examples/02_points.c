@@ -1049,6 +1049,17 @@ static int write_points(const char *path, ctm_arena *a, const dataset *units, si
     return table_write_csv(path, units->column, n, dim, own_units(a, n, dim, x, units->mean, units->unit), err, errlen);
 }
 
+// A network of points from the file, or NULL with a line.
+static ctm_net *load_points(ctm_arena *a, const char *path, char *err, size_t errlen) {
+    ctm_net *net = ctm_load(a, path, NULL);
+    if (!net) args_fail(err, errlen, "%s", ctm_error(a->ctx));
+    else if (net->size) {
+        args_fail(err, errlen, "%s: is a model of images of %d x %d, expected one of points", path, net->size, net->size);
+        return NULL;
+    }
+    return net;
+}
+
 // --class NAME as labels for `rows` rows, the most that are worked on at once; without it NULL. 0 if there is no such class.
 static int choose_class(int **label, int rows, const char *name, ctm_arena *a, const dataset *units, const char *weights, char *err, size_t errlen) {
     int k = 0;
@@ -1074,8 +1085,9 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
     const ctm_file *f = ctm_file_read(a, q->weights);
     ctm_real *x;
     memset(&units, 0, sizeof units);
-    q->net = f ? ctm_load(a, q->weights, NULL) : NULL;
-    if (!q->net) return wrong(ctm_error(ctx));
+    if (!f) return wrong(ctm_error(ctx));
+    q->net = load_points(a, q->weights, err, sizeof err);
+    if (!q->net) return wrong(err);
     if (!q->net->with_s && q->sampler != BY_HEUN && q->sampler != BY_EULER) {
         args_fail(err, sizeof err, "%s: is a teacher, a network without s; it cannot jump: use --sampler heun or euler", q->weights);
         return wrong(err);
@@ -1165,8 +1177,8 @@ static char *column_list(ctm_arena *a, const dataset *units) {
 // ln p of every row in its own units: that of the standardised row, minus the logarithms of the units. With a class, ln p(row | class).
 static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const char *data, const char *class_name, const args_common *common) {
     const ctm_file *f = ctm_file_read(a, weights);
-    ctm_net *net = f ? ctm_load(a, weights, NULL) : NULL;
     static const char *const name[1] = {"logp"};
+    ctm_net *net;
     dataset units;
     char err[600];
     double *logp, sum = 0;
@@ -1174,7 +1186,9 @@ static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const cha
     table t;
     int ok, *label;
     memset(&units, 0, sizeof units);
-    if (!net) return wrong(ctm_error(ctx));
+    if (!f) return wrong(ctm_error(ctx));
+    net = load_points(a, weights, err, sizeof err);
+    if (!net) return wrong(err);
     units_of_file(&units, a, f, net->dim);
     classes_of_file(&units, a, f, net->classes);
     if (!choose_class(&label, MEASURE_LOGLIK_ROWS, class_name, a, &units, weights, err, sizeof err)) return wrong(err);

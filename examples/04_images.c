@@ -117,7 +117,7 @@ enum { TINY, COMPACT, DDPMPP };
     {"classes",        ARGS_INT,    &(f).classes, 1, 256,    NULL, "learn the labels 0 ... K-1 of the data; without it labels are not looked at"}, \
     {"dropout",        ARGS_REAL,   &(f).dropout, 0, 0.9,    NULL, "in every block; the --config's if not given"}
 
-// "1,2,2" into a list of at most max numbers that ends with 0. 0 if it is no such list.
+// "1,2,2" into a list of at most max numbers; 0 ends a shorter one. 0 if it is no such list.
 static int int_list(const char *text, int max, int *out) {
     int n = 0;
     for (; n < max; n++) {
@@ -157,12 +157,16 @@ static int shape_config(ctm_ctx *ctx, ctm_config *c, const shape_flags *f, int s
     if (f->width)        c->model_channels = (int)f->width;
     if (f->blocks)       c->num_blocks = (int)f->blocks;
     if (f->dropout >= 0) c->dropout = f->dropout;
-    if (f->mult && !int_list(f->mult, 8, c->channel_mult)) return misused("flag --channel-mult: expected at most seven numbers, like 1,2,2");
+    if (f->mult && !int_list(f->mult, 8, c->channel_mult)) return misused("flag --channel-mult: expected at most eight numbers, like 1,2,2");
     memset(c->attn, 0, sizeof c->attn);
     c->attn[0] = size/2;
     if (f->attn && strcmp(f->attn, "none") == 0) c->attn[0] = 0;
-    else if (f->attn && !int_list(f->attn, 4, c->attn)) return misused("flag --attn: expected at most three sizes, like 16,8, or none");
-    if (!ctm_unet_fits(ctx, c)) return misused(ctm_error(ctx));
+    else if (f->attn && !int_list(f->attn, 4, c->attn)) return misused("flag --attn: expected at most four sizes, like 16,8, or none");
+    if (!ctm_unet_fits(ctx, c)) {
+        char line[600];
+        snprintf(line, sizeof line, "%.500s; see --channel-mult and --attn", ctm_error(ctx));
+        return misused(line);
+    }
     return 0;
 }
 

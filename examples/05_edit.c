@@ -210,6 +210,7 @@ static int load_model(edit *e) {
     if (!net) return fail(e);
     if (!net->size) return args_fail(e->line, sizeof e->line, "%s: is a model of points (%d numbers a row), expected one of images", e->weights, net->dim);
     if (!net->with_s) return args_fail(e->line, sizeof e->line, "%s: is a teacher, which cannot jump; a CTM was expected", e->weights);
+    if (e->label >= 0 && !net->classes) return args_fail(e->line, sizeof e->line, "%s: was trained without --classes: it takes no --label", e->weights);
     if (e->label >= net->classes) return args_fail(e->line, sizeof e->line, "--label %lld, but the model knows %d classes", e->label, net->classes);
     e->net = ctm_net_view(&e->a, net, 0);
     e->G = ctm_net_jump(&e->a, e->net);

@@ -167,6 +167,19 @@ refuses 1 "is a model of points" colorize --weights "$tmp/points.safetensors" $d
 refuses 1 "is a teacher" colorize --weights "$tmp/teacher.safetensors" $d
 refuses 1 "no/such.npy" colorize $w --data no/such.npy
 refuses 1 "colours need 3" colorize $g
+refuses 1 "takes no --label" superres $g --label 1
+head -c 1000 "$tmp/rgb.npy" >"$tmp/cut.npy"
+refuses 1 "cut.npy: found" colorize $w --data "$tmp/cut.npy"
+sed "s/'<f4'/'<f8'/" "$tmp/rgb.npy" >"$tmp/double.npy"
+refuses 1 "found dtype '<f8'" colorize $w --data "$tmp/double.npy"
+sed "s/False/True /" "$tmp/rgb.npy" >"$tmp/order.npy"
+refuses 1 "numpy.ascontiguousarray" colorize $w --data "$tmp/order.npy"
+head -c 5000 "$tmp/rgb.npy" | tail -c 4000 >"$tmp/batch.bin"
+refuses 1 "expected records of 3073 bytes" colorize $w --data "$tmp/batch.bin"
+head -c 5000 "$tmp/rgb.safetensors" >"$tmp/cut.safetensors"
+refuses 1 "cut.safetensors" colorize --weights "$tmp/cut.safetensors" $d
+sed 's/"dec.8x8_aux_conv.bias":/"dec.8x8_aux_conv.biaz":/' "$tmp/rgb.safetensors" >"$tmp/named.safetensors"
+refuses 1 'tensor "dec.8x8_aux_conv.biaz" has no place' colorize --weights "$tmp/named.safetensors" $d
 refuses 1 "holds images of 8 x 8 x 1, but the model needs 8 x 8 x 3" colorize $w --data "$tmp/grey.npy"
 refuses 1 "holds 20 images, but number 20 was asked for" colorize $w $d --first 15 --n 6
 refuses 1 "--patch 3 does not divide" superres $w $d --patch 3

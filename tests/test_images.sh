@@ -70,6 +70,25 @@ kill -TERM $pid; wait $pid; got=$?
 [ $got = 0 ] && grep -q 'saved; to go on: images train --resume' "$tmp/signal.out" && ok || bad "SIGTERM: exit status $got: $(head -c 300 "$tmp/signal.out")"
 exists "$tmp/signal/checkpoint.safetensors"
 
+# kill -9 while a checkpoint is being written: the one before is whole, and the resumed run ends as if nothing had happened.
+often="--teacher none --steps 500 --seed 3 --quiet --sheet-seconds 0.1"
+runs "train, not killed" $images train --data "$data" $net $often --out "$tmp/alive"
+$images train --data "$data" $net $often --out "$tmp/killed" >"$tmp/killed.out" 2>&1 & pid=$!
+half=0
+for k in 1 2; do
+    while [ ! -e "$tmp/killed/checkpoint.safetensors" ] && kill -0 $pid 2>/dev/null; do :; done
+    while [ ! -e "$tmp/killed/checkpoint.safetensors.tmp" ] && kill -0 $pid 2>/dev/null; do :; done
+    kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
+    [ -e "$tmp/killed/checkpoint.safetensors.tmp" ] && half=1
+    [ $k = 2 ] && break
+    rm -f "$tmp/killed/checkpoint.safetensors.tmp"
+    $images train --resume --out "$tmp/killed" --quiet --sheet-seconds 0.1 >"$tmp/killed.out" 2>&1 & pid=$!
+done
+[ $half = 1 ] && ok || skip "no kill -9 came while a checkpoint was half written"
+absent "$tmp/killed/model.safetensors"
+runs "killed, resumed" $images train --resume --out "$tmp/killed" --quiet
+same "killed, and never" "$tmp/alive/model.safetensors" "$tmp/killed/model.safetensors"
+
 # A teacher from a file; the adversary.
 runs "teacher from a file, gan" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan --steps 5 --out "$tmp/gan" --quiet
 grep -q '^disc_real,' "$tmp/gan/metrics.csv" && ok || bad "metrics.csv of --gan has no disc_real"
@@ -190,6 +209,25 @@ refuses "a label above 9" 1 "record 0 has label 11" $images train --data "$tmp/e
 refuses "a label above --classes" 1 "out of range" $images train --data "$tmp/i.idx,$tmp/l.idx" $small --classes 2 --out "$tmp/z"
 head -c 500 "$tmp/i.idx" >"$tmp/cut.idx"
 refuses "idx cut off" 1 "expected 12 images" $images train --data "$tmp/cut.idx" $small --out "$tmp/z"
+set_of() { { header "$2" "$3" "$4"; zeros "$5"; } >"$tmp/$1.npy"; }
+refuses_set() { refuses "$1" 1 "$2" $images train --data "$3" $small --out "$tmp/z"; }
+set_of f8 '<f8' False '2, 8, 8, 3' 3072;    refuses_set "a set of doubles" "found dtype '<f8'" "$tmp/f8.npy"
+set_of order '|u1' True '4, 8, 8, 3' 768;   refuses_set "a set in another order" "numpy.ascontiguousarray" "$tmp/order.npy"
+set_of flat '|u1' False '4, 192' 768;       refuses_set "a set of rows" "found 2 dimensions" "$tmp/flat.npy"
+set_of chw '|u1' False '4, 3, 8, 8' 768;    refuses_set "bytes with channels first" "found images of 3 x 8 in uint8 [n,h,w,c]" "$tmp/chw.npy"
+set_of hwc '<f4' False '4, 8, 8, 3' 3072;   refuses_set "floats with channels last" "found images of 8 x 3 in float32 [n,c,h,w]" "$tmp/hwc.npy"
+set_of none '|u1' False '0, 8, 8, 3' 0;     refuses_set "a set of nothing" "holds no images" "$tmp/none.npy"
+for v in '\000\000\177\103 255' '\000\000\300\177 nan'; do
+    { header '<f4' False '2, 3, 8, 8'; zeros 1000; bytes "${v% *}"; zeros 532; } >"$tmp/far.npy"
+    refuses_set "a float of ${v#* }" "image 1 holds the number ${v#* }" "$tmp/far.npy"
+done
+: >"$tmp/empty.bin"; refuses_set "an empty file" "found 0 bytes" "$tmp/empty.bin"
+echo '<html>404 not found</html>' >"$tmp/page.bin"; refuses_set "a page of the web" "expected records of 3073 bytes" "$tmp/page.bin"
+mkdir "$tmp/folder"; refuses_set "a folder without data" "neither data_batch_1.bin" "$tmp/folder"
+refuses_set "labels alone" "holds labels only" "$tmp/l.idx"
+{ bytes '\000\000\010\001\000\000\000\013'; zeros 11; } >"$tmp/l11.idx"; refuses_set "a label too few" "found 11 labels for 12 images" "$tmp/i.idx,$tmp/l11.idx"
+refuses_set "a folder that is not there" "cannot read $tmp/nowhere/" "$tmp/nowhere/"
+set_of odd '|u1' False '4, 9, 9, 3' 972;    refuses "an odd size" 2 "size 9 cannot be halved" $images train --data "$tmp/odd.npy" $small --out "$tmp/z"
 refuses "sets of two sizes" 1 "as in" $images train --data "$set,$tmp/i.idx" $small --out "$tmp/z"
 refuses "no such file" 1 "cannot read" $images train --data "$tmp/none.bin" $small --out "$tmp/z"
 refuses "no data" 2 "--data" $images train --out "$tmp/z"
@@ -214,6 +252,13 @@ same "with and without metadata" "$tmp/foreign.npy" "$tmp/s.npy"
 refuses "weights without metadata, other flags" 1 "missing" $images sample --weights "$tmp/foreign.safetensors" --out "$tmp/z.png"
 build/points train --data ring --steps 2 --plain --noises 1000 --out "$tmp/points" --quiet >/dev/null 2>&1
 refuses "a model of points" 1 "is a model of points" $images sample --weights "$tmp/points/model.safetensors" --out "$tmp/z.png"
+refuses "a checkpoint as weights" 1 "holds a checkpoint" $images sample --weights "$tmp/whole/checkpoint.safetensors" --out "$tmp/z.png"
+refuses "a checkpoint of points as weights" 1 "holds a checkpoint" $images sample --weights "$tmp/points/checkpoint.safetensors" --out "$tmp/z.png"
+refuses "a teacher of points" 1 "is a model of points" $images train --data "$tmp/i.idx" $small --teacher "$tmp/points/model.safetensors" --out "$tmp/z"
+refuses "eval of a model of points" 1 "is a model of points" $images eval --weights "$tmp/points/model.safetensors" --data "$data" --out "$tmp/z"
+refuses "points of a model of images" 1 "is a model of images of 8 x 8" build/points sample --weights "$w" --out "$tmp/z.csv"
+refuses "densities of a model of images" 1 "is a model of images of 8 x 8" build/points loglik --weights "$w" --data "$tmp/points/samples.csv" --out "$tmp/z.csv"
+absent "$tmp/z.csv"
 refuses "a checkpoint of points" 1 "is not a checkpoint of" $images train --resume --out "$tmp/points"
 refuses "no weights" 2 "--weights" $images sample --out "$tmp/z.png"
 refuses "an even number for Heun" 2 "odd" $images sample --weights "$w" --sampler heun --nfe 4 --out "$tmp/z.png"
