@@ -71,7 +71,7 @@ kill -TERM $pid; wait $pid; got=$?
 exists "$tmp/signal/checkpoint.safetensors"
 
 # kill -9 while a checkpoint is being written: the one before is whole, and the resumed run ends as if nothing had happened.
-often="--teacher none --steps 500 --seed 3 --quiet --sheet-seconds 0.1"
+often="--teacher none --steps 300 --seed 3 --quiet --sheet-seconds 0.1"
 runs "train, not killed" $images train --data "$data" $net $often --out "$tmp/alive"
 $images train --data "$data" $net $often --out "$tmp/killed" >"$tmp/killed.out" 2>&1 & pid=$!
 half=0
