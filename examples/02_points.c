@@ -6,8 +6,8 @@
        --gan adds an adversary; --label COL learns the classes of a table's column; --method cm the plain consistency model.
    points sample --weights DIR/model.safetensors --n 1000 --out F.csv
        samples from a trained model, in the units of its data; --class NAME of one class, --guidance W beyond it.
-   points loglik --weights DIR/model.safetensors --data FILE.csv --out F.csv
-       the log-density of given rows under the model.
+   points loglik --weights DIR/model.safetensors --data FILE.csv [--class NAME] --out F.csv
+       the log-density of given rows under the model; --class NAME of one class.
 
    Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage.
 
@@ -1049,21 +1049,33 @@ static int write_points(const char *path, ctm_arena *a, const dataset *units, si
     return table_write_csv(path, units->column, n, dim, own_units(a, n, dim, x, units->mean, units->unit), err, errlen);
 }
 
-// --class NAME as labels for every row of a piece.
-static int choose_class(sampling *q, ctm_arena *a, const dataset *units, char *err, size_t errlen) {
+// A network of points from the file, or NULL with a line.
+static ctm_net *load_points(ctm_arena *a, const char *path, char *err, size_t errlen) {
+    ctm_net *net = ctm_load(a, path, NULL);
+    if (!net) args_fail(err, errlen, "%s", ctm_error(a->ctx));
+    else if (net->size) {
+        args_fail(err, errlen, "%s: is a model of images of %d x %d, expected one of points", path, net->size, net->size);
+        return NULL;
+    }
+    return net;
+}
+
+// --class NAME as labels for `rows` rows, the most that are worked on at once; without it NULL. 0 if there is no such class.
+static int choose_class(int **label, int rows, const char *name, ctm_arena *a, const dataset *units, const char *weights, char *err, size_t errlen) {
     int k = 0;
     size_t at = 0;
     char names[300] = "";
-    if (!q->class_name) return 1;
-    if (!q->net->classes) return args_fail(err, errlen, "%s: was trained without --label: it has no classes", q->weights);
-    while (k < units->classes && strcmp(units->class_name[k], q->class_name) != 0) k++;
+    *label = NULL;
+    if (!name) return 1;
+    if (!units->classes) return args_fail(err, errlen, "%s: was trained without --label: it has no classes", weights);
+    while (k < units->classes && strcmp(units->class_name[k], name) != 0) k++;
     if (k == units->classes) {
         for (int i = 0; i < units->classes && at < sizeof names; i++)
             at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", units->class_name[i]);
-        return args_fail(err, errlen, "%s: has no class \"%.60s\"; it knows %s", q->weights, q->class_name, names);
+        return args_fail(err, errlen, "%s: has no class \"%.60s\"; it knows %s", weights, name, names);
     }
-    q->label = (int *)ctm_alloc(a, MEASURE_CHUNK*sizeof(int));
-    for (int i = 0; i < MEASURE_CHUNK; i++) q->label[i] = k;
+    *label = (int *)ctm_alloc(a, (size_t)rows*sizeof(int));
+    for (int i = 0; i < rows; i++) (*label)[i] = k;
     return 1;
 }
 
@@ -1073,15 +1085,16 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
     const ctm_file *f = ctm_file_read(a, q->weights);
     ctm_real *x;
     memset(&units, 0, sizeof units);
-    q->net = f ? ctm_load(a, q->weights, NULL) : NULL;
-    if (!q->net) return wrong(ctm_error(ctx));
+    if (!f) return wrong(ctm_error(ctx));
+    q->net = load_points(a, q->weights, err, sizeof err);
+    if (!q->net) return wrong(err);
     if (!q->net->with_s && q->sampler != BY_HEUN && q->sampler != BY_EULER) {
         args_fail(err, sizeof err, "%s: is a teacher, a network without s; it cannot jump: use --sampler heun or euler", q->weights);
         return wrong(err);
     }
     units_of_file(&units, a, f, q->net->dim);
     classes_of_file(&units, a, f, q->net->classes);
-    if (!choose_class(q, a, &units, err, sizeof err)) return wrong(err);
+    if (!choose_class(&q->label, MEASURE_CHUNK, q->class_name, a, &units, q->weights, err, sizeof err)) return wrong(err);
     sampling_levels(q, a);
     q->rng = ctm_stream((uint64_t)q->common.seed, "sample.gamma");
     x = sampling_start(q, a, err, sizeof err);
@@ -1161,20 +1174,25 @@ static char *column_list(ctm_arena *a, const dataset *units) {
     return list;
 }
 
-// ln p of every row in its own units: that of the standardised row, minus the logarithms of the units.
-static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const char *data, const args_common *common) {
+// ln p of every row in its own units: that of the standardised row, minus the logarithms of the units. With a class, ln p(row | class).
+static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const char *data, const char *class_name, const args_common *common) {
     const ctm_file *f = ctm_file_read(a, weights);
-    ctm_net *net = f ? ctm_load(a, weights, NULL) : NULL;
     static const char *const name[1] = {"logp"};
+    ctm_net *net;
     dataset units;
     char err[600];
     double *logp, sum = 0;
     ctm_real *x;
     table t;
-    int ok;
+    int ok, *label;
     memset(&units, 0, sizeof units);
-    if (!net) return wrong(ctm_error(ctx));
+    if (!f) return wrong(ctm_error(ctx));
+    net = load_points(a, weights, err, sizeof err);
+    if (!net) return wrong(err);
     units_of_file(&units, a, f, net->dim);
+    classes_of_file(&units, a, f, net->classes);
+    if (!choose_class(&label, MEASURE_LOGLIK_ROWS, class_name, a, &units, weights, err, sizeof err)) return wrong(err);
+    net->label = label;                     // the same for all rows, so any piece may begin at the first
     if (!table_read_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
     x = (ctm_real *)ctm_alloc(a, t.n*(size_t)t.d*sizeof *x);
     logp = (double *)ctm_alloc(a, t.n*sizeof *logp);
@@ -1195,7 +1213,7 @@ static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const cha
 }
 
 static int loglik_main(int argc, char **argv) {
-    const char *weights = NULL, *data = NULL;
+    const char *weights = NULL, *data = NULL, *class_name = NULL;
     args_common common = args_common_defaults("loglik.csv");
     ctm_ctx ctx;
     ctm_arena a;
@@ -1203,16 +1221,17 @@ static int loglik_main(int argc, char **argv) {
     const args_option options[] = {
         {"weights", ARGS_TEXT, &weights, 0, 0, NULL, "model.safetensors of a training folder"},
         {"data",    ARGS_TEXT, &data,    0, 0, NULL, "CSV file with the columns that the model was trained on"},
+        {"class",   ARGS_TEXT, &class_name, 0, 0, NULL, "of a model trained with --label: the density of this class; without it that of all"},
         ARGS_COMMON(common)
     };
-    status = args_parse("points", "points loglik --weights W.safetensors --data FILE.csv --out F.csv", options, ARGS_COUNT(options), argc, argv);
+    status = args_parse("points", "points loglik --weights W.safetensors --data FILE.csv [--class NAME] --out F.csv", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
     if (!weights) return misused("flag --weights: is missing; expected a safetensors file");
     if (!data) return misused("flag --data: is missing; expected a CSV file");
     ctm_init(&ctx);
     ctx.threads = (int)common.threads;
     ctm_arena_init(&a, &ctx, "loglik");
-    status = loglik_run(&ctx, &a, weights, data, &common);
+    status = loglik_run(&ctx, &a, weights, data, class_name, &common);
     ctm_arena_free(&a);
     return status;
 }

@@ -6,8 +6,10 @@
        first a teacher by denoising score matching (or --teacher FILE), then the CTM, which begins with the teacher's weights.
        Leaves in DIR: samples.png (a column is one noise; rows: 1, 2, 4 jumps, the teacher's solver), onestep.png, loss.svg, loss.csv,
        metrics.csv, teacher.safetensors, model.safetensors, checkpoint.safetensors. --resume goes on, bit for bit.
+       --distance lpips --lpips FILE compares by LPIPS, as the paper does, with weights that examples/to_safetensors.py makes.
    images sample --weights W.safetensors --sampler gamma|exact|cm|onestep|heun|euler|dpm|ancestral --nfe N --n K --out F.png|.npy|.npz
-   images eval --weights W.safetensors --data DIR|FILE [--teacher FILE] --out DIR
+   images eval --weights W.safetensors --data DIR|FILE [--teacher FILE] [--features FILE] --out DIR
+       held-out loss by noise level, jumps against the teacher's solver, bits per dimension, Frechet distance, nearest training images.
    images info --weights W.safetensors   or   images info --config compact
        the configuration, and every parameter with its shape.
 
@@ -90,7 +92,7 @@ static int check_labels(const dataset *d, int classes, const char *path, char *e
     if (!d->set.classes) return args_fail(err, errlen, "%s: has no labels, but --classes %d asks for them", path, classes);
     for (size_t i = 0; i < d->set.n; i++)
         if (image_label(&d->set, i) < 0 || image_label(&d->set, i) >= classes)
-            return args_fail(err, errlen, "%s: image %lu has label %d, out of range: --classes %d takes 0 to %d", path, (unsigned long)i,
+            return args_fail(err, errlen, "%s: image %lu has label %d, out of range: %d classes take 0 to %d", path, (unsigned long)i,
                              image_label(&d->set, i), classes, classes - 1);
     return 1;
 }
@@ -115,7 +117,7 @@ enum { TINY, COMPACT, DDPMPP };
     {"classes",        ARGS_INT,    &(f).classes, 1, 256,    NULL, "learn the labels 0 ... K-1 of the data; without it labels are not looked at"}, \
     {"dropout",        ARGS_REAL,   &(f).dropout, 0, 0.9,    NULL, "in every block; the --config's if not given"}
 
-// "1,2,2" into a list of at most max numbers that ends with 0. 0 if it is no such list.
+// "1,2,2" into a list of at most max numbers; 0 ends a shorter one. 0 if it is no such list.
 static int int_list(const char *text, int max, int *out) {
     int n = 0;
     for (; n < max; n++) {
@@ -155,12 +157,16 @@ static int shape_config(ctm_ctx *ctx, ctm_config *c, const shape_flags *f, int s
     if (f->width)        c->model_channels = (int)f->width;
     if (f->blocks)       c->num_blocks = (int)f->blocks;
     if (f->dropout >= 0) c->dropout = f->dropout;
-    if (f->mult && !int_list(f->mult, 8, c->channel_mult)) return misused("flag --channel-mult: expected at most seven numbers, like 1,2,2");
+    if (f->mult && !int_list(f->mult, 8, c->channel_mult)) return misused("flag --channel-mult: expected at most eight numbers, like 1,2,2");
     memset(c->attn, 0, sizeof c->attn);
     c->attn[0] = size/2;
     if (f->attn && strcmp(f->attn, "none") == 0) c->attn[0] = 0;
-    else if (f->attn && !int_list(f->attn, 4, c->attn)) return misused("flag --attn: expected at most three sizes, like 16,8, or none");
-    if (!ctm_unet_fits(ctx, c)) return misused(ctm_error(ctx));
+    else if (f->attn && !int_list(f->attn, 4, c->attn)) return misused("flag --attn: expected at most four sizes, like 16,8, or none");
+    if (!ctm_unet_fits(ctx, c)) {
+        char line[600];
+        snprintf(line, sizeof line, "%.500s; see --channel-mult and --attn", ctm_error(ctx));
+        return misused(line);
+    }
     return 0;
 }
 
@@ -321,11 +327,13 @@ static int *labels_in_turn(ctm_arena *a, const ctm_net *net, size_t n) {
 typedef struct settings {
     args_common common;
     shape_flags shape;
-    const char *data, *teacher;
+    const char *data, *teacher, *lpips;
     long long   steps, teacher_steps, batch, shards, stop_at;      // 0: the recipe's
     double      seconds, lr, sheet_seconds;
-    int         match, law, flips, gan, gan_loss, resume;
+    int         match, law, distance, flips, gan, gan_loss, resume;
 } settings;
+
+enum { PIXELS, LPIPS };                            // --distance
 
 typedef struct run {
     settings            set;
@@ -338,6 +346,8 @@ typedef struct run {
     const ctm_denoiser *teacher;                   // NULL: none
     ctm_net            *teacher_net;
     uint64_t            teacher_hash;              // of its weights
+    ctm_lpips          *lpips;                     // the perceptual distance of --lpips, or NULL
+    uint64_t            lpips_hash;
     ctm_trainer        *tr;
     run_losses         *losses;
     double              seconds;                   // spent on training, all phases
@@ -347,7 +357,8 @@ typedef struct run {
 } run;
 
 static const char *const kept_flags[] = {"data", "config", "model-channels", "channel-mult", "num-blocks", "attn", "classes", "dropout", "teacher",
-                                         "teacher-steps", "match", "law", "seed", "steps", "batch", "shards", "lr", "flips", "gan", "gan-loss"};
+                                         "teacher-steps", "match", "law", "distance", "lpips", "seed", "steps", "batch", "shards", "lr", "flips",
+                                         "gan", "gan-loss"};
 
 static const char *out_path(run *r, const char *file, char *path) {
     args_join(path, ARGS_PATH, r->set.common.out, file);
@@ -367,6 +378,7 @@ static int configure(run *r) {
     c->match = s->match == 0 ? CTM_SOFT : s->match == 1 ? CTM_LOCAL : CTM_GLOBAL;
     c->law = s->law == 0 ? CTM_LAW_GAP : CTM_LAW_AUTHORS;
     c->seed = (uint64_t)s->common.seed;
+    if (s->distance == LPIPS) c->compare = CTM_AT_ZERO;        // a network that knows photographs has no judgement of noise
     if (strcmp(s->teacher, "none") == 0) c->adaptive = 0;      // without a teacher the data are the only source of truth: full weight
     if (s->gan)    c->gan = CTM_GAN_HINGE + s->gan_loss;
     if (s->batch)  c->batch = c->diagonal_batch = (int)s->batch;
@@ -384,6 +396,10 @@ static ctm_trainer *trainer(run *r, ctm_arena *a, const ctm_config *cfg, const c
     if (cfg->classes) {
         tr->label = drawn_label;
         tr->label_user = &r->data;
+    }
+    if (cfg->consistency && r->lpips) {
+        tr->distance = ctm_lpips_distance;
+        tr->distance_user = r->lpips;
     }
     if (cfg->gan) ctm_trainer_adversary(a, tr, ctm_conv_discriminator(a, cfg));
     return tr;
@@ -512,6 +528,7 @@ static int save_checkpoint(run *r, const ctm_trainer *tr) {
     note_settings(t, &r->flags);
     note_hash(t, "images.data_hash", r->data.hash);
     note_hash(t, "images.teacher_hash", r->teacher_hash);
+    if (r->lpips) note_hash(t, "images.lpips_hash", r->lpips_hash);
     note_number(t, "images.seconds", r->seconds);
     note_losses(t, "images", r->losses);
     const int ok = ctm_checkpoint_save(&r->scratch, tr, out_path(r, "checkpoint.safetensors", path), t->pair);
@@ -623,6 +640,21 @@ static int load_teacher(run *r, const char *path) {
     if (net->classes && net->classes != r->cfg.classes)
         return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d classes, but --classes is %d", path, net->classes, r->cfg.classes);
     use_as_teacher(r, net);
+    return 1;
+}
+
+// LPIPS looks at images of 1 or 3 channels, from 256 pixels on at multiples of 16.
+static int load_lpips(run *r, const char *path) {
+    const image_set *s = &r->data.set;
+    if (s->channels != 1 && s->channels != 3)
+        return args_fail(r->line, sizeof r->line, "%s: LPIPS looks at images in grey or RGB, but the data have %d channels",
+                         path, s->channels);
+    if (s->size >= 256 && s->size%16)
+        return args_fail(r->line, sizeof r->line,
+                         "%s: LPIPS looks at images below 256 pixels or of a multiple of 16, but the data are %d x %d", path, s->size, s->size);
+    r->lpips = ctm_lpips_load(&r->memory, path, s->size, s->channels);
+    if (!r->lpips) return failed(r);
+    r->lpips_hash = hash_bytes(r->lpips->net->theta, r->lpips->net->len*sizeof(ctm_real));
     return 1;
 }
 
@@ -751,6 +783,8 @@ static int train_run(run *r) {
     if (status) return status;
     if (r->from && !same_hash(r, "images.data_hash", r->data.hash, r->set.data)) return wrong(r->line);
     if (strcmp(r->set.teacher, "learned") != 0 && strcmp(r->set.teacher, "none") != 0 && !load_teacher(r, r->set.teacher)) return wrong(r->line);
+    if (r->set.distance == LPIPS && !load_lpips(r, r->set.lpips)) return wrong(r->line);
+    if (r->from && r->lpips && !same_hash(r, "images.lpips_hash", r->lpips_hash, "the file of --lpips")) return wrong(r->line);
     if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     plan_steps(r);
     report_settings(r);
@@ -798,6 +832,8 @@ static int train_main(int argc, char **argv) {
         {"flips",         ARGS_CHOICE, &s->flips,         0, 0,   "auto,on,off", "mirror every other image; auto: those in colour"},
         {"match",         ARGS_CHOICE, &s->match,         0, 0,   "soft,local,global", "u anywhere between t and s; u one grid step after t; u = s"},
         {"law",           ARGS_CHOICE, &s->law,           0, 0,   "gap,authors", "which jumps (t,u,s) are practised"},
+        {"distance",      ARGS_CHOICE, &s->distance,      0, 0,   "pixels,lpips", "of two jumps: by their pixels, or by LPIPS at time zero (the paper's)"},
+        {"lpips",         ARGS_TEXT,   &s->lpips,         0, 0,   NULL, "LPIPS's weights, a safetensors file of examples/to_safetensors.py"},
         {"gan",           ARGS_FLAG,   &s->gan,           0, 0,   NULL, "adversarial loss in the last four tenths of the steps, every other one trains the discriminator"},
         {"gan-loss",      ARGS_CHOICE, &s->gan_loss,      0, 0,   "hinge,log,minimax", "hinge: the authors' code; log: the paper's, with a live gradient; minimax: the paper to the letter"},
         {"resume",        ARGS_FLAG,   &s->resume,        0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
@@ -809,6 +845,8 @@ static int train_main(int argc, char **argv) {
     if (status) return args_exit_status(status);
     if (s->seconds > 0 && (s->steps || s->teacher_steps)) return misused("flags --steps and --seconds: give one of them");
     if (s->seconds > 0 && s->resume) return misused("flags --seconds and --resume: the number of steps is kept in the checkpoint");
+    if (s->distance == LPIPS && !s->lpips && !s->resume) return misused("flag --distance lpips: needs --lpips FILE.safetensors");
+    if (s->distance != LPIPS && s->lpips && !s->resume) return misused("flag --lpips: goes with --distance lpips");
     if (s->gan_loss && !s->gan && !s->resume) return misused("flag --gan-loss: goes with --gan");
     if (s->teacher_steps && strcmp(s->teacher, "learned") != 0 && !s->resume) return misused("flag --teacher-steps: goes with --teacher learned");
     r.flags.program = "images";
@@ -1010,11 +1048,20 @@ static int sample_main(int argc, char **argv) {
 
 // ---- images eval -------------------------------------------------------------------------------------------------------
 //
-// Without labels throughout, but for the samples of a model that knows classes: those take the classes in turn.
+// A model that knows classes is asked with the label of every image; without labels where the data have none. Samples have the
+// labels of the held-out images, but for those beside training images: they take the classes in turn.
+
+// A network whose last layer is looked at: convolutions with a ReLU behind each, the mean or the maximum of 2x2 behind some.
+enum { FEATURE_LAYERS = 64, FEATURES_MAX = 1024 };
+typedef struct extractor {
+    ctm_net    *net;                    // keeps the weights
+    const char *path;                   // of a user's network; NULL: the random ones
+    int         layers, weight[FEATURE_LAYERS], bias[FEATURE_LAYERS], halved[FEATURE_LAYERS];     // numbers of parameters; bias -1: none
+} extractor;
 
 typedef struct evaluation {
     args_common common;
-    const char *weights, *data, *teacher;
+    const char *weights, *data, *teacher, *features;
     long long   n, likelihood;
     ctm_ctx     ctx;
     ctm_arena   a;
@@ -1022,6 +1069,8 @@ typedef struct evaluation {
     ctm_net    *net;                    // frozen
     size_t      held;                   // held-out images in use
     ctm_real   *x;                      // [held,dim]
+    int        *label;                  // [held]; NULL: the model knows no classes, or the data have no labels
+    extractor   by;                     // what the Frechet distance looks at
     measures    m;
     char        line[600];
 } evaluation;
@@ -1042,27 +1091,33 @@ static double rms_between(size_t len, const ctm_real *x, const ctm_real *y) {
     return sqrt(sum/(double)len);
 }
 
-typedef struct at_levels { ctm_net *net; const ctm_denoiser *D; double i_t, i_s; } at_levels;
+// What a chunk of rows is asked: by which network, with which labels, at which levels.
+typedef struct at_levels { ctm_net *net; const int *label; const ctm_noise *grid; double i_t, i_s; } at_levels;
+
+// The network as a denoiser that sees these labels, if it knows classes.
+static ctm_denoiser *denoiser_with(ctm_arena *a, ctm_net *net, const int *label) {
+    return label && net->classes ? ctm_guided_denoiser(a, net, label, 1) : ctm_net_denoiser(a, net);
+}
+static const int *labels_from(const int *label, size_t first) { return label ? label + first : NULL; }
 
 static ctm_tensor *denoise_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
     const at_levels *q = (const at_levels *)arg;
-    (void)first;
-    return q->D->denoise(tp, q->D, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(&q->net->noise, q->i_t)));
+    const ctm_denoiser *D = denoiser_with(tp->arena, q->net, labels_from(q->label, first));
+    return D->denoise(tp, D, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(q->grid, q->i_t)));
 }
 
 static ctm_tensor *jump_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
     const at_levels *q = (const at_levels *)arg;
-    (void)first;
-    return ctm_G_theta(tp, q->net, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(&q->net->noise, q->i_t)),
-                       ctm_fill(ctm_vector(tp, "s", x->shape[0]), ctm_t_of_index(&q->net->noise, q->i_s)));
+    const ctm_jump *G = q->label ? ctm_guided_jump(tp->arena, q->net, q->label + first, 1) : ctm_net_jump(tp->arena, q->net);
+    return G->jump(tp, G, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(q->grid, q->i_t)),
+                   ctm_fill(ctm_vector(tp, "s", x->shape[0]), ctm_t_of_index(q->grid, q->i_s)));
 }
 
 static ctm_tensor *solve_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
     const at_levels *q = (const at_levels *)arg;
     double from[CHUNK], to[CHUNK];
-    (void)first;
     for (int i = 0; i < CHUNK; i++) { from[i] = q->i_t; to[i] = q->i_s; }
-    return ctm_solve(tp, q->D, &q->net->noise, CTM_HEUN, x, from, to, 1);
+    return ctm_solve(tp, denoiser_with(tp->arena, q->net, labels_from(q->label, first)), q->grid, CTM_HEUN, x, from, to, 1);
 }
 
 // E|D(x_t,t) - x_0|²/dim on held-out images at every noise level of the grid, and times the training's weight.
@@ -1072,7 +1127,8 @@ static int eval_dsm(evaluation *e) {
     at_levels q;
     double total = 0;
     q.net = e->net;
-    q.D = ctm_net_denoiser(&e->a, e->net);
+    q.label = e->label;
+    q.grid = z;
     printf("held-out denoising, %lu images:   noise level   RMS error/sigma_data   weighted loss\n", (unsigned long)n);
     for (int i = 0; i < z->N; i++) {
         const ctm_mark mark = ctm_arena_mark(&e->a);
@@ -1097,9 +1153,10 @@ static int eval_consistency(evaluation *e, ctm_net *teacher) {
     static const int level[5] = {0, 5, 9, 13, 17};
     const ctm_noise *z = &e->net->noise;
     const size_t dim = (size_t)e->net->dim, n = e->held < 64 ? e->held : 64;
-    at_levels q;
+    at_levels q, by_teacher;
     q.net = e->net;
-    q.D = ctm_net_denoiser(&e->a, teacher);
+    q.label = e->label;
+    q.grid = z;
     printf("jump against the teacher's Heun, RMS/sigma_data, %lu images:\n       t       s\n", (unsigned long)n);
     for (int j = 0; j < 5; j++)
         for (int k = j + 1; k < 5; k++) {
@@ -1109,7 +1166,10 @@ static int eval_consistency(evaluation *e, ctm_net *teacher) {
             ctm_real *x = noised(e, "eval.jump", (uint64_t)j, n, e->x, ctm_t_of_index(z, q.i_t));
             ctm_real *y = (ctm_real *)ctm_alloc(&e->a, 2*n*dim*sizeof *y);
             char name[48];
-            if (!map_chunks(&e->ctx, jump_fn, &q, n, dim, x, dim, y) || !map_chunks(&e->ctx, solve_fn, &q, n, dim, x, dim, y + n*dim))
+            by_teacher = q;
+            by_teacher.net = teacher;
+            if (!map_chunks(&e->ctx, jump_fn, &q, n, dim, x, dim, y) ||
+                !map_chunks(&e->ctx, solve_fn, &by_teacher, n, dim, x, dim, y + n*dim))
                 return failed_line(e->line, sizeof e->line, &e->ctx);
             const double rms = rms_between(n*dim, y, y + n*dim)/z->sigma_data;
             printf("%8.4g %7.4g %10.4f\n", ctm_t_of_index(z, q.i_t), ctm_t_of_index(z, q.i_s), rms);
@@ -1124,7 +1184,6 @@ static int eval_consistency(evaluation *e, ctm_net *teacher) {
 static int eval_bits(evaluation *e) {
     const ctm_rng step = ctm_stream((uint64_t)e->common.seed, "eval.dequantise"), probe = ctm_stream((uint64_t)e->common.seed, "eval.probe");
     const size_t dim = (size_t)e->net->dim, n = e->held < (size_t)e->likelihood ? e->held : (size_t)e->likelihood;
-    const ctm_denoiser *D = ctm_net_denoiser(&e->a, e->net);
     ctm_likelihood how = ctm_likelihood_default();
     ctm_real *x = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *x);
     double *value = (double *)ctm_alloc(&e->a, 2*n*sizeof *value), bits[2] = {0, 0};
@@ -1139,6 +1198,7 @@ static int eval_bits(evaluation *e) {
     tape.keep_grads = 0;
     for (size_t first = 0; first < n && ok; first += 8) {
         const size_t rows = n - first < 8 ? n - first : 8;
+        const ctm_denoiser *D = denoiser_with(&e->a, e->net, labels_from(e->label, first));
         how.first_row = first;
         how.probes = 1;
         ctm_tape_reset(&tape);
@@ -1156,122 +1216,222 @@ static int eval_bits(evaluation *e) {
     return 1;
 }
 
-// -- Frechet distance on fixed random convolutional features: three convolutions that nobody trained, their means over the image.
-// It tells a worse model from a better one of the same kind; it is no FID and its values compare with nothing else.
+// -- Frechet distance: how far apart two sets of images are to a network, each set's features taken as a Gaussian. The network is the
+// user's (--features), or fixed random convolutional features: three convolutions that nobody trained. Those tell a worse model from a
+// better one of the same kind; that is no FID, and its values compare with nothing else.
 
-enum { FEATURES = 64 };
-
-static ctm_tensor *features_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
-    static const int width[4] = {0, 16, 32, FEATURES};
-    const ctm_net *net = (const ctm_net *)arg;
+static void random_features(extractor *q, ctm_arena *a, int size, int channels) {
+    static const int width[3] = {16, 32, 64};
     const ctm_rng rng = ctm_stream(0, "frechet.features");
-    ctm_tensor *h = ctm_reshape(tp, x, 4, x->shape[0], net->size, net->size, net->channels), *out = ctm_matrix(tp, "features", x->shape[0], FEATURES);
+    const ctm_noise none = ctm_noise_default();
+    q->net = ctm_net_new(a, "features", &none, size*size*channels, 0);
+    q->layers = 3;
+    for (int l = 0; l < 3; l++) {
+        char name[32];
+        snprintf(name, sizeof name, "%d.weight", l);
+        q->weight[l] = ctm_param_conv(a, q->net, name, 3, l ? width[l - 1] : channels, width[l]);
+        q->bias[l] = -1;
+        q->halved[l] = l < 2 && size%2 == 0;
+        if (q->halved[l]) size /= 2;
+    }
+    ctm_net_ready(a, q->net);
+    for (int l = 0; l < 3; l++) {
+        ctm_tensor *w = q->net->param[q->weight[l]];
+        ctm_normals(&rng, (uint64_t)l + 1, 0, w->len, w->data);
+        for (size_t i = 0; i < w->len; i++) w->data[i] = (ctm_real)((double)w->data[i]*sqrt(2/(9.0*w->shape[2])));
+    }
+}
+
+// Layer k of a user's network, behind `in` channels of `side` pixels; its width, or 0 with a line.
+static int user_layer(evaluation *e, const ctm_file *f, const char *prefix, int k, int in, int side) {
+    extractor *q = &e->by;
+    const int l = q->layers++;
+    char name[64];
+    const ctm_entry *w;
+    snprintf(name, sizeof name, "%s%d.weight", prefix, k);
+    w = ctm_file_find(f, name);
+    if (w->ndim != 4 || w->shape[0] < 1 || w->shape[1] != in || w->shape[2] != w->shape[3] || (w->shape[2] != 3 && w->shape[2] != 1))
+        return args_fail(e->line, sizeof e->line, "%s: tensor \"%s\" must be a convolution's, [its width,%d,3,3] or [its width,%d,1,1]",
+                         f->path, name, in, in);
+    if (l && q->halved[l - 1] && side%2)
+        return args_fail(e->line, sizeof e->line, "%s: halves images of %d x %d pixels before \"%s\", expected an even number",
+                         f->path, side, side, name);
+    q->weight[l] = ctm_param_conv(&e->a, q->net, name + strlen(prefix), w->shape[2], in, w->shape[0]);
+    snprintf(name, sizeof name, "%s%d.bias", prefix, k);
+    q->bias[l] = ctm_file_find(f, name) ? ctm_param(&e->a, q->net, name + strlen(prefix), w->shape[0], 0) : -1;
+    return w->shape[0];
+}
+
+// An nn.Sequential of Conv2d, ReLU and MaxPool2d(2), or the `features` of a network, as torchvision's VGG16 has them. What has no
+// weights is known by the numbers left out: after a convolution k the next is k + 2, or k + 3 with a halving between.
+static int user_features(evaluation *e, const char *path) {
+    const ctm_file *f = ctm_file_read(&e->a, path);
+    const ctm_noise none = ctm_noise_default();
+    const char *prefix = f && ctm_file_find(f, "features.0.weight") ? "features." : "";
+    extractor *q = &e->by;
+    int width = e->net->channels, side = e->net->size, last = -2;
+    if (!f) return failed_line(e->line, sizeof e->line, &e->ctx);
+    q->net = ctm_net_new(&e->a, "features", &none, e->net->dim, 0);
+    for (int k = 0; k < 3*FEATURE_LAYERS && q->layers < FEATURE_LAYERS; k++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s%d.weight", prefix, k);
+        if (!ctm_file_find(f, name)) continue;
+        if (q->layers ? k - last != 2 && k - last != 3 : k != 0)
+            return args_fail(e->line, sizeof e->line, "%s: layer \"%s\" does not follow on a convolution, a ReLU and perhaps a halving",
+                             path, name);
+        if (q->layers) q->halved[q->layers - 1] = k - last == 3;
+        width = user_layer(e, f, prefix, k, width, side);
+        if (!width) return 0;
+        if (q->layers > 1 && q->halved[q->layers - 2]) side /= 2;
+        last = k;
+    }
+    if (!q->layers) return args_fail(e->line, sizeof e->line,
+                                     "%s: has no tensor \"0.weight\" or \"features.0.weight\": expected an nn.Sequential of convolutions", path);
+    if (width > FEATURES_MAX) return args_fail(e->line, sizeof e->line, "%s: its last layer has %d channels, expected at most %d",
+                                               path, width, FEATURES_MAX);
+    ctm_net_ready(&e->a, q->net);
+    q->path = path;
+    return ctm_net_read(q->net, f, prefix) ? 1 : failed_line(e->line, sizeof e->line, &e->ctx);
+}
+
+static int features_count(const extractor *q) { return q->net->param[q->weight[q->layers - 1]]->shape[3]; }
+
+// The last layer's means over the image.
+static ctm_tensor *features_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
+    const evaluation *e = (const evaluation *)arg;
+    const extractor *q = &e->by;
+    const size_t count = (size_t)features_count(q);
+    ctm_tensor *h = ctm_reshape(tp, x, 4, x->shape[0], e->net->size, e->net->size, e->net->channels);
+    ctm_tensor *out = ctm_matrix(tp, "features", x->shape[0], (int)count);
     (void)first;
-    for (int l = 1; l < 4; l++) {
-        const int in = l > 1 ? width[l - 1] : net->channels;
-        ctm_tensor *w = ctm_image(tp, "w", 3, 3, in, width[l]);
-        ctm_normals(&rng, (uint64_t)l, 0, w->len, w->data);
-        for (size_t i = 0; i < w->len; i++) w->data[i] = (ctm_real)((double)w->data[i]*sqrt(2/(9.0*in)));
-        h = ctm_relu(tp, ctm_conv(tp, h, w, NULL, NULL, NULL, 1));
-        if (l < 3 && h->shape[1]%2 == 0) h = ctm_down(tp, h);
+    for (int l = 0; l < q->layers; l++) {
+        h = ctm_relu(tp, ctm_conv(tp, h, q->net->param[q->weight[l]], q->bias[l] < 0 ? NULL : q->net->param[q->bias[l]], NULL, NULL, 1));
+        if (q->halved[l]) h = q->path ? ctm_max_pool(tp, h) : ctm_down(tp, h);
     }
     const size_t pixels = (size_t)h->shape[1]*(size_t)h->shape[2];
-    for (size_t i = 0; i < h->len; i++) out->data[i/(pixels*FEATURES)*FEATURES + i%FEATURES] += h->data[i]/(ctm_real)pixels;
+    for (size_t i = 0; i < h->len; i++) out->data[i/(pixels*count)*count + i%count] += h->data[i]/(ctm_real)pixels;
     return out;
 }
 
-typedef struct gaussian { double mean[FEATURES], cov[FEATURES][FEATURES]; } gaussian;
+// Features as a Gaussian: mean [dim], covariance L·L^T with L [dim,dim], and the covariance's trace.
+typedef struct gaussian { int dim; double *mean, *L, trace; } gaussian;
+
+// L of a = L·L^T in a's place, zeros above the diagonal; a direction without variance gives a column of zeros.
+static void cholesky(int dim, double *a) {
+    for (int j = 0; j < dim; j++) {
+        const double variance = a[j*dim + j];
+        for (int i = j; i < dim; i++) {
+            double sum = a[i*dim + j];
+            for (int k = 0; k < j; k++) sum -= a[i*dim + k]*a[j*dim + k];
+            a[i*dim + j] = sum;
+        }
+        const double pivot = a[j*dim + j];
+        for (int i = j; i < dim; i++) a[i*dim + j] = pivot > 1e-12*variance ? a[i*dim + j]/sqrt(pivot) : 0;
+        for (int i = 0; i < j; i++) a[i*dim + j] = 0;
+    }
+}
 
 static int gaussian_of(evaluation *e, size_t n, const ctm_real *x, gaussian *g) {
+    const int dim = g->dim = features_count(&e->by);
+    const size_t width = (size_t)dim;
+    g->mean = (double *)ctm_alloc(&e->a, width*sizeof *g->mean);
+    g->L = (double *)ctm_alloc(&e->a, width*width*sizeof *g->L);
     const ctm_mark mark = ctm_arena_mark(&e->a);
-    ctm_real *f = (ctm_real *)ctm_alloc(&e->a, n*FEATURES*sizeof *f);
-    memset(g, 0, sizeof *g);
-    if (!map_chunks(&e->ctx, features_fn, e->net, n, (size_t)e->net->dim, x, FEATURES, f)) return failed_line(e->line, sizeof e->line, &e->ctx);
-    for (size_t i = 0; i < n*FEATURES; i++) g->mean[i%FEATURES] += (double)f[i]/(double)n;
-    for (size_t i = 0; i < n; i++)
-        for (int j = 0; j < FEATURES; j++)
-            for (int k = 0; k < FEATURES; k++)
-                g->cov[j][k] += ((double)f[i*FEATURES + (size_t)j] - g->mean[j])*((double)f[i*FEATURES + (size_t)k] - g->mean[k])/(double)n;
+    ctm_real *f = (ctm_real *)ctm_alloc(&e->a, n*width*sizeof *f);
+    double *d = (double *)ctm_alloc(&e->a, width*sizeof *d);
+    if (!map_chunks(&e->ctx, features_fn, e, n, (size_t)e->net->dim, x, width, f)) return failed_line(e->line, sizeof e->line, &e->ctx);
+    for (size_t i = 0; i < n*width; i++) g->mean[i%width] += (double)f[i]/(double)n;
+    for (size_t i = 0; i < n; i++) {
+        for (int j = 0; j < dim; j++) d[j] = (double)f[i*width + (size_t)j] - g->mean[j];
+        for (int j = 0; j < dim; j++)
+            for (int k = 0; k <= j; k++) g->L[j*dim + k] += d[j]*d[k]/(double)n;
+    }
+    g->trace = 0;
+    for (int j = 0; j < dim; j++) g->trace += g->L[j*dim + j];
+    cholesky(dim, g->L);
     ctm_arena_release(&e->a, mark);
     return 1;
 }
 
-// Eigenvalues of a symmetric matrix, which is left diagonal, and its eigenvectors as columns of v: Jacobi's rotations.
-static void eigen(double a[FEATURES][FEATURES], double v[FEATURES][FEATURES]) {
-    memset(v, 0, sizeof(double)*FEATURES*FEATURES);
-    for (int i = 0; i < FEATURES; i++) v[i][i] = 1;
-    for (int sweep = 0; sweep < 30; sweep++)
-        for (int p = 0; p < FEATURES; p++)
-            for (int q = p + 1; q < FEATURES; q++) {
-                if (fabs(a[p][q]) < 1e-300) continue;
-                const double theta = (a[q][q] - a[p][p])/(2*a[p][q]), t = (theta < 0 ? -1 : 1)/(fabs(theta) + sqrt(theta*theta + 1));
-                const double c = 1/sqrt(t*t + 1), s = t*c;
-                for (int k = 0; k < FEATURES; k++) {
-                    const double x = a[k][p], y = a[k][q];
-                    a[k][p] = c*x - s*y;
-                    a[k][q] = s*x + c*y;
-                }
-                for (int k = 0; k < FEATURES; k++) {
-                    const double x = a[p][k], y = a[q][k], vx = v[k][p], vy = v[k][q];
-                    a[p][k] = c*x - s*y;
-                    a[q][k] = s*x + c*y;
-                    v[k][p] = c*vx - s*vy;
-                    v[k][q] = s*vx + c*vy;
-                }
-            }
-}
-
-static void product(double a[FEATURES][FEATURES], double b[FEATURES][FEATURES], double out[FEATURES][FEATURES]) {
-    for (int i = 0; i < FEATURES; i++)
-        for (int j = 0; j < FEATURES; j++) {
-            out[i][j] = 0;
-            for (int k = 0; k < FEATURES; k++) out[i][j] += a[i][k]*b[k][j];
-        }
-}
-
-// |m_1 - m_2|² + tr(C_1 + C_2 - 2 sqrt(C_1 C_2)); the trace of the root from the eigenvalues of sqrt(C_1)·C_2·sqrt(C_1).
-static double frechet(const gaussian *g1, const gaussian *g2) {
-    static double a[FEATURES][FEATURES], v[FEATURES][FEATURES], root[FEATURES][FEATURES], b[FEATURES][FEATURES], w[FEATURES][FEATURES];
+// The sum of m's singular values: its rows are turned in pairs until all are orthogonal; their lengths are the values (Hestenes).
+static double singular_sum(int dim, double *m) {
     double sum = 0;
-    memcpy(a, g1->cov, sizeof a);
-    eigen(a, v);
-    for (int i = 0; i < FEATURES; i++)
-        for (int j = 0; j < FEATURES; j++) {
-            root[i][j] = 0;
-            for (int k = 0; k < FEATURES; k++) root[i][j] += v[i][k]*sqrt(a[k][k] > 0 ? a[k][k] : 0)*v[j][k];
-        }
-    memcpy(b, g2->cov, sizeof b);
-    product(root, b, w);
-    product(w, root, a);
-    eigen(a, v);
-    for (int i = 0; i < FEATURES; i++) {
-        sum += (g1->mean[i] - g2->mean[i])*(g1->mean[i] - g2->mean[i]) + g1->cov[i][i] + g2->cov[i][i];
-        sum -= 2*sqrt(a[i][i] > 0 ? a[i][i] : 0);
+    int turned = 1;
+    for (int sweep = 0; sweep < 40 && turned; sweep++) {
+        turned = 0;
+        for (int p = 0; p < dim; p++)
+            for (int q = p + 1; q < dim; q++) {
+                double *x = m + p*dim, *y = m + q*dim, xx = 0, yy = 0, xy = 0;
+                for (int k = 0; k < dim; k++) { xx += x[k]*x[k]; yy += y[k]*y[k]; xy += x[k]*y[k]; }
+                if (fabs(xy) <= 1e-13*sqrt(xx*yy)) continue;
+                const double zeta = (yy - xx)/(2*xy), t = (zeta < 0 ? -1 : 1)/(fabs(zeta) + sqrt(1 + zeta*zeta));
+                const double c = 1/sqrt(1 + t*t), s = c*t;
+                for (int k = 0; k < dim; k++) {
+                    const double was = x[k];
+                    x[k] = c*was - s*y[k];
+                    y[k] = s*was + c*y[k];
+                }
+                turned = 1;
+            }
     }
+    for (int p = 0; p < dim; p++) {
+        double xx = 0;
+        for (int k = 0; k < dim; k++) xx += m[p*dim + k]*m[p*dim + k];
+        sum += sqrt(xx);
+    }
+    return sum;
+}
+
+// |m_1 - m_2|² + tr(C_1 + C_2 - 2·sqrt(C_1·C_2)). With C = L·L^T the root's trace is the sum of the singular values of L_1^T·L_2.
+static double frechet(ctm_arena *a, const gaussian *g1, const gaussian *g2) {
+    const ctm_mark mark = ctm_arena_mark(a);
+    const int dim = g1->dim;
+    double *m = (double *)ctm_alloc(a, (size_t)dim*(size_t)dim*sizeof *m), sum = g1->trace + g2->trace;
+    for (int k = 0; k < dim; k++)
+        for (int i = 0; i <= k; i++)
+            for (int j = 0; j <= k; j++) m[i*dim + j] += g1->L[k*dim + i]*g2->L[k*dim + j];
+    for (int j = 0; j < dim; j++) sum += (g1->mean[j] - g2->mean[j])*(g1->mean[j] - g2->mean[j]);
+    sum -= 2*singular_sum(dim, m);
+    ctm_arena_release(a, mark);
     return sum > 0 ? sum : 0;
+}
+
+// The distance of n images x from the Gaussian `real`, as a figure of that name; negative: failed.
+static double eval_distance(evaluation *e, const gaussian *real, size_t n, const ctm_real *x, const char *name) {
+    const ctm_mark mark = ctm_arena_mark(&e->a);
+    gaussian other;
+    char whole[48];
+    double d;
+    if (!gaussian_of(e, n, x, &other)) return -1;
+    d = frechet(&e->a, real, &other);
+    snprintf(whole, sizeof whole, "frechet_%s_%s", e->by.path ? "user" : "random", name);
+    measure(&e->m, whole, d);
+    ctm_arena_release(&e->a, mark);
+    return d;
 }
 
 // Of samples with 1, 2 and 4 jumps to held-out images; and, for scale, of as many training images.
 static int eval_frechet(evaluation *e) {
     const size_t n = e->held, dim = (size_t)e->net->dim;
     ctm_real *x = start_noise(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
-    gaussian *real = (gaussian *)ctm_alloc(&e->a, 2*sizeof *real), *other = real + 1;
     const ctm_rng rng = ctm_stream((uint64_t)e->common.seed, "eval.training");
-    const int *label = labels_in_turn(&e->a, e->net, n);
-    if (!gaussian_of(e, n, e->x, real)) return 0;
+    gaussian real;
+    double d;
+    if (!gaussian_of(e, n, e->x, &real)) return 0;
     for (size_t i = 0; i < n; i++) image_get(&e->d.set, drawn_image(&e->d, &rng, 0, i), 0, y + i*dim);
-    if (!gaussian_of(e, n, y, other)) return 0;
-    printf("Frechet distance on fixed random convolutional features, %lu against %lu held-out images: training images %.5f", (unsigned long)n, (unsigned long)n, frechet(real, other));
-    measure(&e->m, "frechet_random_training", frechet(real, other));
+    d = eval_distance(e, &real, n, y, "training");
+    if (d < 0) return 0;
+    printf("Frechet distance on %s%s, %lu against %lu held-out images: training images %.5f",
+           e->features ? "features of " : "fixed random convolutional features", e->features ? e->features : "", (unsigned long)n, (unsigned long)n, d);
     for (int steps = e->net->with_s ? 1 : 9; steps <= (e->net->with_s ? 4 : 9); steps *= 2) {
         drawing q = drawing_of(&e->a, e->net, e->net->with_s ? BY_EXACT : BY_HEUN, steps);
         char name[48];
-        q.label = label;
+        q.label = e->label ? e->label : labels_in_turn(&e->a, e->net, n);
         if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
-        if (!gaussian_of(e, n, y, other)) return 0;
-        printf(", %d %s %.5f", steps, e->net->with_s ? "jumps" : "steps of Heun", frechet(real, other));
-        snprintf(name, sizeof name, "frechet_random_%dsteps", steps);
-        measure(&e->m, name, frechet(real, other));
+        snprintf(name, sizeof name, "%dsteps", steps);
+        d = eval_distance(e, &real, n, y, name);
+        if (d < 0) return 0;
+        printf(", %d %s %.5f", steps, e->net->with_s ? "jumps" : "steps of Heun", d);
     }
     printf("\n");
     return 1;
@@ -1305,6 +1465,19 @@ static int eval_nearest(evaluation *e) {
     return image_write_sheet(path, 2*n, e->net->size, e->net->channels, y, SHEET_COLUMNS, e->line, sizeof e->line);
 }
 
+// The labels of the held-out images, for a model that knows classes.
+static int eval_labels(evaluation *e, size_t first) {
+    if (!e->d.set.classes) {
+        printf("%s: has no labels, so the model, which knows %d classes, is asked without\n", e->data, e->net->classes);
+        return 1;
+    }
+    if (!check_labels(&e->d, e->net->classes, e->data, e->line, sizeof e->line)) return 0;
+    e->label = (int *)ctm_alloc(&e->a, e->held*sizeof *e->label);
+    for (size_t i = 0; i < e->held; i++) e->label[i] = image_label(&e->d.set, first + i);
+    printf("the model knows %d classes and is told every image's label\n", e->net->classes);
+    return 1;
+}
+
 // The held-out images: the last ones of the set that the model was trained on; all, up to --n, of another.
 static int eval_open(evaluation *e) {
     const ctm_file *f = ctm_file_read(&e->a, e->weights);
@@ -1325,21 +1498,24 @@ static int eval_open(evaluation *e) {
     e->x = (ctm_real *)ctm_alloc(&e->a, e->held*(size_t)net->dim*sizeof *e->x);
     for (size_t i = 0; i < e->held; i++) image_get(&e->d.set, first + i, 0, e->x + i*(size_t)net->dim);
     printf("%lu held-out images: %s\n", (unsigned long)e->held, same ? "the end of the set, which training left out" : "of a set that the model was not trained on");
-    return args_mkdir(e->common.out, e->line, sizeof e->line);
+    return !net->classes || eval_labels(e, first);
 }
 
 static int eval_run(evaluation *e) {
     ctm_net *teacher = NULL;
     char path[ARGS_PATH];
-    if (!eval_open(e)) return wrong(e->line);
+    if (!eval_open(e) || (e->features && !user_features(e, e->features))) return wrong(e->line);
+    if (!e->features) random_features(&e->by, &e->a, e->net->size, e->net->channels);
     if (e->teacher) {
         teacher = load_images(&e->a, e->teacher, NULL, e->line, sizeof e->line);
         if (!teacher) return wrong(e->line);
-        if (teacher->dim != e->net->dim || teacher->size != e->net->size) {
-            args_fail(e->line, sizeof e->line, "%s: is a teacher of other images than %s", e->teacher, e->weights);
+        if (teacher->dim != e->net->dim || teacher->size != e->net->size ||
+            (e->label && teacher->classes && teacher->classes != e->net->classes)) {
+            args_fail(e->line, sizeof e->line, "%s: is a teacher of other images or classes than %s", e->teacher, e->weights);
             return wrong(e->line);
         }
     }
+    if (!args_mkdir(e->common.out, e->line, sizeof e->line)) return wrong(e->line);
     if (!eval_dsm(e) || (teacher && e->net->with_s && !eval_consistency(e, ctm_net_view(&e->a, teacher, 0))) || (e->likelihood > 0 && !eval_bits(e)) ||
         !eval_frechet(e) || !eval_nearest(e)) return wrong(e->line);
     args_join(path, sizeof path, e->common.out, "eval.csv");
@@ -1358,6 +1534,7 @@ static int eval_main(int argc, char **argv) {
         {"weights",    ARGS_TEXT, &e.weights,    0, 0,   NULL, "model.safetensors of a training folder"},
         {"data",       ARGS_TEXT, &e.data,       0, 0,   NULL, "the images it was trained on (their held-out end is used), or others"},
         {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps with its solver"},
+        {"features",   ARGS_TEXT, &e.features,   0, 0,   NULL, "a network for the Frechet distance: nn.Sequential of Conv2d, ReLU, MaxPool2d(2)"},
         {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many held-out images, and as many samples"},
         {"likelihood", ARGS_INT,  &e.likelihood, 0, 1e6, NULL, "images for bits per dimension; 0: none"},
         ARGS_COMMON(e.common)

@@ -9,6 +9,8 @@
 
    W.safetensors is a model of images (04_images.c makes one, to_safetensors.py converts others'); IMAGES any set that image.h reads.
    F.png has three rows: the given images, what the method is told of them, and what comes out. F.npy has only what comes out.
+   Where something is known, gamma is 1 if not given: every jump goes all the way and what it made up is noised afresh, so that it can
+   still be changed to fit what is known. Strokes and guidance need gamma below that, for they live on in what is not noised away.
 
    Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage. */
 
@@ -109,13 +111,19 @@ static int find_known(edit *e) {
     return 1;
 }
 
-// The middle row: A^T·(what is known of A·x, 0 elsewhere), which is x itself where pixels are kept, and means otherwise.
+static void luminance(int pixels, const ctm_real *x, ctm_real *grey) {
+    for (int k = 0; k < 3*pixels; k++) grey[k] = (ctm_real)(0.2989*(double)x[k/3*3] + 0.5870*(double)x[k/3*3 + 1] + 0.1140*(double)x[k/3*3 + 2]);
+}
+
+// The middle row: A^T·(what is known of A·x, 0 elsewhere), which is x itself where pixels are kept, and means otherwise. Luminance is
+// shown as grey.
 static void tell(edit *e) {
     const size_t dim = (size_t)e->net->dim;
     ctm_real *y = (ctm_real *)ctm_alloc(&e->a, dim*sizeof *y);
     for (size_t i = 0; i < (size_t)e->n; i++) {
         const ctm_real *from = e->given + i*dim;
         ctm_real *to = e->told + i*dim;
+        if (e->command == COLORIZE) { luminance((int)dim/3, from, to); continue; }
         const unsigned char *mask = e->known.mask ? e->known.mask + (e->known.per_row ? i*dim : 0) : NULL;
         if (e->known.transform) e->known.transform(e->known.user, 0, from, y);
         else memcpy(y, from, dim*sizeof *y);
@@ -210,6 +218,7 @@ static int load_model(edit *e) {
     if (!net) return fail(e);
     if (!net->size) return args_fail(e->line, sizeof e->line, "%s: is a model of points (%d numbers a row), expected one of images", e->weights, net->dim);
     if (!net->with_s) return args_fail(e->line, sizeof e->line, "%s: is a teacher, which cannot jump; a CTM was expected", e->weights);
+    if (e->label >= 0 && !net->classes) return args_fail(e->line, sizeof e->line, "%s: was trained without --classes: it takes no --label", e->weights);
     if (e->label >= net->classes) return args_fail(e->line, sizeof e->line, "--label %lld, but the model knows %d classes", e->label, net->classes);
     e->net = ctm_net_view(&e->a, net, 0);
     e->G = ctm_net_jump(&e->a, e->net);
@@ -252,6 +261,7 @@ static int check_flags(const edit *e) {
     if (!e->data) return complain("--data FILE is missing: the images to edit", 2);
     if (e->command == INPAINT && !e->mask == !e->box) return complain("inpaint needs --mask FILE.npy or --box y,x,height,width, one of them", 2);
     if (e->command != INPAINT && (e->mask || e->box)) return complain("--mask and --box are for inpaint", 2);
+    if (e->command == GUIDE && e->gamma == 1) return complain("--gamma 1 lands every jump at time zero, where there is nothing left to steer: guide needs less", 2);
     if (!is_png(e->common.out) && !is_npy(e->common.out)) return complain("--out must end in .png or .npy", 2);
     return 0;
 }
@@ -264,12 +274,13 @@ int main(int argc, char **argv) {
     if (e.command < 0) return 2;
     e.common = args_common_defaults("edited.png");
     e.n = 8;
-    e.nfe = 8;
+    e.nfe = 18;
     e.patch = 4;
     e.label = -1;
     e.level = 5;
-    e.strength = 1;
-    e.steps = 1;
+    e.strength = 0.3;
+    e.steps = 4;
+    e.gamma = e.command == INPAINT || e.command == COLORIZE || e.command == SUPERRES;
     const args_option options[] = {
         {"weights", ARGS_TEXT, &e.weights, 0, 0,    NULL, "a CTM of images"},
         {"data",    ARGS_TEXT, &e.data,    0, 0,    NULL, "the images: CIFAR-10's batches, idx, or .npy"},

@@ -1,6 +1,8 @@
-/* 06_mpi.c - the ring of eight Gaussians, learnt by several processes at once.
+/* 06_mpi.c - the ring of eight Gaussians, or a set of images, learnt by several processes at once.
 
    make build/mpi && mpirun -np 2 build/mpi        (needs an MPI; `make` builds it only where there is mpicc)
+   mpirun -np 2 build/mpi --data IMAGES --teacher out/images/teacher.safetensors --steps 10000 --out student.safetensors
+       images as 04_images.c reads them, on every machine at the same place; network and settings are the teacher's.
 
    Every process has the whole model and draws its own rows of each batch. What joins them is one function: it sums an array
    over all of them. The rows and the learning rate are those of one process, so are the results, up to the rounding of that sum. */
@@ -9,6 +11,8 @@
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
 #include "toys.h"
+#define IMAGE_REAL ctm_real
+#include "image.h"
 
 #ifdef CTM_REAL_DOUBLE
 #define NUMBER MPI_DOUBLE
@@ -21,6 +25,7 @@
    less traffic; its order of summation is the library's own affair. */
 enum { PIECE = 65536 };
 typedef struct world { int rank, count; ctm_real *room; } world;
+typedef struct files { const char *data, *teacher; } files;          /* of images; NULL: the ring */
 
 static int sum(void *user, size_t n, ctm_real *v) {
     world *w = (world *)user;
@@ -55,17 +60,80 @@ static int same_weights(const ctm_net *net) {
     return least == most;
 }
 
-static int train(const ctm_config *cfg, ctm_processes *all, world *w, int threads, const char *out) {
+/* Which image sample `index` is; the image, and its class. */
+static size_t image_of(const image_set *s, const ctm_rng *rng, uint64_t step, uint64_t index) {
+    size_t i = (size_t)(ctm_uniform(rng, step, index) * (double)s->n);
+    return i < s->n ? i : s->n - 1;
+}
+static void draw_image(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    const image_set *s = (const image_set *)user;
+    image_get(s, image_of(s, rng, step, index), 0, x0);
+}
+static int label_of_image(void *user, const ctm_rng *rng, uint64_t step, uint64_t index) {
+    const image_set *s = (const image_set *)user;
+    return image_label(s, image_of(s, rng, step, index));
+}
+
+/* The teacher's file gives the network's shape and the settings, the flags what is asked for here. NULL with a line in err. */
+static ctm_net *read_teacher(ctm_arena *a, const char *path, const image_set *s, ctm_config *cfg, char *err, size_t errlen) {
+    ctm_config asked = *cfg;
+    ctm_net *net = ctm_load(a, path, cfg);
+    if (!net) args_fail(err, errlen, "%s", ctm_error(a->ctx));
+    else if (net->size != s->size || net->channels != s->channels || (net->classes && (s->classes == 0 || s->classes > net->classes))) {
+        args_fail(err, errlen, "%s: is a teacher of %d x %d x %d numbers and %d classes, but the images have %d x %d x %d and %d", path, net->size, net->size,
+                  net->channels, net->classes, s->size, s->size, s->channels, s->classes);
+        net = NULL;
+    }
+    cfg->steps = asked.steps;
+    cfg->batch = asked.batch;
+    cfg->diagonal_batch = asked.diagonal_batch;
+    cfg->shards = asked.shards;
+    cfg->consistency = cfg->adaptive = 1;
+    cfg->dsm_law = asked.dsm_law;
+    return net;
+}
+
+/* A trainer of the ring, or of images. NULL with a line in err. */
+static ctm_trainer *trainer(ctm_arena *a, ctm_config *cfg, ctm_processes *all, const files *in, toy *ring, image_set *set, char *err, size_t errlen) {
+    ctm_net *teacher, *net;
+    ctm_trainer *tr;
+    if (!in->data) {
+        toy_make(ring, a, "ring");
+        return ctm_trainer_new_among(a, cfg, ctm_mlp(a, cfg, 2, 1), ring->denoiser, toy_draw, ring, all);
+    }
+    if (!image_open(set, in->data, err, errlen)) return NULL;
+    teacher = read_teacher(a, in->teacher, set, cfg, err, errlen);
+    if (!teacher) return NULL;
+    net = ctm_unet(a, cfg, 1);
+    ctm_net_copy_matching(net, teacher);
+    tr = ctm_trainer_new_among(a, cfg, net, ctm_net_denoiser(a, teacher), draw_image, set, all);
+    if (cfg->classes) {
+        tr->label = label_of_image;
+        tr->label_user = set;
+    }
+    return tr;
+}
+
+static int train(ctm_config *cfg, ctm_processes *all, world *w, int threads, const files *in, const char *out) {
     ctm_ctx ctx;
     ctm_arena memory;
+    ctm_trainer *tr;
     toy ring;
+    image_set set;
+    char err[600] = "";
     int ok = 1;
+    memset(&set, 0, sizeof set);
     ctm_init(&ctx);
     ctx.threads = threads;
     ctm_arena_init(&memory, &ctx, "model");
     w->room = (ctm_real *)ctm_alloc(&memory, (size_t)PIECE * (size_t)w->count * sizeof *w->room);
-    toy_make(&ring, &memory, "ring");
-    ctm_trainer *tr = ctm_trainer_new_among(&memory, cfg, ctm_mlp(&memory, cfg, 2, 1), ring.denoiser, toy_draw, &ring, all);
+    tr = trainer(&memory, cfg, all, in, &ring, &set, err, sizeof err);
+    if (!tr) {
+        if (w->rank == 0) fprintf(stderr, "mpi: %s\n", err);
+        image_close(&set);
+        ctm_arena_free(&memory);
+        return 0;
+    }
     double begun = args_seconds();
     while (tr->step < cfg->steps && ok) {
         ok = ctm_train_step(tr);
@@ -83,14 +151,19 @@ static int train(const ctm_config *cfg, ctm_processes *all, world *w, int thread
         if (!ok) fprintf(stderr, "mpi: %s\n", ctm_error(&ctx));
     }
     ctm_trainer_free(tr);
+    image_close(&set);
     ctm_arena_free(&memory);
     return ok;
 }
 
 /* Reads the command line; args_parse's answer. */
-static int arguments(int count, const args_option *options, int n, int argc, char **argv, long long *shards) {
+static int arguments(int count, const args_option *options, int n, int argc, char **argv, long long *shards, const files *in) {
     int r = args_parse("mpi", "mpirun -np N build/mpi [flags]", options, n, argc, argv);
     if (!r && *shards == 0) *shards = count > 1 ? count : 2;
+    if (!r && !in->data != !in->teacher) {
+        fprintf(stderr, "mpi: --data and --teacher go together: images, and teacher.safetensors of `images train`\n");
+        return 2;
+    }
     if (r || *shards >= count) return r;
     fprintf(stderr, "mpi: --shards %lld is not enough for %d processes, each needs one\n", *shards, count);
     return 2;
@@ -102,7 +175,10 @@ int main(int argc, char **argv) {
     world w;
     long long steps = 4000, batch = cfg.batch, shards = 0, threads = 1;
     const char *out = "mpi.safetensors";
+    files in = {NULL, NULL};
     args_option options[] = {
+        {"data",    ARGS_TEXT, &in.data, 0, 0,    NULL, "images in place of the ring: a folder, or files A,B,..."},
+        {"teacher", ARGS_TEXT, &in.teacher, 0, 0, NULL, "their teacher: teacher.safetensors of `images train`"},
         {"steps",   ARGS_INT,  &steps,   1, 1e9,  NULL, "training steps"},
         {"batch",   ARGS_INT,  &batch,   2, 1e6,  NULL, "rows of every batch, all processes together; half as many for the diagonal term"},
         {"shards",  ARGS_INT,  &shards,  0, 1024, NULL, "pieces a batch is cut into, at least one a process; 0: one each, two if alone"},
@@ -113,9 +189,9 @@ int main(int argc, char **argv) {
     MPI_Comm_rank(MPI_COMM_WORLD, &w.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &w.count);
     int r = 0, ok = 1;
-    if (w.rank == 0) r = arguments(w.count, options, ARGS_COUNT(options), argc, argv, &shards);    /* one of them complains */
+    if (w.rank == 0) r = arguments(w.count, options, ARGS_COUNT(options), argc, argv, &shards, &in);    /* one of them complains */
     MPI_Bcast(&r, 1, MPI_INT, 0, MPI_COMM_WORLD);
-    if (!r && w.rank > 0) r = arguments(w.count, options, ARGS_COUNT(options), argc, argv, &shards);
+    if (!r && w.rank > 0) r = arguments(w.count, options, ARGS_COUNT(options), argc, argv, &shards, &in);
     if (!r) {
         cfg.steps = (long)steps;
         cfg.batch = (int)batch;
@@ -125,7 +201,7 @@ int main(int argc, char **argv) {
         all.count = w.count;
         all.sum = sum;
         all.user = &w;
-        ok = train(&cfg, &all, &w, (int)threads, out);
+        ok = train(&cfg, &all, &w, (int)threads, &in, out);
         if (!ok) MPI_Abort(MPI_COMM_WORLD, 1);                       /* the others may be waiting in a sum */
     }
     MPI_Finalize();

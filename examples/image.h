@@ -419,6 +419,26 @@ static inline int image_open_idx(image_set *s, image_part *p, const unsigned cha
     return image_agree(s, p, (int)h, 1, err, errlen);
 }
 
+/* Every number of a file of floats must be about [-1,1], where samples may lie a little outside: 0..255 is a mistake. */
+static inline int image_check_floats(const image_part *p, char *err, size_t errlen) {
+    unsigned char *room = p->bytes ? NULL : (unsigned char *)malloc(p->stride + 1);
+    size_t i, k;
+    if (p->bytes == NULL && room == NULL) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
+    for (i = 0; i < p->n; i++) {
+        const unsigned char *b = image_fetch(p, p->start + i * p->stride, p->stride, room);
+        for (k = 0; k < p->stride; k += 4) {
+            const unsigned int bits = (unsigned int)npy_u32(b + k);
+            float v;
+            memcpy(&v, &bits, 4);
+            if (v > -10 && v < 10) continue;
+            free(room);
+            return args_fail(err, errlen, "%s: image %lu holds the number %g, expected [-1,1]", p->path, (unsigned long)i, (double)v);
+        }
+    }
+    free(room);
+    return 1;
+}
+
 static inline int image_open_npy(image_set *s, image_part *p, char *err, size_t errlen) {
     const size_t head = p->length < 65552 ? p->length : 65552;
     unsigned char *copy = (unsigned char *)malloc(head + 1);
@@ -446,12 +466,13 @@ static inline int image_open_npy(image_set *s, image_part *p, char *err, size_t 
     c = a.ndim == 3 ? 1 : (int)a.shape[p->floats ? 1 : 3];
     h = (int)a.shape[p->floats ? 2 : 1];
     w = (int)a.shape[p->floats ? 3 : 2];
-    if (h != w) return args_fail(err, errlen, "%s: found images of %d x %d, expected squares", p->path, h, w);
+    if (h != w) return args_fail(err, errlen, "%s: found images of %d x %d in %s, expected squares", p->path, h, w, p->floats ? "float32 [n,c,h,w]" : "uint8 [n,h,w,c]");
+    if (a.shape[0] == 0) return args_fail(err, errlen, "%s: holds no images", p->path);
     if ((p->length - p->start) / (size_t)width != a.count || (p->length - p->start) % (size_t)width != 0)
         return args_fail(err, errlen, "%s: found %lu bytes of values, expected %lu as the shape says", p->path, (unsigned long)(p->length - p->start), (unsigned long)(a.count * (size_t)width));
     p->n = a.shape[0];
     p->stride = (size_t)h * (size_t)w * (size_t)c * (size_t)width;
-    return image_agree(s, p, h, c, err, errlen);
+    return image_agree(s, p, h, c, err, errlen) && (!p->floats || image_check_floats(p, err, errlen));
 }
 
 /* A file of labels joins the set; their number is checked when all files are open. */

@@ -345,6 +345,44 @@ static void bench_rss(ctm_ctx *ctx, int C, int backward) {
     bench_unet_close(&u);
 }
 
+// 16 images drawn by one jump from sigma_max to sigma_min.
+typedef struct bench_draws { bench_unet u; ctm_jump *G; double ts[2]; } bench_draws;
+static void bench_draws_open(bench_draws *d, ctm_ctx *ctx, int C) {
+    bench_unet_open(&d->u, ctx, C, 0);
+    d->u.B = 16;
+    d->G = ctm_net_jump(&d->u.own, d->u.net);
+    ctm_karras_times(&d->u.net->noise, 2, d->ts);
+}
+static void bench_draws_work(void *arg) {
+    bench_draws *d = (bench_draws *)arg;
+    ctm_sampler how = ctm_sampler_default();
+    ctm_tensor *x;
+    size_t i;
+    ctm_tape_reset(&d->u.tape);
+    x = ctm_matrix(&d->u.tape, "x", d->u.B, d->u.net->dim);
+    for (i = 0; i < x->len; i++) x->data[i] = (ctm_real)(d->ts[0] * ((double)(i * 31 % 97) / 28 - 1.7));
+    if (!ctm_sample_gamma(&d->u.tape, d->G, x, 1, d->ts, &how)) { fprintf(stderr, "%s\n", ctm_error(d->u.ctx)); exit(1); }
+}
+static void bench_sample(ctm_ctx *ctx, int C) {
+    bench_draws d;
+    char name[64];
+    struct rusage usage;
+    int r;
+    snprintf(name, sizeof name, "rss_sample_onestep_c%d", C);
+    if (strcmp(name, bench_only) == 0) {                              // on its own, like the other lines of peak memory
+        bench_draws_open(&d, ctx, C);
+        for (r = 0; r < 3; r++) bench_draws_work(&d);
+        getrusage(RUSAGE_SELF, &usage);
+        bench_line(name, 2, (double)usage.ru_maxrss / 1000, "MB");
+        bench_line("parameters", 2, (double)d.u.net->len * sizeof(ctm_real) / 1e6, "MB");
+        bench_unet_close(&d.u);
+    } else if (bench_wanted(name + 4)) {
+        bench_draws_open(&d, ctx, C);
+        bench_line(name + 4, 2, bench_median_of(bench_draws_work, &d, 5) * 1e3, "ms");
+        bench_unet_close(&d.u);
+    }
+}
+
 // ---- the story of chapter 8, step by step, on one thread
 typedef struct bench_story_job { const ctm__kernels *k; int n, step; ctm_real *a, *b, *c; bench_conv_job conv; } bench_story_job;
 static void bench_story_work(void *arg) {
@@ -520,6 +558,7 @@ int main(int argc, char **argv) {
         for (i = 0; i < 4; i++) bench_unets(&ctx, C, i / 2, i % 2);
     for (C = 32; C <= 128; C *= 2)
         for (i = 0; i < 2; i++) bench_rss(&ctx, C, i);
+    for (C = 32; C <= 128; C *= 2) bench_sample(&ctx, C);
     for (C = 32; C <= 64; C *= 2) bench_ctm_step_unet(&ctx, C);
     bench_story(&ctx);
     return 0;

@@ -1,6 +1,6 @@
 """The shapes of `make bench` in PyTorch, written to be quick rather than instructive.
 usage: bench_peers.py THREADS NAME...     names as build/bench prints them; prints `peer NAME VALUE UNIT` for each
-       bench_peers.py THREADS rss_unet_fwd_c64     the process's peak memory: run on its own"""
+       bench_peers.py THREADS rss_unet_fwd_c64     (or rss_sample_onestep_c64) the process's peak memory: run on its own"""
 import math
 import os
 import resource
@@ -181,7 +181,7 @@ class Images(nn.Module):
 
     def __init__(self, C, with_s):
         super().__init__()
-        config = dict(size=32, channels=3, width=C, mult=[1, 2, 2], num_blocks=1 if C == 32 else 2, attn=[16], with_s=with_s)
+        config = dict(size=32, channels=3, width=C, mult=[2, 2, 2] if C == 128 else [1, 2, 2], num_blocks={32: 1, 64: 2, 128: 4}[C], attn=[16], with_s=with_s)
         self.w = {k: nn.Parameter(torch.randn(s) / math.sqrt(math.prod(s[1:])) if len(s) > 1 else torch.full(s, float('norm' in k and k.endswith('weight'))))
                   for k, s in o.unet_shapes(**config).items()}
         for k, v in self.w.items():
@@ -192,8 +192,21 @@ class Images(nn.Module):
         return self.net(x.reshape(-1, 3, 32, 32), t.log() / 4, None if s is None else s.log() / 4).flatten(1)
 
 
+def sample_work(C):
+    """16 images drawn by one jump."""
+    model = Images(C, True)
+    x, t, zero = T * torch.randn(16, 3072), torch.full((16,), T), torch.full((16,), MIN)
+
+    def work():
+        with torch.no_grad():
+            return G(model, x, t, zero)
+    return work, sum(v.numel() for v in model.w.values()) * 4e-6
+
+
 def measure(name):
     parts = name.split('_')
+    if name.startswith('sample_onestep'):
+        return 1e3 * seconds(sample_work(int(parts[-1][1:]))[0], 5), 'ms'
     if name == 'ctm_step_mlp':
         model = MLP(True)
         return ctm_step(model, MLP(True), MLP(False), model.layers[-1].weight, 256, 2, 15), 'ms'
@@ -211,8 +224,9 @@ def measure(name):
 
 
 for name in sys.argv[2:]:
-    if name.startswith('rss_unet_'):
-        work, parameters = unet_work(int(name.split('_c')[1]), 'fwdbwd' in name)
+    if name.startswith('rss_'):
+        C = int(name.split('_c')[1])
+        work, parameters = sample_work(C) if 'sample' in name else unet_work(C, 'fwdbwd' in name)
         for _ in range(3):
             work()
         print(f'peer {name} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000:.4g} MB\npeer parameters {parameters:.4g} MB')

@@ -9,7 +9,7 @@ python=${PYTHON:-/usr/bin/python3}
 rounds=${1:-3}
 [ $# -gt 0 ] && shift
 names=${*:-gemm_n512 gemm_n1024 gemm_n2048 conv3x3_fwd_c64h32 conv3x3_fwd_c128h16 conv3x3_fwd_c256h8 conv3x3_fwdbwd_c64h32 conv3x3_fwdbwd_c128h16 conv3x3_fwdbwd_c256h8
-       unet_fwd_c32 unet_fwdbwd_c32 unet_fwd_c64 unet_fwdbwd_c64 unet_fwd_c128 unet_fwdbwd_c128 ctm_step_mlp ctm_step_unet_c32 ctm_step_unet_c64}
+       unet_fwd_c32 unet_fwdbwd_c32 unet_fwd_c64 unet_fwdbwd_c64 unet_fwd_c128 unet_fwdbwd_c128 sample_onestep_c32 sample_onestep_c64 sample_onestep_c128 ctm_step_mlp ctm_step_unet_c32 ctm_step_unet_c64}
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 for name in $names; do
@@ -35,10 +35,13 @@ for name in $names; do
               printf "\n" }' "$log"
 done
 # Peak memory of whole processes, less an idle one (an interpreter with PyTorch loaded; our program before the first pass); of
-# the forward pass also less the parameters.
-[ "$names" = "${names%unet*}" ] && exit 0
+# the forward pass and of samples also less the parameters.
+rss=
+case $names in *unet_fwd*) rss="rss_unet_fwd_c32 rss_unet_fwdbwd_c32 rss_unet_fwd_c64 rss_unet_fwdbwd_c64 rss_unet_fwd_c128 rss_unet_fwdbwd_c128";; esac
+case $names in *sample*) rss="$rss rss_sample_onestep_c128";; esac
+[ -z "$rss" ] && exit 0
 idle=$("$python" -c 'import torch, resource; torch.zeros(1); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)')
-for name in rss_unet_fwd_c32 rss_unet_fwdbwd_c32 rss_unet_fwd_c64 rss_unet_fwdbwd_c64 rss_unet_fwd_c128 rss_unet_fwdbwd_c128; do
+for name in $rss; do
     { build/bench $name; "$python" tests/bench_peers.py 2 $name; } | awk -v name=$name -v idle="$idle" '
         $2 == name { v[$1] = $3 } $2 == "parameters" { p[$1] = $3 }
         END { sub("rss_", "", name); both = name ~ /fwdbwd/

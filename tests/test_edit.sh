@@ -135,6 +135,10 @@ runs cmp "$tmp/a.npy" "$tmp/b.npy"
 runs $edit inpaint $w $d --box 2,4,3,4 --n 18 --nfe 3 --quiet --threads 1 --seed 9 --out "$tmp/b.npy"
 if cmp -s "$tmp/a.npy" "$tmp/b.npy"; then bad "another seed gives the same"; else ok; fi
 
+# Without --gamma what is made up is made anew at every jump.
+runs $edit inpaint $w $d --box 2,4,3,4 --n 18 --nfe 3 --quiet --gamma 1 --out "$tmp/b.npy"
+runs cmp "$tmp/a.npy" "$tmp/b.npy"
+
 # Strokes: less noise leaves more of the image. Guidance: closer to the patches' means than without.
 distance() { "$tmp/tool" "$1" "$tmp/rgb.npy" "$2" 0 | cut -d' ' -f"$3"; }
 for level in 0.05 2; do runs $edit stroke $w $d --level $level $q --n 4 --out "$tmp/stroke$level.npy"; done
@@ -143,6 +147,16 @@ if awk "BEGIN { exit !($near > 0 && 2 * $near < $far) }"; then ok; else bad "str
 for scale in 0 1; do runs $edit guide $w $d --patch 4 --scale $scale $q --nfe 12 --n 4 --out "$tmp/guide$scale.npy"; done
 free=$(distance patch "$tmp/guide0.npy" 1) led=$(distance patch "$tmp/guide1.npy" 1)
 if awk "BEGIN { exit !($led < 0.6 * $free) }"; then ok; else bad "guide: means miss by $led, without guidance by $free"; fi
+
+# The luminance that colourisation is told is grey: the middle row of its sheet has equal channels, the first has not.
+runs $edit colorize $w $d --n 5 $q --out "$tmp/grey.png"
+grey() {                                # rows $1 .. $1+7 of the first column; a row of the sheet is a byte and 44 pixels of 3, behind 48 bytes
+    od -An -v -tu1 -j48 "$tmp/grey.png" | tr -s ' ' '\n' | grep . | awk -v from="$1" '
+        { row = int((NR - 1)/133); at = (NR - 1)%133 }
+        row >= from && row < from + 8 && at > 0 && at < 25 { v[at%3] = $1; if (at%3 == 0 && (v[1] != v[2] || v[2] != v[0])) odd = 1 }
+        END { exit odd }'
+}
+if grey 9 && ! grey 0; then ok; else bad "what colourisation is told is not shown as grey"; fi
 
 # A sheet: three rows, columns as many as images; 8 x 8 pixels each and a line between.
 runs $edit colorize $w $d --n 5 $q --out "$tmp/sheet.png"
@@ -167,6 +181,20 @@ refuses 1 "is a model of points" colorize --weights "$tmp/points.safetensors" $d
 refuses 1 "is a teacher" colorize --weights "$tmp/teacher.safetensors" $d
 refuses 1 "no/such.npy" colorize $w --data no/such.npy
 refuses 1 "colours need 3" colorize $g
+refuses 2 "guide needs less" guide $w $d --gamma 1
+refuses 1 "takes no --label" superres $g --label 1
+head -c 1000 "$tmp/rgb.npy" >"$tmp/cut.npy"
+refuses 1 "cut.npy: found" colorize $w --data "$tmp/cut.npy"
+sed "s/'<f4'/'<f8'/" "$tmp/rgb.npy" >"$tmp/double.npy"
+refuses 1 "found dtype '<f8'" colorize $w --data "$tmp/double.npy"
+sed "s/False/True /" "$tmp/rgb.npy" >"$tmp/order.npy"
+refuses 1 "numpy.ascontiguousarray" colorize $w --data "$tmp/order.npy"
+head -c 5000 "$tmp/rgb.npy" | tail -c 4000 >"$tmp/batch.bin"
+refuses 1 "expected records of 3073 bytes" colorize $w --data "$tmp/batch.bin"
+head -c 5000 "$tmp/rgb.safetensors" >"$tmp/cut.safetensors"
+refuses 1 "cut.safetensors" colorize --weights "$tmp/cut.safetensors" $d
+sed 's/"dec.8x8_aux_conv.bias":/"dec.8x8_aux_conv.biaz":/' "$tmp/rgb.safetensors" >"$tmp/named.safetensors"
+refuses 1 'tensor "dec.8x8_aux_conv.biaz" has no place' colorize --weights "$tmp/named.safetensors" $d
 refuses 1 "holds images of 8 x 8 x 1, but the model needs 8 x 8 x 3" colorize $w --data "$tmp/grey.npy"
 refuses 1 "holds 20 images, but number 20 was asked for" colorize $w $d --first 15 --n 6
 refuses 1 "--patch 3 does not divide" superres $w $d --patch 3

@@ -70,12 +70,50 @@ kill -TERM $pid; wait $pid; got=$?
 [ $got = 0 ] && grep -q 'saved; to go on: images train --resume' "$tmp/signal.out" && ok || bad "SIGTERM: exit status $got: $(head -c 300 "$tmp/signal.out")"
 exists "$tmp/signal/checkpoint.safetensors"
 
+# kill -9 while a checkpoint is being written: the one before is whole, and the resumed run ends as if nothing had happened.
+often="--teacher none --steps 300 --seed 3 --quiet --sheet-seconds 0.1"
+runs "train, not killed" $images train --data "$data" $net $often --out "$tmp/alive"
+$images train --data "$data" $net $often --out "$tmp/killed" >"$tmp/killed.out" 2>&1 & pid=$!
+half=0
+for k in 1 2; do
+    while [ ! -e "$tmp/killed/checkpoint.safetensors" ] && kill -0 $pid 2>/dev/null; do :; done
+    while [ ! -e "$tmp/killed/checkpoint.safetensors.tmp" ] && kill -0 $pid 2>/dev/null; do :; done
+    kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
+    [ -e "$tmp/killed/checkpoint.safetensors.tmp" ] && half=1
+    [ $k = 2 ] && break
+    rm -f "$tmp/killed/checkpoint.safetensors.tmp"
+    $images train --resume --out "$tmp/killed" --quiet --sheet-seconds 0.1 >"$tmp/killed.out" 2>&1 & pid=$!
+done
+[ $half = 1 ] && ok || skip "no kill -9 came while a checkpoint was half written"
+absent "$tmp/killed/model.safetensors"
+runs "killed, resumed" $images train --resume --out "$tmp/killed" --quiet
+same "killed, and never" "$tmp/alive/model.safetensors" "$tmp/killed/model.safetensors"
+
 # A teacher from a file; the adversary.
 runs "teacher from a file, gan" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan --steps 5 --out "$tmp/gan" --quiet
 grep -q '^disc_real,' "$tmp/gan/metrics.csv" && ok || bad "metrics.csv of --gan has no disc_real"
 runs "gan, stopped" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan --steps 5 --out "$tmp/gan2" --quiet --stop-at 4
 runs "gan, resumed" $images train --resume --out "$tmp/gan2" --quiet
 same "with an adversary, uninterrupted and resumed" "$tmp/gan/model.safetensors" "$tmp/gan2/model.safetensors"
+
+# The perceptual distance, from weights as the tests have them: VGG16 with a few channels and random numbers.
+vgg=tests/golden/lpips_weights.safetensors
+cp $vgg "$tmp/lpips.safetensors"
+taught="--data $data $net --teacher $tmp/whole/teacher.safetensors --steps 3 --seed 3 --quiet"
+lpips="$taught --distance lpips --lpips $tmp/lpips.safetensors"
+runs "pixels" $images train $taught --out "$tmp/pixels"
+runs "lpips" $images train $lpips --out "$tmp/lpips" --threads 1
+differ "lpips and pixels" "$tmp/lpips/model.safetensors" "$tmp/pixels/model.safetensors"
+runs "lpips, stopped" $images train $lpips --out "$tmp/lpips2" --threads 2 --stop-at 2
+runs "lpips, resumed" $images train --resume --out "$tmp/lpips2" --quiet
+same "lpips, uninterrupted and resumed" "$tmp/lpips/model.safetensors" "$tmp/lpips2/model.safetensors"
+runs "lpips, stopped again" $images train $lpips --out "$tmp/lpips3" --stop-at 2
+{ head -c 35200 $vgg; bytes '\000\000\000\077'; } >"$tmp/lpips.safetensors"
+refuses "resume with other weights of lpips" 1 "the file of --lpips" $images train --resume --out "$tmp/lpips3"
+refuses "lpips without a file" 2 "needs --lpips FILE" $images train --data "$data" --distance lpips --out "$tmp/z"
+refuses "a file without lpips" 2 "goes with --distance lpips" $images train --data "$data" --lpips $vgg --out "$tmp/z"
+refuses "no such lpips" 1 "no/such.safetensors" $images train $taught --distance lpips --lpips no/such.safetensors --out "$tmp/z"
+refuses "lpips of other names" 1 'has no tensor "features.0.weight"' $images train $taught --distance lpips --lpips "$tmp/whole/model.safetensors" --out "$tmp/z"
 
 # ---- samples: every sampler, every format
 w=$tmp/whole/model.safetensors
@@ -156,15 +194,40 @@ if [ -e /dev/stdin ]; then
 else skip "no /dev/stdin"; fi
 { header '|u1' False '12, 8, 8, 1'; head -c 768 "$set"; } >"$tmp/i.npy"
 runs "a set as .npy" $images train --data "$tmp/i.npy" $small --out "$tmp/npy"
+runs "lpips of grey images" $images train --data "$tmp/i.npy" $small --distance lpips --lpips $vgg --out "$tmp/grey"
+{ header '|u1' False '12, 8, 8, 2'; head -c 1536 "$set"; } >"$tmp/two.npy"
+refuses "lpips of two channels" 1 "have 2 channels" $images train --data "$tmp/two.npy" $small --distance lpips --lpips $vgg --out "$tmp/z"
+{ header '|u1' False '2, 264, 264, 1'; zeros 139392; } >"$tmp/large.npy"
+refuses "lpips of 264 pixels" 1 "multiple of 16, but the data are 264 x 264" $images train --data "$tmp/large.npy" $small --distance lpips --lpips $vgg --out "$tmp/z"
 head -c 700 "$tmp/i.npy" >"$tmp/cut.npy"
 refuses "a set cut off" 1 "expected 768" $images train --data "$tmp/cut.npy" $small --out "$tmp/z"
 head -c 5000 "$set" >"$tmp/cut.bin"
 refuses "a batch cut off" 1 "records of 3073 bytes" $images train --data "$tmp/cut.bin" $small --out "$tmp/z"
 { bytes '\013'; tail -c +2 "$set"; } >"$tmp/eleven.bin"
 refuses "a label above 9" 1 "record 0 has label 11" $images train --data "$tmp/eleven.bin" $small --out "$tmp/z"
+{ bytes '\000\000\010\001\000\000\000\050'; for i in 0 1 2 3 4 5 6 7; do bytes '\001\002\012\011\004'; done; } >"$tmp/bad.idx"
 refuses "a label above --classes" 1 "out of range" $images train --data "$tmp/i.idx,$tmp/l.idx" $small --classes 2 --out "$tmp/z"
 head -c 500 "$tmp/i.idx" >"$tmp/cut.idx"
 refuses "idx cut off" 1 "expected 12 images" $images train --data "$tmp/cut.idx" $small --out "$tmp/z"
+set_of() { { header "$2" "$3" "$4"; zeros "$5"; } >"$tmp/$1.npy"; }
+refuses_set() { refuses "$1" 1 "$2" $images train --data "$3" $small --out "$tmp/z"; }
+set_of f8 '<f8' False '2, 8, 8, 3' 3072;    refuses_set "a set of doubles" "found dtype '<f8'" "$tmp/f8.npy"
+set_of order '|u1' True '4, 8, 8, 3' 768;   refuses_set "a set in another order" "numpy.ascontiguousarray" "$tmp/order.npy"
+set_of flat '|u1' False '4, 192' 768;       refuses_set "a set of rows" "found 2 dimensions" "$tmp/flat.npy"
+set_of chw '|u1' False '4, 3, 8, 8' 768;    refuses_set "bytes with channels first" "found images of 3 x 8 in uint8 [n,h,w,c]" "$tmp/chw.npy"
+set_of hwc '<f4' False '4, 8, 8, 3' 3072;   refuses_set "floats with channels last" "found images of 8 x 3 in float32 [n,c,h,w]" "$tmp/hwc.npy"
+set_of none '|u1' False '0, 8, 8, 3' 0;     refuses_set "a set of nothing" "holds no images" "$tmp/none.npy"
+for v in '\000\000\177\103 255' '\000\000\300\177 nan'; do
+    { header '<f4' False '2, 3, 8, 8'; zeros 1000; bytes "${v% *}"; zeros 532; } >"$tmp/far.npy"
+    refuses_set "a float of ${v#* }" "image 1 holds the number ${v#* }" "$tmp/far.npy"
+done
+: >"$tmp/empty.bin"; refuses_set "an empty file" "found 0 bytes" "$tmp/empty.bin"
+echo '<html>404 not found</html>' >"$tmp/page.bin"; refuses_set "a page of the web" "expected records of 3073 bytes" "$tmp/page.bin"
+mkdir "$tmp/folder"; refuses_set "a folder without data" "neither data_batch_1.bin" "$tmp/folder"
+refuses_set "labels alone" "holds labels only" "$tmp/l.idx"
+{ bytes '\000\000\010\001\000\000\000\013'; zeros 11; } >"$tmp/l11.idx"; refuses_set "a label too few" "found 11 labels for 12 images" "$tmp/i.idx,$tmp/l11.idx"
+refuses_set "a folder that is not there" "cannot read $tmp/nowhere/" "$tmp/nowhere/"
+set_of odd '|u1' False '4, 9, 9, 3' 972;    refuses "an odd size" 2 "size 9 cannot be halved" $images train --data "$tmp/odd.npy" $small --out "$tmp/z"
 refuses "sets of two sizes" 1 "as in" $images train --data "$set,$tmp/i.idx" $small --out "$tmp/z"
 refuses "no such file" 1 "cannot read" $images train --data "$tmp/none.bin" $small --out "$tmp/z"
 refuses "no data" 2 "--data" $images train --out "$tmp/z"
@@ -189,6 +252,13 @@ same "with and without metadata" "$tmp/foreign.npy" "$tmp/s.npy"
 refuses "weights without metadata, other flags" 1 "missing" $images sample --weights "$tmp/foreign.safetensors" --out "$tmp/z.png"
 build/points train --data ring --steps 2 --plain --noises 1000 --out "$tmp/points" --quiet >/dev/null 2>&1
 refuses "a model of points" 1 "is a model of points" $images sample --weights "$tmp/points/model.safetensors" --out "$tmp/z.png"
+refuses "a checkpoint as weights" 1 "holds a checkpoint" $images sample --weights "$tmp/whole/checkpoint.safetensors" --out "$tmp/z.png"
+refuses "a checkpoint of points as weights" 1 "holds a checkpoint" $images sample --weights "$tmp/points/checkpoint.safetensors" --out "$tmp/z.png"
+refuses "a teacher of points" 1 "is a model of points" $images train --data "$tmp/i.idx" $small --teacher "$tmp/points/model.safetensors" --out "$tmp/z"
+refuses "eval of a model of points" 1 "is a model of points" $images eval --weights "$tmp/points/model.safetensors" --data "$data" --out "$tmp/z"
+refuses "points of a model of images" 1 "is a model of images of 8 x 8" build/points sample --weights "$w" --out "$tmp/z.csv"
+refuses "densities of a model of images" 1 "is a model of images of 8 x 8" build/points loglik --weights "$w" --data "$tmp/points/samples.csv" --out "$tmp/z.csv"
+absent "$tmp/z.csv"
 refuses "a checkpoint of points" 1 "is not a checkpoint of" $images train --resume --out "$tmp/points"
 refuses "no weights" 2 "--weights" $images sample --out "$tmp/z.png"
 refuses "an even number for Heun" 2 "odd" $images sample --weights "$w" --sampler heun --nfe 4 --out "$tmp/z.png"
@@ -202,6 +272,33 @@ for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_trai
     grep -Eq "^$name,-?[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/eval/eval.csv" && ok || bad "eval.csv has no number for $name"
 done
 exists "$tmp/eval/nearest.png"
+grep -q 'is told every image' "$tmp/stdout" && ok || bad "eval does not tell a model of classes the labels"
+# Labels are used, all figures finite; data without labels will do, labels that the model does not know will not.
+labelled() { { bytes '\000\000\010\001\000\000\000\050'; for i in 0 1 2 3 4 5 6 7 8 9; do bytes "\\00$1\\00$1\\00$1\\00$1"; done; } >"$tmp/y$1.idx"; }
+labelled 3; labelled 7
+ask="--weights $w --teacher $tmp/whole/teacher.safetensors --n 4 --likelihood 1 --quiet"
+for k in 3 7; do runs "eval with label $k" $images eval $ask --data "$tmp/x.npy,$tmp/y$k.idx" --out "$tmp/eval$k"; done
+runs "eval without labels" $images eval $ask --data "$tmp/x.npy" --out "$tmp/eval0"
+grep -q 'has no labels' "$tmp/stdout" && ok || bad "eval does not say that it knows no labels"
+for name in dsm_held_out jump_rms_0_to_5 bits_ode bits_elbo frechet_random_1steps; do
+    n=$(cat "$tmp/eval3/eval.csv" "$tmp/eval7/eval.csv" "$tmp/eval0/eval.csv" | grep "^$name,-*[0-9]" | sort -u | wc -l)
+    [ "$n" = 3 ] && ok || bad "labels 3, 7 and none give $n different values of $name, expected 3"
+done
+refuses "eval with a label of no class" 1 "out of range: 10 classes take 0 to 9" $images eval $ask --data "$tmp/x.npy,$tmp/bad.idx" --out "$tmp/z"
+# A user's network of features.
+runs "a model of 32 x 32" $images train --data "$set" $small --out "$tmp/large"
+large="--weights $tmp/large/model.safetensors --data $set --n 4 --likelihood 0 --quiet"
+runs "eval on features" $images eval $large --features $vgg --out "$tmp/features"
+grep -q "Frechet distance on features of $vgg" "$tmp/stdout" && grep -Eq '^frechet_user_1steps,[0-9.]+' "$tmp/features/eval.csv" && ok || bad "no Frechet distance on a user's features"
+refuses "features of no network" 1 'has no tensor "0.weight" or "features.0.weight"' $images eval $large --features "$w" --out "$tmp/z"
+refuses "no features" 1 "no/such.safetensors" $images eval $large --features no/such.safetensors --out "$tmp/z"
+refuses "features too deep" 1 "halves images of 1 x 1 pixels" $images eval $ask --data "$data" --features $vgg --out "$tmp/z"
+refuses "features of other images" 1 '"features.0.weight" must be a convolution' $images eval --weights "$tmp/grey/model.safetensors" --data "$tmp/i.npy" --features $vgg --out "$tmp/z"
+sed 's/"features.2.bias":/"features.2.biaz":/' $vgg >"$tmp/named.safetensors"
+refuses "features with another name" 1 '"features.2.biaz"' $images eval $large --features "$tmp/named.safetensors" --out "$tmp/z"
+sed 's/"features.5.weight":/"features.6.weight":/' $vgg >"$tmp/named.safetensors"
+refuses "features in another order" 1 '"features.6.weight" does not follow' $images eval $large --features "$tmp/named.safetensors" --out "$tmp/z"
+absent "$tmp/z"
 runs "info" $images info --weights "$w"
 grep -q 'dec.8x8_aux_conv.bias' "$tmp/stdout" && ok || bad "info does not list the parameters"
 runs "help" $images --help

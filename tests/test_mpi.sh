@@ -20,6 +20,19 @@ check "one process" run 1 --shards 2 --out "$tmp/1.safetensors"
 check "two processes" run 2 --out "$tmp/2.safetensors"
 check "two processes must end with the bits of one" cmp "$tmp/1.safetensors" "$tmp/2.safetensors"
 check "more shards than processes, unevenly" run 2 --shards 5 --out "$tmp/3.safetensors"
+# Images, with a small teacher and its classes.
+check "a set of images" build/images synth --n 30 --out "$tmp/set.bin" --quiet
+check "its teacher" build/images train --data "$tmp/set.bin" --classes 10 --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn none --batch 4 \
+    --steps 1 --teacher-steps 2 --out "$tmp/images" --quiet
+images="--data $tmp/set.bin --teacher $tmp/images/teacher.safetensors --steps 4 --batch 8"
+check "images, one process" run 1 $images --shards 2 --out "$tmp/i1.safetensors"
+check "images, two processes" run 2 $images --out "$tmp/i2.safetensors"
+check "two processes must end with the bits of one on images" cmp "$tmp/i1.safetensors" "$tmp/i2.safetensors"
+check "their weights draw images" build/images sample --weights "$tmp/i2.safetensors" --n 2 --out "$tmp/i.png" --quiet
+says() { what=$1; shift; run 2 "$@" --out "$tmp/4.safetensors" >"$tmp/out" 2>&1; check "must say \"$what\" once" test "$(grep -c -e "$what" "$tmp/out")" = 1; }
+says "go together" --data "$tmp/set.bin"
+says "cannot read $tmp/none.bin" --data "$tmp/none.bin" --teacher "$tmp/images/teacher.safetensors"
+says "is a teacher of 0 x 0 x" --data "$tmp/set.bin" --teacher "$tmp/1.safetensors"
 run 2 --shards 1 --out "$tmp/4.safetensors" >"$tmp/out" 2>&1
 check "too few shards must be refused" grep -q -e '--shards 1 is not enough for 2 processes' "$tmp/out"
 check "a refused run must write nothing" test ! -e "$tmp/4.safetensors"

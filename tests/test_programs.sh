@@ -143,6 +143,16 @@ for w in 1 1.5; do
 done
 runs "heun with a class" $points sample --weights "$tmp/kind/model.safetensors" --class small --sampler heun --nfe 9 --n 600 --out "$tmp/k2.csv"
 [ "$(awk -F, 'NR > 1 && $1 < 20 { n++ } END { print (n > 560) }' "$tmp/k2.csv")" = 1 ] && ok || bad "--class with --sampler heun gives points of the other class"
+# The density of a class: rows of it are likelier than under the other's, and all rows together lie between.
+printf 'a,b\n4.2,1.2\n5.1,1.3\n' >"$tmp/small.csv"
+for c in small "large one"; do
+    runs "density of a class" $points loglik --weights "$tmp/kind/model.safetensors" --data "$tmp/small.csv" --class "$c" --out "$tmp/p-$c.csv"
+done
+runs "density without a class" $points loglik --weights "$tmp/kind/model.safetensors" --data "$tmp/small.csv" --out "$tmp/p.csv"
+paste -d, "$tmp/p-small.csv" "$tmp/p.csv" "$tmp/p-large one.csv" | awk -F, 'NR > 1 { n += $1 > $2 && $2 > $3 + 1 } END { exit n != 2 }' && ok ||
+    bad "densities of two rows by their class, by none, by the other: $(paste -d, "$tmp/p-small.csv" "$tmp/p.csv" "$tmp/p-large one.csv" | tr '\n' ' ')"
+refuses "density of an unknown class" 1 "it knows small, large one" $points loglik --weights "$tmp/kind/model.safetensors" --data "$tmp/small.csv" --class big --out "$tmp/z.csv"
+refuses "density by class of a model without" 1 "has no classes" $points loglik --weights "$run/model.safetensors" --data "$tmp/small.csv" --class small --out "$tmp/z.csv"
 runs "classes, stopped" $points train --data "$tmp/k.csv" --label kind --steps 40 --batch 64 --seed 2 --out "$tmp/kindr" --quiet --plain --noises 1000 --stop-at 11
 runs "classes, resumed" $points --resume --out "$tmp/kindr" --quiet --plain --noises 1000
 runs "classes, whole" $points train --data "$tmp/k.csv" --label kind --steps 40 --batch 64 --seed 2 --out "$tmp/kindw" --quiet --plain --noises 1000
