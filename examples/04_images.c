@@ -372,6 +372,7 @@ typedef struct run {
     ctm_trainer        *tr;
     run_losses         *losses;
     double              seconds;                   // spent on training, all phases
+    double              teacher_seconds;           // of these on a learned teacher
     double              images_per_second;         // of the phase at work
     const ctm_file     *from;                      // the checkpoint of a resumed run
     char                line[600];                 // the last error
@@ -564,6 +565,7 @@ static int save_checkpoint(run *r, const ctm_trainer *tr) {
     note_hash(t, "images.teacher_hash", r->teacher_hash);
     if (r->lpips) note_hash(t, "images.lpips_hash", r->lpips_hash);
     note_number(t, "images.seconds", r->seconds);
+    note_number(t, "images.teacher_seconds", r->teacher_seconds);
     note_losses(t, "images", r->losses);
     const int ok = ctm_checkpoint_save(&r->scratch, tr, out_path(r, "checkpoint.safetensors", path), t->pair);
     ctm_arena_release(&r->scratch, mark);
@@ -707,6 +709,7 @@ static int learn_teacher(run *r) {
         !run_losses_write(r->losses, out_path(r, "teacher_loss.csv", path), r->line, sizeof r->line)) return -1;
     if (!r->set.common.quiet)
         printf("teacher learned: %ld steps, L_dsm %.4f, %.0f s, %.0f images/s\n", tr->step, r->losses->row[r->losses->n - 1][RUN_L_DSM], r->seconds, r->images_per_second);
+    r->teacher_seconds = r->seconds;
     use_as_teacher(r, tr->ema[0]);
     ctm_trainer_free(tr);
     r->tr = NULL;
@@ -748,6 +751,7 @@ static int results(run *r, ctm_net *net) {
         measure(m, "disc_real", r->tr->disc_real);
         measure(m, "disc_fake", r->tr->disc_fake);
     }
+    measure(m, "teacher_seconds", r->teacher_seconds);
     measure(m, "train_seconds", r->seconds);
     measure(m, "images_per_second", r->images_per_second);
     measure(m, "memory_mb", (double)r->ctx.high/1048576);
@@ -780,13 +784,15 @@ static void report_settings(const run *r) {
 // A resumed run: its settings come from the checkpoint, whatever else is known of it must agree.
 static int open_checkpoint(run *r) {
     char path[ARGS_PATH];
-    const char *seconds;
+    const char *seconds, *teacher_seconds;
     r->from = ctm_file_read(&r->memory, out_path(r, "checkpoint.safetensors", path));
     if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
     if (!ctm_file_meta(r->from, "images.phase") || !ctm_file_meta(r->from, "images.data"))
         return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `images train`", path);
     seconds = ctm_file_meta(r->from, "images.seconds");
     r->seconds = seconds ? strtod(seconds, NULL) : 0;
+    teacher_seconds = ctm_file_meta(r->from, "images.teacher_seconds");
+    r->teacher_seconds = teacher_seconds ? strtod(teacher_seconds, NULL) : 0;
     return restore_settings(&r->flags, r->from, r->line, sizeof r->line);
 }
 
@@ -1446,9 +1452,24 @@ static double eval_distance(evaluation *e, const gaussian *real, size_t n, const
     return d;
 }
 
-// Of samples with 1, 2 and 4 jumps to held-out images; and, for scale, of as many training images.
-static int eval_frechet(evaluation *e) {
+// The distance of samples from x at sigma_max to held-out images, printed and measured under this name; y is room for the samples.
+static int eval_sampler(evaluation *e, const gaussian *real, ctm_net *net, int sampler, int steps, size_t n, const ctm_real *x, ctm_real *y, const char *name) {
+    const ctm_mark mark = ctm_arena_mark(&e->a);
+    drawing q = drawing_of(&e->a, net, sampler, steps);
+    double d;
+    q.label = e->label ? e->label : labels_in_turn(&e->a, net, n);
+    if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
+    d = eval_distance(e, real, n, y, name);
+    if (d < 0) return 0;
+    printf(", %d %s%s %.5f", steps, sampler == BY_HEUN ? "steps of Heun" : "jumps", net == e->net ? "" : " by the teacher", d);
+    ctm_arena_release(&e->a, mark);
+    return 1;
+}
+
+// Of samples with 1, 2 and 4 jumps, and of the teacher's from the same noises; and, for scale, of as many training images.
+static int eval_frechet(evaluation *e, ctm_net *teacher) {
     const size_t n = e->held, dim = (size_t)e->net->dim;
+    const int heun = WHOLE_JUMPS/2;
     ctm_real *x = start_noise(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
     const ctm_rng rng = ctm_stream((uint64_t)e->common.seed, "eval.training");
     gaussian real;
@@ -1459,16 +1480,13 @@ static int eval_frechet(evaluation *e) {
     if (d < 0) return 0;
     printf("Frechet distance on %s%s, %lu against %lu held-out images: training images %.5f",
            e->features ? "features of " : "fixed random convolutional features", e->features ? e->features : "", (unsigned long)n, (unsigned long)n, d);
-    for (int steps = e->net->with_s ? 1 : 9; steps <= (e->net->with_s ? 4 : 9); steps *= 2) {
-        drawing q = drawing_of(&e->a, e->net, e->net->with_s ? BY_EXACT : BY_HEUN, steps);
+    if (!e->net->with_s && !eval_sampler(e, &real, e->net, BY_HEUN, heun, n, x, y, "9steps")) return 0;
+    for (int jumps = 1; e->net->with_s && jumps <= 4; jumps *= 2) {
         char name[48];
-        q.label = e->label ? e->label : labels_in_turn(&e->a, e->net, n);
-        if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
-        snprintf(name, sizeof name, "%dsteps", steps);
-        d = eval_distance(e, &real, n, y, name);
-        if (d < 0) return 0;
-        printf(", %d %s %.5f", steps, e->net->with_s ? "jumps" : "steps of Heun", d);
+        snprintf(name, sizeof name, "%dsteps", jumps);
+        if (!eval_sampler(e, &real, e->net, BY_EXACT, jumps, n, x, y, name)) return 0;
     }
+    if (teacher && !eval_sampler(e, &real, teacher, BY_HEUN, heun, n, x, y, "teacher")) return 0;
     printf("\n");
     return 1;
 }
@@ -1553,7 +1571,7 @@ static int eval_run(evaluation *e) {
     }
     if (!args_mkdir(e->common.out, e->line, sizeof e->line)) return wrong(e->line);
     if (!eval_dsm(e) || (teacher && e->net->with_s && !eval_consistency(e, ctm_net_view(&e->a, teacher, 0))) || (e->likelihood > 0 && !eval_bits(e)) ||
-        !eval_frechet(e) || !eval_nearest(e)) return wrong(e->line);
+        !eval_frechet(e, teacher) || !eval_nearest(e)) return wrong(e->line);
     args_join(path, sizeof path, e->common.out, "eval.csv");
     if (!write_measures(&e->m, path, e->line, sizeof e->line)) return wrong(e->line);
     if (!e->common.quiet) printf("all figures are in %s\n", path);
@@ -1569,7 +1587,7 @@ static int eval_main(int argc, char **argv) {
     const args_option options[] = {
         {"weights",    ARGS_TEXT, &e.weights,    0, 0,   NULL, "model.safetensors of a training folder"},
         {"data",       ARGS_TEXT, &e.data,       0, 0,   NULL, "the images it was trained on (their held-out end is used), or others"},
-        {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps with its solver"},
+        {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps and samples with its solver's"},
         {"features",   ARGS_TEXT, &e.features,   0, 0,   NULL, "a network for the Frechet distance: nn.Sequential of Conv2d, ReLU, MaxPool2d(2)"},
         {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many held-out images, and as many samples"},
         {"likelihood", ARGS_INT,  &e.likelihood, 0, 1e6, NULL, "images for bits per dimension; 0: none"},

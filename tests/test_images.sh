@@ -48,7 +48,7 @@ net="--model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 4 --batch 4 --s
 runs "train" $images train --data "$data" $net --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/whole" --quiet --threads 1
 exists "$tmp/whole/samples.png" "$tmp/whole/onestep.png" "$tmp/whole/loss.svg" "$tmp/whole/loss.csv" "$tmp/whole/teacher_loss.csv" "$tmp/whole/metrics.csv" "$tmp/whole/model.safetensors" \
        "$tmp/whole/teacher.safetensors" "$tmp/whole/checkpoint.safetensors"
-for name in parameters steps L_ctm L_dsm train_seconds images_per_second; do
+for name in parameters steps L_ctm L_dsm teacher_seconds train_seconds images_per_second; do
     grep -Eq "^$name,[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/whole/metrics.csv" && ok || bad "metrics.csv has no number for $name"
 done
 runs "train on two threads" $images train --data "$data" $net --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/two" --quiet --threads 2
@@ -59,6 +59,7 @@ refuses "resume with another flag" 1 "--batch" $images train --resume --batch 5 
 runs "train, resumed" $images train --resume --out "$tmp/part" --quiet
 same "uninterrupted and resumed" "$tmp/whole/model.safetensors" "$tmp/part/model.safetensors"
 same "uninterrupted and resumed" "$tmp/whole/loss.csv" "$tmp/part/loss.csv"
+awk -F, '$1 == "teacher_seconds" { t = $2 } $1 == "train_seconds" { all = $2 } END { exit !(t > 0 && t < all) }' "$tmp/part/metrics.csv" && ok || bad "resumed: the teacher's seconds are lost"
 runs "dropout 0" $images train --data "$data" $net --dropout 0 --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/nodrop" --quiet
 differ "with and without dropout" "$tmp/whole/model.safetensors" "$tmp/nodrop/model.safetensors"
 
@@ -287,7 +288,7 @@ absent "$tmp/z.png" "$tmp/z"
 # ---- eval and info
 runs "eval" $images eval --weights "$w" --data "$data" --teacher "$tmp/whole/teacher.safetensors" --n 4 --likelihood 1 --out "$tmp/eval" --quiet
 grep -q 'the end of the set' "$tmp/stdout" && ok || bad "eval does not know its own training set"
-for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_training frechet_random_1steps nearest_rms; do
+for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_training frechet_random_1steps frechet_random_teacher nearest_rms; do
     grep -Eq "^$name,-?[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/eval/eval.csv" && ok || bad "eval.csv has no number for $name"
 done
 exists "$tmp/eval/nearest.png"
