@@ -4,8 +4,8 @@
        a set of drawn shapes in CIFAR-10's format, so that a first run needs no download.
    images train --data DIR|FILE[,FILE...] --config tiny|compact|ddpmpp --out DIR
        first a teacher by denoising score matching (or --teacher FILE), then the CTM, which begins with the teacher's weights.
-       Leaves in DIR: samples.png (a column is one noise; rows: 1, 2, 4 jumps, the teacher's solver), onestep.png, loss.svg, loss.csv,
-       metrics.csv, teacher.safetensors, model.safetensors, checkpoint.safetensors. --resume goes on, bit for bit.
+       Leaves in DIR: samples.png (a column is one noise; rows: 1, 2, 4, 18 jumps, the teacher's solver), onestep.png, loss.svg, loss.csv,
+       teacher_loss.csv, metrics.csv, teacher.safetensors, model.safetensors, checkpoint.safetensors. --resume goes on, bit for bit.
        --distance lpips --lpips FILE compares by LPIPS, as the paper does, with weights that examples/to_safetensors.py makes.
    images sample --weights W.safetensors --sampler gamma|exact|cm|onestep|heun|euler|dpm|ancestral --nfe N --n K --out F.png|.npy|.npz
    images eval --weights W.safetensors --data DIR|FILE [--teacher FILE] [--features FILE] --out DIR
@@ -31,10 +31,13 @@ enum {
     CHUNK         = 32,         // images a network sees at once when it samples
     SHEET_COLUMNS = 8,
     HELD_OUT      = 1000,       // at most so many images, and at most a tenth of the set, are never trained on
-    WHOLE_JUMPS   = 18          // Heun's steps in the sheet's last row
+    WHOLE_JUMPS   = 18,         // Heun's steps in the sheet's last row, the student's jumps above it
+    SHEET_ROWS    = 4
 };
+static const int sheet_jumps[SHEET_ROWS] = {1, 2, 4, WHOLE_JUMPS};
 #define LABEL_DROPOUT 0.1
 #define GAN_START     0.6
+#define TEACHER_LR    2             // over the student's: the teacher begins from nothing
 #define SHEET_SECONDS 60.0
 
 // Says what is wrong with the world, in one line; returns the exit status.
@@ -113,7 +116,7 @@ enum { TINY, COMPACT, DDPMPP };
     {"model-channels", ARGS_INT,    &(f).width,   4, 4096,   NULL, "width of the first level; the --config's if not given"},         \
     {"channel-mult",   ARGS_TEXT,   &(f).mult,    0, 0,      NULL, "width of every level over that, A,B,..."},                       \
     {"num-blocks",     ARGS_INT,    &(f).blocks,  1, 12,     NULL, "blocks per level"},                                              \
-    {"attn",           ARGS_TEXT,   &(f).attn,    0, 0,      NULL, "resolutions with attention, RES,...; half the size if not given"}, \
+    {"attn",           ARGS_TEXT,   &(f).attn,    0, 0,      NULL, "resolutions with attention, RES,...; the --config's if not given"}, \
     {"classes",        ARGS_INT,    &(f).classes, 1, 256,    NULL, "learn the labels 0 ... K-1 of the data; without it labels are not looked at"}, \
     {"dropout",        ARGS_REAL,   &(f).dropout, 0, 0.9,    NULL, "in every block; the --config's if not given"}
 
@@ -138,18 +141,24 @@ static int int_list(const char *text, int max, int *out) {
     return 1;
 }
 
-static void preset(ctm_config *c, int which) {
-    static const int mults[3][3] = {{1, 2, 2}, {1, 2, 2}, {2, 2, 2}}, width[3] = {16, 32, 128}, blocks[3] = {1, 2, 4};
+// tiny is for two cores and twenty minutes. Widths of 16 down to half the size and 32 below cost 0.6 of 16, 32, 32 for an image and learn as
+// much in a step; the fourth level, of 4 x 4 pixels, and attention at a quarter of the size let the network see a shape as one thing.
+static void preset(ctm_config *c, int which, int size) {
+    static const int mults[3][4] = {{1, 1, 2, 2}, {1, 2, 2, 0}, {2, 2, 2, 0}}, width[3] = {16, 32, 128}, blocks[3] = {1, 2, 4};
+    int side = size, levels = 1;
     memset(c->channel_mult, 0, sizeof c->channel_mult);
     memcpy(c->channel_mult, mults[which], sizeof mults[which]);
     c->model_channels = width[which];
     c->num_blocks = blocks[which];
     c->dropout = which == DDPMPP ? 0.13 : 0;
+    if (which != TINY) return;
+    for (; levels < 4 && side%2 == 0 && side >= 8; side /= 2) levels++;      // of other sizes the levels that they have: 28, 14, 7
+    for (int l = levels; l < 4; l++) c->channel_mult[l] = 0;
 }
 
 // The network that the flags describe, for images of this size. Returns the exit status of wrong usage, or 0.
 static int shape_config(ctm_ctx *ctx, ctm_config *c, const shape_flags *f, int size, int channels) {
-    preset(c, f->config);
+    preset(c, f->config, size);
     c->size = size;
     c->channels = channels;
     c->classes = (int)f->classes;
@@ -159,7 +168,7 @@ static int shape_config(ctm_ctx *ctx, ctm_config *c, const shape_flags *f, int s
     if (f->dropout >= 0) c->dropout = f->dropout;
     if (f->mult && !int_list(f->mult, 8, c->channel_mult)) return misused("flag --channel-mult: expected at most eight numbers, like 1,2,2");
     memset(c->attn, 0, sizeof c->attn);
-    c->attn[0] = size/2;
+    c->attn[0] = f->config == TINY && c->channel_mult[2] ? size/4 : size/2;
     if (f->attn && strcmp(f->attn, "none") == 0) c->attn[0] = 0;
     else if (f->attn && !int_list(f->attn, 4, c->attn)) return misused("flag --attn: expected at most four sizes, like 16,8, or none");
     if (!ctm_unet_fits(ctx, c)) {
@@ -170,24 +179,36 @@ static int shape_config(ctm_ctx *ctx, ctm_config *c, const shape_flags *f, int s
     return 0;
 }
 
-// What images want other than ctm_config_default(): the denoising loss of the data, weighted as the authors do; one solver step a
-// grid interval, since the teacher is a network; a moderate learning rate.
+// What images want other than ctm_config_default(). The figures were tried out with tiny on drawn shapes (PAPER_NOTES.md, results on images).
 static void recipe(ctm_config *c, int which) {
     *c = ctm_config_default();
-    c->substeps = 1;
-    c->diagonal = CTM_DIAG_DSM;
+    c->diagonal = CTM_DIAG_DSM;                      // the teacher is no exact denoiser; weighted as the authors do
     c->adaptive = 1;
     c->lambda_dsm = 1;
-    c->batch = c->diagonal_batch = which == TINY ? 32 : 64;
+    c->substeps = 1;                                 // the teacher is a network: every solver step costs two evaluations
+    c->law_mix = 0.6;                                // six draws in ten go straight to the end, as one-step samples do:
+    c->s_smallest = 1;                               //     s = sigma_min,
+    c->max_gap = 6;                                  //     and the teacher walks 4.3 grid steps on average, not the authors' 11.7
+    c->law_power = -1;                               // the others practise jumps from t to s that the teacher walks whole, short ones most
+    c->law_to_end = 0.05;
+    c->batch = which == TINY ? 16 : 64;              // tiny: in a short training many small steps learn more than few large ones
+    c->diagonal_batch = (c->batch + 1)/2;            // the student begins as its teacher: it need not learn to denoise, only not forget it
     c->shards = 4;
-    c->lr = which == TINY ? 1e-3 : which == COMPACT ? 6e-4 : 2e-4;
+    c->lr = which == TINY ? 2e-3 : which == COMPACT ? 6e-4 : 2e-4;
     c->clip = 1;
-    c->steps = which == TINY ? 10000 : which == COMPACT ? 40000 : 100000;
+    c->steps = which == TINY ? 5000 : which == COMPACT ? 40000 : 100000;
     c->gan_lr = 2e-4;
 }
 
+// A teacher's step costs a quarter of a student's, and no student is better than its teacher: this many steps for one of the student's.
+static long teacher_share(int which) { return which == TINY ? 4 : 2; }
+
+// Noise levels by EDM's law for all rows. The authors' law, half of the rows spread up to sigma_max, is for a student whose other loss
+// looks after the low levels: a teacher so trained leaves noise in its samples.
 static ctm_config teacher_config(const ctm_config *student, long steps) {
     ctm_config c = *student;
+    c.diagonal_batch = c.batch;
+    c.lr = TEACHER_LR*student->lr;
     c.consistency = 0;
     c.gan = CTM_GAN_NONE;
     c.adaptive = 0;
@@ -351,6 +372,7 @@ typedef struct run {
     ctm_trainer        *tr;
     run_losses         *losses;
     double              seconds;                   // spent on training, all phases
+    double              teacher_seconds;           // of these on a learned teacher
     double              images_per_second;         // of the phase at work
     const ctm_file     *from;                      // the checkpoint of a resumed run
     char                line[600];                 // the last error
@@ -376,12 +398,17 @@ static int configure(run *r) {
     status = shape_config(&r->ctx, c, &s->shape, r->data.set.size, r->data.set.channels);
     if (status) return status;
     c->match = s->match == 0 ? CTM_SOFT : s->match == 1 ? CTM_LOCAL : CTM_GLOBAL;
-    c->law = s->law == 0 ? CTM_LAW_GAP : CTM_LAW_AUTHORS;
+    if (s->law == 1) {
+        c->law = CTM_LAW_AUTHORS;
+        c->s_smallest = 0;
+        c->max_gap = 17;
+    }
     c->seed = (uint64_t)s->common.seed;
     if (s->distance == LPIPS) c->compare = CTM_AT_ZERO;        // a network that knows photographs has no judgement of noise
     if (strcmp(s->teacher, "none") == 0) c->adaptive = 0;      // without a teacher the data are the only source of truth: full weight
     if (s->gan)    c->gan = CTM_GAN_HINGE + s->gan_loss;
-    if (s->batch)  c->batch = c->diagonal_batch = (int)s->batch;
+    if (s->batch)  c->batch = (int)s->batch;
+    c->diagonal_batch = strcmp(s->teacher, "none") == 0 ? c->batch : (c->batch + 1)/2;
     if (s->shards) c->shards = (int)s->shards;
     if (s->lr > 0) c->lr = s->lr;
     if (s->steps)  c->steps = (long)s->steps;
@@ -389,9 +416,17 @@ static int configure(run *r) {
     return 0;
 }
 
+// The student begins as its teacher: with the teacher's weights and no word yet from s, so that g(x,t,s) = D(x,t) and a jump is one
+// step of Euler's. Random weights for s would first triple the denoising loss.
+static void begin_as(ctm_net *net, const ctm_net *teacher) {
+    ctm_net_copy_matching(net, teacher);
+    for (int p = 0; p < net->count; p++)
+        if (strstr(net->param[p]->name, ".affine_s.")) memset(net->param[p]->data, 0, net->param[p]->len*sizeof(ctm_real));
+}
+
 static ctm_trainer *trainer(run *r, ctm_arena *a, const ctm_config *cfg, const ctm_denoiser *teacher) {
     ctm_net *net = ctm_unet(a, cfg, cfg->consistency);
-    if (cfg->consistency && r->teacher_net) ctm_net_copy_matching(net, r->teacher_net);
+    if (cfg->consistency && r->teacher_net) begin_as(net, r->teacher_net);
     ctm_trainer *tr = ctm_trainer_new(a, cfg, net, teacher, draw_image, &r->data);
     if (cfg->classes) {
         tr->label = drawn_label;
@@ -427,7 +462,7 @@ static long steps_for(double seconds, double each) {
 // How many steps fit into --seconds: half of the time is the learned teacher's.
 static void plan_steps(run *r) {
     const int learned = strcmp(r->set.teacher, "learned") == 0;
-    r->teacher_steps = !learned ? 0 : r->set.teacher_steps ? (long)r->set.teacher_steps : 2*r->cfg.steps;
+    r->teacher_steps = !learned ? 0 : r->set.teacher_steps ? (long)r->set.teacher_steps : teacher_share(r->set.shape.config)*r->cfg.steps;
     if (r->set.seconds > 0) {
         const ctm_config teacher = teacher_config(&r->cfg, 1);
         ctm_net *stand_in = learned ? ctm_unet(&r->scratch, &teacher, 0) : NULL;
@@ -443,18 +478,18 @@ static void plan_steps(run *r) {
 
 // ---- Pictures of a run -------------------------------------------------------------------------------------------------
 
-// Rows of images that begin with the same noises: 1, 2, 4 jumps of the student, then the teacher's Heun.
+// Rows of images that begin with the same noises: 1, 2, 4, 18 jumps of the student, then the teacher's Heun.
 static int write_sheet(run *r, ctm_net *net) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
     const size_t n = SHEET_COLUMNS, size = n*(size_t)net->dim;
     const ctm_real *x = start_noise(&r->scratch, r->cfg.seed, net, n);
-    ctm_real *y = (ctm_real *)ctm_alloc(&r->scratch, 4*size*sizeof *y);
+    ctm_real *y = (ctm_real *)ctm_alloc(&r->scratch, (SHEET_ROWS + 1)*size*sizeof *y);
     const int *label = labels_in_turn(&r->scratch, net, n);
     char path[ARGS_PATH];
     size_t rows = 0;
     int ok = 1;
-    for (int jumps = 1; net->with_s && jumps <= 4; jumps *= 2) {
-        drawing q = drawing_of(&r->scratch, net, BY_EXACT, jumps);
+    for (int k = 0; net->with_s && k < SHEET_ROWS; k++) {
+        drawing q = drawing_of(&r->scratch, net, BY_EXACT, sheet_jumps[k]);
         q.label = label;
         ok = ok && draw_all(&q, n, x, y + rows++*size);
     }
@@ -530,6 +565,7 @@ static int save_checkpoint(run *r, const ctm_trainer *tr) {
     note_hash(t, "images.teacher_hash", r->teacher_hash);
     if (r->lpips) note_hash(t, "images.lpips_hash", r->lpips_hash);
     note_number(t, "images.seconds", r->seconds);
+    note_number(t, "images.teacher_seconds", r->teacher_seconds);
     note_losses(t, "images", r->losses);
     const int ok = ctm_checkpoint_save(&r->scratch, tr, out_path(r, "checkpoint.safetensors", path), t->pair);
     ctm_arena_release(&r->scratch, mark);
@@ -669,9 +705,11 @@ static int learn_teacher(run *r) {
     if (resume_phase(r, tr, "teacher") < 0) return -1;
     state = train(r, tr);
     if (state < 1) return state < 0 ? -1 : stopped(r, tr);
-    if (!save_model(r, tr->ema[0], &cfg, "teacher.safetensors") || !write_sheet(r, tr->ema[0])) return -1;
+    if (!save_model(r, tr->ema[0], &cfg, "teacher.safetensors") || !write_sheet(r, tr->ema[0]) ||
+        !run_losses_write(r->losses, out_path(r, "teacher_loss.csv", path), r->line, sizeof r->line)) return -1;
     if (!r->set.common.quiet)
         printf("teacher learned: %ld steps, L_dsm %.4f, %.0f s, %.0f images/s\n", tr->step, r->losses->row[r->losses->n - 1][RUN_L_DSM], r->seconds, r->images_per_second);
+    r->teacher_seconds = r->seconds;
     use_as_teacher(r, tr->ema[0]);
     ctm_trainer_free(tr);
     r->tr = NULL;
@@ -713,13 +751,15 @@ static int results(run *r, ctm_net *net) {
         measure(m, "disc_real", r->tr->disc_real);
         measure(m, "disc_fake", r->tr->disc_fake);
     }
+    measure(m, "teacher_seconds", r->teacher_seconds);
     measure(m, "train_seconds", r->seconds);
     measure(m, "images_per_second", r->images_per_second);
     measure(m, "memory_mb", (double)r->ctx.high/1048576);
     if (!save_model(r, net, &r->cfg, "model.safetensors") || !write_sheet(r, net) || !write_onestep(r, net) || !write_losses(r) ||
         !write_measures(m, out_path(r, "metrics.csv", path), r->line, sizeof r->line)) return wrong(r->line);
     for (int i = 0; i < m->n; i++) printf("%-28s %.4g\n", m->name[i], m->value[i]);
-    printf("look at %s/samples.png and %s/onestep.png\n", r->set.common.out, r->set.common.out);
+    printf("look at %s/samples.png (rows: 1, 2, 4, %d jumps%s) and %s/onestep.png\n", r->set.common.out, WHOLE_JUMPS,
+           r->teacher_net ? ", the teacher's Heun" : "", r->set.common.out);
     return 0;
 }
 
@@ -744,13 +784,15 @@ static void report_settings(const run *r) {
 // A resumed run: its settings come from the checkpoint, whatever else is known of it must agree.
 static int open_checkpoint(run *r) {
     char path[ARGS_PATH];
-    const char *seconds;
+    const char *seconds, *teacher_seconds;
     r->from = ctm_file_read(&r->memory, out_path(r, "checkpoint.safetensors", path));
     if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
     if (!ctm_file_meta(r->from, "images.phase") || !ctm_file_meta(r->from, "images.data"))
         return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `images train`", path);
     seconds = ctm_file_meta(r->from, "images.seconds");
     r->seconds = seconds ? strtod(seconds, NULL) : 0;
+    teacher_seconds = ctm_file_meta(r->from, "images.teacher_seconds");
+    r->teacher_seconds = teacher_seconds ? strtod(teacher_seconds, NULL) : 0;
     return restore_settings(&r->flags, r->from, r->line, sizeof r->line);
 }
 
@@ -824,7 +866,7 @@ static int train_main(int argc, char **argv) {
         SHAPE_OPTIONS(s->shape),
         {"teacher",       ARGS_TEXT,   &s->teacher,       0, 0,   NULL, "learned (from the data, before the student), none, or a safetensors file"},
         {"steps",         ARGS_INT,    &s->steps,         1, 1e9, NULL, "number of training steps of the student; the --config's if not given"},
-        {"teacher-steps", ARGS_INT,    &s->teacher_steps, 1, 1e9, NULL, "of a learned teacher; twice --steps if not given"},
+        {"teacher-steps", ARGS_INT,    &s->teacher_steps, 1, 1e9, NULL, "of a learned teacher; four times --steps if not given, twice unless tiny"},
         {"seconds",       ARGS_REAL,   &s->seconds,       1, 1e7, NULL, "instead of both: train about so long, half of it a learned teacher (not reproducible)"},
         {"batch",         ARGS_INT,    &s->batch,         1, 65536, NULL, "images per step; the --config's if not given"},
         {"shards",        ARGS_INT,    &s->shards,        1, 256, NULL, "pieces of a batch: at most so many threads have work; decides rounding; 4 if not given"},
@@ -1410,9 +1452,24 @@ static double eval_distance(evaluation *e, const gaussian *real, size_t n, const
     return d;
 }
 
-// Of samples with 1, 2 and 4 jumps to held-out images; and, for scale, of as many training images.
-static int eval_frechet(evaluation *e) {
+// The distance of samples from x at sigma_max to held-out images, printed and measured under this name; y is room for the samples.
+static int eval_sampler(evaluation *e, const gaussian *real, ctm_net *net, int sampler, int steps, size_t n, const ctm_real *x, ctm_real *y, const char *name) {
+    const ctm_mark mark = ctm_arena_mark(&e->a);
+    drawing q = drawing_of(&e->a, net, sampler, steps);
+    double d;
+    q.label = e->label ? e->label : labels_in_turn(&e->a, net, n);
+    if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
+    d = eval_distance(e, real, n, y, name);
+    if (d < 0) return 0;
+    printf(", %d %s%s %.5f", steps, sampler == BY_HEUN ? "steps of Heun" : "jumps", net == e->net ? "" : " by the teacher", d);
+    ctm_arena_release(&e->a, mark);
+    return 1;
+}
+
+// Of samples with 1, 2 and 4 jumps, and of the teacher's from the same noises; and, for scale, of as many training images.
+static int eval_frechet(evaluation *e, ctm_net *teacher) {
     const size_t n = e->held, dim = (size_t)e->net->dim;
+    const int heun = WHOLE_JUMPS/2;
     ctm_real *x = start_noise(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
     const ctm_rng rng = ctm_stream((uint64_t)e->common.seed, "eval.training");
     gaussian real;
@@ -1423,16 +1480,13 @@ static int eval_frechet(evaluation *e) {
     if (d < 0) return 0;
     printf("Frechet distance on %s%s, %lu against %lu held-out images: training images %.5f",
            e->features ? "features of " : "fixed random convolutional features", e->features ? e->features : "", (unsigned long)n, (unsigned long)n, d);
-    for (int steps = e->net->with_s ? 1 : 9; steps <= (e->net->with_s ? 4 : 9); steps *= 2) {
-        drawing q = drawing_of(&e->a, e->net, e->net->with_s ? BY_EXACT : BY_HEUN, steps);
+    if (!e->net->with_s && !eval_sampler(e, &real, e->net, BY_HEUN, heun, n, x, y, "9steps")) return 0;
+    for (int jumps = 1; e->net->with_s && jumps <= 4; jumps *= 2) {
         char name[48];
-        q.label = e->label ? e->label : labels_in_turn(&e->a, e->net, n);
-        if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
-        snprintf(name, sizeof name, "%dsteps", steps);
-        d = eval_distance(e, &real, n, y, name);
-        if (d < 0) return 0;
-        printf(", %d %s %.5f", steps, e->net->with_s ? "jumps" : "steps of Heun", d);
+        snprintf(name, sizeof name, "%dsteps", jumps);
+        if (!eval_sampler(e, &real, e->net, BY_EXACT, jumps, n, x, y, name)) return 0;
     }
+    if (teacher && !eval_sampler(e, &real, teacher, BY_HEUN, heun, n, x, y, "teacher")) return 0;
     printf("\n");
     return 1;
 }
@@ -1517,7 +1571,7 @@ static int eval_run(evaluation *e) {
     }
     if (!args_mkdir(e->common.out, e->line, sizeof e->line)) return wrong(e->line);
     if (!eval_dsm(e) || (teacher && e->net->with_s && !eval_consistency(e, ctm_net_view(&e->a, teacher, 0))) || (e->likelihood > 0 && !eval_bits(e)) ||
-        !eval_frechet(e) || !eval_nearest(e)) return wrong(e->line);
+        !eval_frechet(e, teacher) || !eval_nearest(e)) return wrong(e->line);
     args_join(path, sizeof path, e->common.out, "eval.csv");
     if (!write_measures(&e->m, path, e->line, sizeof e->line)) return wrong(e->line);
     if (!e->common.quiet) printf("all figures are in %s\n", path);
@@ -1533,7 +1587,7 @@ static int eval_main(int argc, char **argv) {
     const args_option options[] = {
         {"weights",    ARGS_TEXT, &e.weights,    0, 0,   NULL, "model.safetensors of a training folder"},
         {"data",       ARGS_TEXT, &e.data,       0, 0,   NULL, "the images it was trained on (their held-out end is used), or others"},
-        {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps with its solver"},
+        {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps and samples with its solver's"},
         {"features",   ARGS_TEXT, &e.features,   0, 0,   NULL, "a network for the Frechet distance: nn.Sequential of Conv2d, ReLU, MaxPool2d(2)"},
         {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many held-out images, and as many samples"},
         {"likelihood", ARGS_INT,  &e.likelihood, 0, 1e6, NULL, "images for bits per dimension; 0: none"},

@@ -673,7 +673,7 @@ enum { IMAGE_SYNTH_DRAWS = 16 };
 /* One record of CIFAR-10's format, IMAGE_RECORD bytes. */
 static inline void image_synth(const double *draw, unsigned char *record) {
     const int label = (int)(10 * draw[0]);
-    const double radius = 7 + 5 * draw[1], cx = 15.5 + 7 * (draw[2] - 0.5), cy = 15.5 + 7 * (draw[3] - 0.5), angle = 6.283185307 * draw[4];
+    const double radius = 9 + 3 * draw[1], cx = 15.5 + 4 * (draw[2] - 0.5), cy = 15.5 + 4 * (draw[3] - 0.5), angle = 6.283185307 * draw[4];
     const double across = cos(angle) / 44, along = sin(angle) / 44, softness = 0.8 / radius;
     double shape[3], from[3], to[3];
     int x, y, c;

@@ -46,9 +46,9 @@ same "the synthetic set" "$set" "$tmp/again.bin"
 data=$tmp/x.npy,$tmp/y.idx
 net="--model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 4 --batch 4 --shards 2 --dropout 0.2 --classes 10"
 runs "train" $images train --data "$data" $net --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/whole" --quiet --threads 1
-exists "$tmp/whole/samples.png" "$tmp/whole/onestep.png" "$tmp/whole/loss.svg" "$tmp/whole/loss.csv" "$tmp/whole/metrics.csv" "$tmp/whole/model.safetensors" \
+exists "$tmp/whole/samples.png" "$tmp/whole/onestep.png" "$tmp/whole/loss.svg" "$tmp/whole/loss.csv" "$tmp/whole/teacher_loss.csv" "$tmp/whole/metrics.csv" "$tmp/whole/model.safetensors" \
        "$tmp/whole/teacher.safetensors" "$tmp/whole/checkpoint.safetensors"
-for name in parameters steps L_ctm L_dsm train_seconds images_per_second; do
+for name in parameters steps L_ctm L_dsm teacher_seconds train_seconds images_per_second; do
     grep -Eq "^$name,[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/whole/metrics.csv" && ok || bad "metrics.csv has no number for $name"
 done
 runs "train on two threads" $images train --data "$data" $net --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/two" --quiet --threads 2
@@ -59,8 +59,28 @@ refuses "resume with another flag" 1 "--batch" $images train --resume --batch 5 
 runs "train, resumed" $images train --resume --out "$tmp/part" --quiet
 same "uninterrupted and resumed" "$tmp/whole/model.safetensors" "$tmp/part/model.safetensors"
 same "uninterrupted and resumed" "$tmp/whole/loss.csv" "$tmp/part/loss.csv"
+awk -F, '$1 == "teacher_seconds" { t = $2 } $1 == "train_seconds" { all = $2 } END { exit !(t > 0 && t < all) }' "$tmp/part/metrics.csv" && ok || bad "resumed: the teacher's seconds are lost"
 runs "dropout 0" $images train --data "$data" $net --dropout 0 --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/nodrop" --quiet
 differ "with and without dropout" "$tmp/whole/model.safetensors" "$tmp/nodrop/model.safetensors"
+
+# The student begins as its teacher: until it has learned something about s, its small steps are the teacher's.
+begin="--teacher $tmp/whole/teacher.safetensors --steps 1 --lr 1e-9 --seed 3 --quiet"
+runs "a student that has learned nothing" $images train --data "$data" $net $begin --out "$tmp/begin"
+for who in begin/model whole/teacher; do
+    runs "small steps of $who" $images sample --weights "$tmp/$who.safetensors" --sampler heun --nfe 5 --n 4 --seed 2 --out "$tmp/$(dirname $who).png" --quiet
+done
+same "the student and its teacher" "$tmp/begin.png" "$tmp/whole.png"
+runs "the authors' law" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --steps 4 --seed 3 --law authors --out "$tmp/law" --quiet
+differ "the two laws" "$tmp/whole/model.safetensors" "$tmp/law/model.safetensors"
+
+# tiny stays below half a million parameters, has as many levels as the size allows, and gives its teacher four steps for one.
+for want in "32 3 1,1,2,2 8" "28 1 1,1,2 7" "16 3 1,1,2 4" "8 3 1,1 4"; do
+    set -- $want
+    $images info --config tiny --size "$1" --channels "$2" | awk -v mult="channel_mult $3," -v at="attention at $4," \
+        '/^network:/ { ok = index($0, mult) && index($0, at) && $(NF - 2) < 0.5 } END { exit !ok }' && ok || bad "tiny for images of $1 x $1"
+done
+$images train --data "$data" $net --steps 1 --out "$tmp/share" >"$tmp/stdout" 2>&1
+grep -q -- '--teacher-steps 4 ' "$tmp/stdout" && ok || bad "the teacher of one step: $(head -n 1 "$tmp/stdout")"
 
 # A signal: the step in hand is finished, all is saved, and it is said how to go on.
 $images train --data "$data" $net --steps 100000 --teacher-steps 2 --out "$tmp/signal" --quiet >"$tmp/signal.out" 2>&1 &
@@ -268,7 +288,7 @@ absent "$tmp/z.png" "$tmp/z"
 # ---- eval and info
 runs "eval" $images eval --weights "$w" --data "$data" --teacher "$tmp/whole/teacher.safetensors" --n 4 --likelihood 1 --out "$tmp/eval" --quiet
 grep -q 'the end of the set' "$tmp/stdout" && ok || bad "eval does not know its own training set"
-for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_training frechet_random_1steps nearest_rms; do
+for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_training frechet_random_1steps frechet_random_teacher nearest_rms; do
     grep -Eq "^$name,-?[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/eval/eval.csv" && ok || bad "eval.csv has no number for $name"
 done
 exists "$tmp/eval/nearest.png"
