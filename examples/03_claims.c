@@ -63,7 +63,7 @@ static const variant variants[VARIANTS] = {
     {"one-heun",   "ours, one Heun step per grid interval: the discrete teacher",               1, 1},
     {"ours-tuned", "ours tuned for one jump: batches of a quarter, law_to_end 0.9",             4, 1},
     {"cm",         "ctm_config_cm(): consistency distillation, otherwise as ours",              2.8, 2},
-    {"cm-tuned",   "cm tuned: batches of a quarter, target average of 0.95, learning rate 0.005", 11.2, 2}};
+    {"cm-tuned",   "cm tuned: batches of a quarter, target average of 0.95, learning rate 0.005", 8, 2}};
 
 static ctm_config paper_config(void) {
     ctm_config c = ctm_config_default();
