@@ -568,6 +568,7 @@ typedef struct ctm_config {
     int    h_per_sample;           // 0: one h for the whole batch, as the authors do
     int    s_smallest;             // not in the gap law: 1: s = sigma_min always
     double law_mix;                // gap law: share of samples drawn by the authors' law
+    double law_chain;              // gap law: share of samples that are one of n equal pieces of the whole way, n from 2 to N-1
     double law_to_end;             // gap law: share of gaps that go straight to sigma_min
     double law_power;              // gap law: P(gap k) ~ k^power
     double law_off_grid;           // gap law: share of draws moved off the grid (1 if continuous)
@@ -5618,7 +5619,9 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 // The gap law [eq:law_gap] (ours): chains of jumps need the short ones. t has more weight where the paths decide between
 // modes (law_focus); the gap k has P(k) ~ k^law_power with a negative power, or goes straight to the end (law_to_end); and
 // u = s = t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the authors' law, which
-// ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces land.
+// ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces land. A share
+// law_chain practises those very pieces: the number n of jumps has P(n) ~ 1/n or nearly, and any of its n pieces is as likely. It is
+// 0 by default, for what chains of 2 to 8 jumps gain by it one jump and the longest chain lose.
 //
 // The paper's [eq:law_paper], nested: t anywhere, s anywhere after t, u anywhere after t up to s, each uniform in the grid index
 // (the paper's text leaves the densities open). Any of them per sample.
@@ -5731,6 +5734,14 @@ static void ctm__times_paper(const ctm_config *c, const ctm_rng *rng, uint64_t s
     if (c->match == CTM_GLOBAL) i[1] = i[2];
 }
 
+// One jump of a chain of n, n in 2..last with a logarithm that is uniform before rounding down: 2, 3, .. pieces each often enough.
+static void ctm__times_chain(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
+    int last = c->noise.N - 1, n = ctm__imin(last, (int)(2 * pow(0.5 * (last + 1), ctm_uniform(rng, step, 8 * index + 3))));
+    int piece = ctm__draw_below(ctm_uniform(rng, step, 8 * index + 5), n);
+    i[0] = (double)last * piece / n;
+    i[1] = i[2] = (double)last * (piece + 1) / n;
+}
+
 CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
     ctm_rng rng = ctm_stream(c->seed, "times");
     int last = c->noise.N - 1, t, k;
@@ -5739,8 +5750,13 @@ CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, doub
         ctm__times_paper(c, &rng, step, index, i);
         return;
     }
-    if (c->law == CTM_LAW_AUTHORS || ctm_uniform(&rng, step, 8 * index + 2) < c->law_mix) {
+    r = ctm_uniform(&rng, step, 8 * index + 2);
+    if (c->law == CTM_LAW_AUTHORS || r < c->law_mix) {
         ctm__times_authors(c, &rng, step, index, i);
+        return;
+    }
+    if (r < c->law_mix + c->law_chain) {
+        ctm__times_chain(c, &rng, step, index, i);
         return;
     }
     for (t = 0, total = 0; t < last; t++) total += t >= c->focus_from && t <= c->focus_to ? c->law_focus : 1;
@@ -7976,7 +7992,7 @@ static const ctm__field ctm__fields[] = {
     CTM__F(gan, 'i'), CTM__F(gan_fake, 'i'), CTM__F(gan_period, 'i'), CTM__F(gan_start, 'l'), CTM__F(gan_adaptive, 'i'),
     CTM__F(lambda_gan, 'd'),
     CTM__F(gan_lambda_min, 'd'), CTM__F(gan_lambda_max, 'd'), CTM__F(gan_hidden, 'i'), CTM__F(gan_layers, 'i'), CTM__F(gan_lr, 'd'),
-    CTM__F(gan_beta1, 'd'), CTM__F(gan_beta2, 'd')};
+    CTM__F(gan_beta1, 'd'), CTM__F(gan_beta2, 'd'), CTM__F(law_chain, 'd')};
 #undef CTM__F
 enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]), CTM__VITAL = 10 };   // a file must have the first ten
 

@@ -1544,6 +1544,37 @@ static void test_gap_law_off_grid(void) {
     }
 }
 
+// [eq:law_gap] A share law_chain of the draws is a piece of a chain: of n jumps with P(n) = ln((n+1)/n)/ln((last+1)/2), every piece alike.
+static void test_gap_law_chains(void) {
+    ctm_config c = ctm_config_default();
+    long count[16] = {0}, place[3] = {0}, pieces = 0, j, n = 60000;
+    double p[16], third[3] = {1 / 3.0, 1 / 3.0, 1 / 3.0};
+    int k;
+    for (k = 2; k < 18; k++) p[k - 2] = log((k + 1.0) / k) / log(9);
+    c.law_mix = 0.1;
+    c.law_chain = 0.6;
+    c.law_off_grid = 0;
+    c.max_gap = 1; c.s_smallest = 0; c.match = CTM_GLOBAL;                       // so the authors' draws are single grid steps ...
+    c.law_to_end = 1;                                                            // ... the rest goes to the end ...
+    c.law_focus = 1e12; c.focus_from = c.focus_to = 16;                          // ... from one step before it
+    for (j = 0; j < n; j++) {
+        double i[3], jumps;
+        ctm_times(&c, (uint64_t)j, 7, i);
+        jumps = 17 / (i[1] - i[0]);
+        CHECK(i[0] >= 0 && i[1] == i[2] && i[2] <= 17);
+        CHECK_CLOSE(jumps, floor(jumps + 0.5), 1e-9);
+        CHECK_CLOSE(i[0] / 17 * jumps, floor(i[0] / 17 * jumps + 0.5), 1e-9);
+        if (jumps > 16.5) continue;
+        pieces++;
+        count[(int)(jumps + 0.5) - 2]++;
+        if (jumps < 3.5 && jumps > 2.5) place[(int)(i[0] / 17 * 3 + 0.5)]++;
+    }
+    CHECK_CLOSE((double)pieces / (double)n, 0.6 * (1 - p[15]), 0.01);
+    for (k = 0; k < 15; k++) p[k] /= 1 - p[15];
+    CHECK_CLOSE(chi_squared(count, p, 15, pieces), 0, 4);
+    CHECK_CLOSE(chi_squared(place, third, 3, place[0] + place[1] + place[2]), 0, 4);
+}
+
 // [eq:law_h] The continuous variant: a gap uniform up to M/N of the line, t uniform in what it leaves, s uniform below u.
 static void test_continuous_law(void) {
     ctm_config c = ctm_config_authors();
@@ -1627,7 +1658,7 @@ static void run_diffusion(void) {
     RUN(invariant_24_g_tends_to_D); RUN(invariant_25_semigroup); RUN(invariant_26_lagrangian_eulerian); RUN(invariant_27_monotone_and_odd);
     RUN(invariant_28_scale_and_shift); RUN(invariant_29_point_mass); RUN(flow_accuracy); RUN(flow_always_ends); RUN(flow_jump_rows); RUN(net_jump);
     RUN(invariant_12_order_of_times); RUN(invariant_13_law_of_h); RUN(invariant_14_moments_of_the_law); RUN(authors_joint_law);
-    RUN(invariant_15_one_h_per_batch); RUN(invariant_16_smallest); RUN(gap_law_frequencies); RUN(gap_law_on_small_grids); RUN(gap_law_off_grid);
+    RUN(invariant_15_one_h_per_batch); RUN(invariant_16_smallest); RUN(gap_law_frequencies); RUN(gap_law_on_small_grids); RUN(gap_law_off_grid); RUN(gap_law_chains);
     RUN(continuous_law);
     RUN(invariant_17_dsm_sigmas); RUN(times_are_a_function);
 }
