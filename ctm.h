@@ -29,13 +29,14 @@
         L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
         x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                               [alg:gamma]
 
-   G without an index is the student being trained, G_ema the moving average of its weights, eps fresh unit noise. The first line
+   G without an index is the student being trained, G_ema the moving average of its weights, d a distance (its second argument is
+   a target: no gradient flows there), t' the next noise level, gamma in [0,1], eps fresh unit noise. The first line
    makes G(x,t,t) = x true for any weights. At s = t the inner g(x,t,t) is the denoiser (so the model still
    knows the score); at s = 0, G is a consistency model (one-step generation); in between lie jumps that neither has.
    The second line is the training: jumping straight from t must agree with letting the teacher walk to u and jumping from
    there. The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
 
-   If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm_losses_shard (17), ctm_train_step (17),
+   If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm__ctm_loss (17), ctm_train_step (17),
    ctm_sample_gamma (18).  Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these
    five. "Differentiation from nothing": 5-9. "Just use it": the program below, then the interface.
 
@@ -71,6 +72,7 @@
            if (!ctm_train_step(tr)) { fprintf(stderr, "%s\n", ctm_error(&ctx)); return 1; }
        ctm_sample_points(tr->ema[0], x, 2, 1, 0.0, NULL);        // two points, one jump, gamma 0
        for (int i = 0; i < 2; i++) printf("%.1f %.1f\n", (double)x[2*i], (double)x[2*i+1]);
+       ctm_trainer_free(tr);
        ctm_arena_free(&memory);
        return 0;
    }
@@ -102,17 +104,17 @@
        attention  dropout  frequencies  mixture (12)  max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
-       [eq:x_t] ctm_losses_shard                [eq:tweedie] ctm_score                   [eq:pf_ode] ctm_solve
+       [eq:x_t] ctm__add_noise                  [eq:tweedie] ctm_score                   [eq:pf_ode] ctm_solve
        [eq:karras_grid] ctm_t_of_index          [eq:edm] ctm_inner_scalings              [eq:outer] ctm_outer_scalings
        [eq:D_gmm] ctm_mixture                   [eq:heun] ctm_solve                      [eq:g] ctm_g_theta
        [eq:G] ctm_G_theta                       [eq:D_from_g] ctm_D_theta                [eq:law_h] ctm_times
        [eq:law_gap] ctm_times                   [eq:x_est] ctm_x_est                     [eq:x_target] ctm_x_target
-       [eq:L_ctm] ctm_losses_shard              [eq:L_dsm] ctm_losses_shard              [eq:lambda] ctm_adaptive_weight
+       [eq:L_ctm] ctm__ctm_loss                 [eq:L_dsm] ctm__dsm_loss                 [eq:lambda] ctm_adaptive_weight
        [eq:weights] ctm_weight                  [eq:dsm_law] ctm_dsm_sigma               [eq:film] ctm_mlp
        [eq:unet] ctm_unet                       [eq:radam] ctm_opt_step                  [eq:ema] ctm_ema_step
        [alg:train] ctm_train_step               [alg:gamma] ctm_sample_gamma             [alg:heun] ctm_sample_heun
        [eq:loglik] ctm_loglik                   [eq:flow] ctm_exact_flow                 [eq:law_paper] ctm_times
-       [eq:cm] ctm_config_cm                    [eq:self_teach] ctm_losses_shard         [eq:L_gan] ctm_gan_student_loss
+       [eq:cm] ctm_config_cm                    [eq:self_teach] ctm__x_u                 [eq:L_gan] ctm_gan_student_loss
        [eq:L_disc] ctm_gan_disc_loss            [eq:guidance] ctm_guided_jump            [alg:two_step] ctm_sample_two_step
        [alg:churn] ctm_sample_score             [alg:dpm2] ctm_sample_score              [alg:ancestral] ctm_sample_score
        [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik_by            [eq:elbo] ctm_elbo
@@ -122,7 +124,8 @@
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
-   MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly.
+   MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly (but a
+   trainer, whose shards have arenas of their own: ctm_trainer_free).
 
    ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
    a fault of the outside world (files, memory of a file's size) returns 0 or NULL and ctm_error(ctx) has one line about it.
@@ -191,8 +194,8 @@ typedef struct ctm_ctx {
     char   error[512];                  // last error, one line; empty if none
     int    threads;                     // how many OpenMP threads to use; 0 = as many as cores. Never changes a result
     int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
-    int    winograd;                    // 3x3 convolutions by Winograd's products: 1 where it pays, 0 never, 2 wherever possible.
-                                        // They round differently
+    int    winograd;                    // 3x3 convolutions by Winograd's products: 0 never, 2 wherever height and width are even,
+                                        // 1 only from 16 channels and 16 pixels on. They round differently
     const struct ctm__kernels *kernels; // the functions of that instruction set (chapter 8)
     void  *user;                        // for your allocator
     size_t allocated, high;             // bytes held by all arenas of this context: now, and at most so far
@@ -306,7 +309,8 @@ struct ctm_tape {
     int          drops;        // dropouts since the tape was reset
 };
 
-CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);   // recording on, gradients kept
+// Recording on, gradients kept. The arena is for this tape alone: a reset empties it.
+CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);
 CTMDEF void ctm_tape_reset(ctm_tape *tp);                  // forget all nodes and everything in its arena
 // Reverse mode: adds 1 to dL/dL for the scalar L and walks the tape backwards. Gradients ADD to what is there, also those of
 // results while keep_grads is 1: call ctm_tape_zero_grads before a second walk over the same tape.
@@ -333,7 +337,8 @@ CTMDEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y)
 CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *sine, ctm_real *cosine);
 
 // ---- CHAPTER 9. OPERATIONS ------------------------------------------------------------------------------------------
-// All results belong to the tape's arena until ctm_tape_reset. Shapes that do not fit stop in CTM_PANIC.
+// All results belong to the tape's arena until ctm_tape_reset. Shapes that do not fit stop in CTM_PANIC. How to add an operation of
+// your own stands at the head of chapter 9 of the implementation.
 
 CTMDEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a + b, same shapes
 CTMDEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a - b
@@ -355,9 +360,9 @@ CTMDEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ctm_
 // Features of a noise level t [B]: with z = ln(t)/4, the columns (z if keep_z), sin(f_k z), cos(f_k z), f_k = f_0·2^k, k < n.
 CTMDEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, double f_0, int keep_z);
 enum { CTM_L2, CTM_L1, CTM_HUBER };
-// d(a,b) for every row, [B,D] -> [B]. L2: mean of squares; L1: mean of |.|; HUBER: sqrt(|a-b|² + c²) - c.
+// d(a,b) for every row, [B,D] -> [B]. L2: mean of squares; L1: mean of |.|; HUBER: sqrt(sum of squares + c²) - c.
 CTMDEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int kind, double c);
-CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i] / n; w may be NULL
+CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i] / n, not / sum w; w: or NULL
 CTMDEF ctm_tensor *ctm_relu(ctm_tape *tp, ctm_tensor *x);                                // max(x, 0), any shape
 CTMDEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x);                            // ln(1 + exp(x)), any shape
 // For images [B,H,W,C]. alpha·(x * w + b[o] + shift[n,o] + res): x [B,H,W,I], w [k,k,I,O] with k = 1 or 3, stride 1, zeros
@@ -409,13 +414,15 @@ struct ctm_net {
     ctm_tensor *(*forward)(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
     int         count;             // parameters: tensors whose data are pieces of theta, whose grads pieces of grad
     ctm_tensor *param[CTM_MAX_PARAMS];
-    int         last_weight;       // the parameter whose gradient balances the losses (chapter 16)
+    int         last_weight;       // place in param of the layer whose gradient balances the losses (chapter 16): the last matrix or
+                                   // window that was added; set it if your output layer is another
     size_t      len;               // numbers in theta
     ctm_real   *theta, *grad;      // all parameters, all gradients (NULL: frozen)
     int         iconf[8];          // the network's own settings (mlp: hidden, layers, embed)
     int         size, channels;    // images: dim = size·size·channels, pixels row by row, channels innermost. Points: 0
     int         classes;           // 0: the network takes no labels
     const int  *label;             // the class of every row of the next forward, -1: none. NULL: none at all. Yours to set
+                                   // when you sample; a trainer labels views of its own
     void       *plan;              // what forward needs to know beyond that; shared by copies
     int         is_view;           // theta belongs to another network
 };
@@ -545,7 +552,7 @@ enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };             
 enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };                                   // gan_fake
 
 // Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the
-// published one. Both are printed and stored with the weights.
+// published one. Both are printed and stored with the weights. (A new field also wants a line in ctm__fields, chapter 21.)
 typedef struct ctm_config {
     ctm_noise noise;
     // network (ctm_mlp)
@@ -655,8 +662,10 @@ CTMDEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, 
 CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
 // Classifier-free guidance: w·(with labels) + (1-w)·(without), for g, hence for G, which is affine in g. w = 1 is the labelled
-// model, 0 the unlabelled one, beyond 1 exaggerates the class. label [B] of every batch to come is not copied; the network must
-// outlive the wrapper. One wrapper serves one thread at a time.  [eq:guidance]
+// model, 0 the unlabelled one, beyond 1 exaggerates the class. In all: cfg.classes and cfg.label_dropout before the network is made,
+// tr->label before training, then this jump in ctm_sample_gamma; without guidance set net->label and sample as ever.
+// label [B] of every batch to come is not copied; the network must outlive the wrapper. One wrapper serves one thread
+// at a time.  [eq:guidance]
 CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w);
 CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w);
 
@@ -722,7 +731,8 @@ struct ctm_trainer {
     ctm_real     *g_gan;               // gradient of the adversarial loss, summed over shards
 };
 
-// All memory from `a`. The teacher and the student must outlive the trainer; cfg is copied. A teacher is trained by the same
+// All memory from `a`, but for the shards' arenas, which ctm_trainer_free gives back: call it before you free `a`. The teacher and
+// the student must outlive the trainer; cfg is copied. A teacher is trained by the same
 // trainer with cfg.consistency = 0 and a network without s.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                     ctm_draw_fn draw, void *user);
@@ -732,9 +742,10 @@ CTMDEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, c
 // Gives the trainer its adversary for cfg.gan: a network with forward(x [B,D], NULL, NULL) -> logits [B,K], which from cfg.gan_start
 // on is trained beside the student, with its own optimiser. Call before the first step and before ctm_checkpoint_load.
 CTMDEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc);
-// One step of the algorithm. 1; or 0 with a line in ctm_error: a loss was not finite, and nothing has changed.  [alg:train]
+// One step of the algorithm. 1; or 0 with a line in ctm_error: a loss was not finite. Weights, averages, optimisers and step are then
+// as before, L_* and grad_norm show the fault. The same draws would fail again: other settings, or a checkpoint, must help.  [alg:train]
 CTMDEF int  ctm_train_step(ctm_trainer *tr);
-CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradients of one shard: the heart of the method
+CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradients of one shard; the heart of it is ctm__ctm_loss
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
 
 // ---- CHAPTER 18. SAMPLERS -------------------------------------------------------------------------------------------
@@ -776,7 +787,7 @@ CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int met
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
 // The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0; it must not be the stream
-// that x was drawn from, whose first noises are x again. 1, or 0 with ctm_error.
+// that x was drawn from, whose first noises are x again. If net->label is set, it holds n classes, one a point. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
@@ -905,7 +916,9 @@ CTMDEF int      ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_confi
 CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // cfg may be NULL; NULL with ctm_error
 // Extra lines of metadata in both kinds of file: NULL-terminated pairs key, value, key, value, NULL.
 CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs);
-// By name, strictly, but for the authors' resample_filter and map_augment, which are passed over; 0 with ctm_error.
+// By name, strictly: every parameter must be in f as prefix followed by its name (prefix "" for none), transposed as PyTorch keeps it,
+// and nothing else may begin with prefix but the authors' resample_filter and map_augment, which are passed over. 1; or 0 with
+// ctm_error, which names what lacks or is too much.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything a training run needs to go on bit for bit: student, EMAs, optimiser, step, configuration.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);

@@ -63,7 +63,7 @@ must "the front matter has a table of equations" test -n "$table"
 for pair in $table; do
     tag=${pair%%>*}
     function=${pair#*>}
-    must "$tag: the function $function of the table is not defined in ctm.h" grep -qE "^CTM__DEF .*[ *]$function\(" ctm.h
+    must "$tag: the function $function of the table is not defined in ctm.h" grep -qE "^(CTM__DEF|static) .*[ *]$function\(" ctm.h
 done
 for tag in $header; do
     must "$tag is used in ctm.h but not in the front matter's table" sh -c 'printf "%s\n" "$2" | grep -qF "$1>"' sh "$tag" "$table"
