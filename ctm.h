@@ -565,7 +565,7 @@ typedef struct ctm_config {
     int    attn[4];                // resolutions with attention; 0 ends the list
     double dropout;
     int    classes;                // class labels; 0: none
-    double label_dropout;          // share of the rows trained without their label: makes guidance possible
+    double label_dropout;          // share of the rows trained without their label: makes guidance possible; 0: it is not
     // times (chapter 15)
     int    law;                    // CTM_LAW_AUTHORS, CTM_LAW_GAP or CTM_LAW_PAPER
     int    match;                  // not in the gap law: CTM_SOFT; CTM_LOCAL: u one grid step after t; CTM_GLOBAL: u = s
@@ -733,7 +733,8 @@ struct ctm_trainer {
 
 // All memory from `a`, but for the shards' arenas, which ctm_trainer_free gives back: call it before you free `a`. The teacher and
 // the student must outlive the trainer; cfg is copied. A teacher is trained by the same
-// trainer with cfg.consistency = 0 and a network without s.
+// trainer with cfg.consistency = 0, cfg.diagonal = CTM_DIAG_DSM and a network without s; ctm_net_denoiser of its ema[0] is then the
+// teacher of a student. Labels reach a teacher that is a network; one that is not (ctm_mixture) knows nothing of them.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                     ctm_draw_fn draw, void *user);
 // One of several processes, which are copied: same cfg and same weights on each, and (if it resumes) the same checkpoint.  [alg:train]

@@ -33,7 +33,6 @@ enum {
     DENSITY_DIM_MAX = 16,       // the likelihood needs a backward pass for every column
     CLASS_SAMPLES   = 1000      // per class, for the measure of classes
 };
-#define GRID_TEACHER_LR 1e-3
 #define LABEL_DROPOUT 0.1           // share of rows trained without their class
 #define GAN_START     0.6           // share of the steps before the adversary enters
 #define CHECKPOINT_SECONDS 10.0
@@ -297,9 +296,7 @@ static void configure(run *r) {
     if (r->set.steps)  cfg->steps = (long)r->set.steps;
 }
 
-// A teacher is the same network without s, trained on the diagonal term alone: denoising score matching. With the student's learning
-// rate of 0.007 the teacher of the grid never tells its 25 modes apart and puts 30 to 57 % of its samples between them; the others,
-// and tables, are learned as well or better with it.
+// A teacher is the same network without s, trained on the diagonal term alone: denoising score matching.
 static ctm_config teacher_config(const run *r) {
     ctm_config cfg = r->cfg;
     cfg.consistency = 0;
@@ -307,10 +304,6 @@ static ctm_config teacher_config(const run *r) {
     cfg.diagonal = CTM_DIAG_DSM;
     cfg.adaptive = 0;
     cfg.diagonal_batch = 2*cfg.batch;
-    if (strcmp(r->data.name, "grid") == 0) {
-        cfg.lr = cfg.lr < GRID_TEACHER_LR ? cfg.lr : GRID_TEACHER_LR;
-        cfg.beta2 = 0.999;
-    }
     cfg.steps = r->teacher_steps > 0 ? r->teacher_steps : cfg.steps;
     return cfg;
 }
@@ -932,7 +925,7 @@ static int train_main(int argc, char **argv) {
         {"batch",     ARGS_INT,    &s->batch,     1, 65536, NULL, "points per step; the recipe's if not given"},
         {"hidden",    ARGS_INT,    &s->hidden,    1, 4096, NULL, "width of the network; the recipe's if not given"},
         {"layers",    ARGS_INT,    &s->layers,    1, 64,  NULL, "depth of the network; the recipe's if not given"},
-        {"lr",        ARGS_REAL,   &s->lr,        1e-9, 10, NULL, "learning rate; the recipe's if not given. Of the grid's learned teacher at most 0.001"},
+        {"lr",        ARGS_REAL,   &s->lr,        1e-9, 10, NULL, "learning rate; the recipe's if not given"},
         {"plain",     ARGS_FLAG,   &s->plain,     0, 0,   NULL, "no figures and no index.html"},
         {"law-steps", ARGS_INT,    &s->law_steps, 0, 1e9, NULL, "steps of each of the two short runs for laws.svg, at most a quarter of --steps; 0: no such figure"},
         {"noises",    ARGS_INT,    &s->noises,    1000, 1e7, NULL, "starting noises for the measures"},

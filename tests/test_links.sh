@@ -56,7 +56,7 @@ for file in README.md PAPER_NOTES.md; do
     awk -v file="$file" '
         function done() { if (rows >= 2) { print (command ? "ok" : file ": no command near the table at line " start); } rows = 0; table = 0 }
         /^#/ { done(); command = 0 }
-        /`(make|build\/|git|wc)/ || /^    (make|build\/)/ { command = 1 }
+        /`(make|build\/|git|wc|sh tests\/)/ || /^    (make|build\/)/ { command = 1 }
         /^\|/ { if (!table) { start = NR; table = 1 } if ($0 ~ /\|[^|]*[0-9]*\.[0-9]+/) rows++; next }
         { if (table) done() }
         END { done() }' "$file"
