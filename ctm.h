@@ -6046,7 +6046,7 @@ static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_den
 //
 // Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts. The batch is cut into shards; a shard draws
 // its rows by their global numbers, works on its own tape, and leaves its part of both losses and both gradients. Sums over
-// shards are made in order, so neither threads nor machines can change a bit. One backward pass per loss, into cleared
+// shards are made in order, so no number of threads or machines (of one kind) changes a bit. One backward pass per loss, into cleared
 // gradients, and then
 //        total = grad L_CTM + lambda·grad L_DSM
 // gives the norms that lambda needs, and lets a reader print the gradient of each loss alone. The adversarial loss jumps from the
