@@ -35,6 +35,8 @@
    knows the score); at s = 0, G is a consistency model (one-step generation); in between lie jumps that neither has.
    The second line is the training: jumping straight from t must agree with letting the teacher walk to u and jumping from
    there. The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
+   Denoising score matching is added at s = t, an adversary may be (chapter 16). ctm_config_authors() is the published recipe;
+   ctm_config_default(), for points, practises other (t,u,s) and compares half at s (chapter 15, and the deviations at the end).
 
    If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm__ctm_loss (17), ctm_train_step (17),
    ctm_sample_gamma (18).  Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these
@@ -94,7 +96,8 @@
               | x_0, x_t      | x0, x_t         | [B,D]  | data; data with noise. Data units, std near sigma_data = 0.5
               | t, u, s       | t, u, s         | [B]    | noise levels (standard deviations), T >= t > u >= s >= sigma_min
               | T, 0          | sigma_max/_min  |        | 80 and 0.002; "time zero" is always sigma_min, as ln s enters
-              | θ, φ, sg(θ)   | theta, phi, ema |        | student; teacher; frozen moving average of the student
+              | θ, φ          | theta, teacher  |        | student; teacher
+              | sg(θ)         | ema, or theta   |        | weights that get no gradient: the moving average, or the student's own
               | N, i          | N, i            |        | the grid has N noise levels, index 0 is T, index N-1 sigma_min
               | B, D, H, L, E | the same        |        | batch, data dimension, hidden width, layers, embedding width
 
@@ -482,8 +485,17 @@ CTMDEF double ctm_c_in(const ctm_noise *z, double t);                           
 CTMDEF void   ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out);           // [eq:edm]
 CTMDEF void   ctm_outer_scalings(const ctm_noise *z, double t, double s, double *C_skip, double *C_out); // [eq:outer]
 CTMDEF double ctm_denoiser_skip(const ctm_noise *z, double t);         // D = g + this·x  [eq:D_from_g]
-// A loss's weight by noise level: 1, t^-2, t^-2 + 1, t^-2 + sd^-2, max(t^-2, 1), (1 - s/t)^-power, (t² + sd²)/(t·sd)², sqrt(t).
-enum { CTM_W_UNIFORM, CTM_W_SNR, CTM_W_SNR1, CTM_W_KARRAS, CTM_W_TRUNCATED_SNR, CTM_W_UNIFORM_G, CTM_W_KARRAS_WEIGHT, CTM_W_SQRT_T };
+// A loss's weight by noise level.
+enum {
+    CTM_W_UNIFORM,                     // 1
+    CTM_W_SNR,                         // t^-2
+    CTM_W_SNR1,                        // t^-2 + 1
+    CTM_W_KARRAS,                      // t^-2 + sd^-2
+    CTM_W_TRUNCATED_SNR,               // max(t^-2, 1)
+    CTM_W_UNIFORM_G,                   // (1 - s/t)^-power
+    CTM_W_KARRAS_WEIGHT,               // (t² + sd²)/(t·sd)²
+    CTM_W_SQRT_T                       // sqrt(t)
+};
 CTMDEF double ctm_weight(const ctm_noise *z, int schedule, double t, double s, double power);            // [eq:weights]
 
 // A denoiser D(x,t) ~ E[x_0 | x_t = x]: a teacher, an exact formula, or a CTM at s = t.
@@ -6946,7 +6958,8 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
 //
 //        ln p_0(x_0) = ln p_T(x_T) + integral from 0 to T of div f(x_t,t) dt,     f = (x - D)/t,   div f = (dim - tr dD/dx)/t
 //
-// The trace is exact with one backward pass for every coordinate, which is affordable in low dimension. In high dimension it is
+// The trace is exact with one backward pass for every coordinate at every slope that the solver asks for (320 of them by
+// default), which is affordable in low dimension. In high dimension it is
 // estimated with a few random probes e whose covariance is I  [eq:hutchinson]:     tr J = E[ e^T J e ].
 // Signs (Rademacher) are the better probes: their squares are 1, so the diagonal of J adds no variance. A point keeps its probes
 // all the way, which makes the integrand a smooth function of t, and solvers of high order worth their price.
