@@ -3,8 +3,7 @@
 # of chains: their error over that of one jump, 99th percentile, share of samples off every mode, likelihood gap.
 # usage: sh tests/merit.sh [DATA...]      default: ring moons grid spiral checker.
 # in the environment: STEPS=N: shorter runs; TEACHER=learned: not the exact teacher; CHAINS=SHARE: the flag --chains; THREADS=N;
-# NOISES=N (100000; half of them are behind the errors);
-# OUT=DIR, where runs go (out/merit)
+# NOISES=N (100000; half of them are behind the errors); OUT=DIR, where runs go (out/merit)
 cd "$(dirname "$0")/.." || exit 1
 out=${OUT:-out/merit}
 for data in ${*:-ring moons grid spiral checker}; do
