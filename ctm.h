@@ -90,7 +90,7 @@
     1 ground    2 chance    3 memory    4 threads    5 tensors    6 seeing    7 the tape    8 matrix product, convolution
     9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
    16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance    21 checkpoints
-   Then: facts that have caused bugs, deviations, references, history, licence
+   Then: facts that have caused bugs, deviations, references, history, licence.  All settings: ctm_config, in chapter 15.
 
    NOTATION   | symbol        | in C            | shape  | meaning, unit
               | x_0, x_t      | x0, x_t         | [B,D]  | data; data with noise. Data units, std near sigma_data = 0.5
@@ -321,6 +321,18 @@ CTMDEF void ctm_backward(ctm_tape *tp, ctm_tensor *L);
 CTMDEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y);   // the same, with ctm_grad(tp, y) filled in by you (any shape)
 CTMDEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x);    // x's gradient, zeroed if it had none yet; NULL if none is wanted
 CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients of all recorded results (not of the leaves)
+// For an operation of your own (chapter 9 of the implementation begins with one): the result of operation `op`, its data not yet
+// filled in, of n <= 8 inputs src[0..n-1], each of which may be NULL. It goes on the tape if the tape records and an input wants a
+// gradient; `backward` then adds out's part to them. op is static text; the pointers in src are kept, the array is not.
+CTMDEF ctm_tensor *ctm_result(ctm_tape *tp, const char *op, int ndim, const int *shape, int n, ctm_tensor *const *src,
+                              void (*backward)(ctm_tape *tp, ctm_tensor *out));
+CTMDEF ctm_tensor *ctm_done(ctm_tensor *out);              // its last line, when out->data is filled in; returns out
+// Is a backward pass right? Makes the scalar L = build(user, inner, x) of the leaf x on a tape of its own in tp's arena, walks back,
+// leaves dL/dx in x->grad, and compares it with central differences of step h. Returns the largest difference over the largest
+// slope: some 1e-9 in double with h = 1e-5, 1e-3 in float with h = 1e-2. 1 if all slopes are zero: then nothing was checked. 1e30
+// if one is not finite. L must be the same whenever it is asked for.
+CTMDEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *inner, ctm_tensor *x), void *user,
+                            ctm_tensor *x, double h);
 
 // ---- CHAPTER 8. THE MATRIX PRODUCT, AND THE CONVOLUTION -------------------------------------------------------------
 
@@ -340,8 +352,8 @@ CTMDEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y)
 CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *sine, ctm_real *cosine);
 
 // ---- CHAPTER 9. OPERATIONS ------------------------------------------------------------------------------------------
-// All results belong to the tape's arena until ctm_tape_reset. Shapes that do not fit stop in CTM_PANIC. How to add an operation of
-// your own stands at the head of chapter 9 of the implementation.
+// All results belong to the tape's arena until ctm_tape_reset. Shapes that do not fit stop in CTM_PANIC. An operation of your own is
+// made with ctm_result, as the head of chapter 9 of the implementation shows.
 
 CTMDEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a + b, same shapes
 CTMDEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a - b
@@ -673,7 +685,7 @@ CTMDEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, 
 // The adversarial losses of logits [B,K] as parts of the mean over n logits; scalars. kind: CTM_GAN_HINGE, _LOG, _MINIMAX.
 CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
-// Classifier-free guidance: w·(with labels) + (1-w)·(without), for g, hence for G, which is affine in g. w = 1 is the labelled
+// Classifier-free guidance: w·g(label) + (1-w)·g(no label), and the same for G, which is affine in g. w = 1 is the labelled
 // model, 0 the unlabelled one, beyond 1 exaggerates the class. In all: cfg.classes and cfg.label_dropout before the network is made,
 // tr->label before training, then this jump in ctm_sample_gamma; without guidance set net->label and sample as ever.
 // label [B] of every batch to come is not copied; the network must outlive the wrapper. One wrapper serves one thread
@@ -1546,12 +1558,11 @@ static void ctm__append(ctm_tape *tp, ctm_tensor *out) {
     tp->count++;
 }
 
-// A new result of operation `op` with n inputs (at most 8, each may be NULL). It gets a place on the tape only if one of its
-// inputs wants a gradient and the tape records.
-static ctm_tensor *ctm__result_of(ctm_tape *tp, const char *op, int ndim, const int *shape, int n, ctm_tensor *const *src,
-                                  void (*backward)(ctm_tape *, ctm_tensor *)) {
+CTM__DEF ctm_tensor *ctm_result(ctm_tape *tp, const char *op, int ndim, const int *shape, int n, ctm_tensor *const *src,
+                                void (*backward)(ctm_tape *, ctm_tensor *)) {
     ctm_tensor *out = ctm__tensor(tp->arena, op, op, ndim, shape);
     int i, wanted = 0;
+    CTM__REQUIRE(n >= 0 && n <= 8, "ctm_result: \"%s\" has %d inputs, but room for 8", op, n);
     out->data = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
     out->id = tp->next_id++;
     for (i = 0; i < n; i++) {
@@ -1571,7 +1582,7 @@ static ctm_tensor *ctm__result(ctm_tape *tp, const char *op, int ndim, int d0, i
     int shape[2];
     shape[0] = d0; shape[1] = d1;
     src[0] = a; src[1] = b; src[2] = c; src[3] = d;
-    return ctm__result_of(tp, op, ndim, shape, 4, src, backward);
+    return ctm_result(tp, op, ndim, shape, 4, src, backward);
 }
 
 // One of the shape of its first input.
@@ -1579,14 +1590,14 @@ static ctm_tensor *ctm__result_like(ctm_tape *tp, const char *op, ctm_tensor *a,
                                     void (*backward)(ctm_tape *, ctm_tensor *)) {
     ctm_tensor *src[2];
     src[0] = a; src[1] = b;
-    return ctm__result_of(tp, op, a->ndim, a->shape, 2, src, backward);
+    return ctm_result(tp, op, a->ndim, a->shape, 2, src, backward);
 }
 
 static ctm_tensor *ctm__result_image(ctm_tape *tp, const char *op, int B, int H, int W, int C, int n, ctm_tensor *const *src,
                                      void (*backward)(ctm_tape *, ctm_tensor *)) {
     int shape[4];
     shape[0] = B; shape[1] = H; shape[2] = W; shape[3] = C;
-    return ctm__result_of(tp, op, 4, shape, n, src, backward);
+    return ctm_result(tp, op, 4, shape, n, src, backward);
 }
 
 // The gradient of a result is needed from the moment its first consumer adds to it until its own turn has passed; in a
@@ -1636,8 +1647,7 @@ CTM__DEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x) {
     return grad;
 }
 
-// Last line of every operation, when out->data is filled in.
-static ctm_tensor *ctm__done(ctm_tensor *out) {
+CTM__DEF ctm_tensor *ctm_done(ctm_tensor *out) {
 #ifdef CTM_DEBUG
     size_t where;
     CTM__REQUIRE(!ctm_first_nonfinite(out, &where), "%s: entry %lu of the result \"%s\" (#%d) is not finite", out->op,
@@ -1673,6 +1683,42 @@ CTM__DEF void ctm_backward(ctm_tape *tp, ctm_tensor *L) {
 CTM__DEF void ctm_tape_zero_grads(ctm_tape *tp) {
     ctm_tensor *x;
     for (x = tp->first; x; x = x->next) if (x->grad) memset(x->grad, 0, x->len * sizeof(ctm_real));
+}
+
+// L for entry i of x moved by `by`, unrecorded; *at is where the entry then was, which is rounded.
+static double ctm__moved(ctm_tape *tp, ctm_tensor *(*build)(void *, ctm_tape *, ctm_tensor *), void *user, ctm_tensor *x, size_t i,
+                         double by, double *at) {
+    ctm_real was = x->data[i];
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    double L;
+    x->data[i] = (ctm_real)((double)was + by);
+    *at = (double)x->data[i];
+    L = (double)build(user, tp, x)->data[0];
+    x->data[i] = was;
+    ctm_arena_release(tp->arena, m);
+    return L;
+}
+
+CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *inner, ctm_tensor *x), void *user,
+                              ctm_tensor *x, double h) {
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    ctm_tape inner;
+    double worst = 0, largest = 0;
+    size_t i;
+    CTM__REQUIRE(x->grad != NULL, "ctm_gradcheck: the leaf \"%s\" has no gradient: ctm_wants_grad gives it one", x->name);
+    ctm_tape_init(&inner, tp->ctx, tp->arena);                   // a tape of its own: what tp holds stays out of it
+    memset(x->grad, 0, x->len * sizeof(ctm_real));
+    ctm_backward(&inner, build(user, &inner, x));
+    ctm_arena_release(tp->arena, m);
+    inner.recording = 0;
+    for (i = 0; i < x->len; i++) {
+        double right, left, up = ctm__moved(&inner, build, user, x, i, h, &right), down = ctm__moved(&inner, build, user, x, i, -h, &left);
+        double slope = (up - down) / (right - left), grad = (double)x->grad[i];
+        if (!ctm_is_finite(slope - grad)) { worst = 1e30; largest = 1; break; }
+        worst = ctm__dmax(worst, fabs(slope - grad));
+        largest = ctm__dmax(largest, ctm__dmax(fabs(slope), fabs(grad)));
+    }
+    return largest > 0 ? worst / largest : 1;
 }
 
 // =====================================================================================================================
@@ -3203,10 +3249,22 @@ CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_rea
 // function quotes the forward line it differentiates. dX stands for dL/dX throughout. Gradients are added, never set,
 // because a tensor may be used twice.
 //
-// An operation of your own, in the file with CTM_IMPLEMENTATION, has the same three parts: ctm__result_like (or another
-// ctm__result_...) with its inputs and its backward function, a loop that fills in data, and ctm__done. In the backward function
-// ctm_grad is NULL for an input that wants no gradient; that cannot happen to the only input of an operation, which is then
-// not recorded. ctm_square is the shortest pattern.
+// An operation of your own has the same three parts, in any file: ctm_result with its inputs and its backward function, a loop
+// that fills in data, and ctm_done. (ctm__result_like and its relatives are ctm_result for common shapes.)
+//
+//        static void cube_backward(ctm_tape *tp, ctm_tensor *out) {                  // forward was:  out[i] = a[i]³
+//            ctm_tensor *a = out->src[0];
+//            ctm_real *da = ctm_grad(tp, a);
+//            for (size_t i = 0; i < out->len; i++) da[i] += 3 * a->data[i] * a->data[i] * out->grad[i];
+//        }
+//        ctm_tensor *cube(ctm_tape *tp, ctm_tensor *a) {
+//            ctm_tensor *out = ctm_result(tp, "cube", a->ndim, a->shape, 1, &a, cube_backward);
+//            for (size_t i = 0; i < out->len; i++) out->data[i] = a->data[i] * a->data[i] * a->data[i];
+//            return ctm_done(out);
+//        }
+//
+// In the backward function ctm_grad is NULL for an input that wants no gradient; that cannot happen to the only input of an
+// operation, which is then not recorded. ctm_gradcheck tells whether it is right.
 // =====================================================================================================================
 
 // op: add        out = a + b                        same shapes
@@ -3223,7 +3281,7 @@ CTM__DEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_add", "both must have the same shape", a, b);
     out = ctm__result_like(tp, "add", a, b, ctm__add_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] + b->data[i];
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: sub        out = a - b                        same shapes
@@ -3240,7 +3298,7 @@ CTM__DEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_sub", "both must have the same shape", a, b);
     out = ctm__result_like(tp, "sub", a, b, ctm__sub_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] - b->data[i];
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: mul        out = a·b, entry by entry          same shapes
@@ -3258,7 +3316,7 @@ CTM__DEF ctm_tensor *ctm_mul(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     CTM__SHAPES(ctm__same_shape(a, b), "ctm_mul", "both must have the same shape", a, b);
     out = ctm__result_like(tp, "mul", a, b, ctm__mul_backward);
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * b->data[i];
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: scale      out = c·a                          c a number
@@ -3273,7 +3331,7 @@ CTM__DEF ctm_tensor *ctm_scale(ctm_tape *tp, ctm_tensor *a, double c) {
     size_t i;
     out->arg[0] = c;
     for (i = 0; i < out->len; i++) out->data[i] = (ctm_real)c * a->data[i];
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: square     out = a²
@@ -3288,7 +3346,7 @@ CTM__DEF ctm_tensor *ctm_square(ctm_tape *tp, ctm_tensor *a) {
     ctm_tensor *out = ctm__result_like(tp, "square", a, NULL, ctm__square_backward);
     size_t i;
     for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * a->data[i];
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: linear     out[n,o] = b[o] + sum_i x[n,i]·w[i,o]      x [B,I]  w [I,O]  b [O] or none  out [B,O]
@@ -3325,7 +3383,7 @@ CTM__DEF ctm_tensor *ctm_linear(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_
     out = ctm__result(tp, "linear", 2, x->shape[0], w->shape[1], x, w, b, NULL, ctm__linear_backward);
     ctm_gemm(tp->ctx, x->shape[0], w->shape[1], w->shape[0], x->data, w->shape[0], 1, w->data, w->shape[1], out->data, w->shape[1],
              b ? b->data : NULL, 0);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: silu       out = x·sig,  sig = 1/(1 + exp(-x))
@@ -3337,7 +3395,7 @@ CTM__DEF ctm_tensor *ctm_silu(ctm_tape *tp, ctm_tensor *x) {
     ctm_tensor *out = ctm__result_like(tp, "silu", x, NULL, ctm__silu_backward);
     if (out->wants) out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
     tp->ctx->kernels->silu(x->len, x->data, out->data, out->saved);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: film_silu  out = silu(v),  v = (1 + scale)·h + shift  h [B,H];  scale, shift: H columns each of film [U,F], from `at`
@@ -3367,7 +3425,7 @@ CTM__DEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film
         tp->ctx->kernels->film((size_t)H, h->data + r, film->data + f, film->data + f + H, out->data + r,
                                out->saved ? out->saved + r : NULL);
     }
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: concat     out = [a | b] along the last dimension      a [..,P]  b [..,Q]  out [..,P+Q]
@@ -3420,13 +3478,13 @@ CTM__DEF ctm_tensor *ctm_concat(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     memcpy(shape, a->shape, sizeof shape);
     shape[last] += b->shape[last];
     src[0] = a; src[1] = b;
-    out = ctm__result_of(tp, "concat", a->ndim, shape, 2, src, ctm__concat_backward);
+    out = ctm_result(tp, "concat", a->ndim, shape, 2, src, ctm__concat_backward);
     j.a = a->data;
     j.b = b->data;
     j.both = out->data;
     j.split = 0;
     ctm__concat_run(tp, a, b, &j);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: gather_rows   out[i] = x[index[i]]            x [B,D] or [B]  out [n,D] or [n]
@@ -3450,7 +3508,7 @@ CTM__DEF ctm_tensor *ctm_gather_rows(ctm_tape *tp, ctm_tensor *x, const int *ind
         CTM__REQUIRE(index[i] >= 0 && index[i] < x->shape[0], "ctm_gather_rows: \"%s\" has no row %d", x->name, index[i]);
         memcpy(out->data + (size_t)i * D, x->data + (size_t)index[i] * D, D * sizeof(ctm_real));
     }
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: scatter_rows  out = x, but out[index[i]] = y[i]               x, out [B,D]  y [n,D]; no index twice
@@ -3479,7 +3537,7 @@ CTM__DEF ctm_tensor *ctm_scatter_rows(ctm_tape *tp, ctm_tensor *x, ctm_tensor *y
         CTM__REQUIRE(index[i] >= 0 && index[i] < x->shape[0], "ctm_scatter_rows: \"%s\" has no row %d", x->name, index[i]);
         memcpy(out->data + (size_t)index[i] * D, y->data + (size_t)i * D, D * sizeof(ctm_real));
     }
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: mix_rows   out[i] = a[i]·x[i] + b[i]·y[i]     a, b [B] constants   x, y, out [B,D];  without y: out[i] = a[i]·x[i]
@@ -3501,7 +3559,7 @@ CTM__DEF ctm_tensor *ctm_mix_rows(ctm_tape *tp, ctm_tensor *a, ctm_tensor *x, ct
     out = ctm__result(tp, "mix_rows", 2, x->shape[0], x->shape[1], a, x, b, y, ctm__mix_rows_backward);
     if (y) for (i = 0; i < out->len; i++) out->data[i] = a->data[i / D] * x->data[i] + b->data[i / D] * y->data[i];
     else   for (i = 0; i < out->len; i++) out->data[i] = a->data[i / D] * x->data[i];
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: time_features   z = ln(t)/4;  out = [z if keep_z | sin(f_k z) | cos(f_k z)],  f_k = f_0·2^k, k < n      t [B]  out [B,2n(+1)]
@@ -3532,7 +3590,7 @@ CTM__DEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, doubl
         memcpy(row + n, c + i * n, (size_t)n * sizeof(ctm_real));
     }
     ctm_arena_release(tp->arena, m);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: distance   L2: mean_d (a-b)²   L1: mean_d |a-b|   HUBER: sqrt(sum_d (a-b)² + c²) - c       a, b [B,D]  out [B]
@@ -3570,7 +3628,7 @@ CTM__DEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, in
         else                   sum /= (double)D;
         out->data[n] = (ctm_real)sum;
     }
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: relu       out = max(x, 0)
@@ -3585,7 +3643,7 @@ CTM__DEF ctm_tensor *ctm_relu(ctm_tape *tp, ctm_tensor *x) {
     ctm_tensor *out = ctm__result_like(tp, "relu", x, NULL, ctm__relu_backward);
     size_t i;
     for (i = 0; i < out->len; i++) out->data[i] = x->data[i] < 0 ? 0 : x->data[i];       // so written, NaN stays NaN
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: softplus   out = ln(1 + exp(x)) = max(x,0) + ln(1 + exp(-|x|)), which overflows nowhere
@@ -3606,7 +3664,7 @@ CTM__DEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x) {
         double v = (double)x->data[i];
         out->data[i] = (ctm_real)((v < 0 ? 0 : v) + log1p(exp(-fabs(v))));
     }
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: weighted_mean   out = sum_i w[i]·d[i] / n     d [B]  w [B] constants or none  out []
@@ -3626,7 +3684,7 @@ CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *
     out->arg[0] = n;
     for (i = 0; i < d->len; i++) sum += (w ? (double)w->data[i] : 1.0) * (double)d->data[i];
     out->data[0] = (ctm_real)(sum / n);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 typedef struct ctm__scaled_job {
@@ -3666,7 +3724,7 @@ CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, 
         out->backward = ctm__reshape_backward;
         ctm__append(tp, out);
     }
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: down       out[y,x] = mean of the four x[2y..2y+1, 2x..2x+1]        x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
@@ -3708,7 +3766,7 @@ CTM__DEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x) {
     CTM__SHAPES(x->ndim == 4 && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0, "ctm_down", "x must be [B,H,W,C] with even H and W", x, NULL);
     out = ctm__result_image(tp, "down", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], 1, &x, ctm__down_backward);
     ctm__resample(tp->ctx, out->shape[0], out->shape[1], out->shape[2], out->shape[3], 0, 0.25, x->data, out->data, 0);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 static void ctm__up_backward(ctm_tape *tp, ctm_tensor *out) {
     int add;
@@ -3721,7 +3779,7 @@ CTM__DEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x) {
     CTM__SHAPES(x->ndim == 4, "ctm_up", "x must be [B,H,W,C]", x, NULL);
     out = ctm__result_image(tp, "up", x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3], 1, &x, ctm__up_backward);
     ctm__resample(tp->ctx, x->shape[0], x->shape[1], x->shape[2], x->shape[3], 1, 1, x->data, out->data, 0);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c]   x, out [B,H,W,C]  gamma, beta [C]  f = SiLU or nothing
@@ -3849,12 +3907,12 @@ CTM__DEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gam
     ctm__norm_job j;
     ctm__norm_check(x, gamma, beta, groups);
     src[0] = x; src[1] = gamma; src[2] = beta;
-    out = ctm__result_of(tp, silu ? "group_norm_silu" : "group_norm", 4, x->shape, 3, src, ctm__group_norm_backward);
+    out = ctm_result(tp, silu ? "group_norm_silu" : "group_norm", 4, x->shape, 3, src, ctm__group_norm_backward);
     ctm__norm_settings(tp, out, x->shape[0], groups, eps, silu);
     ctm__norm_of(&j, tp, out, x, gamma, beta);
     j.out = out->data;
     ctm__norm_run(tp, &j, x->shape[0]);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: conv       out = alpha·(x * w + b[o] + shift[n,o] + res)      x [B,H,W,I]  w [k,k,I,O], k = 1 or 3  out, res [B,H,W,O]
@@ -3974,7 +4032,7 @@ CTM__DEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_te
     out->arg[1] = alpha;
     ctm__conv_of(&g, x, w);
     ctm__conv_forward(tp, out, &g);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: norm_conv  out = alpha·(a * w + b[o] + shift[n,o] + res),  a = silu(group_norm(x, gamma, beta))
@@ -4024,7 +4082,7 @@ CTM__DEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamm
     g.x = j.out;
     ctm__conv_forward(tp, out, &g);
     ctm_arena_release(tp->arena, m);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: attention  for each sample and head:  S = softmax(q·k^T/sqrt(c)),  out = S·v       qkv [B,H,W,3C]  out [B,H,W,C]
@@ -4114,7 +4172,7 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
     ctm__attention_of(&j, tp, out, qkv);
     j.out = out->data;
     ctm__parallel_scratch(tp->arena, qkv->shape[0] * heads, 4 * T * (size_t)(j.C / heads) * sizeof(ctm_real), ctm__attention_piece, &j);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
@@ -4173,7 +4231,7 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, sizeof d);
     memcpy(out->saved, &d, sizeof d);
     ctm__dropout_run(tp, out, x->data, out->data, 0);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: frequencies   z = ln(t)/4;  out = [sin(z·f_i) | cos(z·f_i)],  f_i = 10000^(-i/(n/2-1)), i < n/2       t [B]  out [B,n]
@@ -4190,7 +4248,7 @@ CTM__DEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n) {
             out->data[(size_t)i * (size_t)n + (size_t)k] = (ctm_real)sin(a);
             out->data[(size_t)i * (size_t)n + (size_t)(half + k)] = (ctm_real)cos(a);
         }
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: max_pool   out[y,x] = the largest of the four x[2y..2y+1, 2x..2x+1]  x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
@@ -4228,7 +4286,7 @@ CTM__DEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x) {
                 "x must be [B,H,W,C] with even H and W", x, NULL);
     out = ctm__result_image(tp, "max_pool", x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3], 1, &x, ctm__max_pool_backward);
     ctm__pool_run(tp, x, out, out->data, NULL);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: resize     out[i,j] = (1-f)(1-g)·x[p,q] + (1-f)·g·x[p,q+1] + f·(1-g)·x[p+1,q] + f·g·x[p+1,q+1]      x [B,h,w,C]  out [B,H,W,C]
@@ -4292,7 +4350,7 @@ CTM__DEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W) {
     ctm__resize_of(&j, x, out);
     j.out = out->data;
     ctm_parallel_for(tp->ctx, x->shape[0] * H, ctm__resize_piece, &j);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // op: unit_channels   out = c[k]·x[k]/(|x| + eps),  |x| the length of a pixel's C channels          x, out [B,H,W,C]  c [C] or none
@@ -4353,7 +4411,7 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
         out->saved = (ctm_real *)ctm_alloc_raw(tp->arena, ((size_t)x->shape[0] * (size_t)x->shape[1] * (size_t)x->shape[2] + 1) *
                                                           sizeof(ctm_real));
     ctm__unit_run(tp, out, NULL);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
 // =====================================================================================================================
@@ -4562,7 +4620,7 @@ static const int *ctm__labels_of(ctm_tape *tp, const int *label, const int *inde
     return some;
 }
 
-// Parameters come in the order in which ctm_mlp registers them; w points at the next one.
+// [eq:film]  w points at the next parameter, in the order in which ctm_mlp registers them.
 static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     int H = net->iconf[0], L = net->iconf[1], l;
     ctm_tensor **w = net->param, *f_t, *f_s, *e, *film, *h;
@@ -4591,6 +4649,7 @@ static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, c
     return ctm_linear(tp, h, w[0], w[1]);                                        // F                         [B,D]
 }
 
+// [eq:film]  Registers the parameters in the order in which ctm__mlp_forward takes them.
 CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
     int H = cfg->hidden, L = cfg->layers, E = cfg->embed, F = 2 * CTM__TIME_FREQS + 1, l;
     ctm_net *net = ctm_net_new(a, "mlp", &cfg->noise, dim, with_s);
@@ -4713,7 +4772,7 @@ static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
     return moved;
 }
 
-// Parameters come in the order in which ctm__unet_add registers them, two for each name.
+// [eq:unet]  One block. Parameters come in the order in which ctm__unet_add registers them, two for each name.
 static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock *b, ctm_tensor *x, ctm_tensor *e_t, ctm_tensor *e_s) {
     ctm_tensor **norm0 = net->param + b->first, **conv0 = norm0 + 2, **affine = norm0 + 4, **affine_s = norm0 + 6;
     ctm_tensor **norm1 = e_s ? affine_s + 2 : affine_s, **conv1 = norm1 + 2, **skip_w = conv1 + 2, **norm2 = b->skip ? skip_w + 2 : skip_w;
@@ -4853,6 +4912,7 @@ static void ctm__unet_init(ctm_net *net, uint64_t seed) {
     }
 }
 
+// [eq:unet]  Registers the blocks in the order of ctm__unet_forward, under the authors' names.
 CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     int width = cfg->model_channels, levels = 0, c = width, l, b, n = 0, skip[64];
     ctm_net *net;
@@ -5037,6 +5097,7 @@ CTM__DEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, doubl
     o->v = (ctm_real *)ctm_alloc(a, len * sizeof(ctm_real));
 }
 
+// [eq:radam]  theta <- theta - lr·r_k·m̂/(sqrt(v̂) + eps); Adam has r_k = 1.
 CTM__DEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad) {
     double k = (double)++o->k, p1 = 1 - pow(o->beta1, k), p2 = 1 - pow(o->beta2, k);     // the bias corrections
     double rate = o->lr / p1, root = 1 / sqrt(p2), eps = o->eps;
@@ -5053,6 +5114,7 @@ CTM__DEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_
     ctx->kernels->adam(o->len, theta, grad, o->m, o->v, o->beta1, o->beta2, rate, root, eps, adaptive);
 }
 
+// [eq:ema]  ema <- rate·ema + (1 - rate)·theta
 CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate) {
     ctx->kernels->ema(len, ema, theta, rate);
 }
@@ -5104,6 +5166,7 @@ static double ctm__grid_level(const ctm__grid *g, double i) {
     return g->z->rho == 7 ? root2 * root2 * root2 * root : pow(root, g->z->rho);
 }
 
+// [eq:karras_grid]  t_i, for real i.
 CTM__DEF double ctm_t_of_index(const ctm_noise *z, double i) {
     ctm__grid g = ctm__grid_of(z);
     return ctm__grid_level(&g, i);
@@ -5123,6 +5186,7 @@ CTM__DEF void ctm_karras_times(const ctm_noise *z, int n, double *t) {
 
 CTM__DEF double ctm_c_in(const ctm_noise *z, double t) { return 1 / sqrt(t * t + z->sigma_data * z->sigma_data); }
 
+// [eq:edm]  c_skip and c_out of  g = c_skip·x + c_out·F(c_in·x, t, s)
 CTM__DEF void ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out) {
     double sd = z->sigma_data, q = z->inner == CTM_INNER_CM ? t - z->sigma_min : t;
     *c_skip = z->inner == CTM_INNER_NONE ? 0 : sd * sd / (q * q + sd * sd);
@@ -5188,6 +5252,7 @@ static double ctm__gmm_top(const ctm__gmm *g, const double *x, double v) {
     return top;
 }
 
+// [eq:D_gmm]  D(x,t) = a·x + (1-a)·sum_k r_k·m_k, in double.
 static void ctm__gmm_exact(const ctm_denoiser *self, const double *x, double t, double *D) {
     const ctm__gmm *g = (const ctm__gmm *)self->impl;
     double v = g->c * g->c + t * t, a = g->c * g->c / v, top = ctm__gmm_top(g, x, v), sum = 0;
@@ -5268,9 +5333,10 @@ static ctm_tensor *ctm__gmm_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_
     j.scratch = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)pieces * j.room * sizeof(ctm_real));
     ctm_parallel_for(tp->ctx, pieces, ctm__gmm_piece, &j);
     ctm_arena_release(tp->arena, m);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 
+// [eq:D_gmm]  The denoiser of sum_k w_k·N(m_k, c²·I).
 CTM__DEF ctm_denoiser *ctm_mixture(ctm_arena *a, int dim, int K, const double *mean, const double *weight, double c) {
     ctm_denoiser *D = (ctm_denoiser *)ctm_alloc(a, sizeof *D);
     ctm__gmm *g = (ctm__gmm *)ctm_alloc(a, sizeof *g);
@@ -5317,6 +5383,7 @@ CTM__DEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net) {
 // Tensors of per-row coefficients, [B].
 static ctm_tensor *ctm__coefficients(ctm_tape *tp, const char *name, const ctm_tensor *t) { return ctm_vector(tp, name, t->shape[0]); }
 
+// [eq:tweedie]  score = (D(x,t) - x)/t²
 CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t) {
     ctm_tensor *d = D->denoise(tp, D, x, t), *a = ctm__coefficients(tp, "1/t^2", t);
     ctm_tensor *b = ctm__coefficients(tp, "-1/t^2", t);
@@ -5325,7 +5392,7 @@ CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
         a->data[i] = 1 / (t->data[i] * t->data[i]);
         b->data[i] = -a->data[i];
     }
-    return ctm_name(ctm_mix_rows(tp, a, d, b, x), "score");                      // (D - x)/t²
+    return ctm_name(ctm_mix_rows(tp, a, d, b, x), "score");                      // D/t² - x/t²
 }
 
 // =====================================================================================================================
@@ -5341,7 +5408,7 @@ CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
 // their number of steps: those still travelling are then always the first n rows, and no evaluation is wasted.
 // =====================================================================================================================
 
-// One step for the first n rows of x (in place) from levels t to t_next.
+// One step, by [eq:pf_ode]'s slope (x - D)/t and [eq:heun]'s mean of two, for all rows of x (in place) from levels t to t_next.
 static void ctm__solver_step(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, ctm_tensor *t, ctm_tensor *t_next) {
     int B = x->shape[0], dim = x->shape[1], i, d;
     ctm_tensor *D_t = D->denoise(tp, D, x, t), *y = ctm_matrix(tp, "y", B, dim), *D_y;
@@ -5360,6 +5427,7 @@ static void ctm__solver_step(ctm_tape *tp, const ctm_denoiser *D, int method, ct
         }
 }
 
+// [eq:heun]  x_u = Solver(x_t, t -> u) along [eq:pf_ode], t and u given as grid indices.
 CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, ctm_tensor *x,
                                const double *from, const double *to, int substeps) {
     int B = x->shape[0], dim = x->shape[1], recording = tp->recording, most = 0, i, j, n;
@@ -5488,6 +5556,7 @@ static void ctm__flow_piece(void *arg, int p) {
         ctm__flow_point(j->D, j->x + i * dim, j->t, j->k, j->s, j->tol, j->out + i * dim, j->n * dim);
 }
 
+// [eq:flow]  dx/dtau = x - D(x, e^tau), tau = ln t, for n points through k levels.
 CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const double *x, double t, int k, const double *s,
                              double tol, double *out) {
     ctm__flow_job j;
@@ -5516,6 +5585,7 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
 // adds is that g may depend on s, so that the step is exact however long it is.
 // =====================================================================================================================
 
+// [eq:g]  The network's g(x,t,s) = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s), coefficients as in [eq:edm].
 CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     ctm_tensor *c_in = ctm__coefficients(tp, "c_in", t), *c_skip = ctm__coefficients(tp, "c_skip", t);
     ctm_tensor *c_out = ctm__coefficients(tp, "c_out", t), *scaled, *F;
@@ -5536,6 +5606,7 @@ CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     return ctm_name(ctm_mix_rows(tp, c_skip, x, c_out, F), "g");                 // c_skip·x + c_out·F
 }
 
+// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s); ctm_outer_scalings has s/t and 1 - s/t.
 static ctm_tensor *ctm__G_all_rows(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     ctm_tensor *C_skip = ctm__coefficients(tp, "C_skip", t), *C_out = ctm__coefficients(tp, "C_out", t), *g;
     int i;
@@ -5549,7 +5620,7 @@ static ctm_tensor *ctm__G_all_rows(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ct
     return ctm_name(ctm_mix_rows(tp, C_skip, x, C_out, g), "G");                 // (s/t)·x + (1 - s/t)·g
 }
 
-// Rows with s = t stay where they are, so the network is asked about the others only. About half of the authors' targets
+// [eq:G]  Rows with s = t stay where they are, so the network is asked about the others only. About half of the authors' targets
 // have u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
 CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     int B = t->shape[0], n = 0, i, *index;
@@ -5574,6 +5645,7 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
 }
 
+// [eq:D_from_g]  D(x,t) = g(x,t,t), plus a multiple of x where G has another outer form than the paper's.
 CTM__DEF ctm_tensor *ctm_D_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t) {
     ctm_tensor *g = ctm_g_theta(tp, net, x, t, t), *one, *skip;
     int i;
@@ -5638,19 +5710,21 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 //
 // Which jumps are practised decides which jumps are good. All laws draw grid indices i_t < i_u <= i_s.
 //
-// The authors' [eq:law_h]: the number h of grid steps from t to u has P(h) ~ h on 1..M, one h for the whole batch; then t is
-// uniform among the indices that leave room for h, u = t + h, and s is uniform from u to the end. Nearly half of the draws
+// The authors' [eq:law_h]: the number h of grid steps from t to u has P(h) ~ h on 1..M, one h for the whole batch; then i_t is
+// uniform among the indices that leave room for h, i_u = i_t + h, and i_s is uniform from i_u to the end. Nearly half of the draws
 // have u = s, nearly a third start at T, and only 1 in 153 has h = 1: short jumps are hardly ever practised.
 //
-// The gap law [eq:law_gap] (ours): chains of jumps need the short ones. t has more weight where the paths decide between
+// The gap law [eq:law_gap] (ours): chains of jumps need the short ones. i_t has more weight where the paths decide between
 // modes (law_focus); the gap k has P(k) ~ k^law_power with a negative power, or goes straight to the end (law_to_end); and
-// u = s = t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the authors' law, which
-// ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces land. A share
+// i_u = i_s = i_t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the authors' law,
+// which ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces land. A share
 // law_chain practises those very pieces: the number n of jumps has P(n) ~ 1/n or nearly, and any of its n pieces is as likely. It is
 // 0 by default, for what chains of 2 to 8 jumps gain by it one jump and the longest chain lose.
 //
-// The paper's [eq:law_paper], nested: t anywhere, s anywhere after t, u anywhere after t up to s, each uniform in the grid index
-// (the paper's text leaves the densities open). Any of them per sample.
+// The paper's [eq:law_paper], nested: i_t anywhere, i_s anywhere after it, i_u between the two, each uniform (the paper's text
+// leaves the densities open).
+//
+// In the code i[0], i[1], i[2] are i_t, i_u, i_s: grid indices grow while noise levels fall.
 // =====================================================================================================================
 
 CTM__DEF ctm_config ctm_config_default(void) {
@@ -5726,6 +5800,7 @@ static int ctm__draw_power(double r, int lo, int hi, double power) {
 
 static int ctm__draw_below(double r, int n) { return ctm__imin(n - 1, (int)(r * n)); }    // uniform on 0..n-1
 
+// [eq:law_h]
 static void ctm__times_authors(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
     ctm_rng rng_h = ctm_stream(c->seed, "times.h");
     double last = c->noise.N - 1, r_h = ctm_uniform(&rng_h, step, c->h_per_sample ? index : 0);
@@ -5751,6 +5826,7 @@ static double ctm__draw_between(double r, double lo, double hi, int continuous) 
     return continuous ? lo + r * (hi - lo) : lo + ctm__draw_below(r, (int)(hi - lo) + 1);
 }
 
+// [eq:law_paper]
 static void ctm__times_paper(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
     double last = c->noise.N - 1, least = c->continuous ? 0 : 1;                 // s and u come after t
     i[0] = ctm__draw_between(ctm_uniform(rng, step, 8 * index), 0, last - least, c->continuous);
@@ -5768,40 +5844,43 @@ static void ctm__times_chain(const ctm_config *c, const ctm_rng *rng, uint64_t s
     i[1] = i[2] = (double)last * (piece + 1) / n;
 }
 
-CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
-    ctm_rng rng = ctm_stream(c->seed, "times");
-    int last = c->noise.N - 1, t, k;
+// [eq:law_gap]
+static void ctm__times_gap(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
+    int last = c->noise.N - 1, i_t, k;
     double total, sum = 0, r, off;
-    if (c->law == CTM_LAW_PAPER) {
-        ctm__times_paper(c, &rng, step, index, i);
-        return;
-    }
-    r = ctm_uniform(&rng, step, 8 * index + 2);
-    if (c->law == CTM_LAW_AUTHORS || r < c->law_mix) {
-        ctm__times_authors(c, &rng, step, index, i);
-        return;
-    }
-    if (r < c->law_mix + c->law_chain) {
-        ctm__times_chain(c, &rng, step, index, i);
-        return;
-    }
-    for (t = 0, total = 0; t < last; t++) total += t >= c->focus_from && t <= c->focus_to ? c->law_focus : 1;
-    r = ctm_uniform(&rng, step, 8 * index + 3) * total;
-    for (t = 0; t < last - 1; t++) {
-        sum += t >= c->focus_from && t <= c->focus_to ? c->law_focus : 1;
+
+    // Where the jump starts.
+    for (i_t = 0, total = 0; i_t < last; i_t++) total += i_t >= c->focus_from && i_t <= c->focus_to ? c->law_focus : 1;
+    r = ctm_uniform(rng, step, 8 * index + 3) * total;
+    for (i_t = 0; i_t < last - 1; i_t++) {
+        sum += i_t >= c->focus_from && i_t <= c->focus_to ? c->law_focus : 1;
         if (sum > r) break;
     }
-    k = ctm_uniform(&rng, step, 8 * index + 4) < c->law_to_end ? last - t
-      : ctm__draw_power(ctm_uniform(&rng, step, 8 * index + 5), 1, last - t, c->law_power);
-    i[0] = t;
-    i[1] = i[2] = t + k;
-    off = ctm_uniform(&rng, step, 8 * index + 6);      // its fraction after the comparison is uniform again
-    if (c->continuous || off < c->law_off_grid) {      // anywhere within half an index of the grid's, and at its ends
+
+    // How far it goes.
+    k = ctm_uniform(rng, step, 8 * index + 4) < c->law_to_end ? last - i_t
+      : ctm__draw_power(ctm_uniform(rng, step, 8 * index + 5), 1, last - i_t, c->law_power);
+    i[0] = i_t;
+    i[1] = i[2] = i_t + k;
+
+    // Off the grid: both ends anywhere within half an index of where they were.
+    off = ctm_uniform(rng, step, 8 * index + 6);       // its fraction after the comparison is uniform again
+    if (c->continuous || off < c->law_off_grid) {
         if (!c->continuous) off /= c->law_off_grid;
         i[0] = ctm__dmax(0, i[0] + off - 0.5);
-        i[1] = ctm__dmax(i[0] + 0.1, i[1] + ctm_uniform(&rng, step, 8 * index + 7) - 0.5);
+        i[1] = ctm__dmax(i[0] + 0.1, i[1] + ctm_uniform(rng, step, 8 * index + 7) - 0.5);
         i[1] = i[2] = ctm__dmin(last, i[1]);
     }
+}
+
+// [eq:law_h] [eq:law_gap] [eq:law_paper]  Whichever the configuration asks for.
+CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    ctm_rng rng = ctm_stream(c->seed, "times");
+    double share = c->law == CTM_LAW_GAP ? ctm_uniform(&rng, step, 8 * index + 2) : 0;
+    if (c->law == CTM_LAW_PAPER)                                         ctm__times_paper(c, &rng, step, index, i);
+    else if (c->law == CTM_LAW_AUTHORS || share < c->law_mix)            ctm__times_authors(c, &rng, step, index, i);
+    else if (share < c->law_mix + c->law_chain)                          ctm__times_chain(c, &rng, step, index, i);
+    else                                                                 ctm__times_gap(c, &rng, step, index, i);
 }
 
 // Noise levels of the diagonal term [eq:dsm_law]: the first half of the batch is log-normal, exp(-1.2 + 1.2 n), where the
@@ -5812,11 +5891,12 @@ CTM__DEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw)
     return ctm_t_of_index(z, 0.7 * draw * (z->N - 1));
 }
 
+// [eq:dsm_law]  The level of row `index` of `batch`.
 CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index, uint64_t batch) {
     ctm_rng rng = ctm_stream(c->seed, "dsm.sigma");
     if (c->dsm_law == CTM_DSM_UNIFORM) return ctm_t_of_index(&c->noise, ctm_uniform(&rng, step, index) * (c->noise.N - 1));
     if (c->dsm_law == CTM_DSM_LOGNORMAL || index < batch / 2) return ctm_dsm_law(&c->noise, 1, ctm_normal(&rng, step, index));
-    return ctm_dsm_law(&c->noise, 0, ctm_uniform(&rng, step, index));
+    return ctm_dsm_law(&c->noise, 0, ctm_uniform(&rng, step, index + batch / 2 % 2));    // an odd half ends within a pair: see chapter 2
 }
 
 // =====================================================================================================================
@@ -5843,16 +5923,16 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 // then, (s/t)·x for one; what ties the student to the data is L_DSM alone. Consistency training has x_u = x_0 + u·eps instead,
 // with the noise of x_t: right on average as u -> t, too noisy a target for long gaps.
 //
-// An adversary may sharpen what L_CTM blurs: a discriminator d of points, logit l(x), learns to tell data from fakes x_est, and
+// An adversary may sharpen what L_CTM blurs: a discriminator of points, logit l(x), learns to tell data from fakes x_est, and
 // the student to be taken for data. Logits on data are l, on fakes l':
 //
 //                    student [eq:L_gan]         discriminator [eq:L_disc]
 //        hinge       E -l'                      E max(0, 1 - l) + E max(0, 1 + l')                   (the authors' code)
-//        log         E -ln d'                   E -ln d + E -ln(1 - d'),   d = 1/(1 + exp(-l))       (same minimum, live gradient)
-//        minimax     E  ln(1 - d')              the same                                             (the paper to the letter)
+//        log         E -ln p'                   E -ln p + E -ln(1 - p'),   p = 1/(1 + exp(-l))       (same minimum, live gradient)
+//        minimax     E  ln(1 - p')              the same                                             (the paper to the letter)
 //
-// -ln d is softplus(-l) and -ln(1-d) softplus(l), finite for any logit. Where d wins early, minimax leaves the student no
-// gradient: hence the middle line.
+// -ln p is softplus(-l) and -ln(1-p) softplus(l), finite for any logit. Where the discriminator wins early, minimax leaves the
+// student no gradient: hence the middle line.
 //
 // For images the authors' d is LPIPS: how far two images are apart to a network that was trained to recognise things, VGG16, and
 // weighted by what people found similar [eq:lpips]. With φ_l(x) [H,W,C] its features at five depths, each pixel's scaled to length 1,
@@ -5864,6 +5944,7 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 // with 3x3 convolutions, a ReLU after each. The weights are the user's: no file of them comes with ctm.h.
 // =====================================================================================================================
 
+// [eq:x_est]  x_est = G_ema( G_theta(x_t,t,s), s, 0 ). Recorded: theta gets its gradient through ema's input.
 CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t,
                                ctm_tensor *s, ctm_tensor **at_s) {
     ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", t->shape[0]), theta->noise.sigma_min);
@@ -5874,6 +5955,7 @@ CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_t
     return ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_est");
 }
 
+// [eq:x_target]  x_target = G_ema( G_sg(x_u,u,s), s, 0 ), x_u = Solver(x_t,t,u). A constant.
 CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u,
                                   ctm_tensor *s, ctm_tensor **at_s) {
     ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", u->shape[0]), inner->noise.sigma_min), *x_s, *x_0;
@@ -5920,6 +6002,7 @@ static void ctm__vgg(ctm_tape *tp, const ctm_lpips *q, ctm_tensor *x, ctm_tensor
     }
 }
 
+// [eq:lpips]  d(a,b) = sum_l mean over pixels of sum_k w_l[k]·(φ_l(a)[k] - φ_l(b)[k])²
 CTM__DEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     const ctm_lpips *q = (const ctm_lpips *)lpips;
     ctm_tensor *of_a[CTM__VGG_BLOCKS], *of_b[CTM__VGG_BLOCKS], *kept[CTM__VGG_BLOCKS], *d = NULL;
@@ -5951,12 +6034,13 @@ static void ctm__check_logits(int kind, const ctm_tensor *l) {
     CTM__REQUIRE(kind == CTM_GAN_HINGE || kind == CTM_GAN_LOG || kind == CTM_GAN_MINIMAX, "adversarial loss: %d is no kind of it", kind);
 }
 
+// [eq:L_gan]  The student wants its fakes taken for data.
 CTM__DEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n) {
     ctm_tensor *each;
     ctm__check_logits(kind, fake);
     if (kind == CTM_GAN_HINGE)    each = ctm_scale(tp, fake, -1);                                     // -l'
-    else if (kind == CTM_GAN_LOG) each = ctm_softplus(tp, ctm_scale(tp, fake, -1));                   // -ln d'
-    else                          each = ctm_scale(tp, ctm_softplus(tp, fake), -1);                   // ln(1 - d')
+    else if (kind == CTM_GAN_LOG) each = ctm_softplus(tp, ctm_scale(tp, fake, -1));                   // -ln p'
+    else                          each = ctm_scale(tp, ctm_softplus(tp, fake), -1);                   // ln(1 - p')
     return ctm_name(ctm_weighted_mean(tp, each, NULL, n), "L_gan");
 }
 
@@ -5967,6 +6051,7 @@ static ctm_tensor *ctm__misjudged(ctm_tape *tp, int kind, ctm_tensor *l, double 
     return ctm_relu(tp, ctm_add(tp, ctm_fill(ctm_matrix(tp, "1", l->shape[0], l->shape[1]), 1), minus));
 }
 
+// [eq:L_disc]  The discriminator wants logits high on data and low on fakes.
 CTM__DEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n) {
     ctm_tensor *L_real, *L_fake;
     ctm__check_logits(kind, real);
@@ -5978,11 +6063,11 @@ CTM__DEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real,
 
 // ---- labels
 // A network learns p(x_0 | label) and, from the rows whose label was dropped, p(x_0). Classifier-free guidance goes from the one
-// past the other [eq:guidance]:      g_w = g(no label) + w·(g(label) - g(no label)).
-typedef struct ctm__guide { ctm_net *with, *without; double w; } ctm__guide;
+// past the other [eq:guidance]:      g_w = w·g(label) + (1-w)·g(no label).
+typedef struct ctm__two_views { ctm_net *with, *without; double w; } ctm__two_views;
 
-static ctm__guide *ctm__guide_new(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__guide *q = (ctm__guide *)ctm_alloc(a, sizeof *q);
+static ctm__two_views *ctm__two_views_new(ctm_arena *a, const ctm_net *net, const int *label, double w) {
+    ctm__two_views *q = (ctm__two_views *)ctm_alloc(a, sizeof *q);
     CTM__REQUIRE(net->classes > 0, "guidance: the network \"%s\" knows no classes", net->kind);
     CTM__REQUIRE(ctm_is_finite(w), "guidance: the weight must be a number");
     q->with = ctm_net_view(a, net, 0);
@@ -6000,13 +6085,14 @@ static ctm_tensor *ctm__guided(ctm_tape *tp, double w, ctm_tensor *a, ctm_tensor
 }
 
 static ctm_tensor *ctm__guided_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    const ctm__guide *q = (const ctm__guide *)self->impl;
+    const ctm__two_views *q = (const ctm__two_views *)self->impl;
     return ctm__guided(tp, q->w, q->w != 0 ? ctm_G_theta(tp, q->with, x, t, s) : NULL,
                        q->w != 1 ? ctm_G_theta(tp, q->without, x, t, s) : NULL, t);
 }
 
+// [eq:guidance]  G is affine in g, so mixing G's mixes g's.
 CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__guide *q = ctm__guide_new(a, net, label, w);
+    ctm__two_views *q = ctm__two_views_new(a, net, label, w);
     ctm_jump *G = ctm_net_jump(a, q->with);
     G->name = "guided ctm";
     G->impl = q;
@@ -6015,13 +6101,13 @@ CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *
 }
 
 static ctm_tensor *ctm__guided_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
-    const ctm__guide *q = (const ctm__guide *)self->impl;
+    const ctm__two_views *q = (const ctm__two_views *)self->impl;
     return ctm__guided(tp, q->w, q->w != 0 ? ctm_D_theta(tp, q->with, x, t) : NULL,
                        q->w != 1 ? ctm_D_theta(tp, q->without, x, t) : NULL, t);
 }
 
 CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__guide *q = ctm__guide_new(a, net, label, w);
+    ctm__two_views *q = ctm__two_views_new(a, net, label, w);
     ctm_denoiser *D = ctm_net_denoiser(a, q->with);
     D->name = "guided network";
     D->impl = q;
@@ -6040,7 +6126,7 @@ static ctm_net *ctm__net_with_labels(ctm_tape *tp, ctm_net *net, const int *labe
 static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_denoiser *D, const int *label) {
     if (label && D->denoise == ctm__net_denoise) return ctm_net_denoiser(tp->arena, ctm__net_with_labels(tp, (ctm_net *)D->impl, label));
     if (label && D->denoise == ctm__guided_denoise) {
-        const ctm__guide *q = (const ctm__guide *)D->impl;
+        const ctm__two_views *q = (const ctm__two_views *)D->impl;
         return ctm_guided_denoiser(tp->arena, q->with, label, q->w);
     }
     return D;
@@ -6188,7 +6274,7 @@ static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *
     return x;
 }
 
-// The point at u that the target starts from, by whoever teaches. A constant.
+// The point at u that the target starts from, by whoever teaches: the teacher, or the average itself [eq:self_teach]. A constant.
 static ctm_tensor *ctm__x_u_whole(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
     const ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
@@ -6199,7 +6285,7 @@ static ctm_tensor *ctm__x_u_whole(ctm_shard *sh, ctm_net *ema, const ctm__rows *
     return ctm_solve(&sh->tape, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
 }
 
-// Who teaches does so with all of its units: no dropout.
+// The same without dropout: who teaches [eq:self_teach] does so with all of its units.
 static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
     const ctm_rng *dropout = sh->tape.dropout;
     ctm_tensor *x_u;
@@ -6226,7 +6312,7 @@ static void ctm__dropout_rows(ctm_shard *sh, const ctm_rng *rng, int first) {
     sh->tape.first_row = (uint64_t)first;
 }
 
-// L_CTM of one shard, as its part of the batch mean.
+// [eq:L_ctm]  L_CTM = E d(x_est, x_target): one shard's part of the batch mean.
 static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
@@ -6266,7 +6352,8 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     return ctm_name(L, "L_ctm");
 }
 
-// L_DSM of one shard: regress the student's denoiser, which is g(x_t,t,t) in the paper's form of G, on x_0 or on the exact denoiser.
+// [eq:L_dsm]  L_DSM = E w(t)·|D_theta(x_t,t) - x_0|², where D_theta is g(x_t,t,t) in the paper's form of G: one shard's part. The
+// target may be an exact denoiser in x_0's place.
 static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
@@ -6592,6 +6679,7 @@ static void ctm__check_trainer(const ctm_trainer *tr) {
                  tr->cfg.classes);
 }
 
+// [alg:train]  The lines that all shards share: L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, then theta, then its averages.
 CTM__DEF int ctm_train_step(ctm_trainer *tr) {
     int turn = ctm__turn(tr);
     ctm__check_trainer(tr);
@@ -6778,6 +6866,7 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
     return leg;
 }
 
+// [alg:gamma]  x <- G(x, t, s) + sqrt(t'² - s²)·eps with s = sqrt(1-gamma²)·t', for n levels.
 CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
@@ -6827,6 +6916,7 @@ static int ctm__check_score(ctm_ctx *ctx, const ctm_denoiser *D, const char *wha
     return 1;
 }
 
+// One step of [alg:dpm2], [alg:ddim], [alg:ancestral] (without its noise) or [alg:heun].
 static void ctm__score_step(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, double t, double t_next) {
     int B = x->shape[0];
     ctm_tensor *from = ctm_fill(ctm_vector(tp, "t", B), t), *to = ctm_fill(ctm_vector(tp, "t_next", B), t_next), *y, *D_t;
@@ -6872,6 +6962,7 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
     return how->S_churn > 0 ? ctm__check_noise(ctx, how, "S_churn", how->S_churn) : 1;
 }
 
+// n steps of [alg:heun], [alg:dpm2], [alg:ddim] or [alg:ancestral], each after [alg:churn]'s noise.
 CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
     ctm_sampler plain = ctm_sampler_default();
@@ -6906,6 +6997,7 @@ CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int m
     return y;
 }
 
+// [alg:heun]  Without churn: the plain solver, to sample with.
 CTM__DEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts) {
     return ctm_sample_score(tp, D, CTM_HEUN, x, n, ts, NULL);
 }
@@ -7160,6 +7252,7 @@ static int ctm__check_integration(ctm_ctx *ctx, const ctm_likelihood *how) {
     return 1;
 }
 
+// [eq:loglik]  ln p_T(x_T) + integral of div f, the trace in div f exact or by [eq:hutchinson].
 CTM__DEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                            const ctm_real *points, double *logp) {
     double variance = z->sigma_max * z->sigma_max + how->prior_var, *x;
@@ -7185,6 +7278,7 @@ CTM__DEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise 
     return 1;
 }
 
+// [eq:loglik]  With the exact trace and fixed steps.
 CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *points,
                         int steps, double prior_var, double *logp) {
     ctm_likelihood how = ctm_likelihood_default();
@@ -7276,6 +7370,7 @@ static void ctm__elbo_draw(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise 
     ctm_arena_release(tp->arena, m);
 }
 
+// [eq:elbo]  The first term at its expectation, the other two drawn.
 CTM__DEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                       const ctm_real *x0, double *bound) {
     int draws = how->probes ? how->probes : 1, k;
@@ -7441,6 +7536,7 @@ static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     }
 }
 
+// [alg:edit]  The legs of gamma-sampling; on landing, the known components of A·x are ref's.
 CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
                               const double *ts, const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
@@ -7583,6 +7679,7 @@ static int ctm__check_guide(ctm_ctx *ctx, const ctm_guide *guide, int n, const c
     return guide->steps && n > 1 ? ctm__check_noise(ctx, how, "the number of Langevin steps", guide->steps) : 1;
 }
 
+// [eq:guide] [alg:trajectory]  The legs of gamma-sampling; on landing, guide->steps steps down the loss.
 CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
                                        const double *ts, const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
@@ -7616,6 +7713,7 @@ static int ctm__is_before(const double *score, int i, int k) {
     return i < k;
 }
 
+// [alg:reject]  All candidates are drawn and judged together.
 CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                        const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user) {
     int M = x->shape[0], i, k, *index;
@@ -8497,7 +8595,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
    d5 "0" is sigma_min everywhere, as in the authors' code
    d6 the moving average may warm up (ema_warmup) and the gradient be shortened (clip); ctm_config_authors() does neither
    d7 before gan_start the discriminator is not trained either, so that those steps are bit for bit those of a run without one
-   d8 CTM_GAN_LOG trains the student with -ln d (the usual form), CTM_GAN_MINIMAX with the paper's ln(1 - d)
+   d8 CTM_GAN_LOG trains the student with -ln p (the usual form), CTM_GAN_MINIMAX with the paper's ln(1 - p)
    d9 ctm_config_cm() keeps the CTM's parametrisation: G at s = sigma_min has the boundary condition of a consistency model, too
    d10 editing noises the known part from sigma_min to s, so that it comes out exactly; CTM_FORM_AUTHORS leaves their last noise on it
    d11 ctm_elbo takes the residual at q, the first term at its expectation, and stratified levels; CTM_FORM_AUTHORS has their slip

@@ -170,9 +170,9 @@ static void tanh_backward(ctm_tape *tp, ctm_tensor *out) {      // dx += (1 - ou
     for (size_t i = 0; i < out->len; i++) dx[i] += (1 - out->data[i]*out->data[i])*out->grad[i];
 }
 static ctm_tensor *my_tanh(ctm_tape *tp, ctm_tensor *x) {
-    ctm_tensor *out = ctm__result_like(tp, "tanh", x, NULL, tanh_backward);
+    ctm_tensor *out = ctm_result(tp, "tanh", x->ndim, x->shape, 1, &x, tanh_backward);
     for (size_t i = 0; i < x->len; i++) out->data[i] = (ctm_real)tanh((double)x->data[i]);
-    return ctm__done(out);
+    return ctm_done(out);
 }
 static void ex7(void) {
     ctm_tape *tp = new_tape();

@@ -26,6 +26,21 @@ check "it runs" sh -c '"$1/program" >"$1/printed"' sh "$dir"
 check "it prints what the comment says" diff "$dir/expected" "$dir/printed"
 lines=$(grep -c . "$dir/program.c")
 check "it stays short (now $lines lines, at most 45)" test "$lines" -le 45
+# The operation of one's own at the head of chapter 9: in a file without CTM_IMPLEMENTATION, against finite differences.
+{ printf '#include "ctm.h"\n#include <stdio.h>\n'
+  awk '/^\/\/        static void cube_backward/ { on = 1 } on && /^\/\/ *$/ { exit } on { sub(/^\/\/        /, ""); print }' ctm.h
+  printf 'static ctm_tensor *sum(void *user, ctm_tape *tp, ctm_tensor *x) { (void)user; return ctm_weighted_mean(tp, cube(tp, x), NULL, 1); }
+int main(void) {
+    ctm_ctx ctx; ctm_arena a; ctm_tape tp; ctm_tensor *x;
+    ctm_init(&ctx); ctm_arena_init(&a, &ctx, "a"); ctm_tape_init(&tp, &ctx, &a);
+    x = ctm_wants_grad(&tp, ctm_vector(&tp, "x", 3)); x->data[0] = -1; x->data[1] = 0.5; x->data[2] = 2;
+    printf("%%d\\n", ctm_gradcheck(&tp, sum, NULL, x, 1e-5) < 1e-8 && x->grad[2] == 12);
+    return 0;
+}\n'
+} >"$dir/own.c"
+printf '#define CTM_IMPLEMENTATION\n#include "ctm.h"\n' >"$dir/implementation.c"
+check "chapter 9's own operation builds in a file of its own" ${CC:-cc} -O1 -DCTM_REAL_DOUBLE -Wall -Wextra -Wno-missing-prototypes -Werror -I. "$dir/own.c" "$dir/implementation.c" -o "$dir/own" -lm
+check "and has the right gradient" sh -c 'test "$("$1/own")" = 1' sh "$dir"
 version=$(sed -n 's/^#define CTM_VERSION "\(.*\)"$/\1/p' ctm.h)
 numbers=$(for part in MAJOR MINOR PATCH; do sed -n "s/^#define CTM_VERSION_$part //p" ctm.h; done | paste -s -d . -)
 check "the version's numbers make its text ($version)" test -n "$version" -a "$version" = "$numbers"

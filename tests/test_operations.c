@@ -624,6 +624,56 @@ static void test_op_on_the_tape(void) {
     op_end();
 }
 
+// ---- ctm_result, ctm_done, ctm_gradcheck: what an operation of the user's own is made of
+static int own_square_is;      // 2: right; 3: the gradient of another operation; 0: none
+static void own_square_backward(ctm_tape *tp, ctm_tensor *out) {
+    ctm_tensor *a = out->src[0];
+    ctm_real *da = ctm_grad(tp, a);
+    size_t i;
+    for (i = 0; i < out->len; i++) da[i] += own_square_is * a->data[i] * out->grad[i];
+}
+static ctm_tensor *own_square(ctm_tape *tp, ctm_tensor *a) {
+    ctm_tensor *out = ctm_result(tp, "own_square", a->ndim, a->shape, 1, &a, own_square_backward);
+    size_t i;
+    for (i = 0; i < out->len; i++) out->data[i] = a->data[i] * a->data[i];
+    return ctm_done(out);
+}
+static ctm_tensor *own_sum(void *user, ctm_tape *tp, ctm_tensor *x) {        // sum of (x + x)², times what user says
+    ctm_tensor *y = own_square(tp, ctm_add(tp, x, x));
+    return ctm_scale(tp, ctm_weighted_mean(tp, ctm_reshape(tp, y, 1, (int)y->len, 0, 0, 0), NULL, 1), *(double *)user);
+}
+static void test_gradcheck(void) {
+    const double h = IN_DOUBLE ? 1e-5 : 1e-2, small = IN_DOUBLE ? 1e-8 : 2e-3;
+    double factor = 1;
+    ctm_tensor *x, *other;
+    size_t used, i;
+    op_begin();
+    x = op_matrix("x", 3, 2);
+    other = ctm_square(&op_tape, op_matrix("other", 2, 2));                  // what is on the tape already
+    used = op_arena.used;
+    own_square_is = 2;
+    CHECK(ctm_gradcheck(&op_tape, own_sum, &factor, x, h) < small);
+    for (i = 0; i < x->len; i++) CHECK_CLOSE(x->grad[i], 8 * x->data[i], small * 10);
+    CHECK(ctm_gradcheck(&op_tape, own_sum, &factor, x, h) < small);          // gradients start from zero again
+    CHECK(op_tape.last == other && op_tape.count == 1 && op_tape.recording == 1 && op_arena.used == used);
+    own_square_is = 3;
+    CHECK_CLOSE(ctm_gradcheck(&op_tape, own_sum, &factor, x, h), 1.0 / 3, 0.01);     // 12 for 8, over 12
+    own_square_is = 0;
+    CHECK_CLOSE(ctm_gradcheck(&op_tape, own_sum, &factor, x, h), 1, 0.01);
+    own_square_is = 2;
+    factor = 0;
+    CHECK(ctm_gradcheck(&op_tape, own_sum, &factor, x, h) == 1);             // all zero: nothing was checked
+    factor = 1;
+    x->data[4] = base_real_nan();
+    CHECK(ctm_gradcheck(&op_tape, own_sum, &factor, x, h) == 1e30);
+    x->grad = NULL;
+    CHECK(PANICS(ctm_gradcheck(&op_tape, own_sum, &factor, x, h)));
+    CHECK_TEXT(test_panic, "the leaf \"x\" has no gradient");
+    CHECK(PANICS(ctm_result(&op_tape, "many", 0, NULL, 9, NULL, NULL)));
+    CHECK_TEXT(test_panic, "\"many\" has 9 inputs, but room for 8");
+    op_end();
+}
+
 static void run_operations(void) {
     RUN(op_add);
     RUN(op_sub);
@@ -644,4 +694,5 @@ static void run_operations(void) {
     RUN(op_composite);
     RUN(op_check_can_fail);
     RUN(op_on_the_tape);
+    RUN(gradcheck);
 }

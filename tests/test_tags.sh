@@ -65,6 +65,18 @@ for pair in $table; do
     function=${pair#*>}
     must "$tag: the function $function of the table is not defined in ctm.h" grep -qE "^(CTM__DEF|static) .*[ *]$function\(" ctm.h
 done
+# ... and that function carries the tag: in the comment above its definition, or inside it.
+stands() { awk -v tag="[$1]" -v name="$2" '
+    function look(line) { if (index(line, tag)) found = 1 }
+    inside { look($0); if ($0 ~ /^}/) exit; next }
+    /^\/\// { note = note $0; next }
+    /^(CTM__DEF|static) / && $0 !~ /;$/ && $0 ~ "[ *]" name "[(]" { look(note); look($0); if ($0 ~ /}$/) exit; inside = 1; next }
+    { note = "" }
+    END { exit !found }' ctm.h; }
+for pair in $table; do
+    tag=${pair%%>*}
+    must "$tag stands in the table beside ${pair#*>}, but not on that function" stands "$(printf '%s' "$tag" | tr -d '[]')" "${pair#*>}"
+done
 for tag in $header; do
     must "$tag is used in ctm.h but not in the front matter's table" sh -c 'printf "%s\n" "$2" | grep -qF "$1>"' sh "$tag" "$table"
 done
