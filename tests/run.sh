@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every test program and script, and adds up their counts. The last line is "N passed, N failed, N skipped". Two lanes run side
-# by side; with "long" come those that take longer or need other programs (gdb, Jupyter, PyTorch, MPI).
+# by side; with "long" come those that take longer or need other programs (gdb, PyTorch, MPI).
 # usage: sh tests/run.sh [long]
 cd "$(dirname "$0")/.." || exit 1
 export OMP_WAIT_POLICY=passive          # the lanes share the processor
@@ -15,14 +15,14 @@ part() {                                # part LANE COMMAND...: its output is sh
 }
 {
     part a build/test_float
-    for t in programs claims docs tags links book; do part a sh tests/test_$t.sh; done
+    for t in programs claims docs tags links book notebook; do part a sh tests/test_$t.sh; done
 } &
 part b build/test_double
 for t in header images edit; do part b sh tests/test_$t.sh; done
 wait
 if [ "$1" = long ]; then
     part b sh tests/mutate.sh --texts
-    for t in exercises debug notebook mpi convert long; do part b sh tests/test_$t.sh; done
+    for t in exercises debug mpi convert long; do part b sh tests/test_$t.sh; done
 fi
 cat "$dir"/*.log >"$dir/all"
 awk '/[0-9]+ passed, [0-9]+ failed/ {

@@ -42,7 +42,7 @@ may_trace_gdb() { gdb -q -nx -batch -ex run "$dir/tour" 2>&1 | grep -q 'exited n
 if command -v gdb >/dev/null 2>&1 && gdb -nx -batch -ex 'python print(1)' >/dev/null 2>&1 && may_trace_gdb; then
     { cat debug/tour.gdb
       printf 'continue\ncontinue\ncontinue\ncontinue\ncontinue\np *x_est\n%s\n' "$(echo "$fifth" | sed '$d')"
-      printf 'call (void)ctm_tape_dump(&sh->tape)\nset var x_est->data[3] = 0.0/0.0\nctm nonfinite\nset var x_est->data[3] = 0.5\n'
+      printf 'set var x_est->data[3] = 0.0/0.0\nctm nonfinite\nset var x_est->data[3] = 0.5\n'
       printf 'continue\n%s\n' "$sixth"
       printf 'continue\ncontinue\ncontinue\ncontinue\ncontinue\ncontinue\ncontinue\n'
     } >"$dir/script"
@@ -56,9 +56,14 @@ if command -v gdb >/dev/null 2>&1 && gdb -nx -batch -ex 'python print(1)' >/dev/
     looks_right gdb "$dir/gdb"
     check "gdb: the printer shows a structure in words" grep -q '^\$[0-9]* = x_est \[64,2\]' "$dir/gdb"
     check "gdb: a NaN is found, with its place" grep -q 'entry 3 of "x_est" \[64,2\] is nan: scatter_rows' "$dir/gdb"
-    grep -E '^ +[0-9]+  [A-Za-z_()]+ .* \[' "$dir/gdb" | sort | uniq -c | awk '{ print $1 }' | sort -u >"$dir/counts"
-    check "gdb: ctm tape prints what ctm_tape_dump prints" grep -qx 2 "$dir/counts"
-    check "gdb: and nothing else" test "$(wc -l <"$dir/counts")" = 1
+    # Calling a function of the program: gdb 13 cannot on processors with AMX ("Couldn't write extended state status").
+    { cat debug/tour.gdb; printf 'continue\ncontinue\ncontinue\ncontinue\ncontinue\nctm tape\ncall (void)ctm_tape_dump(&sh->tape)\nkill\n'; } >"$dir/script"
+    gdb -q -nx -batch -x "$dir/script" "$dir/tour" >"$dir/dump" 2>&1
+    if grep -q "Couldn't write extended state" "$dir/dump"; then skip "ctm tape against ctm_tape_dump (this gdb cannot call functions on this processor)"; else
+        grep -E '^ +[0-9]+  [A-Za-z_()]+ .* \[' "$dir/dump" | sort | uniq -c | awk '{ print $1 }' | sort -u >"$dir/counts"
+        check "gdb: ctm tape prints what ctm_tape_dump prints" grep -qx 2 "$dir/counts"
+        check "gdb: and nothing else" test "$(wc -l <"$dir/counts")" = 1
+    fi
 else
     skip "the tour in gdb (no gdb with Python that may trace)"
 fi
