@@ -5398,7 +5398,10 @@ CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
 // =====================================================================================================================
 // CHAPTER 13. THE ODE
 //
-// Data and noise are joined by the paths of the probability-flow ODE [eq:pf_ode]:   dx/dt = (x - D(x,t))/t.
+// Data and noise are joined by the paths of the probability-flow ODE
+//
+//        dx/dt = (x - D(x,t))/t                                                                  [eq:pf_ode]
+//
 // A step from t to t' < t by Euler, and Heun's correction, which averages the slope at both ends [eq:heun]:
 //
 //        d = (x - D(x,t))/t       y = x + (t'-t)·d                  Euler: error of order (t'-t)² a step

@@ -18,6 +18,13 @@ import sys
 TAG = re.compile(r'\[((?:eq|alg):[A-Za-z0-9_]+)\]')
 NAME = re.compile(r'\b(ctm_[A-Za-z0-9_]+|ctm__[A-Za-z0-9_]+|CTM_[A-Z0-9_]+)\b')
 GAP = re.compile(r'\S {3,}\S')            # columns: text that must keep its spaces
+# Mathematics in a sentence: G(x,t,s), G_ema(..), x_t, L_CTM, t, eps, but not the name of a field or function, nor the word "a".
+GREEK = {'theta': '\u03b8', 'phi': '\u03c6', 'eps': '\u03b5', 'gamma': '\u03b3', 'lambda': '\u03bb', 'rho': '\u03c1', 'tau': '\u03c4'}
+INDEX = '0|1|2|i|k|l|n|t|s|u|h|r|T|w|g|F|max|min|est|target|next|ema|sg|theta|phi|CTM|DSM|GAN|skip|out|in|data|label|film'
+SYMBOL = re.compile(r"\[[^\]]*\]|"       # shapes and indices stay as they are
+                    r"(?<![A-Za-z0-9_.>&*'])(?<!OP/)(?:([A-Za-z]|[\u0370-\u03ff])(?!-[A-Za-z]{2}|-&gt;|\.\w)|(" + '|'.join(GREEK) + r"))(?:_(" + INDEX + r"))?('?)"
+                    r"(?:(?![A-Za-z0-9_'(])|(?=\((?:[A-Za-z]\w*'?|[\d.]+)(?:, ?(?:[A-Za-z]\w*'?|[\d.]+))+\)))")
+ALONE = set('tsuxyzgGDdhklnNTLZ')           # letters that are symbols even without an index
 ITEM = re.compile(r'(- |d\d+ )\S')             # an entry of a list
 KEYWORDS = set('auto break case char const continue default do double else enum extern float for goto if inline int long register '
                'return short signed sizeof static struct switch typedef union unsigned void volatile while int64_t uint64_t '
@@ -129,6 +136,18 @@ def definitions(lines):
     return defined, declared
 
 
+def letters(text):
+    """Sets the symbols of a piece of prose, already escaped: letters slanted, Greek ones Greek, indices below."""
+    def set_one(m):
+        letter, name, index, prime = m.groups()
+        called = m.string[m.end():m.end() + 1] == '('          # G in G(x,t,s)
+        if not name and not (letter and (index or called or letter in ALONE or letter > '\u0370')):
+            return m.group(0)
+        return '<i class="m">%s</i>%s%s' % (letter or GREEK[name], '<sub>%s</sub>' % GREEK.get(index, index) if index else '', prime)
+    text = re.sub(r'(\d|rows|\bp|size) x (?=\d|NV|one\b|p\b|size)', '\\1 \u00d7 ', text)          # 3 x 3
+    return SYMBOL.sub(set_one, text)
+
+
 class Book:
     def __init__(self, text, formulas, math, notes):
         self.lines, self.parts = cut(text)
@@ -144,11 +163,12 @@ class Book:
 
     # -- words
 
-    def words(self, text, here=0):
-        """Escapes a piece of text and links the names and tags in it. `here` is the line it stands on: no link to itself."""
+    def words(self, text, here=0, plain=lambda text: text):
+        """Escapes a piece of text and links the names and tags in it. `here` is the line it stands on: no link to itself. `plain` may do
+        something more to what lies between them."""
         out, at = [], 0
         for m in re.finditer(TAG.pattern + '|' + NAME.pattern, text):
-            out.append(html.escape(text[at:m.start()], quote=False))
+            out.append(plain(html.escape(text[at:m.start()], quote=False)))
             tag, name = m.group(1), m.group(2)
             line = self.defined.get(name)
             if line == here:
@@ -160,7 +180,7 @@ class Book:
             else:
                 out.append(name)
             at = m.end()
-        return ''.join(out) + html.escape(text[at:], quote=False)
+        return ''.join(out) + plain(html.escape(text[at:], quote=False))
 
     def anchor_of(self, tag):
         return 'tag-' + tag.replace(':', '-')
@@ -168,7 +188,7 @@ class Book:
     def prose(self, text, kind=''):
         """A paragraph: names in <code>, the rest as it is."""
         return '<p%s>%s</p>\n' % (kind and ' class="%s"' % kind, re.sub(r'(<a href="#L\d+">[^<]*</a>|`[^`]*`|\b(?:ctm_|CTM_)\w+)(?![^<]*</a>)',
-                                      lambda m: '<code>%s</code>' % m.group(1).strip('`'), self.words(text)))
+                                      lambda m: '<code>%s</code>' % m.group(1).strip('`'), self.words(text, plain=letters)))
 
     def formula(self, tag, plain=None):
         """The formula of a tag, set; its plain text if it cannot be."""
@@ -184,8 +204,18 @@ class Book:
 
     def comment(self, body):
         """body: lines of a comment without their // or indentation."""
-        blocks, block = [], []
+        blocks, block, inset = [], [], 0
         for line in body + ['']:
+            if re.match(r'  \d+\. \S', line):                  # a numbered item: what follows it is set in by as much
+                inset = 5
+                if block:
+                    blocks.append(block)
+                    block = []
+                line = line[2:]
+            elif inset and line.startswith(' ' * inset):
+                line = line[inset:]
+            elif line.strip():
+                inset = 0
             shown = block and block[0].startswith('    ')
             turns = block and line.startswith('    ') != shown and (shown or not GAP.search(block[0]))
             if block and (not line.strip() or turns or ITEM.match(line)):
@@ -463,6 +493,7 @@ h3 { font: 600 13px/1.4 system-ui, "DejaVu Sans", sans-serif; letter-spacing: .0
   margin: 2rem 0 .5rem; }
 p { margin: 0 0 .7em; max-width: 46rem; }
 hr { border: 0; border-top: 1px solid var(--line); margin: 1.6rem 0; }
+i.m { font-family: "STIX Two Text", "STIX Two Math", Charter, Georgia, "DejaVu Serif", serif; } sub { font-size: .72em; line-height: 0; }
 pre, code { font-family: "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 code { font-size: .84em; overflow-wrap: anywhere; }
 pre { font-size: 12.5px; line-height: 1.45; margin: 0 0 .9em; overflow-x: auto; max-width: 100%%; }
@@ -486,7 +517,7 @@ math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", "DejaV
 mtd[columnalign="left"] { text-align: left; } mtd[columnalign="right"] { text-align: right; }
 a.tag { font-size: .8em; font-family: "DejaVu Sans Mono", monospace; white-space: nowrap; } pre a.tag { font-size: inherit; }
 details { margin: 0 0 1em; } details summary { font: 12px system-ui, "DejaVu Sans", sans-serif; color: var(--soft); cursor: pointer; }
-table { border-collapse: collapse; font-size: 14px; } td, th { border-bottom: 1px solid var(--line); padding: .5em .8em .5em 0; text-align: left; vertical-align: top; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; } td, th { border-bottom: 1px solid var(--line); padding: .5em .8em .5em 0; text-align: left; vertical-align: top; }
 td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td > div { max-width: 50rem; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
 td > div math { font-size: .92em; } td small { color: var(--soft); } #formulas td:nth-child(3) { min-width: 13rem; } #formulas td:last-child { max-width: 7rem; min-width: 5rem; }
 .cards code { font-size: 12px; }
