@@ -6,6 +6,8 @@
 
    In ONE .c file:    #define CTM_IMPLEMENTATION          every other file: just the #include
                       #include "ctm.h"                    build: cc -O2 my.c -lm            (add -fopenmp for threads)
+   A file with nothing else in it is best: compiling it takes some seconds. (The implementation includes its own file, as "ctm.h";
+   if yours is called otherwise, define CTM_SELF, e.g. as "my_ctm.h".)
 
    Chosen: you can stop on any line and print any number; every formula of the paper stands on the function that computes it;
    the same bits come out for any number of threads. Given up: GPUs, tensor views and broadcasting in general, data types
@@ -14,10 +16,12 @@
    ---------------------------------------------------------------------------------------------------------------------
    THE IDEA IN FIVE MINUTES
 
-   Add Gaussian noise of standard deviation t to data: x_t = x_0 + t·eps. A diffusion model knows the denoiser
-   D(x,t) = E[x_0 | x_t = x], and with it the probability-flow ODE  dx/dt = (x - D(x,t))/t,  whose paths carry noise at
-   t = 80 to data at t = 0. Solving that ODE takes dozens of network evaluations. A consistency trajectory model learns its
-   SOLUTION: one network that jumps from any noise level t to any lower one s on the same path.
+   Add Gaussian noise of standard deviation t, the noise level, to data: x_t = x_0 + t·eps. A diffusion model knows the denoiser
+   D(x,t) = E[x_0 | x_t = x], and with it the score, (D - x)/t², the slope of the noised data's log-density, and the
+   probability-flow ODE  dx/dt = (x - D(x,t))/t,  whose paths carry noise at t = 80 to data at t = 0. Solving that ODE takes
+   dozens of network evaluations. A consistency trajectory model learns its SOLUTION: one network that jumps from any noise
+   level t to any lower one s on the same path. It has a teacher, a finished diffusion model or an exact formula for D, and
+   learns to leap where the teacher walks. (Without a teacher it learns from its own average: chapter 16.)
 
         noise                                                                  data
         t = 80 ------------ t ----------- u ------------ s ------------------ 0          time runs down, left to right
@@ -30,17 +34,26 @@
         x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                               [alg:gamma]
 
    G without an index is the student being trained, G_ema the moving average of its weights, d a distance (its second argument is
-   a target: no gradient flows there), t' the next noise level, gamma in [0,1], eps fresh unit noise. The first line
-   makes G(x,t,t) = x true for any weights. At s = t the inner g(x,t,t) is the denoiser (so the model still
-   knows the score); at s = 0, G is a consistency model (one-step generation); in between lie jumps that neither has.
+   a target: no gradient flows there), t' the next noise level, gamma in [0,1], eps fresh unit noise. "Time 0" is sigma_min = 0.002
+   in all code: that is what you pass to go all the way.
+
+   The first line makes G(x,t,t) = x true for any weights. Its g is x minus t times the mean slope of the path over [s,t], and as
+   s -> t that becomes the denoiser D(x,t) (chapter 14): so the model still knows the score. At s = 0, G is a consistency model
+   (noise to data in one jump); in between lie jumps that neither has.
+
    The second line is the training: jumping straight from t must agree with letting the teacher walk to u and jumping from
-   there. The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
-   Denoising score matching is added at s = t, an adversary may be (chapter 16). ctm_config_authors() is the published recipe;
-   ctm_config_default(), for points, practises other (t,u,s) and compares half at s (chapter 15, and the deviations at the end).
+   there. Near s = t it hardly touches g, whose factor 1 - s/t vanishes there. So denoising score matching (DSM) is added:
+   g(x_t,t,t) is drawn towards x_0 [eq:L_dsm]. So may be an adversary, a second network that learns to tell samples from data.
+
+   The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
+
+   ctm_config_authors() is the published recipe, with squares for their perceptual distance. ctm_config_default(), for points, draws
+   (t,u,s) by another law, and half of its loss compares the two jumps at s, before they go on to time zero (chapter 15, and the
+   deviations at the end).
 
    If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm__ctm_loss (17), ctm_train_step (17),
    ctm_sample_gamma (18).  Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these
-   five. "Differentiation from nothing": 5-9. "Just use it": the program below, then the interface.
+   five. "Differentiation from nothing": 5-7, then 9 (8 is about speed alone). "Just use it": the program below, then the interface.
 
    ---------------------------------------------------------------------------------------------------------------------
    A COMPLETE PROGRAM  (tests/test_docs.sh extracts it, builds it and compares what it prints)
@@ -50,7 +63,8 @@
    #include "ctm.h"
    #include <stdio.h>
 
-   // Data: two points of the plane, (-0.5, -0.5) and (0.5, 0.5), each blurred with standard deviation 0.05.
+   // Data: two points of the plane, (-0.5, -0.5) and (0.5, 0.5), each blurred with standard deviation 0.05. Sample `index` of training
+   // step `step` has the random numbers 4·index .. 4·index+3 to itself (chapter 2 says why the last two are a pair of their own).
    static void draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
        double side = ctm_uniform(rng, step, 4*index) < 0.5 ? -0.5 : 0.5;
        (void)user;
@@ -84,6 +98,12 @@
    0.5 0.5
    //END-OUTPUT
 
+   YOUR OWN DATA. A function like draw() hands them out. Points: shift and scale each column to mean 0 and standard deviation 0.5;
+   images in [-1,1] have about that as they are. Then the defaults fit. (Of data with standard deviation S left as it is, the noise
+   is sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S; but huber_c, ctm_dsm_law and law_focus also count on 0.5.)
+   A teacher is a formula (ctm_mixture), the rows of a table up to some thousands (ctm_empirical), or a network that was trained on
+   them (ctm_config_teacher); NULL is none. A teacher that is a network, or none, wants cfg.diagonal = CTM_DIAG_DSM.
+
    ---------------------------------------------------------------------------------------------------------------------
    CONTENTS  (search "CHAPTER 8"; the same numbers serve interface and implementation)
 
@@ -91,6 +111,18 @@
     9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
    16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance    21 checkpoints
    Then: facts that have caused bugs, deviations, references, history, licence.  All settings: ctm_config, in chapter 15.
+   (Names with a slash, tests/.. and examples/.., are files of the project that this header is the heart of.)
+
+   TO CHANGE...             | begin at
+   | the data               | ctm_draw_fn (17); YOUR OWN DATA, above
+   | the teacher            | ctm_denoiser (12): denoise(x,t), and exact() if it has a formula
+   | the noise levels       | cfg.noise.rho and N; another formula: ctm__grid_level and ctm_index_of_t (12)
+   | which (t,u,s)          | cfg.law and its numbers; ctm_times (15)
+   | the distance           | cfg.distance; one of your own: ctm_distance_fn (16), tr->distance
+   | a loss                 | ctm__ctm_loss, ctm__dsm_loss (17)
+   | the network            | ctm_net_new and its forward (10)
+   | an operation           | the head of chapter 9 shows one that is not in this file
+   | the sampler            | ctm_sampler (18); one of your own is a loop over G->jump or D->denoise: the head of chapter 18
 
    NOTATION   | symbol        | in C            | shape  | meaning, unit
               | x_0, x_t      | x0, x_t         | [B,D]  | data; data with noise. Data units, std near sigma_data = 0.5
@@ -99,7 +131,18 @@
               | θ, φ          | theta, teacher  |        | student; teacher
               | sg(θ)         | ema, or theta   |        | weights that get no gradient: the moving average, or the student's own
               | N, i          | N, i            |        | the grid has N noise levels, index 0 is T, index N-1 sigma_min
+              | eps           | noise           | [B,D]  | standard normal noise
+              | F             | net->forward    | [B,D]  | the network itself, before its scalings
+              | g, G, D       | ctm_g_theta, .. | [B,D]  | what the network says; the jump made of it; a denoiser, as function
+              | x_u           | x_u             | [B,D]  | where the teacher takes x_t
+              | x_est         | x_est           | [B,D]  | where the student's jump from x_t ends, carried on to time zero
+              | x_target      | x_target        | [B,D]  | where the same jump from x_u ends, carried on likewise
+              | gamma         | gamma           |        | share of the next level that a sampler adds as fresh noise
+              | lambda        | lambda_dsm, ..  |        | weight of a loss
               | B, D, H, L, E | the same        |        | batch, data dimension, hidden width, layers, embedding width
+   A few letters serve twice, as in the papers: L is also a loss, E a mean, H and W an image's sides, D with arguments a denoiser.
+   EDM is the diffusion model of Karras et al., DDPM++ its U-Net; CD and CT are consistency distillation and training (Song et al.);
+   DSM denoising score matching, ELBO the evidence lower bound of a likelihood, EMA the moving average of the weights.
 
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
        add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows
@@ -107,7 +150,7 @@
        attention  dropout  frequencies  mixture (12)  max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
-       [eq:x_t] ctm__add_noise                  [eq:tweedie] ctm_score                   [eq:pf_ode] ctm_solve
+       [eq:x_t] ctm__add_noise                  [eq:tweedie] ctm_score                   [eq:pf_ode] ctm__solver_step
        [eq:karras_grid] ctm_t_of_index          [eq:edm] ctm_inner_scalings              [eq:outer] ctm_outer_scalings
        [eq:D_gmm] ctm_mixture                   [eq:heun] ctm_solve                      [eq:g] ctm_g_theta
        [eq:G] ctm_G_theta                       [eq:D_from_g] ctm_D_theta                [eq:law_h] ctm_times
@@ -131,12 +174,14 @@
    trainer, whose shards have arenas of their own: ctm_trainer_free).
 
    ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
-   a fault of the outside world (files, memory of a file's size) returns 0 or NULL and ctm_error(ctx) has one line about it.
+   a fault of the outside world (a file, a number that turned out infinite) returns 0 or NULL and ctm_error(ctx) has one line about it.
+   Running out of memory stops at once.
 
    MACROS you may define before the #include (the same in every file):
-     CTM_IMPLEMENTATION  in exactly one file      CTM_STATIC        all functions static (then define both in each file)
+     CTM_IMPLEMENTATION  in exactly one file      CTM_STATIC        all functions static; then each file
+                                                                      defines CTM_IMPLEMENTATION, too
      CTM_REAL_DOUBLE     double instead of float  CTM_NO_SIMD       no vector extensions: plain loops only
-     CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing
+     CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing (but CTM_PANIC's)
      CTM_DEBUG           look for NaN and Inf after every operation
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
      CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
@@ -176,8 +221,10 @@ extern "C" {
 //   deviation sigma_data in the same units.
 // - Results live in the arena that was given, or in the tape's, and go with it. Arguments stay yours. A pointer that is kept (a
 //   network, a denoiser, a stream, a `user`) must outlive what keeps it; names and settings are copied.
-// - A shape or a number that cannot be is your program's mistake: CTM_PANIC. int results: 1 is done, 0 has a line in ctm_error.
-// - [eq:...] and [alg:...] name the formula; the chapter of the same number in the implementation begins with it.
+// - A shape or a number that cannot be is your program's mistake: CTM_PANIC. int results: 1 is done, 0 has a line in ctm_error;
+//   but where the declaration says that it counts or answers a question, the number or the answer. Samplers (18) and likelihoods (19)
+//   also answer bad settings with NULL or 0, as these often come from a command line.
+// - [eq:...] and [alg:...] name the formula. The chapter of the same number in the implementation has it, the main ones at its head.
 
 // ---- CHAPTER 1. GROUND ----------------------------------------------------------------------------------------------
 
@@ -195,7 +242,8 @@ struct ctm__kernels;
 // The context: settings and the last error. One per thread of yours that trains or samples on its own. No globals exist.
 typedef struct ctm_ctx {
     char   error[512];                  // last error, one line; empty if none
-    int    threads;                     // how many OpenMP threads to use; 0 = as many as cores. Never changes a result
+    int    threads;                     // how many OpenMP threads to use; 0: what OpenMP says (OMP_NUM_THREADS, else all cores). Never
+                                        // changes a result
     int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
     int    winograd;                    // 3x3 convolutions by Winograd's products: 0 never, 2 wherever height and width are even,
                                         // 1 only from 16 channels and 16 pixels on. They round differently
@@ -243,8 +291,8 @@ CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everythi
 
 // ---- CHAPTER 4. THREADS ---------------------------------------------------------------------------------------------
 
-// Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside another
-// parallel_for it runs on the calling thread alone.
+// Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside the
+// pieces of another parallel_for that itself is shared among threads it runs on the calling thread alone.
 CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
 
 // ---- CHAPTER 5. TENSORS ---------------------------------------------------------------------------------------------
@@ -255,7 +303,7 @@ typedef struct ctm_tape   ctm_tape;
 struct ctm_tensor {
     char        name[48];      // "x_est", or the operation's name if nobody gave one
     const char *op;            // "linear", "mul", or "leaf"
-    int         id;            // results are numbered as they are computed, recorded or not, the same in every run; leaves all have 0
+    int         id;            // results are numbered as they are computed, recorded or not, from 1, the same in every run; leaves have 0
     int         ndim, shape[4];// [B,H,W,C], [B,D], [B], or [] for a scalar (ndim 0); row-major, contiguous, always
     size_t      len;           // product of the shape
     ctm_real   *data;
@@ -270,7 +318,7 @@ struct ctm_tensor {
     ctm_tensor *prev, *next;   // its neighbours on the tape
 };
 
-// Leaves: named tensors in the tape's arena, zeroed, without a gradient. They live until the tape is reset or released.
+// Leaves: named tensors in the tape's arena, zeroed (the scalar: value), without a gradient. They live until the tape is reset or released.
 CTMDEF ctm_tensor *ctm_scalar(ctm_tape *tp, const char *name, double value);
 CTMDEF ctm_tensor *ctm_vector(ctm_tape *tp, const char *name, int n);                  // [n]
 CTMDEF ctm_tensor *ctm_matrix(ctm_tape *tp, const char *name, int rows, int cols);     // [rows,cols]
@@ -345,8 +393,8 @@ CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_r
                            const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
 // out = x * w: x [B,H,W,I], w [k,k,I,O], k odd, zeros outside; out [B,H,W,O]. The definition of ctm_conv (chapter 9).
 CTMDEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out);
-// y = exp(x), x clamped to [-87,88]; log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the context's instruction
-// set, to a few units in the last place.
+// y = exp(x), x clamped to [-87,88] (not in the double build); log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the
+// context's instruction set, to a few units in the last place.
 CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
 CTMDEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
 CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *sine, ctm_real *cosine);
@@ -412,7 +460,7 @@ enum { CTM_OUTER_EULER, CTM_OUTER_VARIANCE, CTM_OUTER_MIXED };
 typedef struct ctm_noise {
     double sigma_min, sigma_max;   // "time zero" and T: 0.002 and 80
     double sigma_data;             // the data's standard deviation per coordinate, 0.5 after standardising
-    double rho;                    // curvature of the grid, 7
+    double rho;                    // curvature of the grid [eq:karras_grid], 7; 1e5 makes it even in ln t
     int    N;                      // levels of the grid, 18
     int    inner, outer;           // CTM_INNER_*, CTM_OUTER_*
 } ctm_noise;
@@ -532,19 +580,23 @@ CTMDEF ctm_tensor   *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
 
 // ---- CHAPTER 13. THE ODE --------------------------------------------------------------------------------------------
 
-enum { CTM_HEUN, CTM_EULER, CTM_RK4 };   // RK4 serves the likelihood only
+// How to follow the ODE. Teacher (ctm_solve): CTM_HEUN, CTM_EULER. Samplers on a score (chapter 18): those and CTM_DPM2, CTM_ANCESTRAL,
+// CTM_DDIM. Likelihood (chapter 19): CTM_HEUN, CTM_RK4, and CTM_ADAPTIVE, steps by tolerance, each point its own.
+enum { CTM_HEUN, CTM_EULER, CTM_RK4, CTM_DPM2, CTM_ANCESTRAL, CTM_DDIM, CTM_ADAPTIVE };
 // Solver(x, t -> u): row i goes from grid index from[i] to to[i] >= from[i] (real numbers) in equal steps of the index, at
-// least `substeps` of them for each grid interval. Not recorded. Returns [B,D].  [eq:heun]
+// least `substeps` of them for each grid interval. CTM_HEUN or CTM_EULER. Not recorded. Returns [B,D].  [eq:heun]
 CTMDEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, ctm_tensor *x,
                              const double *from, const double *to, int substeps);
-// The exact flow: n points x [n,dim] in double from noise level t through the k decreasing levels s[0..k-1]; out [k,n,dim].
-// Adaptive Dormand-Prince 5(4) in ln t with relative tolerance tol (1e-8 is plenty). D must have `exact`.  [eq:flow]
+// The exact flow: n points x [n,dim] in double from noise level t through the k decreasing levels s[0..k-1]; out [k,n,dim]. t >= s[0]
+// >= s[1] .. > 0. Adaptive Dormand-Prince 5(4) in ln t, the error of a step below tol·(0.1 + |x|) (tol 1e-8 is plenty). D must have
+// `exact` and at most 64 dimensions.  [eq:flow]
 CTMDEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const double *x, double t, int k, const double *s,
                            double tol, double *out);
 
 // ---- CHAPTER 14. THE JUMP -------------------------------------------------------------------------------------------
 
-// x [B,D], t, s [B], s <= t -> [B,D]. Recorded if the tape records: gradients reach x and the weights.
+// x [B,D], t, s [B], s <= t -> [B,D]. Recorded if the tape records: gradients reach x and the weights. Where s = t in every row, G is
+// x itself, the same tensor.
 CTMDEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);  // [eq:g]
 CTMDEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);  // [eq:G]
 CTMDEF ctm_tensor *ctm_D_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t);                 // [eq:D_from_g]
@@ -575,10 +627,11 @@ enum { CTM_DSM_HALF_LOGNORMAL, CTM_DSM_LOGNORMAL, CTM_DSM_UNIFORM };            
 enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };              // gan
 enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };                                   // gan_fake
 
-// Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the
-// published one. Both are printed and stored with the weights. (A new field also wants a line in ctm__fields, chapter 21.)
+// Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the published one,
+// but with squares for LPIPS (tr->distance brings that) and without dropout. A file of weights keeps the configuration that made them.
+// (A new field also wants a line in ctm__fields, chapter 21.)
 typedef struct ctm_config {
-    ctm_noise noise;
+    ctm_noise noise;               // copied into a network when it is made: set it before
     // network (ctm_mlp)
     int hidden, layers, embed;     // H, L, E
     // network (ctm_unet)
@@ -588,16 +641,17 @@ typedef struct ctm_config {
     int    num_blocks;             // blocks per level on the way down (one more on the way up)
     int    attn[4];                // resolutions with attention; 0 ends the list
     double dropout;
-    int    classes;                // class labels; 0: none
+    int    classes;                // class labels (ctm_mlp has them, too); 0: none
     double label_dropout;          // share of the rows trained without their label: makes guidance possible; 0: it is not
-    // times (chapter 15)
+    // times (chapter 15). Of the gap law's draws match, max_gap, gap_power, h_per_sample and s_smallest rule only the share law_mix
     int    law;                    // CTM_LAW_AUTHORS, CTM_LAW_GAP or CTM_LAW_PAPER
-    int    match;                  // not in the gap law: CTM_SOFT; CTM_LOCAL: u one grid step after t; CTM_GLOBAL: u = s
+    int    match;                  // CTM_SOFT: u anywhere from t to s; CTM_GLOBAL: u = s; CTM_LOCAL: u one grid step after t (with
+                                   // `continuous` (N-1)/N of one)
     int    continuous;             // 1: real grid indices
-    int    max_gap;                // authors' law: M, the most grid steps from t to u (authors: 17)
+    int    max_gap;                // authors' law: M, the most grid steps h from t to u (authors: 17)
     double gap_power;              // P(h) ~ h^power (authors: 1; 0 is uniform)
-    int    h_per_sample;           // 0: one h for the whole batch, as the authors do
-    int    s_smallest;             // not in the gap law: 1: s = sigma_min always
+    int    h_per_sample;           // authors' law: 0: one h for the whole batch, as they do
+    int    s_smallest;             // 1: s = sigma_min always
     double law_mix;                // gap law: share of samples drawn by the authors' law
     double law_chain;              // gap law: share of samples that are one of n equal pieces of the whole way, n from 2 to N-1
     double law_to_end;             // gap law: share of gaps that go straight to sigma_min
@@ -615,12 +669,13 @@ typedef struct ctm_config {
     int    target_inner;           // who jumps u -> s in the target: CTM_ROLE_ONLINE (code) or CTM_ROLE_EMA (paper)
     int    diagonal;               // CTM_DIAG_DSM, CTM_DIAG_EXACT (regress g(x,t,t) on an exact teacher), CTM_DIAG_NONE
     int    diagonal_batch;         // rows of the diagonal term
-    double lambda_dsm;             // its weight; with adaptive = 1 a factor on the adaptive one
+    double lambda_dsm;             // its weight; with adaptive = 1 a factor on the adaptive one; with consistency = 0 it is 1
     int    adaptive;               // 1: [eq:lambda]
     int    consistency;            // 0: only the diagonal term (this trains a teacher)
     int    estimate_outer;         // who carries the estimate from s to 0: CTM_ROLE_EMA (paper and code) or CTM_ROLE_ONLINE
     int    self_teach;             // without a teacher x_u comes from: CTM_SELF_SOLVE, the ODE of g_ema(x,t,t) (paper); CTM_SELF_JUMP,
-                                   // G_ema(x_t,t,u) (code), CTM_SELF_JUMP_EACH, one per grid step; CTM_SELF_DATA, x_0 + u·eps (CT)
+                                   // G_ema(x_t,t,u) (code), CTM_SELF_JUMP_EACH, one per grid step; CTM_SELF_DATA, x_0 + u·eps (CT):
+                                   // on average right only for short ways (CTM_LOCAL)
     int    dsm_law;                // noise levels of L_DSM: CTM_DSM_HALF_LOGNORMAL (code), CTM_DSM_LOGNORMAL (EDM), CTM_DSM_UNIFORM
     int    dsm_weight;             // CTM_W_*, for L_DSM
     // adversarial loss (chapter 16); the trainer needs a discriminator, see ctm_trainer_adversary
@@ -630,13 +685,14 @@ typedef struct ctm_config {
     long   gan_start;              // first step with it; before, every step is as if gan were CTM_GAN_NONE
     int    gan_adaptive;           // 1: [eq:lambda], then into [gan_lambda_min, gan_lambda_max]
     double lambda_gan, gan_lambda_min, gan_lambda_max;   // weight (a factor on the adaptive one), clamps
-    int    gan_hidden, gan_layers; // ctm_mlp_discriminator
+    int    gan_hidden, gan_layers; // of the discriminator
     double gan_lr, gan_beta1, gan_beta2;                 // the discriminator's own RAdam, constant learning rate
     // optimiser (chapter 11)
     int    optimiser;
     double lr, beta1, beta2, eps;
     double clip;                   // a total gradient longer than this is shortened to it; 0: never (the authors)
-    double warmup, final_lr;       // share of the steps with rising lr; cosine decay to final_lr·lr (1: none)
+    double warmup, final_lr;       // share of the steps with rising lr; cosine decay to final_lr·lr (1: none) at the last of `steps`,
+                                   // where it stays: with 0, further steps change nothing
     double ema_rate[4];            // ema[0] is G_ema of the losses and the one to sample from; 0 ends the list
     int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning
     int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces (decides rounding, not threads)
@@ -649,6 +705,9 @@ CTMDEF ctm_config ctm_config_authors(void);
 // step after t, the target jumps by the EMA, no diagonal term. With a teacher this is consistency distillation (CD); with
 // NULL in its place consistency training (CT), x_u = x_0 + u·eps.  [eq:cm]
 CTMDEF ctm_config ctm_config_cm(void);
+// The recipe for a teacher learned from data, of the same sizes, seed and classes as the student's: L_DSM alone, noise levels by
+// EDM's law, a slower rate (see ctm_trainer_new).
+CTMDEF ctm_config ctm_config_teacher(const ctm_config *student);
 #ifndef CTM_NO_STDIO
 CTMDEF void ctm_config_print(const ctm_config *cfg);      // every field and its value, to stdout
 #endif
@@ -662,7 +721,7 @@ CTMDEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw); 
 // ---- CHAPTER 16. LOSSES ---------------------------------------------------------------------------------------------
 
 // x_est at s = G_theta(x_t,t,s), and carried to time zero by the frozen ema. Likewise the target from x_u. x [B,D], times [B] -> the
-// end [B,D]; *at_s, if at_s is not NULL, becomes the point at s.
+// end [B,D], or with ema NULL the point at s; *at_s, if at_s is not NULL, becomes the point at s.
 CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s,
                              ctm_tensor **at_s);                                       // [eq:x_est]
 CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
@@ -670,7 +729,9 @@ CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_
 // From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants
-// none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile.
+// none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile. What it is shown
+// follows cfg.compare: with CTM_AT_BOTH, the default, it is called twice a shard, once with noisy points at s scaled to the data's
+// size. One that knows clean images only (LPIPS) wants CTM_AT_ZERO. L_DSM has squares always.
 typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
 // The perceptual distance LPIPS as a ctm_distance_fn: tr->distance = ctm_lpips_distance, tr->distance_user = the ctm_lpips, which
 // ctm_lpips_load (chapter 21) makes. Rows are images in [-1,1], pixel by pixel, channels innermost.  [eq:lpips]
@@ -718,7 +779,7 @@ typedef struct ctm_shard {             // one piece of the batch, worked on by o
 // Processes that train one model together, each with all of the model and its own shards of every batch. cfg.batch, diagonal_batch and
 // shards are those of all together, so a run has the same rows, losses and learning rate however many there are; shards must not be
 // fewer. Process `rank` works on shards rank·shards/count to (rank+1)·shards/count. With one shard each, and sums in the order of
-// the ranks, even the bits are those of one process.
+// the ranks, even the bits of the weights are those of one process (the losses that are reported may differ in the last digit).
 typedef struct ctm_processes {
     int rank, count;
     // Each of v[0..n-1] becomes its sum over all processes, bit for bit the same on every one of them. 1; or 0 if that failed: then
@@ -736,6 +797,8 @@ struct ctm_trainer {
     ctm_opt      opt;
     ctm_draw_fn  draw; void *user;
     ctm_rng      rng_data, rng_noise, rng_dsm_data, rng_dsm_noise;
+    ctm_rng      rng_label, rng_dsm_label;      // whose label is dropped
+    ctm_rng      rng_dropout, rng_dsm_dropout;  // of the networks' dropout; the teacher has none
     long         step;                 // steps done
     ctm_shard   *shard; int shards;    // this process's
     ctm_processes all;                 // {0, 1, NULL, NULL} if there is only this one
@@ -745,8 +808,6 @@ struct ctm_trainer {
     // Yours to set between ctm_trainer_new and the first step:
     ctm_label_fn  label; void *label_user;         // classes of the rows; NULL: none (and then cfg.classes must be 0)
     ctm_distance_fn distance; void *distance_user; // in place of cfg.distance; NULL: cfg.distance
-    ctm_rng       rng_label, rng_dsm_label;        // whose label is dropped
-    ctm_rng       rng_dropout, rng_dsm_dropout;    // of the networks' dropout; the teacher has none
     // Of the last step that had them, once ctm_trainer_adversary was called:
     ctm_net      *disc;                // the discriminator; yours
     ctm_opt       disc_opt;
@@ -755,10 +816,10 @@ struct ctm_trainer {
     ctm_real     *g_gan;               // gradient of the adversarial loss, summed over shards
 };
 
-// All memory from `a`, but for the shards' arenas, which ctm_trainer_free gives back: call it before you free `a`. The teacher and
-// the student must outlive the trainer; cfg is copied. A teacher is trained by the same
-// trainer with cfg.consistency = 0, cfg.diagonal = CTM_DIAG_DSM and a network without s; ctm_net_denoiser of its ema[0] is then the
-// teacher of a student. Labels reach a teacher that is a network; one that is not (ctm_mixture) knows nothing of them.
+// All memory from `a`, but for the shards' arenas, which ctm_trainer_free gives back: call it before you free `a`. The teacher and the
+// student must outlive the trainer; cfg is copied. A teacher is trained by the same trainer, with ctm_config_teacher and a network
+// without s (ctm_mlp's last argument 0); ctm_net_denoiser of its ema[0] is then the teacher of a student. Labels reach a teacher that
+// is a network; one that is not (ctm_mixture) knows nothing of them.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                     ctm_draw_fn draw, void *user);
 // One of several processes, which are copied: same cfg and same weights on each, and (if it resumes) the same checkpoint.  [alg:train]
@@ -767,15 +828,17 @@ CTMDEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, c
 // Gives the trainer its adversary for cfg.gan: a network with forward(x [B,D], NULL, NULL) -> logits [B,K], which from cfg.gan_start
 // on is trained beside the student, with its own optimiser. Call before the first step and before ctm_checkpoint_load.
 CTMDEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc);
-// One step of the algorithm. 1; or 0 with a line in ctm_error: a loss was not finite. Weights, averages, optimisers and step are then
-// as before, L_* and grad_norm show the fault. The same draws would fail again: other settings, or a checkpoint, must help.  [alg:train]
+// One step of the algorithm. 1; or 0 with a line in ctm_error: a loss or a gradient was not finite (L_* and grad_norm show which), or
+// the processes' sums failed. Weights, averages, optimisers and step are then as before. The same draws would fail again: other
+// settings, or a checkpoint, must help.  [alg:train]
 CTMDEF int  ctm_train_step(ctm_trainer *tr);
 CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradients of one shard; the heart of it is ctm__ctm_loss
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
 
 // ---- CHAPTER 18. SAMPLERS -------------------------------------------------------------------------------------------
 // Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in
-// the tape's arena; NULL with a line in ctm_error if an argument is no good. Those on a jump G record if the tape does.
+// the tape's arena; NULL with a line in ctm_error if an argument is no good (these come from users: no panic). Those on a jump G
+// record if the tape does. `how` may be NULL: ctm_sampler_default().
 
 enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };                             // where the paper and the authors' code differ
 // How a sampler runs; begin with ctm_sampler_default().
@@ -788,7 +851,8 @@ typedef struct ctm_sampler {
     const ctm_real *noise;             // instead of rng: recorded noise [draws,B,D]
     int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after every step; return 0 to stop; may be NULL
     void          *user;
-    double         S_churn, S_min, S_max, S_noise;  // steps on a score: noise put in before each, as in EDM; 0, 0, no limit, 1
+    double         S_churn, S_min, S_max, S_noise;  // steps on a score (not ancestral ones): noise put in before
+                                       // each, as in EDM; 0, 0, no limit, 1
 } ctm_sampler;
 CTMDEF ctm_sampler ctm_sampler_default(void);     // gamma 0, the paper's form, no noise, nobody watches, no churn
 // The gamma family [alg:gamma]. Draws n-1 noises, after every jump but the last; none if gamma = 0.
@@ -804,26 +868,26 @@ CTMDEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net);
 //   CTM_DPM2       midpoint in the cube root of t                                  2 evaluations a step      [alg:dpm2]
 //   CTM_ANCESTRAL  Euler below the next level, then noise up to it                 1                         [alg:ancestral]
 //   CTM_DDIM       (t'/t)·x + (1 - t'/t)·D, progressive distillation's step       1                         [alg:ddim]
-enum { CTM_DPM2 = 3, CTM_ANCESTRAL, CTM_DDIM };
 // n steps of `method`; ts[n] may be 0, where Heun's step becomes Euler's. Step j reads draw j, used or not: recorded noise is
 // [n,B,D]. how may be NULL: no churn, nobody watches. Not recorded.  [alg:heun] [alg:churn]
 CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                     const ctm_sampler *how);
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
-// The short way: n points x [n,D] at sigma_max become samples, in place. rng may be NULL if gamma is 0; it must not be the stream
-// that x was drawn from, whose first noises are x again. If net->label is set, it holds n classes, one a point. 1, or 0 with ctm_error.
+// The short way: n points x [n,D] at sigma_max become samples, in place. net must know s. rng may be NULL if gamma is 0 or jumps 1; it
+// must not be the stream that x was drawn from, whose first noises are x again. If net->label is set, it holds n classes, one a point.
+// 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
 // ln of densities in the model's units: ctm_loglik's of the data noised by sigma_min, ctm_elbo's of the data themselves. 1, or 0 with
-// ctm_error if D has no score or `how` is no good.
+// ctm_error if D has no score or `how` is no good (steps below 1, or a D that is not made of tape operations, panic).
 // A network must be frozen (an EMA, or a view without gradient): backward passes would add to its gradients.
 
-enum { CTM_ADAPTIVE = 6 };             // beside CTM_HEUN and CTM_RK4: steps by tolerance, each point its own
 // How a likelihood is computed; ctm_likelihood_default() has the values after each semicolon.
 typedef struct ctm_likelihood {
-    int    method;                     // CTM_RK4 (80 steps of it are good to 1e-4 where Heun's err by 0.02), CTM_HEUN, CTM_ADAPTIVE
+    int    method;                     // CTM_RK4, CTM_HEUN, CTM_ADAPTIVE. On the demo's ring 80 steps of RK4 are good to
+                                       // 1e-4, where Heun's err by 0.02
     int    steps;                      // Karras intervals of the first two; 80
     double tol;                        // of the third: error of a step, in nats and relative to the point; 1e-6
     double prior_var;                  // prior N(0, (sigma_max² + prior_var)·I) at sigma_max; 0
@@ -859,11 +923,13 @@ typedef struct ctm_known {
     int    per_row;
     ctm_transform_fn transform;        // NULL: A = I
     void  *user;
-    double clamp;                      // > 0: at gamma = 1 estimates are limited to [-clamp,clamp], as the authors do; 0: never
+    double clamp;                      // > 0: at gamma = 1 estimates are limited to [-clamp,clamp], as the authors do (but not when
+                                       // inpainting); 0: never
 } ctm_known;
 CTMDEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row);      // inpainting; the mask stays yours
+// The first `first` components of A·x are known. transform may be NULL, A = I; it and user are kept.
 CTMDEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user);
-// One average w·x of every group of m components; group g holds index[g·m] .. index[g·m+m-1], each component in one group
+// One average w·x of every group of m components, w [m]; group g holds index[g·m] .. index[g·m+m-1], each component in one group
 // (NULL: neighbours; copied). Ready-made: luminance of pixels with three channels innermost; means of p x p patches of a channel.
 CTMDEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *index, const double *w);
 CTMDEF ctm_known ctm_known_grey(ctm_arena *a, int pixels);
@@ -895,7 +961,7 @@ CTMDEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_
 
 // score[i] = how good row i of x is (the log-probability of the wanted class); higher is better.
 typedef void (*ctm_judge_fn)(void *user, const ctm_tensor *x, double *score);
-CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate)), rate in [0,1): how many to draw to keep so many
+CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate)) to draw to keep so many; 0 if rate is not in [0,1)
 // The gamma family on all rows of x; returns the `keep` best as judged, best first, equals by row.  [alg:reject]
 CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                      const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user);
@@ -923,8 +989,8 @@ CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);     
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
 CTMDEF void             ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers, any dtype
 // Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error. Names, shapes and
-// metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is the file's;
-// transposed: it is [out,in,..], and data are [..,in,out].
+// metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is that of
+// data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..].
 typedef struct ctm_writer {
     ctm_ctx *ctx; ctm_arena *arena;
     int count, capacity, metas;
@@ -945,7 +1011,8 @@ CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_
 // and nothing else may begin with prefix but the authors' resample_filter and map_augment, which are passed over. 1; or 0 with
 // ctm_error, which names what lacks or is too much.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
-// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, step, configuration.
+// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step; and the
+// configuration, which loading leaves to you: make the trainer from what ctm_config_read finds, or from the settings of before.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
@@ -964,6 +1031,10 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 //                                              I M P L E M E N T A T I O N
 // =====================================================================================================================
 // (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 8.)
+
+#ifndef CTM_SELF
+#  define CTM_SELF "ctm.h"
+#endif
 
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 #define CTM__CHAPTERS_1_TO_7
@@ -1077,7 +1148,7 @@ static double ctm__dmax(double a, double b) { return a > b ? a : b; }
 // =====================================================================================================================
 
 CTM__DEF ctm_rng ctm_stream(uint64_t seed, const char *name) {
-    uint64_t h = 1469598103934665603ull ^ seed;    // FNV-1a over the name, started from the seed, then finalised
+    uint64_t h = 1469598103934665603ull ^ seed;    // like FNV-1a over the name, but with a start of its own and the seed, then finalised
     ctm_rng rng;
     for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211ull;
     h ^= h >> 33; h *= 0xff51afd7ed558ccdull;
@@ -1184,12 +1255,13 @@ CTM__DEF void ctm_normals(const ctm_rng *rng, uint64_t step, uint64_t first, siz
 //
 // A training step makes a few hundred tensors and then wants none of them. An arena suits that: allocating is adding to a
 // counter, forgetting everything is setting it back. When a block is full the next one is used; blocks are kept, so after
-// the first step no memory is asked of the system.
+// the first few steps hardly any memory is asked of the system.
 // =====================================================================================================================
 
 typedef struct ctm__block { struct ctm__block *next; size_t size, used; unsigned char *start; } ctm__block;
 
 CTM__DEF void ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name) {
+    CTM__REQUIRE(ctx && ctx->kernels, "ctm_arena_init: \"%s\" needs a context on which ctm_init was called", name);
     memset(a, 0, sizeof *a);
     snprintf(a->name, sizeof a->name, "%s", name);
     a->ctx = ctx;
@@ -1305,7 +1377,7 @@ CTM__DEF void ctm_arena_free(ctm_arena *a) {
 CTM__DEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
     int i;
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
-    int threads = ctx->threads > 0 ? ctx->threads : omp_get_num_procs();
+    int threads = ctx->threads > 0 ? ctx->threads : omp_get_max_threads();
     if (threads > 1 && n > 1 && !omp_in_parallel()) {
         if (threads > n) threads = n;
         #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
@@ -1323,7 +1395,7 @@ static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work
     ctm_mark m = ctm_arena_mark(a);
     int i;
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
-    int threads = a->ctx->threads > 0 ? a->ctx->threads : omp_get_num_procs();
+    int threads = a->ctx->threads > 0 ? a->ctx->threads : omp_get_max_threads();
     if (threads > n) threads = n;
     if (threads > 1 && !omp_in_parallel()) {
         unsigned char *scratch;
@@ -1347,7 +1419,7 @@ static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work
 //
 // A tensor is a shape, its numbers, and (if wanted) the gradient of the loss with respect to them. Its name sits inside, so
 // that `print *t` in a debugger begins with who it is. There are no strides: row-major and contiguous, always.
-// Only ctm_rows_of and ctm_reshape share another tensor's numbers.
+// Only ctm_rows_of, ctm_reshape and the parameters of a ctm_net_view share another tensor's numbers.
 // Stop-gradient needs no operation of its own: a tensor without a gradient buffer receives none.
 // =====================================================================================================================
 
@@ -1529,6 +1601,7 @@ CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
 // =====================================================================================================================
 
 CTM__DEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena) {
+    CTM__REQUIRE(arena && arena->ctx, "ctm_tape_init: its arena needs ctm_arena_init first");
     memset(tp, 0, sizeof *tp);
     tp->ctx = ctx;
     tp->arena = arena;
@@ -1564,7 +1637,7 @@ CTM__DEF ctm_tensor *ctm_result(ctm_tape *tp, const char *op, int ndim, const in
     int i, wanted = 0;
     CTM__REQUIRE(n >= 0 && n <= 8, "ctm_result: \"%s\" has %d inputs, but room for 8", op, n);
     out->data = (ctm_real *)ctm_alloc_raw(tp->arena, out->len * sizeof(ctm_real));
-    out->id = tp->next_id++;
+    out->id = ++tp->next_id;
     for (i = 0; i < n; i++) {
         out->src[i] = src[i];
         wanted |= ctm__wants(src[i]);
@@ -1675,7 +1748,8 @@ CTM__DEF void ctm_backward(ctm_tape *tp, ctm_tensor *L) {
     ctm_real *grad;
     CTM__SHAPES(L->len == 1, "ctm_backward", "a loss must be a scalar", L, NULL);
     grad = ctm_grad(tp, L);
-    CTM__REQUIRE(grad != NULL, "ctm_backward: \"%s\" depends on nothing that wants a gradient", L->name);
+    CTM__REQUIRE(grad != NULL,
+                 "ctm_backward: \"%s\" depends on nothing that wants a gradient (leaves get theirs before the first operation)", L->name);
     grad[0] += 1;
     ctm_backward_seeded(tp, L);
 }
@@ -1725,7 +1799,8 @@ CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm
 // CHAPTER 8. THE MATRIX PRODUCT, AND THE CONVOLUTION
 //
 // Nearly all the time of a neural network goes into  C[i,j] = sum_k A[i,k]·B[k,j]  and into convolutions, which are nine such
-// products read at shifted places. The definitions are nested loops; everything after them is the same numbers, sooner.
+// products read at shifted places. The definitions are nested loops; everything after them is the same numbers, sooner. Whoever does
+// not care how soon goes on with chapter 9.
 // =====================================================================================================================
 
 CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
@@ -1778,7 +1853,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
 //      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
 //      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
-//      96 columns at a time onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
+//      48 or 96 columns at a time onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
 //   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
@@ -1902,7 +1977,7 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #  define CTM__MR 4
 #  define CTM__NV 3
 #  define CTM__TARGET
-#  include "ctm.h"
+#  include CTM_SELF
 #  if defined(CTM__VECTORS) && (defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__) || defined(__VSX__))
 #    define CTM__HAS_V128 1
 #    define CTM__SUFFIX _v128
@@ -1910,7 +1985,7 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 2
 #    define CTM__TARGET
-#    include "ctm.h"
+#    include CTM_SELF
 #  endif
 #  if defined(CTM__X86) && defined(CTM__VECTORS)
 #    define CTM__SUFFIX _avx2
@@ -1918,13 +1993,13 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx2,fma")))
-#    include "ctm.h"
+#    include CTM_SELF
 #    define CTM__SUFFIX _avx512
 #    define CTM__W  16
 #    define CTM__MR 8
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx512f")))
-#    include "ctm.h"
+#    include CTM_SELF
 #  endif
 #undef CTM__PASS
 #endif
@@ -3246,8 +3321,8 @@ CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_rea
 // CHAPTER 9. OPERATIONS
 //
 // Each operation has a card, a backward function and, under it, the forward function that installs it. The backward
-// function quotes the forward line it differentiates. dX stands for dL/dX throughout. Gradients are added, never set,
-// because a tensor may be used twice.
+// function quotes the forward line it differentiates. dX stands for dL/dX throughout. Gradients are added, as a tensor may be used
+// twice; a large one's first is written in place of zeros (ctm__grad_first).
 //
 // An operation of your own has the same three parts, in any file: ctm_result with its inputs and its backward function, a loop
 // that fills in data, and ctm_done. (ctm__result_like and its relatives are ctm_result for common shapes.)
@@ -3717,7 +3792,7 @@ CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, 
     CTM__REQUIRE(out->len == x->len, "ctm_reshape: \"%s\" has %lu numbers, the new shape %lu", x->name, (unsigned long)x->len,
                  (unsigned long)out->len);
     out->data = x->data;
-    out->id = tp->next_id++;
+    out->id = ++tp->next_id;
     out->src[0] = x;
     if (tp->recording && ctm__wants(x)) {
         if (tp->keep_grads) out->grad = (ctm_real *)ctm_alloc(tp->arena, out->len * sizeof(ctm_real));
@@ -4427,7 +4502,7 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
 //
 //        f(z) = [z, sin(f_k z), cos(f_k z)]        z = ln(t)/4,  f_k = (pi/2)·{1,2,4,8}            9 features
 //        e    = silu(W_t f(z_t) + b_t + W_s f(z_s) + W_label[label])                              [B,E]
-//        (scale_l, shift_l) = rows of  W_film e + b_film                                          [B,2H] for each layer
+//        (scale_l, shift_l) = columns of  W_film e + b_film                                          [B,2H] for each layer
 //        h_0  = c_in·x;   h_{l+1} = silu((1 + scale_l)·(W_l h_l + b_l) + shift_l);   F = W_out h_L + b_out
 //
 // A teacher has no W_s; W_label has a row for every class and is there only if classes are; a row without a label gets none of
@@ -5000,7 +5075,7 @@ CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int
 }
 
 // The discriminator of images. A small data set is soon known by heart; so it never sees an image as it is, but moved by up to an
-// eighth of the size (edges repeated), mirrored or not, with another contrast and brightness. All of it is linear in the image, so
+// eighth of the size (edges repeated), mirrored or not, with another contrast and brightness. All of it is affine in the image, so
 // the gradient comes back through it, to the student as well.
 typedef struct ctm__conv_disc { int layers, halvings; ctm_rng augment; } ctm__conv_disc;
 
@@ -5097,7 +5172,7 @@ CTM__DEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, doubl
     o->v = (ctm_real *)ctm_alloc(a, len * sizeof(ctm_real));
 }
 
-// [eq:radam]  theta <- theta - lr·r_k·m̂/(sqrt(v̂) + eps); Adam has r_k = 1.
+// [eq:radam]  theta <- theta - lr·r_k·m̂/(sqrt(v̂) + eps); Adam has r_k = 1, RAdam with rho_k <= 5 takes theta - lr·m̂.
 CTM__DEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad) {
     double k = (double)++o->k, p1 = 1 - pow(o->beta1, k), p2 = 1 - pow(o->beta2, k);     // the bias corrections
     double rate = o->lr / p1, root = 1 / sqrt(p2), eps = o->eps;
@@ -5135,6 +5210,17 @@ CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_re
 //        cm:    the same with t - sigma_min for t, except under c_out's root (so g = x at sigma_min)
 //        none:  c_skip = 0, c_out = 1
 // =====================================================================================================================
+
+static void ctm__check_points(const char *op, const ctm_tensor *x, const ctm_tensor *t, int dim) {
+    char rule[64];
+    snprintf(rule, sizeof rule, "x must be [B,%d], t [B]", dim);
+    CTM__SHAPES(x->ndim == 2 && x->shape[1] == dim && t->ndim == 1 && t->shape[0] == x->shape[0], op, rule, x, t);
+}
+
+static int ctm__same_noise(const ctm_noise *y, const ctm_noise *z) {
+    return y->sigma_min == z->sigma_min && y->sigma_max == z->sigma_max && y->sigma_data == z->sigma_data && y->rho == z->rho &&
+           y->N == z->N && y->inner == z->inner && y->outer == z->outer;
+}
 
 CTM__DEF ctm_noise ctm_noise_default(void) {
     ctm_noise z;
@@ -5196,7 +5282,7 @@ CTM__DEF void ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, d
 // Small c_skip, c_out make g out of the network (above), capital C_skip, C_out make G out of g. G = C_skip·x + C_out·g with
 // C_out = 1 - s/t, computed as (t-s)/t, which does not cancel [eq:outer]:
 //        euler     C_skip = s/t                                                (the paper's; G = x + (s-t)(x-g)/t)
-//        variance  C_skip = sqrt( ((s-min)² + sd²) / ((t-min)² + sd²) )        (exact for Gaussian data)
+//        variance  C_skip = sqrt( ((s-min)² + sd²) / ((t-min)² + sd²) )        (nearly exact for Gaussian data, g = 0)
 //        mixed     C_skip = (s + the variance form)/(t + 1)
 CTM__DEF void ctm_outer_scalings(const ctm_noise *z, double t, double s, double *C_skip, double *C_out) {
     double sd = z->sigma_data, p = s - z->sigma_min, q = t - z->sigma_min;
@@ -5211,7 +5297,8 @@ CTM__DEF double ctm_denoiser_skip(const ctm_noise *z, double t) {
     return z->outer == CTM_OUTER_EULER ? 0 : z->outer == CTM_OUTER_VARIANCE ? 1 - t * q : 1 - t / (t + 1) * (1 + q);
 }
 
-// The weights of the authors' code [eq:weights]. KARRAS and KARRAS_WEIGHT are the same number written twice; it is 1/c_out².
+// The weights of the authors' code [eq:weights]. KARRAS and KARRAS_WEIGHT are the same number written twice, 1/c_out² of EDM's
+// inner form.
 CTM__DEF double ctm_weight(const ctm_noise *z, int schedule, double t, double s, double power) {
     double sd = z->sigma_data, snr = 1 / (t * t);
     switch (schedule) {
@@ -5320,8 +5407,7 @@ static ctm_tensor *ctm__gmm_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_
     ctm_tensor *out;
     ctm_mark m;
     int pieces;
-    CTM__SHAPES(x->ndim == 2 && x->shape[1] == g->dim && t->ndim == 1 && t->shape[0] == x->shape[0], "mixture",
-                "x must be [B,dim] of the data, t [B]", x, t);
+    ctm__check_points("mixture", x, t, g->dim);
     out = ctm__result(tp, "mixture", 2, x->shape[0], g->dim, x, t, NULL, NULL, ctm__gmm_backward);
     out->saved = (ctm_real *)self->impl;
     m = ctm_arena_mark(tp->arena);
@@ -5441,6 +5527,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     int *steps, *order;
     ctm_mark m;
     CTM__REQUIRE(substeps > 0 && x->ndim == 2, "ctm_solve: \"%s\" must be [B,D] and substeps positive", x->name);
+    CTM__REQUIRE(method == CTM_HEUN || method == CTM_EULER, "ctm_solve: %d is neither CTM_HEUN nor CTM_EULER", method);
     out = ctm_matrix(tp, "x_u", B, dim);
     m = ctm_arena_mark(tp->arena);
     steps = (int *)ctm_alloc(tp->arena, (size_t)B * sizeof(int));
@@ -5593,8 +5680,7 @@ CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     ctm_tensor *c_in = ctm__coefficients(tp, "c_in", t), *c_skip = ctm__coefficients(tp, "c_skip", t);
     ctm_tensor *c_out = ctm__coefficients(tp, "c_out", t), *scaled, *F;
     int i;
-    CTM__SHAPES(x->ndim == 2 && x->shape[1] == net->dim && t->ndim == 1 && t->shape[0] == x->shape[0], "ctm_g_theta",
-                "x must be [B,D] of the network, t [B]", x, t);
+    ctm__check_points("ctm_g_theta", x, t, net->dim);
     CTM__REQUIRE(!net->with_s || s, "ctm_g_theta: this network needs s");
     if (net->with_s) CTM__SHAPES(s->ndim == 1 && s->shape[0] == x->shape[0], "ctm_g_theta", "s must be [B] like t", t, s);
     for (i = 0; i < t->shape[0]; i++) {
@@ -5635,6 +5721,9 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     for (i = 0; i < B; i++) {
         CTM__REQUIRE(s->data[i] <= t->data[i], "ctm_G_theta: row %d would jump up, from %g to %g", i,
                      (double)t->data[i], (double)s->data[i]);
+        CTM__REQUIRE((double)s->data[i] >= net->noise.sigma_min * (1 - 1e-4),
+                     "ctm_G_theta: row %d would jump to %g, but the network's time zero is sigma_min = %g", i, (double)s->data[i],
+                     net->noise.sigma_min);
         if (s->data[i] < t->data[i]) index[n++] = i;
     }
     if (tp->dropout) tp->drops = (tp->drops / 128 + 1) * 128;                    // the draws of this jump, whether any row moves or not
@@ -5776,7 +5865,7 @@ CTM__DEF ctm_config ctm_config_authors(void) {
 
 // What a consistency model lacks, taken away: s below t other than the end [s_smallest], a u further than one grid step [match], the
 // denoiser on the diagonal. Its boundary condition G(x,sigma_min,sigma_min) = x stays, as C_skip = 1 there.
-// [eq:cm] One end for every jump and one step of the teacher: d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) ).
+// [eq:cm] One end for every jump, and one grid interval for the teacher: d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) ).
 CTM__DEF ctm_config ctm_config_cm(void) {
     ctm_config c = ctm_config_default();
     c.law = CTM_LAW_AUTHORS;
@@ -5786,6 +5875,19 @@ CTM__DEF ctm_config ctm_config_cm(void) {
     c.target_inner = CTM_ROLE_EMA;
     c.diagonal = CTM_DIAG_NONE;
     c.self_teach = CTM_SELF_DATA;
+    return c;
+}
+
+// What a teacher lacks: everything but the diagonal term. Its noise levels are all EDM's. The authors' law puts half the rows high
+// up, which suits a student whose other loss looks after the low levels; a teacher so trained blurs what lies close together (of the
+// grid's 25 modes it loses its way to many). And the aim of L_DSM is x_0, not its mean: as that is a noisier gradient than the
+// matching of jumps, more rows are averaged per step, the steps are shorter and Adam remembers more of them.
+CTM__DEF ctm_config ctm_config_teacher(const ctm_config *student) {
+    ctm_config c = *student;
+    c.consistency = 0;
+    c.gan = CTM_GAN_NONE;
+    c.diagonal = CTM_DIAG_DSM; c.diagonal_batch = 2 * c.batch; c.adaptive = 0; c.dsm_law = CTM_DSM_LOGNORMAL;
+    c.lr = student->lr * 2 / 7; c.beta2 = 0.999;
     return c;
 }
 
@@ -5917,9 +6019,10 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 // to s is ema in the paper and theta (without gradient) in the authors' code. Near s = t the factor 1 - s/t damps whatever
 // L_CTM could teach about g(x,t,t), so denoising score matching is added there:
 //
-//        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²,    w = 1/c_out²                    [eq:L_dsm]
+//        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²/D,    w = 1/c_out²                  [eq:L_dsm]
 //
-// With an exact teacher the noisy target x_0 may be replaced by its mean D(x_t,t): same minimum, far less noise (DIAG_EXACT).
+// the mean of squares over the D coordinates; w is the default of dsm_weight. With an exact teacher the noisy target x_0 may be
+// replaced by its mean D(x_t,t): the same best student, far less noise (CTM_DIAG_EXACT).
 //
 // Without a teacher the average teaches itself [eq:self_teach]: x_u is the end of the ODE of g_ema(x,t,t) (the paper), or of one
 // jump G_ema(x_t,t,u) or of a jump per grid step (the authors' code). Any G that composes and has G(x,t,t) = x satisfies L_CTM
@@ -5931,7 +6034,7 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 //
 //                    student [eq:L_gan]         discriminator [eq:L_disc]
 //        hinge       E -l'                      E max(0, 1 - l) + E max(0, 1 + l')                   (the authors' code)
-//        log         E -ln p'                   E -ln p + E -ln(1 - p'),   p = 1/(1 + exp(-l))       (same minimum, live gradient)
+//        log         E -ln p'                   E -ln p + E -ln(1 - p'),   p = 1/(1 + exp(-l))       (same optimum, live gradient)
 //        minimax     E  ln(1 - p')              the same                                             (the paper to the letter)
 //
 // -ln p is softplus(-l) and -ln(1-p) softplus(l), finite for any logit. Where the discriminator wins early, minimax leaves the
@@ -6146,15 +6249,16 @@ static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_den
 //        theta <- theta - RAdam(grad L),   ema <- r·ema + (1-r)·theta    chapter 11
 //
 // Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts. The batch is cut into shards; a shard draws
-// its rows by their global numbers, works on its own tape, and leaves its part of both losses and both gradients. Sums over
-// shards are made in order, so no number of threads or machines (of one kind) changes a bit. One backward pass per loss, into cleared
-// gradients, and then
+// its rows by their global numbers, works on its own tape, and leaves its part of both losses and both gradients. Sums over shards are
+// made in order, so no number of threads changes a bit. One backward pass per loss, into cleared gradients, and then
 //        total = grad L_CTM + lambda·grad L_DSM
-// gives the norms that lambda needs, and lets a reader print the gradient of each loss alone. The adversarial loss jumps from the
-// same x_t once more on a tape of its own: two network passes, against a tape that would have to be walked twice.
+// gives the norms that lambda needs, and lets a reader print the gradient of each loss alone. The adversarial loss jumps from the same
+// x_t once more on a tape of its own (with masks of its own, if there is dropout): two passes more, but the tape of L_CTM need not be
+// kept for a second walk backwards.
 //
-// Processes share a batch as threads do, by shards. Each loss's gradient is summed over them before its lambda is taken, so all of
-// them see the same norms, make the same step, and have the same weights ever after; nothing but these sums is ever sent.
+// Processes share a batch as threads do, by shards (the same bits if each has one: ctm_processes). Each loss's gradient is summed over
+// them before its lambda is taken, so all of them see the same norms, make the same step, and have the same weights ever after; nothing
+// but these sums is ever sent.
 //
 // With an adversary, steps take turns: one trains the student (and its averages), the next gan_period - 1 the discriminator.
 // =====================================================================================================================
@@ -6355,7 +6459,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     return ctm_name(L, "L_ctm");
 }
 
-// [eq:L_dsm]  L_DSM = E w(t)·|D_theta(x_t,t) - x_0|², where D_theta is g(x_t,t,t) in the paper's form of G: one shard's part. The
+// [eq:L_dsm]  L_DSM = E w(t)·|D_theta(x_t,t) - x_0|²/D, where D_theta is g(x_t,t,t) in the paper's form of G: one shard's part. The
 // target may be an exact denoiser in x_0's place.
 static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
@@ -6490,7 +6594,14 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(cfg->batch > 0 && cfg->shards > 0 && cfg->diagonal_batch >= 0,
                  "ctm_trainer_new: batch %d in %d shards?", cfg->batch, cfg->shards);
     CTM__REQUIRE(theta->with_s || !cfg->consistency, "ctm_trainer_new: a network without s can only be trained with consistency = 0");
-    CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher, "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher");
+    CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher,
+                 "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher: give one, or set cfg.diagonal = CTM_DIAG_DSM");
+    CTM__REQUIRE(!teacher || teacher->dim == theta->dim, "ctm_trainer_new: the student has %d dimensions, the teacher %d", theta->dim,
+                 teacher ? teacher->dim : 0);
+    CTM__REQUIRE(ctm__same_noise(&cfg->noise, &theta->noise),
+                 "ctm_trainer_new: cfg.noise is not the network's: it was changed after the network was made");
+    CTM__REQUIRE(cfg->solver == CTM_HEUN || cfg->solver == CTM_EULER, "ctm_trainer_new: solver %d is neither CTM_HEUN nor CTM_EULER",
+                 cfg->solver);
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
                  theta->classes, cfg->classes);
@@ -6726,6 +6837,24 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
 //
 // All samplers on jumps walk legs: a jump from t down to s, whatever the sampler does at s, noise up to the next level. They
 // differ in the list of legs only, and chapter 20 in what it does at s.
+//
+// A sampler of your own is a loop over jumps G->jump(tp, G, x, t, s), or over a denoiser's D, in any file. This one takes the slope
+// (x - D)/t in the middle of each step, m = sqrt(t·t'), instead of [eq:heun]'s mean of both ends:
+//
+//        static ctm_tensor *step_along(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *at, double t, double way) {
+//            ctm_tensor *level = ctm_fill(ctm_vector(tp, "t", x->shape[0]), t);
+//            return ctm_add(tp, x, ctm_scale(tp, ctm_sub(tp, at, D->denoise(tp, D, at, level)), way / t));
+//        }
+//        static ctm_tensor *sample_midpoint(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts) {
+//            for (int j = 0; j < n; j++) {
+//                double m = sqrt(ts[j] * ts[j + 1]);
+//                ctm_tensor *middle = step_along(tp, D, x, x, ts[j], m - ts[j]);
+//                x = step_along(tp, D, x, middle, m, ts[j + 1] - ts[j]);
+//            }
+//            return x;
+//        }
+//
+// (With tp->recording = 0 nothing is kept for a gradient; all tensors live until the tape is reset.)
 // =====================================================================================================================
 
 CTM__DEF ctm_sampler ctm_sampler_default(void) {
@@ -6841,12 +6970,18 @@ static ctm_tensor *ctm__jumps(ctm__walk *w, ctm_tensor *x, int n, const ctm__leg
     return x;
 }
 
-static ctm__walk ctm__walk_of(ctm_tape *tp, const ctm_jump *G, const ctm_sampler *how) {
+// *how NULL becomes the default.
+static ctm__walk ctm__walk_of(ctm_tape *tp, const ctm_jump *G, const ctm_sampler **how) {
     ctm__walk w;
+    if (!*how) {
+        ctm_sampler *plain = (ctm_sampler *)ctm_alloc(tp->arena, sizeof *plain);
+        *plain = ctm_sampler_default();
+        *how = plain;
+    }
     memset(&w, 0, sizeof w);
     w.tp = tp;
     w.G = G;
-    w.draws.how = how;
+    w.draws.how = *how;
     return w;
 }
 
@@ -6872,7 +7007,7 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
 // [alg:gamma]  x <- G(x, t, s) + sqrt(t'² - s²)·eps with s = sqrt(1-gamma²)·t', for n levels.
 CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__walk w = ctm__walk_of(tp, G, &how);
     ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
     return leg ? ctm__jumps(&w, x, n, leg) : NULL;
 }
@@ -6880,7 +7015,7 @@ CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tenso
 // The two-step sampler [alg:two_step]: two legs with levels of their own, t0 -> t1 with noise up to t2, then t2 -> sigma_min.
 CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
                                          const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__walk w = ctm__walk_of(tp, G, &how);
     double lo = G->noise.sigma_min;
     ctm__leg leg[2];
     if (!(t0 > t1 && t1 >= lo * (1 - 1e-9) && t2 >= t1 && t2 > lo && ctm__dmax(t0, t2) <= G->noise.sigma_max * (1 + 1e-9))) {
@@ -6965,7 +7100,7 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
     return how->S_churn > 0 ? ctm__check_noise(ctx, how, "S_churn", how->S_churn) : 1;
 }
 
-// n steps of [alg:heun], [alg:dpm2], [alg:ddim] or [alg:ancestral], each after [alg:churn]'s noise.
+// n steps of [alg:heun], [alg:dpm2] or [alg:ddim], each after [alg:churn]'s noise; or of [alg:ancestral], which has its own.
 CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
     ctm_sampler plain = ctm_sampler_default();
@@ -7404,8 +7539,8 @@ CTM__DEF double ctm_bits_per_dim(double logp, int dim, double per_unit) { return
 //
 // The known part belongs to level sigma_min as it is, so k = sqrt(s² - sigma_min²) brings it to level s. After the last jump k is 0:
 // the known part comes out exactly. The authors' form: k = s (0 at gamma = 1), s shifted, and noise gamma·t' even after the last
-// jump (sqrt(t'² - s²) at gamma = 1). Where this lands on sigma_min their code jumps with no s at all, which asks a CTM for
-// something it has never learned.
+// jump (sqrt(t'² - s²) at gamma = 1). Where their code leaves s away (inpainting at gamma = 1; colour and size always), here
+// s = sigma_min: without an s a CTM has never learned anything.
 // =====================================================================================================================
 
 CTM__DEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row) {
@@ -7542,7 +7677,7 @@ static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
 // [alg:edit]  The legs of gamma-sampling; on landing, the known components of A·x are ref's.
 CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
                               const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__walk w = ctm__walk_of(tp, G, &how);
     ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
     ctm__edit_job job;
     int recording = tp->recording, j, draws = 0;
@@ -7570,7 +7705,7 @@ CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *
 // [alg:stroke] A drawing is no data, but with enough noise on it nobody can tell: what the noise drowned is made anew, what it left
 // (the large shapes) is kept.
 CTM__DEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__walk w = ctm__walk_of(tp, G, &how);
     ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
     ctm_tensor *z;
     if (!leg || !ctm__check_noise(tp->ctx, how, "the first noise level", ts[0])) return NULL;
@@ -7685,7 +7820,7 @@ static int ctm__check_guide(ctm_ctx *ctx, const ctm_guide *guide, int n, const c
 // [eq:guide] [alg:trajectory]  The legs of gamma-sampling; on landing, guide->steps steps down the loss.
 CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
                                        const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__walk w = ctm__walk_of(tp, G, &how);
     ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
     int recording = tp->recording;
     if (!leg) return NULL;
@@ -8591,7 +8726,8 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
      OMP_WAIT_POLICY=passive, or a step of a millisecond may take ten.
 
    DEVIATIONS (PAPER_NOTES.md says more about each)
-   d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them
+   d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them. So are in the
+      default recipe Huber's distance, a fixed lambda, three solver steps, and Adam with a rate that rises and falls
    d2 Tweedie's formula has t², where the paper's main text prints t
    d3 lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
    d4 when the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
@@ -8603,14 +8739,18 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
    d10 editing noises the known part from sigma_min to s, so that it comes out exactly; CTM_FORM_AUTHORS leaves their last noise on it
    d11 ctm_elbo takes the residual at q, the first term at its expectation, and stratified levels; CTM_FORM_AUTHORS has their slip
    d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], noise sqrt(t'² - s²) for gamma = 1 too
+   d13 the recipe of examples/04_images.c
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.
    Karras, Aittala, Aila, Laine: Elucidating the Design Space of Diffusion-Based Generative Models. NeurIPS 2022.
    Song, Dhariwal, Chen, Sutskever: Consistency Models. ICML 2023.     Song et al.: Score-Based Generative Modeling through SDEs. ICLR 2021.
    Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3. SC 2011.     Liu et al.: On the Variance of the
-   Adaptive Learning Rate and Beyond. ICLR 2020 (RAdam).     Perez et al.: FiLM. AAAI 2018.     Dormand, Prince: A family of embedded
-   Runge-Kutta formulae. 1980.
+   Adaptive Learning Rate and Beyond. ICLR 2020 (RAdam).     Perez et al.: FiLM. AAAI 2018.     Kingma, Ba: Adam. ICLR 2015.
+   Dormand, Prince: A family of embedded Runge-Kutta formulae. 1980.     Cash, Karp: A variable order Runge-Kutta method. 1990.
+   Zhang et al.: The Unreasonable Effectiveness of Deep Features as a Perceptual Metric. CVPR 2018 (LPIPS).     Simonyan, Zisserman:
+   Very Deep Convolutional Networks. ICLR 2015 (VGG16).     Ho, Salimans: Classifier-Free Diffusion Guidance. 2022.     Hutchinson: A
+   Stochastic Estimator of the Trace. 1989.     Lavin, Gray: Fast Algorithms for Convolutional Neural Networks. CVPR 2016 (Winograd).
 
    HISTORY
    0.1.0  points and images from end to end: all chapters

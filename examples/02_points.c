@@ -298,13 +298,8 @@ static void configure(run *r) {
 
 // A teacher is the same network without s, trained on the diagonal term alone: denoising score matching.
 static ctm_config teacher_config(const run *r) {
-    ctm_config cfg = r->cfg;
-    cfg.consistency = 0;
-    cfg.gan = CTM_GAN_NONE;
-    cfg.diagonal = CTM_DIAG_DSM;
-    cfg.adaptive = 0;
-    cfg.diagonal_batch = 2*cfg.batch;
-    cfg.steps = r->teacher_steps > 0 ? r->teacher_steps : cfg.steps;
+    ctm_config cfg = ctm_config_teacher(&r->cfg);
+    if (r->teacher_steps > 0) cfg.steps = r->teacher_steps;
     return cfg;
 }
 

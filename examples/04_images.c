@@ -203,16 +203,11 @@ static void recipe(ctm_config *c, int which) {
 // A teacher's step costs a quarter of a student's, and no student is better than its teacher: this many steps for one of the student's.
 static long teacher_share(int which) { return which == TINY ? 4 : 2; }
 
-// Noise levels by EDM's law for all rows. The authors' law, half of the rows spread up to sigma_max, is for a student whose other loss
-// looks after the low levels: a teacher so trained leaves noise in its samples.
 static ctm_config teacher_config(const ctm_config *student, long steps) {
-    ctm_config c = *student;
+    ctm_config c = ctm_config_teacher(student);
     c.diagonal_batch = c.batch;
     c.lr = TEACHER_LR*student->lr;
-    c.consistency = 0;
-    c.gan = CTM_GAN_NONE;
-    c.adaptive = 0;
-    c.dsm_law = CTM_DSM_LOGNORMAL;
+    c.beta2 = student->beta2;
     c.steps = steps;
     return c;
 }

@@ -491,7 +491,7 @@ static void test_base_tape(void) {
     for (i = 0; i < 3; i++) { x->data[i] = (ctm_real)(i - 1.5); x->grad[i] = 100; }
     y = ctm_add(&tp, ctm_mul(&tp, x, x), x);
     L = ctm_weighted_mean(&tp, y, NULL, 1);
-    CHECK(tp.count == 3 && tp.first->id == 0 && tp.last == L && L->prev == y && y->next == L && L->id == 2);
+    CHECK(tp.count == 3 && tp.first->id == 1 && tp.last == L && L->prev == y && y->next == L && L->id == 3);
     CHECK(strcmp(y->name, "add") == 0 && strcmp(y->op, "add") == 0);
     ctm_backward(&tp, L);
     for (i = 0; i < 3; i++) CHECK_CLOSE(x->grad[i], 100 + 2 * (double)x->data[i] + 1, 0);
@@ -510,7 +510,7 @@ static void test_base_tape(void) {
     CHECK(z->grad == NULL && tp.count == 0 && z->data[0] == 25);
     y = ctm_mul(&tp, z, x);
     CHECK(y->grad != NULL && tp.count == 1);
-    CHECK(z->id == 0 && y->id == 1);                                         // numbered all the same
+    CHECK(z->id == 1 && y->id == 2);                                         // numbered all the same
     ctm_backward(&tp, ctm_weighted_mean(&tp, y, NULL, 1));
     CHECK(x->grad[1] == 25 && c->grad == NULL);
 
@@ -547,6 +547,17 @@ static void test_base_tape(void) {
     CHECK(PANICS(ctm_backward(&tp, ctm_name(y, "not_a_loss"))));
     CHECK_TEXT(test_panic, "a loss must be a scalar");
     CHECK_TEXT(test_panic, "\"not_a_loss\" [2,2]");
+    {
+        ctm_ctx blank;
+        ctm_arena none;
+        ctm_tape tape;
+        memset(&blank, 0, sizeof blank);
+        memset(&none, 0, sizeof none);
+        CHECK(PANICS(ctm_arena_init(&none, &blank, "early")));
+        CHECK_TEXT(test_panic, "\"early\" needs a context on which ctm_init was called");
+        CHECK(PANICS(ctm_tape_init(&tape, &blank, &none)));
+        CHECK_TEXT(test_panic, "ctm_arena_init first");
+    }
     CHECK(PANICS(ctm_backward(&tp, ctm_scalar(&tp, "lonely", 1))));
     CHECK_TEXT(test_panic, "\"lonely\" depends on nothing that wants a gradient");
     CHECK(PANICS(ctm_backward_seeded(&tp, ctm_vector(&tp, "alone", 2))));
@@ -558,7 +569,7 @@ static void test_base_tape(void) {
         ctm_tape_reset(&tp);
         x = ctm_wants_grad(&tp, ctm_matrix(&tp, "x", 50, 60));
         L = ctm_weighted_mean(&tp, ctm_square(&tp, ctm_add(&tp, x, x)), NULL, 1);
-        CHECK(L->id == 2);
+        CHECK(L->id == 3);
         ctm_backward(&tp, L);
         if (i) CHECK(a.high == high);
         high = a.high;

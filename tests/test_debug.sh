@@ -57,7 +57,7 @@ if command -v gdb >/dev/null 2>&1 && gdb -nx -batch -ex 'python print(1)' >/dev/
     check "gdb: the printer shows a structure in words" grep -q '^\$[0-9]* = x_est \[64,2\]' "$dir/gdb"
     check "gdb: a NaN is found, with its place" grep -q 'entry 3 of "x_est" \[64,2\] is nan: scatter_rows' "$dir/gdb"
     # Calling a function of the program: gdb 13 cannot on processors with AMX ("Couldn't write extended state status").
-    { cat debug/tour.gdb; printf 'continue\ncontinue\ncontinue\ncontinue\ncontinue\nctm tape\ncall (void)ctm_tape_dump(&sh->tape)\nkill\n'; } >"$dir/script"
+    { cat debug/tour.gdb; printf 'continue\ncontinue\ncontinue\ncontinue\ncontinue\nctm tape\ncall (void)ctm_tape_dump(&sh->tape)\ncall (int)fflush(0)\nkill\n'; } >"$dir/script"
     gdb -q -nx -batch -x "$dir/script" "$dir/tour" >"$dir/dump" 2>&1
     if grep -q "Couldn't write extended state" "$dir/dump"; then skip "ctm tape against ctm_tape_dump (this gdb cannot call functions on this processor)"; else
         grep -E '^ +[0-9]+  [A-Za-z_()]+ .* \[' "$dir/dump" | sort | uniq -c | awk '{ print $1 }' | sort -u >"$dir/counts"

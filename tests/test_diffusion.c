@@ -553,9 +553,12 @@ static void test_jump_refuses_what_cannot_be(void) {
     x = ctm_matrix(&r.tape, "x", 2, 2);
     CHECK(PANICS(ctm_G_theta(&r.tape, net, x, t, s)));
     CHECK_TEXT(test_panic, "row 1 would jump up, from 2 to 3");
+    CHECK(PANICS(ctm_G_theta(&r.tape, net, x, t, ctm_vector(&r.tape, "zero", 2))));
+    CHECK_TEXT(test_panic, "row 0 would jump to 0, but the network's time zero is sigma_min = 0.002");
     CHECK(PANICS(ctm_G_theta(&r.tape, teacher, x, t, t)));
     CHECK_TEXT(test_panic, "without s cannot jump");
     CHECK(PANICS(ctm_g_theta(&r.tape, net, ctm_matrix(&r.tape, "points", 2, 3), t, s)));
+    CHECK_TEXT(test_panic, "x must be [B,2], t [B]");
     CHECK_TEXT(test_panic, "\"points\" [2,3]");
     CHECK(PANICS(ctm_g_theta(&r.tape, net, x, t, NULL)));
     CHECK_TEXT(test_panic, "needs s");
@@ -1055,6 +1058,8 @@ static void test_solver_refuses_what_cannot_be(void) {
     CHECK_TEXT(test_panic, "substeps positive");
     CHECK(PANICS(ctm_solve(&r.tape, D, &z, CTM_HEUN, x, from, to, -2)));
     CHECK_TEXT(test_panic, "substeps positive");
+    CHECK(PANICS(ctm_solve(&r.tape, D, &z, CTM_DPM2, x, from, to, 1)));
+    CHECK_TEXT(test_panic, "3 is neither CTM_HEUN nor CTM_EULER");
     room_close(&r);
 }
 

@@ -42,6 +42,8 @@ static void test_sampler_golden(void) {
     x = golden_tensor(&r.tape, g, "in.x_T");
     y = ctm_sample_gamma(&r.tape, G, x, 1, ends, &how);
     golden_check(g, "out.onestep", y->data, y->len);
+    y = ctm_sample_gamma(&r.tape, G, x, 1, ends, NULL);                          // the default: gamma 0
+    golden_check(g, "out.onestep", y->data, y->len);
     y = ctm_sample_heun(&r.tape, D, x, 6, ode);                                  // the last step, to 0, is Euler's
     golden_check(g, "out.heun", y->data, y->len);
     golden_check_rows(g, "out.heun", y->data, y->len);

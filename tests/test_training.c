@@ -1171,7 +1171,7 @@ static void test_training_learns_the_flow(void) {
     run_close(&n);
 }
 
-// consistency = 0 and a network without s: a teacher is trained by DSM alone, and comes near the exact denoiser.
+// A teacher by its recipe: DSM alone, a network without s. It comes near the exact denoiser.
 static double denoiser_error(room *r, const ctm_denoiser *a, const ctm_denoiser *exact) {
     ctm_tensor *t = ctm_vector(&r->tape, "t", 400), *x, *y;
     double sum = 0;
@@ -1196,14 +1196,17 @@ static double denoiser_error(room *r, const ctm_denoiser *a, const ctm_denoiser 
     return sqrt(sum);
 }
 static void test_dsm_teacher_learns_the_denoiser(void) {
-    ctm_config c = small_authors();
+    ctm_config student = ctm_config_default(), c;
     room r;
     ctm_net *net;
     ctm_trainer *tr;
     ctm_denoiser *exact, *learned;
     double before, after;
     room_open(&r);
-    c.consistency = 0; c.lambda_dsm = 0.25; c.hidden = 32; c.diagonal_batch = 256; c.steps = 500; c.lr = 5e-3; c.optimiser = CTM_ADAM; c.final_lr = 0; c.ema_rate[0] = 0.98; c.ema_rate[1] = 0;
+    student.hidden = 32; student.layers = 2; student.embed = 8; student.batch = 128; student.steps = 500; student.lr = 2e-2; student.seed = 5; student.gan = CTM_GAN_HINGE;
+    c = ctm_config_teacher(&student);
+    CHECK(!c.consistency && c.gan == CTM_GAN_NONE && c.diagonal == CTM_DIAG_DSM && c.dsm_law == CTM_DSM_LOGNORMAL && c.diagonal_batch == 256);
+    CHECK(c.hidden == 32 && c.seed == 5 && c.steps == 500 && c.lr < student.lr);
     exact = ctm_mixture(&r.keep, 2, 2, pair_mean, NULL, 0.1);
     net = ctm_mlp(&r.keep, &c, 2, 0);
     tr = ctm_trainer_new(&r.keep, &c, net, NULL, pair_draw, NULL);
@@ -1266,6 +1269,14 @@ static void test_trainer_refuses_nonsense(void) {
     d = c; d.ema_rate[0] = 0;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "moving average");
+    d = c; d.noise.sigma_max = 20;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "cfg.noise is not the network's");
+    d = c; d.solver = CTM_RK4;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "solver 2 is neither CTM_HEUN nor CTM_EULER");
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &c, ctm_mlp(&r.keep, &c, 3, 1), D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "the student has 3 dimensions, the teacher 2");
     room_close(&r);
 }
 
