@@ -86,9 +86,11 @@ build:
 
 book:                                               ## weave ctm.h into one page, out/book.html (python3; formulas need pandoc)
 	python3 book/weave.py --check ctm.h book/formulas.tex PAPER_NOTES.md out/book.html
+	@echo open out/book.html
 
 notebook:                                           ## run notebook/ctm.ipynb from top to bottom, outputs kept in it (needs Jupyter)
 	sh notebook/run.sh notebook/ctm.ipynb
+	@echo "see notebook/ctm.ipynb (jupyter notebook notebook/ctm.ipynb runs it cell by cell)"
 
 debug: build/tour                                   ## a guided tour of one training step in gdb: debug/TOUR.md
 	gdb -q -nx -x debug/tour.gdb build/tour

@@ -33,7 +33,7 @@
         L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
         x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                               [alg:gamma]
 
-   G without an index is the student being trained, G_ema the moving average of its weights, d a distance (its second argument is
+   G, or G_theta, is the student being trained, G_ema the moving average of its weights, d a distance (its second argument is
    a target: no gradient flows there), t' the next noise level, gamma in [0,1], eps fresh unit noise. "Time 0" is sigma_min = 0.002
    in all code: that is what you pass to go all the way.
 
@@ -6425,7 +6425,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
     ctm_net *theta = sh->theta_ctm, *ema, *inner, *outer;
-    ctm_tensor *x_u, *est_s, *x_est, *target_s, *x_target, *d, *d_s, *L;
+    ctm_tensor *x_u = NULL, *est_s = NULL, *x_est = NULL, *target_s = NULL, *x_target = NULL, *d = NULL, *d_s = NULL, *L = NULL;
 
     // Draw data, the noise levels t > u >= s, and the noised point.
     ctm__rows r = ctm__draw_rows(sh);
@@ -6466,7 +6466,7 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
     int B = sh->drows, i;
-    ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0, *x_t, *target, *g, *d;
+    ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0 = NULL, *x_t = NULL, *target = NULL, *g = NULL, *d = NULL;
     const ctm_denoiser *teacher = tr->teacher;
     for (i = 0; i < B; i++) {
         double sigma = ctm_dsm_sigma(cfg, (uint64_t)tr->step, (uint64_t)(sh->dfirst + i), (uint64_t)cfg->diagonal_batch);

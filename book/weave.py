@@ -23,7 +23,7 @@ GREEK = {'theta': '\u03b8', 'phi': '\u03c6', 'eps': '\u03b5', 'gamma': '\u03b3',
 INDEX = '0|1|2|i|k|l|n|t|s|u|h|r|T|w|g|F|max|min|est|target|next|ema|sg|theta|phi|CTM|DSM|GAN|skip|out|in|data|label|film'
 SYMBOL = re.compile(r"\[[^\]]*\]|"       # shapes and indices stay as they are
                     r"(?<![A-Za-z0-9_.>&*'])(?<!OP/)(?:([A-Za-z]|[\u0370-\u03ff])(?!-[A-Za-z]{2}|-&gt;|\.\w)|(" + '|'.join(GREEK) + r"))(?:_(" + INDEX + r"))?('?)"
-                    r"(?:(?![A-Za-z0-9_'(])|(?=\((?:[A-Za-z]\w*'?|[\d.]+)(?:, ?(?:[A-Za-z]\w*'?|[\d.]+))+\)))")
+                    r"(?:(?![A-Za-z0-9_'(])|(?=\((?:[A-Za-z]\w*'?|[\d.]+)(?:, ?(?:[A-Za-z]\w*'?|[\d.]+))*\)))")
 ALONE = set('tsuxyzgGDdhklnNTLZ')           # letters that are symbols even without an index
 ITEM = re.compile(r'(- |d\d+ )\S')             # an entry of a list
 KEYWORDS = set('auto break case char const continue default do double else enum extern float for goto if inline int long register '
@@ -59,24 +59,32 @@ def read_formulas(path):
     return {tag: text.strip() for tag, text in table.items() if text.strip()}
 
 
+def clauses(latex):
+    """A formula cut where it has \\qquad, so that its parts can stand under one another in a narrow window. Blocks stay whole."""
+    return [latex] if '\\begin' in latex else [part.strip() for part in latex.split('\\qquad') if part.strip()]
+
+
 def render(formulas, plain):
     """tag -> MathML, in one run of pandoc; nothing at all if there is no pandoc."""
     if plain or not shutil.which('pandoc'):
         return {}
-    tags = sorted(formulas)
-    text = '\n\n'.join('$$%s$$' % ' '.join(formulas[tag].split('\n')) for tag in tags)
+    pieces_of = [(tag, part) for tag in sorted(formulas) for part in clauses(' '.join(formulas[tag].split('\n')))]
+    text = '\n\n'.join('$$%s$$' % part for _, part in pieces_of)
     run = subprocess.run(['pandoc', '-f', 'markdown', '-t', 'html', '--mathml', '--wrap=none'], input=text, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     pieces = re.findall(r'<math.*?</math>', run.stdout, re.S)
-    if run.returncode != 0 or run.stderr.strip() or len(pieces) != len(tags):
-        fail('pandoc could not render the formulas: ' + (run.stderr.strip() or '%d of %d came out' % (len(pieces), len(tags))))
+    if run.returncode != 0 or run.stderr.strip() or len(pieces) != len(pieces_of):
+        fail('pandoc could not render the formulas: ' + (run.stderr.strip() or '%d of %d came out' % (len(pieces), len(pieces_of))))
     # Browsers set a name of several letters upright, but only if it is one identifier; pandoc makes one of every letter.
     def upright(m):
         name = ''.join(re.findall(r'<mi>(.*?)</mi>', m.group(0)))
         return '<mi>%s</mi>' % name if len(name) > 1 else '<mi mathvariant="normal">%s</mi>' % name
     pieces = [re.sub(r'<mstyle mathvariant="normal">(?:<mi>[^<]*</mi>)+</mstyle>', upright, piece) for piece in pieces]
     # The LaTeX comes along as an annotation, for those who copy a formula.
-    return dict(zip(tags, pieces))
+    math = {}
+    for (tag, _), piece in zip(pieces_of, pieces):
+        math[tag] = math.get(tag, '') + piece
+    return math
 
 
 # ---- the header, cut into parts: front matter, chapters (interface and implementation), the frame around them, end matter
@@ -145,7 +153,10 @@ def letters(text):
             return m.group(0)
         return '<i class="m">%s</i>%s%s' % (letter or GREEK[name], '<sub>%s</sub>' % GREEK.get(index, index) if index else '', prime)
     text = re.sub(r'(\d|rows|\bp|size) x (?=\d|NV|one\b|p\b|size)', '\\1 \u00d7 ', text)          # 3 x 3
-    return SYMBOL.sub(set_one, text)
+    mean = re.search(r'(?<!\w)E\[([^\]]*)\]', text)                                                 # E[x_0 | x_t = x], no shape
+    if mean:
+        return letters(text[:mean.start()]) + '<i class="m">E</i>[' + SYMBOL.sub(set_one, mean.group(1)) + ']' + letters(text[mean.end():])
+    return SYMBOL.sub(set_one, text).replace('dx/dt', '<i class="m">dx</i>/<i class="m">dt</i>')
 
 
 class Book:
@@ -193,7 +204,7 @@ class Book:
     def formula(self, tag, plain=None):
         """The formula of a tag, set; its plain text if it cannot be."""
         if tag in self.math:
-            body = self.math[tag]
+            body = '<div class="parts">%s</div>' % self.math[tag]
         elif plain:
             body = '<pre>%s</pre>' % html.escape(plain, quote=False)
         else:
@@ -228,6 +239,9 @@ class Book:
             if skip:
                 skip = False
                 continue
+            if len(block) > 2 and all('|' in line for line in block):
+                out.append(self.table(block))
+                continue
             display = block[0].startswith('    ')
             tags = [tag for line in block for tag in TAG.findall(line) if tag in self.math]
             columns = 2 * sum(bool(GAP.search(line)) for line in block) >= len(block)
@@ -251,6 +265,18 @@ class Book:
             self.anchor.setdefault(tag, True)
             out.append(self.formula(tag))
         return ''.join(out)
+
+    def table(self, block):
+        """Lines `| a | b`, the first of them the heading."""
+        out, code = [], -1              # the column of C, if there is one
+        for line in block:
+            cells = [cell.strip() for cell in line.split('|')]
+            code = cells.index('in C') if 'in C' in cells else code
+            cells = [self.words(cell, plain=(lambda text: text) if k == code else letters) for k, cell in enumerate(cells)]
+            cells = ['<code>%s</code>' % cell if k == code and cell and out else cell for k, cell in enumerate(cells)]
+            kind = 'td' if out else 'th'
+            out.append('<tr>%s</tr>' % ''.join('<%s>%s</%s>' % (kind, cell, kind) for cell in cells[not cells[0]:]))
+        return '<table class="plain">%s</table>\n' % '\n'.join(out)
 
     def pre(self, block):
         indent = min(len(line) - len(line.lstrip()) for line in block)
@@ -378,7 +404,8 @@ class Book:
                 if '|' in rest:
                     chunk.append(' ' * len(head) + rest)        # the first line of a table
                 elif rest.strip(' :'):
-                    chunk.append(rest.strip(' :'))
+                    rest = rest.strip(' :')
+                    chunk.append(rest[0].upper() + rest[1:])
             else:
                 chunk.append(text)
         flush()
@@ -415,11 +442,16 @@ class Book:
             what, where = self.notes.get(tag, ('', ''))
             lines = ' '.join('<a href="#L%d">%d</a>' % (n, n) for n in self.used[tag])
             rows.append('<tr id="%s"><td class="tag">[%s]</td><td>%s</td><td>%s<br><small>%s</small></td><td>%s</td></tr>\n' %
-                        (self.anchor_of(tag), tag, '<div>%s</div>' % self.math[tag] if tag in self.math else '', self.words(what),
+                        (self.anchor_of(tag), tag, '<div class="parts">%s</div>' % self.math[tag] if tag in self.math else '', self.words(what),
                          html.escape(where), lines))
         return ('<section id="formulas"><h2>Formulas</h2><div class="wide"><p>Every tag of the book, the paper\'s name for it, and the '
                 'lines where it stands.</p><table><tr><th>tag</th><th>formula</th><th>what, and where in the paper</th><th>lines</th></tr>\n'
                 + ''.join(rows) + '</table></div></section>\n')
+
+    @staticmethod
+    def card_part(text):
+        """Columns of a card become pieces of a line: "out = x·sig,  sig = .." has its comma already."""
+        return re.sub(r'([,;:]?)\s{2,}', lambda m: m.group(1) + ' ' if m.group(1) else '; ', text.strip()).replace('`', '')
 
     def cards(self):
         """(line, name, what it computes, its backward pass, what it saves, its test) from the cards `// op: ...`."""
@@ -433,7 +465,7 @@ class Book:
                 text += '\n' + re.sub(r'^// ?', '', self.lines[at])
                 at += 1
             parts = re.match(r'(.*?)\n?Backward +(.*?)\s*Saves +(.*?)\s*Test +(op_\w+)', text, re.S)
-            found.append((number, m.group(1)) + (tuple(re.sub(r';?\s{2,}', ';  ', part.strip()) for part in parts.groups()) if parts else ()))
+            found.append((number, m.group(1)) + (tuple(self.card_part(part) for part in parts.groups()) if parts else ()))
         return found
 
     def card_table(self):
@@ -509,8 +541,8 @@ pre.code.plain { margin-bottom: .9em; } p.item { padding-left: 1.2em; text-inden
 pre.code span:target, a:target + p { background: color-mix(in srgb, var(--link) 18%%, transparent); }
 pre.code i { font-style: normal; } i.c { color: var(--soft); } i.s { color: var(--str); } i.p { color: var(--mark); }
 pre.code b { font-weight: 600; color: var(--mark); } pre.code a { color: inherit; } pre.code a:hover { color: var(--link); }
-.eq { display: flex; flex-wrap: wrap; align-items: center; gap: .1rem 1rem; margin: .5em 0 1em; max-width: 60rem; overflow-x: auto; overflow-y: hidden; padding: .25em 0; }
-.eq math { font-size: 1.08em; margin: 0 auto; flex: 0 0 auto; padding: 0 .2em; } .eq pre { margin: 0 auto; }
+.eq { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem 2.2rem; margin: .5em 0 1em; max-width: 60rem; overflow-x: auto; overflow-y: hidden; padding: .25em 0; }
+.eq .parts, .eq pre { margin: 0 auto; min-width: 0; } .eq math { font-size: 1.08em; flex: 0 0 auto; padding: 0 .2em; }
 .eq .no { font: 11px "DejaVu Sans Mono", monospace; color: var(--soft); flex: none; margin-left: auto; }
 .note .eq { font-size: .85em; }
 math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }
@@ -519,12 +551,15 @@ a.tag { font-size: .8em; font-family: "DejaVu Sans Mono", monospace; white-space
 details { margin: 0 0 1em; } details summary { font: 12px system-ui, "DejaVu Sans", sans-serif; color: var(--soft); cursor: pointer; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; } td, th { border-bottom: 1px solid var(--line); padding: .5em .8em .5em 0; text-align: left; vertical-align: top; }
 td.tag { font: 12px "DejaVu Sans Mono", monospace; white-space: nowrap; } td > div { max-width: 50rem; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
-td > div math { font-size: .92em; } td small { color: var(--soft); } #formulas td:nth-child(3) { min-width: 13rem; } #formulas td:last-child { max-width: 7rem; min-width: 5rem; }
+.parts { display: flex; flex-wrap: wrap; gap: .2rem 1.8rem; align-items: center; } td > div math { font-size: .92em; flex: 0 0 auto; } td small { color: var(--soft); } #formulas td:nth-child(3) { min-width: 13rem; } #formulas td:last-child { max-width: 7rem; min-width: 5rem; }
+table.plain { margin: .4em 0 1em; }
 .cards code { font-size: 12px; }
 @media (min-width: 1000px) {
   body { display: grid; grid-template-columns: 15rem minmax(0, 1fr); }
   nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; border-right: 1px solid var(--line); padding: 1rem 1rem 2rem 1.2rem; }
   nav details > div { display: block; }
+  #formulas table { table-layout: fixed; width: 100%%; } #formulas th:nth-child(1) { width: 8.5rem; } #formulas th:nth-child(3) { width: 22%%; }
+  #formulas th:nth-child(4) { width: 8rem; } #formulas td > div { max-width: 100%%; scrollbar-width: thin; } #formulas td.tag { overflow-wrap: anywhere; white-space: normal; }
 }
 @media (max-width: 999px) {
   nav { position: sticky; top: 0; z-index: 2; background: var(--paper); border-bottom: 1px solid var(--line); padding: .5rem 1rem; max-height: 80vh; overflow-y: auto; }
@@ -532,8 +567,8 @@ td > div math { font-size: .92em; } td small { color: var(--soft); } #formulas t
   section { padding: .6rem 1rem 2rem; } h1 { padding: 0 1rem; font-size: 1.7rem; }
   .row { grid-template-columns: minmax(0, 1fr); gap: .3rem; }
   body { font-size: 16px; } table { display: block; overflow-x: auto; }
-  .eq math { margin: 0; }
-  #operations th, #formulas th { display: none; } #operations tr, #formulas tr { display: block; border-bottom: 1px solid var(--line); padding: .5em 0; }
+  .eq .parts { margin: 0; }
+  #operations th, #formulas th { display: none; } #operations tbody, #formulas tbody { display: block; } #operations tr, #formulas tr { display: block; border-bottom: 1px solid var(--line); padding: .5em 0; }
   #operations td, #formulas td { display: block; border: 0; padding: .1em 0; max-width: 100%%; } #formulas td > div math { display: inline math; }
   .cards td:nth-child(3)::before { content: 'backward: '; } .cards td:nth-child(4)::before { content: 'saves '; } .cards td:nth-child(5)::before { content: 'test '; }
 }

@@ -26,6 +26,7 @@ def numbers(pointer, count):
 def tensor_of(value):
     """A gdb value of type ctm_tensor -> Tensor."""
     count, ndim = int(value['len']), int(value['ndim'])
+    ctm_view.believable(count, ndim, [int(value['shape'][i]) for i in range(4)])
     sources = [int(value['src'][i]) for i in range(value['src'].type.range()[1] + 1)]
     op = value['op'].string() if int(value['op']) else '?'
     return ctm_view.Tensor(int(value.address) if value.address is not None else 0, value['name'].string(), op, int(value['id']),
@@ -43,6 +44,8 @@ def first_of_tape(expression):
         value = gdb.parse_and_eval(expression)
         if value.type.strip_typedefs().code == gdb.TYPE_CODE_PTR:
             value = value.dereference()
+        if value.type.strip_typedefs().tag != 'ctm_tape':
+            raise ctm_view.Trouble('%s is no tape' % expression)
         return int(value['first'])
     frame = gdb.selected_frame()
     while frame is not None:
@@ -69,6 +72,8 @@ def tensor_expression(expression):
         return 0
     kind = value.type.strip_typedefs()
     if kind.code == gdb.TYPE_CODE_PTR and kind.target().strip_typedefs().tag == 'ctm_tensor':
+        if int(value) == 0:
+            raise ctm_view.Trouble('%s is NULL: not computed yet' % expression)
         return int(value)
     if kind.tag == 'ctm_tensor' and value.address is not None:
         return int(value.address)
@@ -80,7 +85,10 @@ class TensorPrinter:
         self.value = value
 
     def to_string(self):
-        return ctm_view.tensor_text(tensor_of(self.value))
+        try:
+            return ctm_view.tensor_text(tensor_of(self.value))
+        except (gdb.error, UnicodeDecodeError, ctm_view.Trouble):
+            return 'a ctm_tensor that is not set yet'
 
 
 class TensorPointerPrinter(TensorPrinter):
@@ -89,7 +97,7 @@ class TensorPointerPrinter(TensorPrinter):
             return 'NULL'
         try:
             return ctm_view.tensor_text(tensor_of(self.value.dereference()))
-        except (gdb.error, UnicodeDecodeError):
+        except (gdb.error, UnicodeDecodeError, ctm_view.Trouble):
             return '(ctm_tensor *) 0x%x, which is not set yet' % int(self.value)
 
 
@@ -133,7 +141,7 @@ class CtmCommand(gdb.Command):
                 print(ctm_view.TOUR_READY % stops())
             else:
                 print(ctm_view.command(words, first_of_tape, tensor_expression, read))
-        except ctm_view.Trouble as trouble:
+        except (ctm_view.Trouble, gdb.error, gdb.MemoryError) as trouble:
             raise gdb.GdbError('ctm: %s' % trouble)
 
 
@@ -161,12 +169,17 @@ class Stop(gdb.Breakpoint):
         return True
 
 
+set_stops = []
+
+
 def stops():
     """Sets the stops of the tour. They hold at the step that tour.c wants to show, and let all steps before pass."""
+    while set_stops:
+        set_stops.pop().delete()
     path = gdb.decode_line('ctm_train_step')[1][0].symtab.fullname()
     places = ctm_view.tour_lines(path)
     for number, (line, caption, expressions) in enumerate(places, 1):
-        Stop('%s:%d' % (path, line), number, caption, expressions)
+        set_stops.append(Stop('%s:%d' % (path, line), number, caption, expressions))
     return len(places)
 
 

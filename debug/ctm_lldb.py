@@ -43,6 +43,7 @@ def tensor_of(value):
     """An SBValue of type ctm_tensor -> Tensor."""
     process, count = value.GetProcess(), field(value, 'len').GetValueAsUnsigned()
     shape, src = field(value, 'shape'), field(value, 'src')
+    ctm_view.believable(count, field(value, 'ndim').GetValueAsSigned(), [shape.GetChildAtIndex(i).GetValueAsSigned() for i in range(4)])
     name = text_at(process, field(value, 'name').GetLoadAddress())
     return ctm_view.Tensor(value.GetLoadAddress(), name, text_at(process, field(value, 'op').GetValueAsUnsigned()),
                            field(value, 'id').GetValueAsSigned(),
@@ -105,6 +106,8 @@ def ctm(debugger, argument, exe_ctx, result, _):
         value = frame.EvaluateExpression(expression)
         if not value.IsValid() or value.GetError().Fail():
             return 0
+        if value.GetType().IsPointerType() and not value.GetValueAsUnsigned():
+            raise ctm_view.Trouble('%s is NULL: not computed yet' % expression)
         value = dereferenced(value)
         return value.GetLoadAddress() if is_type(value, 'ctm_tensor') else 0
 
@@ -122,14 +125,20 @@ def ctm(debugger, argument, exe_ctx, result, _):
         result.SetError('ctm: %s' % trouble)
 
 
+set_stops = []
+
+
 def stops(target, enabled):
     """Sets the stops of the tour."""
     entry = target.FindFunctions('ctm_train_step')[0].GetSymbol().GetStartAddress().GetLineEntry().GetFileSpec()
     places = ctm_view.tour_lines(os.path.join(entry.GetDirectory(), entry.GetFilename()))
+    while set_stops:
+        target.BreakpointDelete(set_stops.pop())
     for line, _, _ in places:
         point = target.BreakpointCreateByLocation(entry, line)
         point.SetScriptCallbackFunction('ctm_lldb.arrive')
         point.SetEnabled(enabled)
+        set_stops.append(point.GetID())
     return len(places)
 
 

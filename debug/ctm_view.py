@@ -19,6 +19,15 @@ class Trouble(Exception):
     """Something the user should be told in one line."""
 
 
+def believable(length, ndim, shape):
+    """Before any number is read: an uninitialised pointer may lead to anything, of any length."""
+    product = 1
+    for n in shape[:ndim] if 0 <= ndim <= 4 else ():
+        product *= n
+    if not 0 <= ndim <= 4 or any(n < 0 for n in shape[:ndim]) or length != product or length > 1 << 28:
+        raise Trouble('no tensor is there: it is not set yet')
+
+
 def row_text(label, values, count=8):
     """min, mean, max and the first values: what ctm_print shows. Numbers that are none are counted apart."""
     good = [v for v in values if math.isfinite(v)]
@@ -81,8 +90,10 @@ def reachable(read, first):
 
 
 def find(read, first, name):
-    """The last tensor of that name that the tape can reach; "#12" is the result with that number."""
-    hits = [t for t in reachable(read, first) if t.name == name or (name == '#%d' % t.number and t.op != 'leaf')]
+    """The last result of that name on the tape, or else the last that it was made of; "#12" is the result with that number."""
+    def right(t):
+        return t.name == name or (name == '#%d' % t.number and t.op != 'leaf')
+    hits = [t for t in on_tape(read, first) if right(t)] or [t for t in reachable(read, first) if right(t)]
     if not hits:
         raise Trouble('no tensor "%s" can be reached from this tape' % name)
     return hits[-1]
@@ -107,7 +118,7 @@ def came_from(read, t):
     return '%s (#%d) of %s, which are finite' % (t.op, t.number, names) if names else 'a leaf: nothing of the tape computed it'
 
 
-COLOURS = ['#1f6fb4', '#d9722e', '#2e8b57', '#8a4fb5']
+COLOURS = ['#1f6fb4', '#d9722e', '#2e8b57', '#8a4fb5', '#b03060', '#707070']
 
 
 def points_svg(path, clouds):
@@ -120,11 +131,12 @@ def points_svg(path, clouds):
     if not good:
         raise Trouble('there is no finite point to plot')
     half = 1.05 * max(max(abs(x), abs(y)) for x, y in good) or 1.0
-    size, edge = 420, 30
+    size, edge, each, foot = 440, 44, 3, 16       # legend: three names a row
+    height = size + foot * ((len(clouds) + each - 1) // each)
 
     def place(v):
         return edge + (v + half) / (2 * half) * (size - 2 * edge)
-    out = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="11">' % (size, size + 20),
+    out = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="11">' % (size, height + 4),
            '<rect width="100%" height="100%" fill="white"/>',
            '<rect x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#999"/>' % (edge, edge, size - 2 * edge, size - 2 * edge)]
     for v in (-half, 0, half):
@@ -137,7 +149,7 @@ def points_svg(path, clouds):
             if math.isfinite(x) and math.isfinite(y):
                 out.append('<circle cx="%.1f" cy="%.1f" r="2.5" fill="%s" fill-opacity=".65"/>' % (place(x), size - place(y), colour))
         name = t.name.replace('&', '&amp;').replace('<', '&lt;')
-        out.append('<text x="%d" y="%d" fill="%s">%s</text>' % (edge + 130 * k, size + 12, colour, name))
+        out.append('<text x="%d" y="%d" fill="%s">%s</text>' % (edge + 130 * (k % each), size + foot * (k // each) + 6, colour, name))
     out.append('</svg>\n')
     try:
         with open(path + '.tmp', 'w') as f:
@@ -155,7 +167,7 @@ ctm plot NAME... FILE.svg    tensors [B,2] as points
 ctm nonfinite [TAPE]         the first number that is NaN or Inf, and what computed it
 ctm tour                     runs to the step of the tour and stops at every line of the training algorithm
 ctm stops                    sets those stops without running, for an IDE that runs the program itself
-NAME is a tensor's name on the tape (the last one of that name), #N a result's number there. TAPE is an expression; without it
+NAME is a tensor's name on the tape (the last result of that name, or what the tape was made of), #N a result's number there. TAPE is an expression; without it
 the tape is `tp` or `sh->tape` of this function or of one that called it."""
 
 
@@ -178,7 +190,10 @@ def command(words, tape, evaluate, read):
         return tensor_text(tensor(words[1]))
     if what == 'plot' and len(words) >= 3 and words[-1].endswith('.svg'):
         return points_svg(words[-1], [tensor(w) for w in words[1:-1]])
-    return HELP
+    if not words or words == ['help']:
+        return HELP
+    usage = [line for line in HELP.split('\n') if line.split()[:2] == ['ctm', what]]
+    raise Trouble('expected ' + usage[0].split('  ')[0] if usage else '"%s" is no command; `ctm` lists them' % what)
 
 
 # ---- the tour: (text of the line in ctm.h before which to stop, caption, expressions to show)

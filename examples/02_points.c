@@ -29,6 +29,7 @@ enum {
     SAMPLE_JUMPS    = 4,        // made with so many jumps
     LAW_STEPS       = 3000,     // of each of the two short runs that compare the laws of (t,u,s)
     LAW_NOISES      = 10000,    // measured on so many starting noises
+    TABLE_ROWS_MIN  = 10,       // fewer make no model
     TABLE_NOISES    = 5000,     // starting noises for the measures of tables
     DENSITY_DIM_MAX = 16,       // the likelihood needs a backward pass for every column
     CLASS_SAMPLES   = 1000      // per class, for the measure of classes
@@ -130,7 +131,10 @@ static int data_table(dataset *d, ctm_arena *a, const char *path, const char *co
         d->mean[j] = f->mean[j];
         d->unit[j] = f->std[j]/TOY_SIGMA_DATA;
     }
-    d->held = f->n/10 > 0 ? f->n/10 : 1;
+    if (f->n < TABLE_ROWS_MIN)
+        return args_fail(err, errlen, "%s: has %lu complete rows, expected at least %d (a tenth of them is held out for measures)", path, (unsigned long)f->n,
+                         TABLE_ROWS_MIN);
+    d->held = f->n/10;
     d->rows = f->n - d->held;
     d->row = (ctm_real *)ctm_alloc(a, f->n*(size_t)d->dim*sizeof(ctm_real));
     d->held_row = d->row + d->rows*(size_t)d->dim;
@@ -403,7 +407,8 @@ static int train(run *r, ctm_trainer *tr) {
 }
 
 static int stopped(const run *r, const ctm_trainer *tr) {
-    printf("stopped after step %ld of %ld; to go on: points --resume --out %s\n", tr->step, tr->cfg.steps, r->set.common.out);
+    printf("stopped after step %ld of %ld of the %s; saved; to go on: build/points train --resume --out %s\n", tr->step, tr->cfg.steps,
+           tr->cfg.consistency ? "student" : "teacher", r->set.common.out);
     return 0;
 }
 
@@ -696,9 +701,9 @@ static int option_hidden(const run *r, const char *name) {
            (strcmp(name, "chains") == 0 && !(s->chains > 0));
 }
 
-// "points --data ring --teacher exact ..." into text.
+// "build/points train --data ring --teacher exact ..." into text.
 static void command_text(const run *r, char *text, size_t size) {
-    size_t at = (size_t)snprintf(text, size, "points");
+    size_t at = (size_t)snprintf(text, size, "build/points train");
     for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
         char value[ARGS_PATH];
         if (!option_text(option_named(&r->flags, kept_flags[i]), value, sizeof value) || at >= size) continue;
@@ -709,6 +714,7 @@ static void command_text(const run *r, char *text, size_t size) {
         }
         at += (size_t)snprintf(text + at, size - at, strchr(value, ' ') ? " --%s \"%s\"" : " --%s %s", kept_flags[i], value);
     }
+    if (at < size) snprintf(text + at, size - at, strchr(r->set.common.out, ' ') ? " --out \"%s\"" : " --out %s", r->set.common.out);
 }
 
 static int write_story(run *r, ctm_net *net, const measures *m) {
@@ -744,7 +750,8 @@ static void print_results(const run *r, const measures *m, double after) {
                                         "disc_real", "disc_fake", "train_seconds", "steps_per_second"};
     for (int i = 0; i < ARGS_COUNT(shown); i++)
         if (measure_get(m, shown[i], -1e9) > -1e9) printf("%-28s %.4g\n", shown[i], measure_get(m, shown[i], 0));
-    printf("measures and figures took %.1f s\nopen %s/index.html\n", after, r->set.common.out);
+    if (r->set.plain) printf("measures took %.1f s\nsee %s/metrics.csv\n", after, r->set.common.out);
+    else              printf("measures and figures took %.1f s\nopen %s/index.html\n", after, r->set.common.out);
 }
 
 static int results(run *r, ctm_net *net) {
@@ -785,8 +792,8 @@ static void report_settings(const run *r) {
     if (r->set.common.quiet) return;
     command_text(r, command, sizeof command);
     snprintf(threads, sizeof threads, "%lld threads", r->set.common.threads);
-    printf("%s\nctm.h %s, seed %llu, %s, %s; into %s\n", command, CTM_VERSION, (unsigned long long)r->cfg.seed,
-           r->set.common.threads ? threads : "all cores", ctm_isa_name(r->ctx.isa), r->set.common.out);
+    printf("%s\nctm.h %s, seed %llu, %s, %s\n", command, CTM_VERSION, (unsigned long long)r->cfg.seed,
+           r->set.common.threads ? threads : "all cores", ctm_isa_name(r->ctx.isa));
     report_data(r);
     ctm_config_print(&r->cfg);
     if (r->set.seconds > 0) printf("the number of steps was fitted to --seconds: another machine or moment gives another; --steps is reproducible\n");
@@ -835,9 +842,10 @@ static int train_run(run *r) {
     if (r->set.resume && !open_checkpoint(r)) return wrong(r->line);
     if (!read_data(r)) return wrong(r->line);
     if (!r->set.teacher) r->set.teacher = r->data.is_toy ? "exact" : "learned";
-    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     configure(r);
     if (!find_teacher(r)) return wrong(r->line);
+    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
+    if (!r->set.resume) run_say_earlier(r->set.common.out);
     plan_steps(r);
     if (r->from && !resume_config(r)) return wrong(r->line);
     report_settings(r);
@@ -857,8 +865,21 @@ static int unknown_data(const char *data) {
     return misused(line);
 }
 
+// The same for a teacher.
+static int unknown_teacher(const char *teacher) {
+    static const char *const kinds[] = {"exact", "learned", "none"};
+    const char *near_kind = args_suggest(teacher, kinds, 3);
+    char shown[64], line[300];
+    args_fail(line, sizeof line, "flag --teacher: found \"%s\", expected exact, learned, none or a safetensors file%s%s%s",
+              args_excerpt(teacher, shown, sizeof shown), near_kind ? "; did you mean " : "", near_kind ? near_kind : "", near_kind ? "?" : "");
+    return misused(line);
+}
+
+static int is_teacher_kind(const char *word) { return strcmp(word, "exact") == 0 || strcmp(word, "learned") == 0 || strcmp(word, "none") == 0; }
+
 // Flags that contradict each other or what exists.
 static int check_settings(const settings *s) {
+    if (s->teacher && !is_teacher_kind(s->teacher) && args_path_kind(s->teacher) == 0 && !strpbrk(s->teacher, "./\\")) return unknown_teacher(s->teacher);
     if (!is_toy_name(s->data) && args_path_kind(s->data) == 0 && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
     if (s->label && is_toy_name(s->data) && !s->resume) return misused("flag --label: goes with --data FILE.csv");
     if (s->method && s->gan) return misused("flags --method cm and --gan: give one of them; the plain consistency model has no adversary");
@@ -923,7 +944,7 @@ static int train_main(int argc, char **argv) {
         {"lr",        ARGS_REAL,   &s->lr,        1e-9, 10, NULL, "learning rate; the recipe's if not given"},
         {"plain",     ARGS_FLAG,   &s->plain,     0, 0,   NULL, "no figures and no index.html"},
         {"law-steps", ARGS_INT,    &s->law_steps, 0, 1e9, NULL, "steps of each of the two short runs for laws.svg, at most a quarter of --steps; 0: no such figure"},
-        {"noises",    ARGS_INT,    &s->noises,    1000, 1e7, NULL, "starting noises for the measures"},
+        {"noises",    ARGS_INT,    &s->noises,    1000, 1e7, NULL, "starting noises for the measures; half of them are behind the errors"},
         ARGS_COMMON(s->common)
     };
     status = args_parse("points", "points [train] [flags]      (also: points sample --help, points loglik --help)", options, ARGS_COUNT(options), argc, argv);
@@ -1243,11 +1264,11 @@ int main(int argc, char **argv) {
     return train_main(argc, argv);
 }
 
-/* What it prints (20000 steps on two cores; the settings in the middle are ctm_config_print's)
+/* What it prints (42000 steps; the settings in the middle are ctm_config_print's)
 
    $ build/points train --data ring --out out/demo
-   points --data ring --teacher exact --match soft --law gap --seed 1 --steps 42000
-   ctm.h 0.1.0, seed 1, all cores, avx512; into out/demo
+   build/points train --data ring --teacher exact --match soft --law gap --seed 1 --steps 42000 --out out/demo
+   ctm.h 0.2.0, seed 1, all cores, avx512
    noise.sigma_min    0.002      noise.sigma_max    80         noise.sigma_data   0.5        noise.rho          7
    ...
    flow_rms_onestep             0.007274

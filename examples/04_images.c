@@ -628,7 +628,7 @@ static int train(run *r, ctm_trainer *tr) {
 }
 
 static int stopped(const run *r, const ctm_trainer *tr) {
-    printf("stopped after step %ld of %ld of the %s; saved; to go on: images train --resume --out %s\n", tr->step, tr->cfg.steps,
+    printf("stopped after step %ld of %ld of the %s; saved; to go on: build/images train --resume --out %s\n", tr->step, tr->cfg.steps,
            tr->cfg.consistency ? "student" : "teacher", r->set.common.out);
     return 0;
 }
@@ -823,6 +823,7 @@ static int train_run(run *r) {
     if (r->set.distance == LPIPS && !load_lpips(r, r->set.lpips)) return wrong(r->line);
     if (r->from && r->lpips && !same_hash(r, "images.lpips_hash", r->lpips_hash, "the file of --lpips")) return wrong(r->line);
     if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
+    if (!r->set.resume) run_say_earlier(r->set.common.out);
     plan_steps(r);
     report_settings(r);
     if (r->teacher_steps > 0) {

@@ -375,6 +375,10 @@ static inline void args_range(const args_option *o, char *out, size_t size) {
     else if (high)   snprintf(out, size, "at most %.15g", o->max);
 }
 
+static inline int args_in_range(const args_option *o, double value) {
+    return (o->min == 0 && o->max == 0) || (value >= o->min && value <= o->max);
+}
+
 /* Say on stderr which word was found instead of one of the choices. Returns 2. */
 static inline int args_bad_choice(const char *program, const char *what, const char *choices, const char *word) {
     char found[64], list[512], near_name[64], line[1024];
@@ -481,10 +485,12 @@ static inline void args_help_tail(const args_option *o, char *out, size_t size) 
     args_range(o, range, sizeof range);
     out[0] = '\0';
     if (o->kind == ARGS_FLAG && *(int *)o->target) snprintf(out, size, " (default: on)");
-    if (o->kind == ARGS_INT)
+    if (o->kind == ARGS_INT && args_in_range(o, (double)*(long long *)o->target))
         snprintf(out, size, " (%s%sdefault %lld)", range, range[0] ? "; " : "", *(long long *)o->target);
-    if (o->kind == ARGS_REAL)
+    else if (o->kind == ARGS_REAL && args_in_range(o, *(double *)o->target))
         snprintf(out, size, " (%s%sdefault %.6g)", range, range[0] ? "; " : "", *(double *)o->target);
+    else if ((o->kind == ARGS_INT || o->kind == ARGS_REAL) && range[0])
+        snprintf(out, size, " (%s)", range);           /* a default out of range stands for "not given" */
     if (o->kind == ARGS_TEXT) {
         text = *(const char **)o->target;
         if (text) snprintf(out, size, " (default %s)", text);

@@ -198,6 +198,13 @@ static inline void restore_losses(run_losses *l, const char *program, const ctm_
     l->summed = summed ? strtol(summed, NULL, 10) : 0;
 }
 
+// A folder that is used again: said on stderr, because a run that is stopped leaves some files of the earlier one beside its own.
+static inline void run_say_earlier(const char *out) {
+    char path[ARGS_PATH];
+    args_join(path, sizeof path, out, "checkpoint.safetensors");
+    if (args_path_kind(path)) fprintf(stderr, "note: %s holds an earlier run, whose files are replaced one by one (--resume would go on with it)\n", out);
+}
+
 // ---- Stopping. The only variable outside of a program's own structures: a signal handler can reach nothing else.
 
 static volatile sig_atomic_t asked_to_stop;

@@ -48,6 +48,14 @@ if command -v gdb >/dev/null 2>&1 && gdb -nx -batch -ex 'python print(1)' >/dev/
     } >"$dir/script"
     gdb -q -nx -batch -x "$dir/script" "$dir/tour" >"$dir/gdb" 2>&1
     gdb -q -nx -batch -x debug/tour.gdb -ex continue -ex 'ctm show nobody' "$dir/tour" >>"$dir/gdb" 2>&1
+    gdb -q -nx -batch -x debug/tour.gdb -ex continue -ex continue -ex 'info locals' -ex 'ctm show x_target' -ex 'ctm bogus' -ex 'ctm plot x_u' \
+        -ex 'ctm tape 5' -ex 'ctm tape nobody' -ex 'up' -ex 'info locals' "$dir/tour" >"$dir/odd" 2>&1
+    check "gdb: what is not computed yet is NULL among the locals" grep -q '^x_target = NULL' "$dir/odd"
+    check "gdb: and is said to be" grep -q 'ctm: x_target is NULL: not computed yet' "$dir/odd"
+    check "gdb: a word that is no command" grep -q 'ctm: "bogus" is no command' "$dir/odd"
+    check "gdb: a command with too few words" grep -q 'ctm: expected ctm plot NAME... FILE.svg' "$dir/odd"
+    check "gdb: an expression that is no tape" grep -q 'ctm: 5 is no tape' "$dir/odd"
+    check "gdb: no exception of Python's" sh -c '! grep -E "Python Exception|Traceback|internal-error" "$1"' sh "$dir/odd"
     # The step's own end, alone: the changed entry of x_est must not have moved the line that is compared.
     gdb -q -nx -batch -x debug/tour.gdb -ex continue -ex continue -ex continue -ex continue -ex continue -ex continue -ex continue \
         -ex continue -ex continue -ex continue -ex continue -ex continue -ex continue "$dir/tour" >>"$dir/gdb" 2>&1

@@ -87,7 +87,7 @@ $images train --data "$data" $net --steps 100000 --teacher-steps 2 --out "$tmp/s
 pid=$!
 n=0; while [ ! -s "$tmp/signal/teacher.safetensors" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
 kill -TERM $pid; wait $pid; got=$?
-[ $got = 0 ] && grep -q 'saved; to go on: images train --resume' "$tmp/signal.out" && ok || bad "SIGTERM: exit status $got: $(head -c 300 "$tmp/signal.out")"
+[ $got = 0 ] && grep -q 'saved; to go on: build/images train --resume' "$tmp/signal.out" && ok || bad "SIGTERM: exit status $got: $(head -c 300 "$tmp/signal.out")"
 exists "$tmp/signal/checkpoint.safetensors"
 
 # kill -9 while a checkpoint is being written: the one before is whole, and the resumed run ends as if nothing had happened.
