@@ -1,4 +1,4 @@
-/* ctm.h - Consistency Trajectory Models from scratch, in one C99 header - v0.1.0 - public domain or MIT (text at the end)
+/* ctm.h - Consistency Trajectory Models from scratch, in one C99 header - v0.2.0 - public domain or MIT (text at the end)
 
    Trains and samples the models of Kim et al., "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory
    of Diffusion" (ICLR 2024): tensors, reverse-mode differentiation, networks, teachers and their ODE solvers, the CTM
@@ -194,9 +194,9 @@
 #include <stdint.h>
 
 #define CTM_VERSION_MAJOR 0
-#define CTM_VERSION_MINOR 1
+#define CTM_VERSION_MINOR 2
 #define CTM_VERSION_PATCH 0
-#define CTM_VERSION "0.1.0"
+#define CTM_VERSION "0.2.0"
 
 #ifdef CTM_STATIC
 #  if defined(__GNUC__)
@@ -8753,7 +8753,8 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
    Stochastic Estimator of the Trace. 1989.     Lavin, Gray: Fast Algorithms for Convolutional Neural Networks. CVPR 2016 (Winograd).
 
    HISTORY
-   0.1.0  points and images from end to end: all chapters
+   0.2.0  images, all samplers, the adversary, likelihood bounds, editing and guidance, teachers by a recipe of their own
+   0.1.0  points from end to end
 
    LICENCE: choose either.
    ALTERNATIVE A - MIT License. Copyright (c) 2026 the ctm.h authors.
