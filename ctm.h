@@ -360,7 +360,7 @@ struct ctm_tape {
     int          drops;        // dropouts since the tape was reset
 };
 
-// Recording on, gradients kept. The arena is for this tape alone: a reset empties it.
+// Recording on, gradients kept. Give it an arena of its own if you reset it: a reset empties the arena.
 CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);
 CTMDEF void ctm_tape_reset(ctm_tape *tp);                  // forget all nodes and everything in its arena
 // Reverse mode: adds 1 to dL/dL for the scalar L and walks the tape backwards. Gradients ADD to what is there, also those of
@@ -375,7 +375,7 @@ CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients
 CTMDEF ctm_tensor *ctm_result(ctm_tape *tp, const char *op, int ndim, const int *shape, int n, ctm_tensor *const *src,
                               void (*backward)(ctm_tape *tp, ctm_tensor *out));
 CTMDEF ctm_tensor *ctm_done(ctm_tensor *out);              // its last line, when out->data is filled in; returns out
-// Is a backward pass right? Makes the scalar L = build(user, inner, x) of the leaf x on a tape of its own in tp's arena, walks back,
+// Is a backward pass right? Makes the scalar L = build(user, inner, x) of the leaf x (ctm_wants_grad first) on a tape of its own in tp's arena, walks back,
 // leaves dL/dx in x->grad, and compares it with central differences of step h. Returns the largest difference over the largest
 // slope: some 1e-9 in double with h = 1e-5, 1e-3 in float with h = 1e-2. 1 if all slopes are zero: then nothing was checked. 1e30
 // if one is not finite. L must be the same whenever it is asked for.
@@ -425,7 +425,7 @@ CTMDEF ctm_tensor *ctm_time_features(ctm_tape *tp, ctm_tensor *t, int n, double 
 enum { CTM_L2, CTM_L1, CTM_HUBER };
 // d(a,b) for every row, [B,D] -> [B]. L2: mean of squares; L1: mean of |.|; HUBER: sqrt(sum of squares + c²) - c.
 CTMDEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int kind, double c);
-CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i] / n, not / sum w; w: or NULL
+CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i]/n, not /sum w; w NULL: all 1
 CTMDEF ctm_tensor *ctm_relu(ctm_tape *tp, ctm_tensor *x);                                // max(x, 0), any shape
 CTMDEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x);                            // ln(1 + exp(x)), any shape
 // For images [B,H,W,C]. alpha·(x * w + b[o] + shift[n,o] + res): x [B,H,W,I], w [k,k,I,O] with k = 1 or 3, stride 1, zeros
@@ -694,7 +694,8 @@ typedef struct ctm_config {
     double warmup, final_lr;       // share of the steps with rising lr; cosine decay to final_lr·lr (1: none) at the last of `steps`,
                                    // where it stays: with 0, further steps change nothing
     double ema_rate[4];            // ema[0] is G_ema of the losses and the one to sample from; 0 ends the list
-    int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning
+    int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning (a rate of 0.999 is
+                                   // reached at step 8,990)
     int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces (decides rounding, not threads)
     long   steps;
     uint64_t seed;
@@ -5675,7 +5676,7 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
 // adds is that g may depend on s, so that the step is exact however long it is.
 // =====================================================================================================================
 
-// [eq:g]  The network's g(x,t,s) = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s), coefficients as in [eq:edm].
+// [eq:g]  The network that learns it: g(x,t,s) = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s), as in [eq:edm].
 CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     ctm_tensor *c_in = ctm__coefficients(tp, "c_in", t), *c_skip = ctm__coefficients(tp, "c_skip", t);
     ctm_tensor *c_out = ctm__coefficients(tp, "c_out", t), *scaled, *F;
@@ -5806,7 +5807,7 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 // uniform among the indices that leave room for h, i_u = i_t + h, and i_s is uniform from i_u to the end. Nearly half of the draws
 // have u = s, nearly a third start at T, and only 1 in 153 has h = 1: short jumps are hardly ever practised.
 //
-// The gap law [eq:law_gap] (ours): chains of jumps need the short ones. i_t has more weight where the paths decide between
+// The gap law [eq:law_gap] (ours; its numbers stand in ctm_config_default): chains of jumps need the short ones. i_t has more weight where the paths decide between
 // modes (law_focus); the gap k has P(k) ~ k^law_power with a negative power, or goes straight to the end (law_to_end); and
 // i_u = i_s = i_t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the authors' law,
 // which ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces land. A share

@@ -735,9 +735,9 @@ static int write_story(run *r, ctm_net *net, const measures *m) {
     s.seed = r->cfg.seed;
     compare_laws(r, &s);
     command_text(r, command, sizeof command);
-    snprintf(line, sizeof line, "%ld training steps with batches of %d + %d in %.0f s, seed %llu, %s law, %d solver steps a grid interval, ctm.h %s%s",
+    snprintf(line, sizeof line, "%ld training steps with batches of %d + %d in %.0f s, seed %llu, %s law, %d solver step%s a grid interval, ctm.h %s%s",
              r->cfg.steps, r->cfg.batch, r->cfg.diagonal_batch, r->seconds, (unsigned long long)r->cfg.seed, laws[r->cfg.law == CTM_LAW_GAP],
-             r->cfg.substeps, CTM_VERSION, r->set.seconds > 0 ? "; the number of steps was fitted to --seconds" : "");
+             r->cfg.substeps, r->cfg.substeps == 1 ? "" : "s", CTM_VERSION, r->set.seconds > 0 ? "; the number of steps was fitted to --seconds" : "");
     s.command = command;
     s.settings = line;
     return story_write(&s) ? 1 : args_fail(r->line, sizeof r->line, "%s", s.error);

@@ -1457,7 +1457,7 @@ static int eval_sampler(evaluation *e, const gaussian *real, ctm_net *net, int s
     if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
     d = eval_distance(e, real, n, y, name);
     if (d < 0) return 0;
-    printf(", %d %s%s %.5f", steps, sampler == BY_HEUN ? "steps of Heun" : "jumps", net == e->net ? "" : " by the teacher", d);
+    printf(", %d %s%s %.5f", steps, sampler == BY_HEUN ? "steps of Heun" : steps == 1 ? "jump" : "jumps", net == e->net ? "" : " by the teacher", d);
     ctm_arena_release(&e->a, mark);
     return 1;
 }

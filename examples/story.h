@@ -669,7 +669,7 @@ static inline int story_nfe_figure(story *s) {
     return story_close(s, p, "nfe.svg", "The student against its teacher",
         "The teacher needs many small steps, because a straight line is a bad approximation of a bent path; the student was trained on where the path ends. "
         "All three start from the same 10,000 noises. Heun with a handful of steps is worse than Euler: its correction is "
-        "evaluated far outside the data at a step this long.");
+        "evaluated far outside the data at a step this long. The last points are chains of more than 17 jumps, whose levels lie between those of the grid that was practised.");
 }
 
 static inline int story_laws_figure(story *s) {
@@ -695,9 +695,9 @@ static inline int story_laws_figure(story *s) {
     for (int k = 0; k < 3; k++) plot_legend_add(p, PLOT_BOX, plot_color(1 + k), label[k]);
     plot_legend_place(p, PLOT_TOPLEFT);
     return story_close(s, p, "laws.svg", "More jumps: better or worse?",
-        "Two short runs that differ in one thing: the law by which (<i>t, u, s</i>) are drawn. The authors' law nearly always practises long jumps, and a chain "
-        "of short ones adds up their errors: more jumps are worse. The gap law also practises short ones and has <i>u</i> = <i>s</i>, so that the target is a point of the "
-        "solver: chains are as good as one jump. Both runs are much shorter than the one that made this page; compare them with each other.");
+        "Two short runs that differ in one thing: the law by which (<i>t, u, s</i>) are drawn. The authors' law nearly always practises long jumps: after so few "
+        "steps it is good at one jump, but a chain of short ones adds up their errors. The gap law also practises short ones and has <i>u</i> = <i>s</i>, so that the target "
+        "is a point of the solver: its chains are as good as its one jump. Both runs are much shorter than the one that made this page; compare them with each other.");
 }
 
 // ---- Figure: the losses ------------------------------------------------------------------------------------------------
@@ -844,7 +844,7 @@ static inline void story_opening(const story *s, FILE *f) {
     story_key_number(s, f, "flow_rms_chain17", "%.4f", 1, "RMS error of 17 jumps");
     story_key_number(s, f, "off_support_nfe1", "%.2f&thinsp;%%", 100, "samples off every part of the data");
     story_key_number(s, f, "nll_gap", "%.4f", 1, "nats lost in likelihood");
-    story_key_number(s, f, "sw2_ratio_nfe1", "%.2f", 1, "distance to data, 1 = perfect");
+    story_key_number(s, f, "sw2_ratio_nfe1", "%.2f", 1, "distance to data over that of perfect samples");
     story_key_number(s, f, "train_seconds", "%.0f&thinsp;s", 1, "of training");
     fputs("</ul>\n", f);
 }

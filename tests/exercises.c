@@ -78,7 +78,7 @@ static double chain_error(ctm_net *net, int n) {
 
 // 1. On N(0, sd²) everything is linear: one Gaussian as data, one point at x = 80.
 static void ex1(void) {
-    double zero[1] = {0}, ts[18];
+    double zero[1] = {0}, ts[18], from[1] = {0}, to[1] = {17};
     ctm_noise z = ctm_noise_default();
     ctm_denoiser *D = ctm_mixture(&memory, 1, 1, zero, NULL, 0.5);
     ctm_tape *tp = new_tape();
@@ -88,6 +88,7 @@ static void ex1(void) {
     ctm_karras_times(&z, 18, ts);
     printf("exercise 1: exact flow %.4f\n", (double)flow->jump(tp, flow, x, level(tp, 1, 80), level(tp, 1, 0.002))->data[0]);
     printf("exercise 1: Heun, 17 steps %.4f\n", (double)ctm_sample_heun(tp, D, x, 17, ts)->data[0]);
+    printf("exercise 1: Heun, 51 steps %.4f\n", (double)ctm_solve(tp, D, &z, CTM_HEUN, x, from, to, 3)->data[0]);
     printf("exercise 1: Euler, 17 steps %.4f\n", (double)ctm_sample_euler(tp, D, x, 17, ts)->data[0]);
 }
 
@@ -104,9 +105,8 @@ static void ex3(void) {
     for (int law = 0; law < 2; law++) {
         ctm_config cfg = law ? ctm_config_default() : ctm_config_authors();
         double i[3], short_gap = 0, same = 0, from_T = 0, n = 200000;
-        cfg.h_per_sample = 1;
         for (uint64_t k = 0; k < (uint64_t)n; k++) {
-            ctm_times(&cfg, 0, k, i);
+            ctm_times(&cfg, k, 0, i);
             short_gap += i[1] - i[0] == 1; same += i[1] == i[2]; from_T += i[0] == 0;
         }
         printf("exercise 3: %s law: h = 1 in %.4f, u = s in %.3f, t = T in %.3f of the draws\n", law ? "gap" : "authors'", short_gap/n, same/n, from_T/n);
@@ -120,18 +120,32 @@ static int nearest(const ctm_real *x) {
         if (hypot((double)x[0] - centre[k][0], (double)x[1] - centre[k][1]) < hypot((double)x[0] - centre[best][0], (double)x[1] - centre[best][1])) best = k;
     return best;
 }
+// The share for one stream of the way's noise, from the same starting noise.
+static double remembered(ctm_net *net, double gamma, const ctm_rng *way) {
+    ctm_tape *tp = new_tape();
+    ctm_tensor *x = noise(tp), *y = noise(tp);
+    double same = 0;
+    ctm_sample_points(net, x->data, N, 4, gamma, way);
+    ctm_sample_points(net, y->data, N, 1, 0, NULL);
+    for (int i = 0; i < N; i++) same += nearest(x->data + 2*i) == nearest(y->data + 2*i);
+    return same/N;
+}
 static void ex4(void) {
+    enum { STREAMS = 10 };
     ctm_net *net = hello_student();
-    ctm_rng rng = ctm_stream(1, "gamma");
+    ctm_rng start = ctm_stream(2024, "hello");
     for (int g = 0; g <= 2; g++) {
-        ctm_tape *tp = new_tape();
-        ctm_tensor *x = noise(tp), *y = noise(tp);
-        int same = 0;
-        ctm_sample_points(net, x->data, N, 4, 0.5*g, &rng);
-        ctm_sample_points(net, y->data, N, 1, 0, NULL);
-        for (int i = 0; i < N; i++) same += nearest(x->data + 2*i) == nearest(y->data + 2*i);
-        printf("exercise 4: gamma %.1f: %.3f at the dot of one jump\n", 0.5*g, (double)same/N);
+        double least = 1, most = 0, sum = 0;
+        for (uint64_t k = 1; k <= STREAMS; k++) {
+            ctm_rng way = ctm_stream(k, "way");
+            double share = remembered(net, 0.5*g, &way);
+            sum += share;
+            least = ctm__dmin(least, share);
+            most = ctm__dmax(most, share);
+        }
+        printf("exercise 4: gamma %.1f: %.3f at the dot of one jump (%d streams: %.3f to %.3f)\n", 0.5*g, sum/STREAMS, STREAMS, least, most);
     }
+    printf("exercise 4: gamma 1.0 with the stream of x_T: %.3f\n", remembered(net, 1, &start));
 }
 
 // 5. Do jumps compose? t = 80 -> 1 -> 0.002 against t = 80 -> 0.002, trained and untrained.
@@ -143,11 +157,12 @@ static double composition(ctm_net *net) {
 }
 static void ex5(void) {
     ctm_config cfg = hello();
-    printf("exercise 5: untrained %.3f\n", composition(ctm_mlp(&memory, &cfg, 2, 1)));
+    printf("exercise 5: untrained %.3f, and one jump misses the flow by %.2f\n", composition(ctm_mlp(&memory, &cfg, 2, 1)),
+           chain_error(ctm_mlp(&memory, &cfg, 2, 1), 1));
     printf("exercise 5: trained %.4f\n", composition(hello_student()));
 }
 
-// 6. A distance of your own: L2 from add, mul and a sum over columns as a product with a column of 1/D.
+// 6. A distance of your own: L2 from sub and square, and the mean over columns as a product with a column of 1/D.
 static ctm_tensor *my_l2(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
     int B = a->shape[0], D = a->shape[1];
     ctm_tensor *mean = ctm_fill(ctm_matrix(tp, "1/D", D, 1), 1.0/D);
@@ -174,17 +189,18 @@ static ctm_tensor *my_tanh(ctm_tape *tp, ctm_tensor *x) {
     for (size_t i = 0; i < x->len; i++) out->data[i] = (ctm_real)tanh((double)x->data[i]);
     return ctm_done(out);
 }
+static ctm_tensor *twice_tanh(void *user, ctm_tape *tp, ctm_tensor *x) {       // x is an input of two operations: gradients must add
+    (void)user;
+    return ctm_weighted_mean(tp, ctm_add(tp, my_tanh(tp, x), my_tanh(tp, x)), NULL, 1);
+}
 static void ex7(void) {
     ctm_tape *tp = new_tape();
-    ctm_tensor *x = ctm_wants_grad(tp, ctm_vector(tp, "x", 3)), *y;
+    ctm_tensor *x = ctm_wants_grad(tp, ctm_vector(tp, "x", 3));
+    double wrong;
     x->data[0] = -1; x->data[1] = 0.25f; x->data[2] = 2;
-    y = my_tanh(tp, ctm_add(tp, x, x));                         // x is used twice: gradients must add
-    ctm_backward(tp, ctm_weighted_mean(tp, y, NULL, 1));
-    printf("exercise 7: gradient of sum tanh(x + x): %.5f %.5f %.5f\n", (double)x->grad[0], (double)x->grad[1], (double)x->grad[2]);
-    for (int i = 0; i < 3; i++) {
-        double h = 1e-4, v = (double)x->data[i];
-        printf("exercise 7: by differences: %.5f\n", (tanh(2*(v + h)) - tanh(2*(v - h)))/(2*h));
-    }
+    wrong = ctm_gradcheck(tp, twice_tanh, NULL, x, 1e-2);       // leaves the gradient in x
+    printf("exercise 7: gradient of the sum of tanh(x) + tanh(x): %.5f %.5f %.5f\n", (double)x->grad[0], (double)x->grad[1], (double)x->grad[2]);
+    printf("exercise 7: ctm_gradcheck finds it %s\n", wrong < 1e-3 ? "right" : "WRONG");
 }
 
 // 8. Without the diagonal loss the student still jumps, but what is its denoiser worth?
@@ -207,8 +223,10 @@ static void ex8(void) {
     ctm_net *without;
     cfg.diagonal = CTM_DIAG_NONE;
     without = train(&cfg, NULL)->ema[0];
-    printf("exercise 8: with the diagonal: one jump %.4f, denoiser %.4f\n", chain_error(hello_student(), 1), denoiser_error(hello_student()));
-    printf("exercise 8: without: one jump %.4f, denoiser %.4f\n", chain_error(without, 1), denoiser_error(without));
+    printf("exercise 8: with the diagonal: one jump %.4f, denoiser %.4f, chain of four %.4f\n", chain_error(hello_student(), 1),
+           denoiser_error(hello_student()), chain_error(hello_student(), 4));
+    printf("exercise 8: without: one jump %.4f, denoiser %.4f, chain of four %.4f\n", chain_error(without, 1), denoiser_error(without),
+           chain_error(without, 4));
 }
 
 // 9. Your own sampler: one jump to t = 1, then Heun's steps on the network's own score.
@@ -217,20 +235,33 @@ static void ex9(void) {
     ctm_jump *flow = ctm_flow_jump(&memory, exact, &net->noise), *G = ctm_net_jump(&memory, net);
     ctm_denoiser *D = ctm_net_denoiser(&memory, net);
     ctm_tape *tp = new_tape();
-    ctm_tensor *x = noise(tp), *half, *truth;
-    double ts[9];
+    ctm_tensor *x = noise(tp), *half, *exact_half, *truth;
+    ctm_noise from_1 = net->noise;
+    double few[9], many[65];
     tp->recording = 0;
     truth = flow->jump(tp, flow, x, level(tp, N, 80), level(tp, N, 0.002));
     half = G->jump(tp, G, x, level(tp, N, 80), level(tp, N, 1));
-    for (int j = 0; j <= 8; j++) ts[j] = pow(1 + j/8.0*(pow(0.002, 1.0/7) - 1), 7);
-    printf("exercise 9: one jump %.4f, jump to 1 and 8 Heun steps %.4f\n", chain_error(net, 1), rms(ctm_sample_heun(tp, D, half, 8, ts), truth));
+    exact_half = flow->jump(tp, flow, x, level(tp, N, 80), level(tp, N, 1));
+    from_1.sigma_max = 1;
+    ctm_karras_times(&from_1, 9, few);
+    ctm_karras_times(&from_1, 65, many);
+    printf("exercise 9: one jump %.4f, jump to 1 and 8 Heun steps %.4f, 64 steps %.4f\n", chain_error(net, 1),
+           rms(ctm_sample_heun(tp, D, half, 8, few), truth), rms(ctm_sample_heun(tp, D, half, 64, many), truth));
+    printf("exercise 9: of the 64 steps: network's score from the exact point at 1 %.4f, exact score from the network's %.4f\n",
+           rms(ctm_sample_heun(tp, D, exact_half, 64, many), truth), rms(ctm_sample_heun(tp, exact, half, 64, many), truth));
 }
 
-// 10. Learning rate: constant instead of falling to zero.
+// 10. Learning rate: constant instead of falling to zero; then with longer averages that only watch.
 static void ex10(void) {
     ctm_config cfg = hello();
+    ctm_trainer *tr;
     cfg.final_lr = 1;
     printf("exercise 10: falling %.4f, constant %.4f\n", chain_error(hello_student(), 1), chain_error(train(&cfg, NULL)->ema[0], 1));
+    cfg.ema_warmup = 0;
+    cfg.ema_rate[1] = 0.997; cfg.ema_rate[2] = 0.998; cfg.ema_rate[3] = 0.9995;
+    tr = train(&cfg, NULL);
+    printf("exercise 10: no warm-up, averages with rate 0.997 %.4f, 0.998 %.4f, 0.999 %.4f, 0.9995 %.4f\n", chain_error(tr->ema[1], 1),
+           chain_error(tr->ema[2], 1), chain_error(tr->ema[0], 1), chain_error(tr->ema[3], 1));
 }
 
 // 11. Data of your own: twelve points, no blur; every sample must end on one of them.
@@ -240,24 +271,45 @@ static void draw_rows(void *user, const ctm_rng *rng, uint64_t step, uint64_t in
     (void)user;
     for (int j = 0; j < 2; j++) x0[j] = (ctm_real)rows[k][j];
 }
+static double row_distance(const ctm_real *x) {
+    double best = 1e9;
+    for (int k = 0; k < 12; k++) best = ctm__dmin(best, hypot((double)x[0] - rows[k][0], (double)x[1] - rows[k][1]));
+    return best;
+}
 static void ex11(void) {
     ctm_config cfg = hello();
     ctm_denoiser *D;
     ctm_trainer *tr;
     ctm_tape *tp = new_tape();
     ctm_tensor *x = noise(tp);
-    int near = 0;
-    for (int k = 0; k < 12; k++) { rows[k][0] = 0.6*(k%4 - 1.5)/1.118; rows[k][1] = 0.6*(k/4 - 1)/0.8165; }
+    int near = 0, near_exact = 0;
+    ctm_tensor *y;
+    ctm_jump *flow;
+    for (int k = 0; k < 12; k++) { rows[k][0] = 0.5*(k%4 - 1.5)/sqrt(1.25); rows[k][1] = 0.5*(k/4 - 1)/sqrt(2.0/3); }    // 4 x 3, std 0.5
     D = ctm_empirical(&memory, 2, 12, rows[0]);
     tr = ctm_trainer_new(&memory, &cfg, ctm_mlp(&memory, &cfg, 2, 1), D, draw_rows, NULL);
     while (tr->step < cfg.steps) if (!ctm_train_step(tr)) { puts(ctm_error(&ctx)); exit(1); }
+    flow = ctm_flow_jump(&memory, D, &cfg.noise);
+    y = flow->jump(tp, flow, x, level(tp, N, 80), level(tp, N, 0.002));
     ctm_sample_points(tr->ema[0], x->data, N, 1, 0, NULL);
     for (int i = 0; i < N; i++) {
-        double best = 1e9;
-        for (int k = 0; k < 12; k++) best = ctm__dmin(best, hypot((double)x->data[2*i] - rows[k][0], (double)x->data[2*i + 1] - rows[k][1]));
-        near += best < 0.1;
+        near += row_distance(x->data + 2*i) < 0.1;
+        near_exact += row_distance(y->data + 2*i) < 0.1;
     }
-    printf("exercise 11: %.3f of the samples within 0.1 of a row\n", (double)near/N);
+    printf("exercise 11: %.3f of the samples within 0.1 of a row, of the exact flow's %.3f\n", (double)near/N, (double)near_exact/N);
+}
+
+// Share of N points that are further than this from every dot.
+static double off_dots(const ctm_tensor *x, double radius) {
+    int off = 0;
+    for (int i = 0; i < N; i++) {
+        int k = nearest(x->data + 2*i);
+        off += hypot((double)x->data[2*i] - centre[k][0], (double)x->data[2*i + 1] - centre[k][1]) > radius;
+    }
+    return (double)off/N;
+}
+static void print_off(const char *what, const ctm_tensor *x) {
+    printf("exercise 12: further than 0.15, 0.2 from every dot: %s %.4f %.4f\n", what, off_dots(x, 0.15), off_dots(x, 0.2));
 }
 
 // 12. A plain consistency model of the same size, same steps.
@@ -268,6 +320,20 @@ static void ex12(void) {
     cm = train(&cfg, NULL)->ema[0];
     printf("exercise 12: one jump: CTM %.4f, consistency model %.4f\n", chain_error(hello_student(), 1), chain_error(cm, 1));
     printf("exercise 12: chain of 4: CTM %.4f, consistency model %.4f\n", chain_error(hello_student(), 4), chain_error(cm, 4));
+    for (int model = 0; model < 2; model++) {
+        ctm_tape *tp = new_tape();
+        ctm_tensor *one = noise(tp), *four = noise(tp);
+        ctm_rng way = ctm_stream(1, "way");
+        ctm_sample_points(model ? cm : hello_student(), one->data, N, 1, 0, NULL);
+        ctm_sample_points(model ? cm : hello_student(), four->data, N, 4, 1, &way);
+        print_off(model ? "consistency model, one jump" : "CTM, one jump", one);
+        print_off(model ? "consistency model, four jumps, gamma 1" : "CTM, four jumps, gamma 1", four);
+    }
+    {
+        ctm_tape *tp = new_tape();
+        ctm_jump *flow = ctm_flow_jump(&memory, exact, &cfg.noise);
+        print_off("exact flow", flow->jump(tp, flow, noise(tp), level(tp, N, 80), level(tp, N, 0.002)));
+    }
 }
 
 int main(int argc, char **argv) {

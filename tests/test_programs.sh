@@ -46,6 +46,8 @@ done
 runs "whole run" $points train --data ring --steps 120 --seed 4 --out "$tmp/whole" --quiet --threads 1 --plain --noises 1000
 runs "stopped at 47" $points train --data ring --steps 120 --seed 4 --out "$tmp/parts" --quiet --threads 2 --plain --noises 1000 --stop-at 47
 absent "$tmp/parts/metrics.csv"
+$points train --data ring --steps 120 --seed 4 --out "$tmp/parts" --quiet --threads 2 --plain --noises 1000 --stop-at 3 2>&1 >/dev/null | grep -q 'holds an earlier run' && ok || bad "a run into an earlier one's folder does not say so"
+runs "stopped at 47 again" $points train --data ring --steps 120 --seed 4 --out "$tmp/parts" --quiet --threads 2 --plain --noises 1000 --stop-at 47 2>/dev/null
 runs "resumed" $points train --data ring --steps 120 --seed 4 --out "$tmp/parts" --quiet --threads 2 --plain --noises 1000 --resume
 $points train --data ring --steps 20000000 --seed 4 --out "$tmp/signal" --quiet --plain >/dev/null 2>&1 & pid=$!
 for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.3; [ -e "$tmp/signal/loss.csv" ] && break; done
@@ -92,6 +94,11 @@ flag() { name="$*"; part=$1; refuses "$name" 2 "$part" $points train "$@" --out 
 flag --steps -5; flag --steps 1e99; flag --seed abc; flag --threads x; flag --stepps 5
 "$points" train --stepps 5 2>&1 | grep -q -- '--steps' && ok || bad "an unknown flag gets no suggestion"
 refuses "unknown data" 2 "rign" $points train --data rign --out "$tmp/flag"
+refuses "unknown teacher" 2 "did you mean exact?" $points train --data ring --teacher exakt --out "$tmp/flag"
+absent "$tmp/flag"
+printf 'a,b\n1,2\n3,5\n' >"$tmp/two.csv"
+refuses "a table of two rows" 1 "has 2 complete rows, expected at least 10" $points train --data "$tmp/two.csv" --steps 5 --out "$tmp/flag" --quiet
+absent "$tmp/flag"
 refuses "gamma 2" 2 "--gamma" $points sample --weights "$run/model.safetensors" --gamma 2 --out "$tmp/x.csv"
 refuses "nfe 0" 2 "--nfe" $points sample --weights "$run/model.safetensors" --nfe 0 --out "$tmp/x.csv"
 refuses "even nfe for Heun" 2 "--nfe" $points sample --weights "$run/model.safetensors" --sampler heun --nfe 4 --out "$tmp/x.csv"
