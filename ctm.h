@@ -5807,13 +5807,12 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 // uniform among the indices that leave room for h, i_u = i_t + h, and i_s is uniform from i_u to the end. Nearly half of the draws
 // have u = s, nearly a third start at T, and only 1 in 153 has h = 1: short jumps are hardly ever practised.
 //
-// The gap law [eq:law_gap] (ours; its numbers stand in ctm_config_default): chains of jumps need the short ones. i_t has more weight where the paths decide between
-// modes (law_focus); the gap k has P(k) ~ k^law_power with a negative power, or goes straight to the end (law_to_end); and
-// i_u = i_s = i_t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the authors' law,
-// which ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces land. A share
-// law_chain practises those very pieces: the number n of jumps has P(n) ~ 1/n or nearly, and any of its n pieces is as likely. It is
-// 0 by default, for what chains of 2 to 8 jumps gain by it one jump and the longest chain lose.
-//
+// The gap law [eq:law_gap] (ours; its numbers stand in ctm_config_default): chains of jumps need the short ones. i_t has more weight
+// where the paths decide between modes (law_focus); the gap k has P(k) ~ k^law_power with a negative power, or goes straight to the end
+// (law_to_end); and i_u = i_s = i_t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the
+// authors' law, which ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces
+// land. A share law_chain practises those very pieces: the number n of jumps has P(n) ~ 1/n or nearly, and any of its n pieces is as
+// likely. It is 0 by default, for what chains of 2 to 8 jumps gain by it one jump and the longest chain lose.
 // The paper's [eq:law_paper], nested: i_t anywhere, i_s anywhere after it, i_u between the two, each uniform (the paper's text
 // leaves the densities open).
 //
