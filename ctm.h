@@ -6,10 +6,10 @@
 
    In ONE .c file:    #define CTM_IMPLEMENTATION          every other file: just the #include
                       #include "ctm.h"                    build: cc -O2 my.c -lm            (add -fopenmp for threads)
-   A file with nothing else in it is best: compiling it takes some seconds. (The implementation includes its own file, as "ctm.h";
+   A file with nothing else in it is best: compiling it takes ten seconds or so. (The implementation includes its own file, as "ctm.h";
    if yours is called otherwise, define CTM_SELF, e.g. as "my_ctm.h".)
 
-   Chosen: you can stop on any line and print any number; every formula of the paper stands on the function that computes it;
+   Chosen: you can stop on any line and print any number; every formula of the paper stands beside the function that computes it;
    the same bits come out for any number of threads. Given up: GPUs, tensor views and broadcasting in general, data types
    other than one real type. Not given up: speed (`make bench`).
 
@@ -39,21 +39,26 @@
 
    The first line makes G(x,t,t) = x true for any weights. Its g is x minus t times the mean slope of the path over [s,t], and as
    s -> t that becomes the denoiser D(x,t) (chapter 14): so the model still knows the score. At s = 0, G is a consistency model
-   (noise to data in one jump); in between lie jumps that neither has.
+   (noise to data in one jump); between them lie jumps that neither a denoiser nor a consistency model has.
 
    The second line is the training: jumping straight from t must agree with letting the teacher walk to u and jumping from
-   there. Near s = t it hardly touches g, whose factor 1 - s/t vanishes there. So denoising score matching (DSM) is added:
-   g(x_t,t,t) is drawn towards x_0 [eq:L_dsm]. So may be an adversary, a second network that learns to tell samples from data.
+   there. G_ema first carries both points on to time 0, where a distance between points is one between samples. Near s = t this
+   loss hardly touches g, whose factor 1 - s/t vanishes there. So denoising score matching (DSM) is added on the diagonal, s = t:
+   g(x_t,t,t) is drawn towards x_0 [eq:L_dsm]. An adversary may be added too, a second network that learns to tell samples from
+   data. In all: L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, and (t,u,s) are drawn anew for every row.
 
    The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
 
-   ctm_config_authors() is the published recipe, with squares for their perceptual distance. ctm_config_default(), for points, draws
-   (t,u,s) by another law, and half of its loss compares the two jumps at s, before they go on to time zero (chapter 15, and the
-   deviations at the end).
+   ctm_config_authors() is the published recipe, with squares in place of LPIPS and no adversary. ctm_config_default(), for points,
+   departs from it: in 19 of 20 draws u = s, so that the target at s is where the teacher came to (chapter 15); half of the loss
+   compares the two points at s, before they go on to time zero; and g(x_t,t,t) is drawn to the exact teacher's D(x_t,t), not to x_0
+   (16). The end of the file lists all deviations.
 
-   If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm__ctm_loss (17), ctm_train_step (17),
-   ctm_sample_gamma (18).  Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these
-   five. "Differentiation from nothing": 5-7, then 9 (8 is about speed alone). "Just use it": the program below, then the interface.
+   If you read only five functions:  ctm_G_theta (chapter 14; its formula is in ctm__G_all_rows), ctm_solve (13), ctm__ctm_loss (17),
+   ctm_train_step (17), ctm_sample_gamma (18; with ctm__gamma_legs and ctm__jumps).
+
+   Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these five. "Differentiation from
+   nothing": 5-7, then 9 (8 is about speed alone). "Just use it": the program below, then the interface.
 
    ---------------------------------------------------------------------------------------------------------------------
    A COMPLETE PROGRAM  (tests/test_docs.sh extracts it, builds it and compares what it prints)
@@ -99,8 +104,9 @@
    //END-OUTPUT
 
    YOUR OWN DATA. A function like draw() hands them out. Points: shift and scale each column to mean 0 and standard deviation 0.5;
-   images in [-1,1] have about that as they are. Then the defaults fit. (Of data with standard deviation S left as it is, the noise
-   is sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S; but huber_c, ctm_dsm_law and law_focus also count on 0.5.)
+   images in [-1,1] have about that as they are. Then the defaults fit. (For data left with standard deviation S, set cfg.noise to
+   sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S, and multiply huber_c, lambda_dsm and clip by S/0.5. Only the levels of
+   L_DSM stay where they are, and are then too low or high: dsm_law = CTM_DSM_UNIFORM spreads them over the grid.)
    A teacher is a formula (ctm_mixture), the rows of a table up to some thousands (ctm_empirical), or a network that was trained on
    them (ctm_config_teacher); NULL is none. A teacher that is a network, or none, wants cfg.diagonal = CTM_DIAG_DSM.
 
@@ -116,7 +122,7 @@
    TO CHANGE...             | begin at
    | the data               | ctm_draw_fn (17); YOUR OWN DATA, above
    | the teacher            | ctm_denoiser (12): denoise(x,t), and exact() if it has a formula
-   | the noise levels       | cfg.noise.rho and N; another formula: ctm__grid_level and ctm_index_of_t (12)
+   | the noise levels       | cfg.noise.rho and N, and focus_from, focus_to with them; another formula: ctm__grid_level, ctm_index_of_t (12)
    | which (t,u,s)          | cfg.law and its numbers; ctm_times (15)
    | the distance           | cfg.distance; one of your own: ctm_distance_fn (16), tr->distance
    | a loss                 | ctm__ctm_loss, ctm__dsm_loss (17)
@@ -136,7 +142,7 @@
               | g, G, D       | ctm_g_theta, .. | [B,D]  | what the network says; the jump made of it; a denoiser, as function
               | x_u           | x_u             | [B,D]  | where the teacher takes x_t
               | x_est         | x_est           | [B,D]  | where the student's jump from x_t ends, carried on to time zero
-              | x_target      | x_target        | [B,D]  | where the same jump from x_u ends, carried on likewise
+              | x_target      | x_target        | [B,D]  | where a jump from x_u to the same s ends, carried on likewise
               | gamma         | gamma           |        | share of the next level that a sampler adds as fresh noise
               | lambda        | lambda_dsm, ..  |        | weight of a loss
               | B, D, H, L, E | the same        |        | batch, data dimension, hidden width, layers, embedding width
@@ -170,7 +176,7 @@
 
    WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
 
-   MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly (but a
+   MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly (except a
    trainer, whose shards have arenas of their own: ctm_trainer_free).
 
    ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
@@ -215,14 +221,14 @@ extern "C" {
 // =====================================================================================================================
 //                                                     I N T E R F A C E
 // =====================================================================================================================
-// What holds wherever a declaration says nothing else:
+// Unless a declaration says otherwise:
 // - Shapes stand in brackets: [B,D] is B rows of D numbers, [B] one number a row, [] a scalar; [B,H,W,C] images, channels innermost.
 // - t, u, s, sigma are noise levels: standard deviations in the units of x, between sigma_min and sigma_max. Data have the standard
 //   deviation sigma_data in the same units.
 // - Results live in the arena that was given, or in the tape's, and go with it. Arguments stay yours. A pointer that is kept (a
 //   network, a denoiser, a stream, a `user`) must outlive what keeps it; names and settings are copied.
-// - A shape or a number that cannot be is your program's mistake: CTM_PANIC. int results: 1 is done, 0 has a line in ctm_error;
-//   but where the declaration says that it counts or answers a question, the number or the answer. Samplers (18) and likelihoods (19)
+// - An impossible shape or number is a mistake in your program: CTM_PANIC. An int result is 1 for success, 0 for a failure that has
+//   a line in ctm_error, unless the declaration says that it is a count or an answer to a question. Samplers (18) and likelihoods (19)
 //   also answer bad settings with NULL or 0, as these often come from a command line.
 // - [eq:...] and [alg:...] name the formula. The chapter of the same number in the implementation has it, the main ones at its head.
 
@@ -292,7 +298,7 @@ CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everythi
 // ---- CHAPTER 4. THREADS ---------------------------------------------------------------------------------------------
 
 // Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside the
-// pieces of another parallel_for that itself is shared among threads it runs on the calling thread alone.
+// pieces of another parallel_for that is itself shared among threads, it runs on the calling thread alone.
 CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
 
 // ---- CHAPTER 5. TENSORS ---------------------------------------------------------------------------------------------
@@ -307,7 +313,7 @@ struct ctm_tensor {
     int         ndim, shape[4];// [B,H,W,C], [B,D], [B], or [] for a scalar (ndim 0); row-major, contiguous, always
     size_t      len;           // product of the shape
     ctm_real   *data;
-    ctm_real   *grad;          // dL/d(this), same layout; a leaf without it gets none, which is how stop-gradient works
+    ctm_real   *grad;          // dL/d(this), same layout; a leaf whose grad is NULL gets none: that is stop-gradient
     int         wants;         // a recorded result: a gradient will reach it (its buffer may come and go, see keep_grads)
     ctm_tensor *src[8];        // what it was computed from
     void      (*backward)(ctm_tape *tp, ctm_tensor *out);   // adds out's contribution to src[i]->grad
@@ -338,7 +344,7 @@ CTMDEF int  ctm_is_finite(double v);                                            
 CTMDEF void ctm_print(const ctm_tensor *x);                      // name, shape, range, first values, gradient
 CTMDEF void ctm_tape_dump(const ctm_tape *tp);                   // one line for every recorded operation
 #endif
-// Seats for breakpoints: empty functions. `break ctm_on_record if t->id == 12` stops when that result has just been
+// Places for breakpoints: two empty functions. `break ctm_on_record if t->id == 12` stops when that result has just been
 // computed; `break ctm_on_backward if $_streq(t->name,"x_est")` when its gradient is complete.
 CTMDEF void ctm_on_record(ctm_tensor *t);
 CTMDEF void ctm_on_backward(ctm_tensor *t);
@@ -358,9 +364,10 @@ struct ctm_tape {
     uint64_t     step, first_row; // the training step of those draws, and the number that row 0 has in the whole batch
     const int   *rows;         // where a network sees some rows only: which; NULL: all
     int          drops;        // dropouts since the tape was reset
+    ctm_mark     start;        // where the arena stood when the tape was made
 };
 
-// Recording on, gradients kept. Give it an arena of its own if you reset it: a reset empties the arena.
+// Recording on, gradients kept. A reset gives back everything that the arena handed out since this call.
 CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);
 CTMDEF void ctm_tape_reset(ctm_tape *tp);                  // forget all nodes and everything in its arena
 // Reverse mode: adds 1 to dL/dL for the scalar L and walks the tape backwards. Gradients ADD to what is there, also those of
@@ -375,10 +382,10 @@ CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients
 CTMDEF ctm_tensor *ctm_result(ctm_tape *tp, const char *op, int ndim, const int *shape, int n, ctm_tensor *const *src,
                               void (*backward)(ctm_tape *tp, ctm_tensor *out));
 CTMDEF ctm_tensor *ctm_done(ctm_tensor *out);              // its last line, when out->data is filled in; returns out
-// Is a backward pass right? Makes the scalar L = build(user, inner, x) of the leaf x (ctm_wants_grad first) on a tape of its own in tp's arena, walks back,
-// leaves dL/dx in x->grad, and compares it with central differences of step h. Returns the largest difference over the largest
-// slope: some 1e-9 in double with h = 1e-5, 1e-3 in float with h = 1e-2. 1 if all slopes are zero: then nothing was checked. 1e30
-// if one is not finite. L must be the same whenever it is asked for.
+// Is a backward pass right? Makes the scalar L = build(user, inner, x) of the leaf x (ctm_wants_grad first) on a tape of its own in
+// tp's arena, walks back, leaves dL/dx in x->grad, and compares it with central differences of step h. Returns the largest difference
+// over the largest slope: some 1e-9 in double with h = 1e-5, 1e-3 in float with h = 1e-2. 1 if all slopes are zero: then nothing was
+// checked. 1e30 if one is not finite. build must give the same L each time.
 CTMDEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *inner, ctm_tensor *x), void *user,
                             ctm_tensor *x, double h);
 
@@ -442,7 +449,7 @@ CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma,
 // Softmax attention over the pixels of each sample: [B,H,W,3C] -> [B,H,W,C]; channel 3·(h·C/heads + i) + j of qkv is channel i of
 // head h's query, key, value for j = 0, 1, 2.
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
-// Zero with probability p, else x/(1-p). Draws from the stream tp->dropout at tp->step; x itself if that is NULL. Any shape [B,..].
+// Zero with probability p, else x/(1-p). Draws from the stream tp->dropout at tp->step; if there is none, x itself. Any shape [B,..].
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
 // The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n];
 // n even, at least 4.
@@ -616,7 +623,7 @@ CTMDEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_no
 
 // ---- CHAPTER 15. TIMES ----------------------------------------------------------------------------------------------
 
-// The choices of ctm_config, under the names of its fields, which say what each means.
+// Values for the fields of ctm_config named on the right; the comments on those fields say what each value means.
 enum { CTM_LAW_AUTHORS, CTM_LAW_GAP, CTM_LAW_PAPER };                            // law
 enum { CTM_SOFT, CTM_LOCAL, CTM_GLOBAL };                                        // match
 enum { CTM_AT_ZERO = 1, CTM_AT_S = 2, CTM_AT_BOTH = 3 };                         // compare
@@ -628,7 +635,7 @@ enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };             
 enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };                                   // gan_fake
 
 // Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the published one,
-// but with squares for LPIPS (tr->distance brings that) and without dropout. A file of weights keeps the configuration that made them.
+// with squares in place of LPIPS (tr->distance brings that) and without dropout. A file of weights keeps the configuration that made them.
 // (A new field also wants a line in ctm__fields, chapter 21.)
 typedef struct ctm_config {
     ctm_noise noise;               // copied into a network when it is made: set it before
@@ -643,7 +650,7 @@ typedef struct ctm_config {
     double dropout;
     int    classes;                // class labels (ctm_mlp has them, too); 0: none
     double label_dropout;          // share of the rows trained without their label: makes guidance possible; 0: it is not
-    // times (chapter 15). Of the gap law's draws match, max_gap, gap_power, h_per_sample and s_smallest rule only the share law_mix
+    // times (chapter 15). Under the gap law, match, max_gap, gap_power, h_per_sample and s_smallest affect only the share law_mix
     int    law;                    // CTM_LAW_AUTHORS, CTM_LAW_GAP or CTM_LAW_PAPER
     int    match;                  // CTM_SOFT: u anywhere from t to s; CTM_GLOBAL: u = s; CTM_LOCAL: u one grid step after t (with
                                    // `continuous` (N-1)/N of one)
@@ -657,8 +664,9 @@ typedef struct ctm_config {
     double law_to_end;             // gap law: share of gaps that go straight to sigma_min
     double law_power;              // gap law: P(gap k) ~ k^power
     double law_off_grid;           // gap law: share of draws moved off the grid (1 if continuous)
-    double law_focus;              // gap law: weight of the grid indices focus_from..focus_to as t, the others having 1
-    int    focus_from, focus_to;   // 6..13: noise levels 8.4 to 0.14, where paths decide between modes
+    double law_focus;              // gap law: weight with which t is drawn from indices focus_from..focus_to; the others have weight 1
+    int    focus_from, focus_to;   // 6..13, with N = 18 and rho = 7 the noise levels 8.4 to 0.14, where paths
+                                   // decide between modes: another grid wants others
     int    solver, substeps;       // CTM_HEUN; solver steps per grid interval
     // losses (chapter 16)
     int    compare;                // CTM_AT_ZERO (paper), CTM_AT_S, or both, half each
@@ -669,7 +677,7 @@ typedef struct ctm_config {
     int    target_inner;           // who jumps u -> s in the target: CTM_ROLE_ONLINE (code) or CTM_ROLE_EMA (paper)
     int    diagonal;               // CTM_DIAG_DSM, CTM_DIAG_EXACT (regress g(x,t,t) on an exact teacher), CTM_DIAG_NONE
     int    diagonal_batch;         // rows of the diagonal term
-    double lambda_dsm;             // its weight; with adaptive = 1 a factor on the adaptive one; with consistency = 0 it is 1
+    double lambda_dsm;             // its weight; with adaptive = 1 a factor on the adaptive one; with consistency = 0 it is taken as 1
     int    adaptive;               // 1: [eq:lambda]
     int    consistency;            // 0: only the diagonal term (this trains a teacher)
     int    estimate_outer;         // who carries the estimate from s to 0: CTM_ROLE_EMA (paper and code) or CTM_ROLE_ONLINE
@@ -681,7 +689,7 @@ typedef struct ctm_config {
     // adversarial loss (chapter 16); the trainer needs a discriminator, see ctm_trainer_adversary
     int    gan;                    // CTM_GAN_NONE, CTM_GAN_HINGE (code), CTM_GAN_LOG, CTM_GAN_MINIMAX (the paper to the letter)
     int    gan_fake;               // what is judged: CTM_FAKE_ESTIMATE, x_est; CTM_FAKE_ONE_STEP, G_theta(x_t,t,0)
-    int    gan_period;             // of so many steps one trains the student, the others the discriminator; 1: both in every step
+    int    gan_period;             // one step in gan_period trains the student, the others the discriminator; 1: both in every step
     long   gan_start;              // first step with it; before, every step is as if gan were CTM_GAN_NONE
     int    gan_adaptive;           // 1: [eq:lambda], then into [gan_lambda_min, gan_lambda_max]
     double lambda_gan, gan_lambda_min, gan_lambda_max;   // weight (a factor on the adaptive one), clamps
@@ -697,7 +705,7 @@ typedef struct ctm_config {
     int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning (a rate of 0.999 is
                                    // reached at step 8,990)
     int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces (decides rounding, not threads)
-    long   steps;
+    long   steps;                  // of the learning rate's schedule, default 20,000; the loop is yours. 0: no schedule
     uint64_t seed;
 } ctm_config;
 CTMDEF ctm_config ctm_config_default(void);
@@ -707,7 +715,7 @@ CTMDEF ctm_config ctm_config_authors(void);
 // NULL in its place consistency training (CT), x_u = x_0 + u·eps.  [eq:cm]
 CTMDEF ctm_config ctm_config_cm(void);
 // The recipe for a teacher learned from data, of the same sizes, seed and classes as the student's: L_DSM alone, noise levels by
-// EDM's law, a slower rate (see ctm_trainer_new).
+// EDM's law, a lower learning rate (see ctm_trainer_new).
 CTMDEF ctm_config ctm_config_teacher(const ctm_config *student);
 #ifndef CTM_NO_STDIO
 CTMDEF void ctm_config_print(const ctm_config *cfg);      // every field and its value, to stdout
@@ -717,11 +725,11 @@ CTMDEF void ctm_config_print(const ctm_config *cfg);      // every field and its
 CTMDEF void   ctm_times(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);
 // Noise level of the diagonal term for sample `index` of `batch`.  [eq:dsm_law]
 CTMDEF double ctm_dsm_sigma(const ctm_config *cfg, uint64_t step, uint64_t index, uint64_t batch);
-CTMDEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw);  // normal draw, or uniform in (0,1)
+CTMDEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw);  // 1: draw is normal; 0: uniform in (0,1)
 
 // ---- CHAPTER 16. LOSSES ---------------------------------------------------------------------------------------------
 
-// x_est at s = G_theta(x_t,t,s), and carried to time zero by the frozen ema. Likewise the target from x_u. x [B,D], times [B] -> the
+// x_est: G_theta(x_t,t,s), a point at s, carried to time zero by the frozen ema; x_target likewise from x_u. x [B,D], times [B] -> the
 // end [B,D], or with ema NULL the point at s; *at_s, if at_s is not NULL, becomes the point at s.
 CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s,
                              ctm_tensor **at_s);                                       // [eq:x_est]
@@ -730,9 +738,9 @@ CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_
 // From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants
-// none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile. What it is shown
-// follows cfg.compare: with CTM_AT_BOTH, the default, it is called twice a shard, once with noisy points at s scaled to the data's
-// size. One that knows clean images only (LPIPS) wants CTM_AT_ZERO. L_DSM has squares always.
+// none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile. What it sees
+// depends on cfg.compare: with CTM_AT_BOTH, the default, it is called twice a shard, once with noisy points at s scaled to the data's
+// size. One that knows clean images only (LPIPS) wants CTM_AT_ZERO. L_DSM always uses squares.
 typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
 // The perceptual distance LPIPS as a ctm_distance_fn: tr->distance = ctm_lpips_distance, tr->distance_user = the ctm_lpips, which
 // ctm_lpips_load (chapter 21) makes. Rows are images in [-1,1], pixel by pixel, channels innermost.  [eq:lpips]
@@ -748,9 +756,9 @@ CTMDEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, 
 CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
 // Classifier-free guidance: w·g(label) + (1-w)·g(no label), and the same for G, which is affine in g. w = 1 is the labelled
-// model, 0 the unlabelled one, beyond 1 exaggerates the class. In all: cfg.classes and cfg.label_dropout before the network is made,
-// tr->label before training, then this jump in ctm_sample_gamma; without guidance set net->label and sample as ever.
-// label [B] of every batch to come is not copied; the network must outlive the wrapper. One wrapper serves one thread
+// model, 0 the unlabelled one, beyond 1 exaggerates the class. The order: set cfg.classes and cfg.label_dropout before the network is made,
+// tr->label before training, then give this jump to ctm_sample_gamma; without guidance, set net->label and sample as usual.
+// label [B], used for every batch sampled later, is not copied; the network must outlive the wrapper. One wrapper serves one thread
 // at a time.  [eq:guidance]
 CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w);
 CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w);
@@ -813,7 +821,7 @@ struct ctm_trainer {
     ctm_net      *disc;                // the discriminator; yours
     ctm_opt       disc_opt;
     double        L_gan, L_disc, lambda_gan;
-    double        disc_real, disc_fake;            // mean logit on data and on fakes: drifting far apart, the student has lost
+    double        disc_real, disc_fake;            // mean logit on data and on fakes: if they drift far apart, the student has lost
     ctm_real     *g_gan;               // gradient of the adversarial loss, summed over shards
 };
 
@@ -823,23 +831,28 @@ struct ctm_trainer {
 // is a network; one that is not (ctm_mixture) knows nothing of them.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                     ctm_draw_fn draw, void *user);
-// One of several processes, which are copied: same cfg and same weights on each, and (if it resumes) the same checkpoint.  [alg:train]
+// The same for one of several processes (*all is copied): cfg, weights and, on resuming, checkpoint must be equal on each.  [alg:train]
 CTMDEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                           ctm_draw_fn draw, void *user, const ctm_processes *all);
 // Gives the trainer its adversary for cfg.gan: a network with forward(x [B,D], NULL, NULL) -> logits [B,K], which from cfg.gan_start
 // on is trained beside the student, with its own optimiser. Call before the first step and before ctm_checkpoint_load.
 CTMDEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc);
 // One step of the algorithm. 1; or 0 with a line in ctm_error: a loss or a gradient was not finite (L_* and grad_norm show which), or
-// the processes' sums failed. Weights, averages, optimisers and step are then as before. The same draws would fail again: other
-// settings, or a checkpoint, must help.  [alg:train]
+// the processes' sums failed. Weights, averages, optimisers and step are then as before. Another try would fail on the same
+// draws: change the settings, or go back to a checkpoint.  [alg:train]
 CTMDEF int  ctm_train_step(ctm_trainer *tr);
 CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradients of one shard; the heart of it is ctm__ctm_loss
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
 
 // ---- CHAPTER 18. SAMPLERS -------------------------------------------------------------------------------------------
 // Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in
-// the tape's arena; NULL with a line in ctm_error if an argument is no good (these come from users: no panic). Those on a jump G
-// record if the tape does. `how` may be NULL: ctm_sampler_default().
+// the tape's arena; NULL with a line in ctm_error if levels or settings are no good (these come from users; a wrong shape panics).
+// Those on a jump G record if the tape does. `how` may be NULL: ctm_sampler_default(). From noise to samples, the long way:
+//        ctm_tape_init(&tape, &ctx, &arena);   tape.recording = 0;
+//        ctm_tensor *x = ctm_matrix(&tape, "x_T", B, D);                        // sigma_max times standard normals:
+//        ctm_normals(&rng, 0, 0, x->len, x->data);   x = ctm_scale(&tape, x, net->noise.sigma_max);
+//        ctm_karras_times(&net->noise, n + 1, ts);                             // n jumps
+//        ctm_tensor *y = ctm_sample_gamma(&tape, ctm_net_jump(&arena, net), x, n, ts, NULL);
 
 enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };                             // where the paper and the authors' code differ
 // How a sampler runs; begin with ctm_sampler_default().
@@ -850,10 +863,10 @@ typedef struct ctm_sampler {
                                        // second, ...; index = row·D + column
     uint64_t       first_row;          // global number of row 0
     const ctm_real *noise;             // instead of rng: recorded noise [draws,B,D]
-    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after every step; return 0 to stop; may be NULL
+    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after step n (1..), at level t; 0 stops; may be NULL
     void          *user;
-    double         S_churn, S_min, S_max, S_noise;  // steps on a score (not ancestral ones): noise put in before
-                                       // each, as in EDM; 0, 0, no limit, 1
+    double         S_churn, S_min, S_max, S_noise;  // steps on a score (not ancestral): noise added before
+                                       // each, as in EDM; defaults 0, 0, no limit, 1
 } ctm_sampler;
 CTMDEF ctm_sampler ctm_sampler_default(void);     // gamma 0, the paper's form, no noise, nobody watches, no churn
 // The gamma family [alg:gamma]. Draws n-1 noises, after every jump but the last; none if gamma = 0.
@@ -876,12 +889,12 @@ CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int met
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
 // The short way: n points x [n,D] at sigma_max become samples, in place. net must know s. rng may be NULL if gamma is 0 or jumps 1; it
-// must not be the stream that x was drawn from, whose first noises are x again. If net->label is set, it holds n classes, one a point.
+// must not be the stream that x was drawn from, since its first draws made x. If net->label is set, it holds n classes, one a point.
 // 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
-// ln of densities in the model's units: ctm_loglik's of the data noised by sigma_min, ctm_elbo's of the data themselves. 1, or 0 with
+// Results: ln of a density in the model's units, ctm_loglik's of the data noised by sigma_min, ctm_elbo's of the data. 1, or 0 with
 // ctm_error if D has no score or `how` is no good (steps below 1, or a D that is not made of tape operations, panic).
 // A network must be frozen (an EMA, or a view without gradient): backward passes would add to its gradients.
 
@@ -909,7 +922,7 @@ CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, i
 // Unbiased estimates of a lower bound of log p, two evaluations of D and one backward pass a draw; bound[n].  [eq:elbo]
 CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                     const ctm_real *x, double *bound);
-// Bits per dimension of the data before scaling, when per_unit of their units became one of the model's: 127.5 for pixels 0..255
+// Bits per dimension of the data before scaling, where one unit of the model is per_unit units of the data: 127.5 for pixels 0..255
 // scaled to [-1,1] (the authors count 128, which adds 7 bits exactly).  [eq:bits]
 CTMDEF double ctm_bits_per_dim(double logp, int dim, double per_unit);
 
@@ -962,7 +975,7 @@ CTMDEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_
 
 // score[i] = how good row i of x is (the log-probability of the wanted class); higher is better.
 typedef void (*ctm_judge_fn)(void *user, const ctm_tensor *x, double *score);
-CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate)) to draw to keep so many; 0 if rate is not in [0,1)
+CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate)): draw so many to keep `keep`; 0 if rate is not in [0,1)
 // The gamma family on all rows of x; returns the `keep` best as judged, best first, equals by row.  [alg:reject]
 CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                      const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user);
@@ -1010,10 +1023,11 @@ CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);      
 CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs);
 // By name, strictly: every parameter must be in f as prefix followed by its name (prefix "" for none), transposed as PyTorch keeps it,
 // and nothing else may begin with prefix but the authors' resample_filter and map_augment, which are passed over. 1; or 0 with
-// ctm_error, which names what lacks or is too much.
+// ctm_error, which names what is missing or superfluous.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step; and the
-// configuration, which loading leaves to you: make the trainer from what ctm_config_read finds, or from the settings of before.
+// configuration, which loading does not set: make the trainer with what ctm_config_read finds, or with the same settings as before. The
+// bits also need the same instruction set (ctx.isa, ctx.winograd), draw and label.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
@@ -1074,8 +1088,8 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 // =====================================================================================================================
 // CHAPTER 1. GROUND
 //
-// What the rest stands on: how the program stops when you made a mistake, how it reports when the world did, and how it
-// asks whether a number is one. Under -ffast-math a compiler may assume that NaN and Inf do not exist and drop the usual
+// What the rest stands on: how the program stops at a mistake of yours, how it reports a failure outside it, and how it
+// tests whether a number is finite. Under -ffast-math a compiler may assume that NaN and Inf do not exist and drop the usual
 // tests, so ctm_is_finite looks at the exponent bits instead.
 // =====================================================================================================================
 
@@ -1502,7 +1516,7 @@ static int ctm__same_shape(const ctm_tensor *a, const ctm_tensor *b) {
 // =====================================================================================================================
 // CHAPTER 6. SEEING
 //
-// Before any operation: how to look at a tensor, how to find the first number that is none, and two empty functions whose
+// Before any operation: how to look at a tensor, how to find the first NaN or Inf, and two empty functions whose
 // only purpose is that a debugger can stop in them.
 // =====================================================================================================================
 
@@ -1606,14 +1620,16 @@ CTM__DEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena) {
     memset(tp, 0, sizeof *tp);
     tp->ctx = ctx;
     tp->arena = arena;
+    tp->start = ctm_arena_mark(arena);
     tp->recording = 1;
     tp->keep_grads = 1;
 }
 
 CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
-    ctm_mark start;
-    memset(&start, 0, sizeof start);
-    ctm_arena_release(tp->arena, start);
+    ctm_arena *a = tp->arena;
+    ctm__block *b = a->first;
+    while (b && b != tp->start.block) b = b->next;                         // an arena that was freed meanwhile has other blocks
+    if (b || !tp->start.block) { if (a->used > tp->start.used) ctm_arena_release(a, tp->start); }
     tp->first = tp->last = NULL;
     tp->pool = NULL;
     tp->count = 0;
@@ -1800,8 +1816,8 @@ CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm
 // CHAPTER 8. THE MATRIX PRODUCT, AND THE CONVOLUTION
 //
 // Nearly all the time of a neural network goes into  C[i,j] = sum_k A[i,k]·B[k,j]  and into convolutions, which are nine such
-// products read at shifted places. The definitions are nested loops; everything after them is the same numbers, sooner. Whoever does
-// not care how soon goes on with chapter 9.
+// products read at shifted places. The definitions are nested loops; everything after them is the same numbers, faster. Readers
+// who do not care how fast go on with chapter 9.
 // =====================================================================================================================
 
 CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
@@ -3321,9 +3337,9 @@ CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_rea
 // =====================================================================================================================
 // CHAPTER 9. OPERATIONS
 //
-// Each operation has a card, a backward function and, under it, the forward function that installs it. The backward
-// function quotes the forward line it differentiates. dX stands for dL/dX throughout. Gradients are added, as a tensor may be used
-// twice; a large one's first is written in place of zeros (ctm__grad_first).
+// Each operation has a card with both formulas, a backward function and, under it, the forward function that installs it. dX stands for
+// dL/dX throughout. Gradients are added, as a tensor may be used twice; the first addition to a large gradient overwrites it, which
+// saves filling it with zeros (ctm__grad_first).
 //
 // An operation of your own has the same three parts, in any file: ctm_result with its inputs and its backward function, a loop
 // that fills in data, and ctm_done. (ctm__result_like and its relatives are ctm_result for common shapes.)
@@ -3340,7 +3356,7 @@ CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_rea
 //        }
 //
 // In the backward function ctm_grad is NULL for an input that wants no gradient; that cannot happen to the only input of an
-// operation, which is then not recorded. ctm_gradcheck tells whether it is right.
+// operation, which is then not recorded. ctm_gradcheck tells whether a backward function is right.
 // =====================================================================================================================
 
 // op: add        out = a + b                        same shapes
@@ -5151,7 +5167,7 @@ CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
 //
 // Adam keeps running means m of the gradient and v of its square, and moves each weight by -lr·m̂/(sqrt(v̂) + eps), where the
 // hats undo the bias of starting from zero: m̂ = m/(1 - beta1^k), v̂ = v/(1 - beta2^k). In the first steps v̂ is a mean of very
-// few numbers, and its inverse root is wild. RAdam [eq:radam] measures that: rho_k is the number of gradients v̂ amounts to;
+// few numbers, and its inverse root varies wildly. RAdam [eq:radam] measures that: rho_k is how many gradients v̂ is in effect a mean of;
 // while rho_k <= 5 it moves by m̂ alone, and afterwards multiplies Adam's step by
 //
 //        r_k = sqrt( (rho_k - 4)(rho_k - 2) rho_inf / ((rho_inf - 4)(rho_inf - 2) rho_k) ),   rho_inf = 2/(1 - beta2) - 1,
@@ -5812,7 +5828,7 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 // (law_to_end); and i_u = i_s = i_t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the
 // authors' law, which ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces
 // land. A share law_chain practises those very pieces: the number n of jumps has P(n) ~ 1/n or nearly, and any of its n pieces is as
-// likely. It is 0 by default, for what chains of 2 to 8 jumps gain by it one jump and the longest chain lose.
+// likely. It is 0 by default, because what chains of 4 and 8 jumps gain by it, one jump and the longest chain lose.
 // The paper's [eq:law_paper], nested: i_t anywhere, i_s anywhere after it, i_u between the two, each uniform (the paper's text
 // leaves the densities open).
 //
@@ -5863,6 +5879,32 @@ CTM__DEF ctm_config ctm_config_authors(void) {
     return c;
 }
 
+// The name of what no run can have; NULL: all is well.
+static const char *ctm__config_fault(const ctm_config *c) {
+    const ctm_noise *z = &c->noise;
+    const struct { const char *name; int value, lo, hi; } number[] = {
+        {"noise.N", z->N, 2, 100000}, {"noise.inner", z->inner, 0, CTM_INNER_NONE}, {"noise.outer", z->outer, 0, CTM_OUTER_MIXED},
+        {"hidden", c->hidden, 1, 65536}, {"layers", c->layers, 1, 64}, {"embed", c->embed, 1, 65536}, {"classes", c->classes, 0, 1000000},
+        {"law", c->law, 0, CTM_LAW_PAPER}, {"match", c->match, 0, CTM_GLOBAL}, {"solver", c->solver, 0, CTM_EULER},
+        {"substeps", c->substeps, 1, 1 << 30}, {"compare", c->compare, CTM_AT_ZERO, CTM_AT_BOTH}, {"distance", c->distance, 0, CTM_HUBER},
+        {"weight", c->weight, 0, CTM_W_SQRT_T}, {"target_inner", c->target_inner, 0, CTM_ROLE_EMA},
+        {"estimate_outer", c->estimate_outer, 0, CTM_ROLE_EMA}, {"self_teach", c->self_teach, 0, CTM_SELF_DATA},
+        {"diagonal", c->diagonal, 0, CTM_DIAG_EXACT}, {"diagonal_batch", c->diagonal_batch, 0, 1 << 30},
+        {"dsm_law", c->dsm_law, 0, CTM_DSM_UNIFORM}, {"dsm_weight", c->dsm_weight, 0, CTM_W_SQRT_T},
+        {"gan", c->gan, 0, CTM_GAN_MINIMAX}, {"gan_fake", c->gan_fake, 0, CTM_FAKE_ONE_STEP}, {"gan_period", c->gan_period, 1, 1000000},
+        {"gan_layers", c->gan_layers, 1, 64}, {"gan_hidden", c->gan_hidden, 1, 65536}, {"optimiser", c->optimiser, 0, CTM_RADAM},
+        {"batch", c->batch, 1, 1 << 30}, {"shards", c->shards, 1, 1 << 30}};
+    size_t i;
+    if (!(z->sigma_min > 0)) return "noise.sigma_min";
+    if (!(z->sigma_max > z->sigma_min)) return "noise.sigma_max";
+    if (!(z->sigma_data > 0)) return "noise.sigma_data";
+    if (!(z->rho > 0)) return "noise.rho";
+    if (!(c->label_dropout >= 0 && c->label_dropout <= 1)) return "label_dropout";
+    for (i = 0; i < sizeof number / sizeof number[0]; i++)
+        if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;
+    return NULL;
+}
+
 // What a consistency model lacks, taken away: s below t other than the end [s_smallest], a u further than one grid step [match], the
 // denoiser on the diagonal. Its boundary condition G(x,sigma_min,sigma_min) = x stays, as C_skip = 1 there.
 // [eq:cm] One end for every jump, and one grid interval for the teacher: d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) ).
@@ -5878,9 +5920,9 @@ CTM__DEF ctm_config ctm_config_cm(void) {
     return c;
 }
 
-// What a teacher lacks: everything but the diagonal term. Its noise levels are all EDM's. The authors' law puts half the rows high
-// up, which suits a student whose other loss looks after the low levels; a teacher so trained blurs what lies close together (of the
-// grid's 25 modes it loses its way to many). And the aim of L_DSM is x_0, not its mean: as that is a noisier gradient than the
+// What a teacher lacks: everything but the diagonal term. Its noise levels are all EDM's. The authors' law puts half the rows high up,
+// which suits a student whose other loss looks after the low levels; a teacher so trained blurs what lies close together (of 25 small
+// modes in a 5 x 5 square it loses its way to many). And the aim of L_DSM is x_0, not its mean: as that is a noisier gradient than the
 // matching of jumps, more rows are averaged per step, the steps are shorter and Adam remembers more of them.
 CTM__DEF ctm_config ctm_config_teacher(const ctm_config *student) {
     ctm_config c = *student;
@@ -6017,7 +6059,9 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 //
 // The gradient runs through ema's INPUT into G_theta; ema's weights get none. All of x_target is constant. Who jumps from u
 // to s is ema in the paper and theta (without gradient) in the authors' code. Near s = t the factor 1 - s/t damps whatever
-// L_CTM could teach about g(x,t,t), so denoising score matching is added there:
+// L_CTM could teach about g(x,t,t), so denoising score matching is added there. (cfg.compare can also ask for d(x_est, x_target)
+// at s, before the average has carried both points away from there: a jump to a large s is then judged by itself, both points scaled to
+// the data's size. The default recipe takes half of each.)
 //
 //        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²/D,    w = 1/c_out²                  [eq:L_dsm]
 //
@@ -6025,8 +6069,8 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 // replaced by its mean D(x_t,t): the same best student, far less noise (CTM_DIAG_EXACT).
 //
 // Without a teacher the average teaches itself [eq:self_teach]: x_u is the end of the ODE of g_ema(x,t,t) (the paper), or of one
-// jump G_ema(x_t,t,u) or of a jump per grid step (the authors' code). Any G that composes and has G(x,t,t) = x satisfies L_CTM
-// then, (s/t)·x for one; what ties the student to the data is L_DSM alone. Consistency training has x_u = x_0 + u·eps instead,
+// jump G_ema(x_t,t,u) (the authors' code), or of a jump per grid step. Any G that composes and has G(x,t,t) = x makes L_CTM zero
+// then, for example (s/t)·x; what ties the student to the data is L_DSM alone. Consistency training has x_u = x_0 + u·eps instead,
 // with the noise of x_t: right on average as u -> t, too noisy a target for long gaps.
 //
 // An adversary may sharpen what L_CTM blurs: a discriminator of points, logit l(x), learns to tell data from fakes x_est, and
@@ -6565,7 +6609,9 @@ static void ctm__shard_work(void *arg, int i) { ctm_losses_shard(((ctm_trainer *
 
 // Linear warm-up, then half a cosine down to final_lr·lr.
 static double ctm__learning_rate(const ctm_config *c, long step) {
-    double done = c->steps > 0 ? (double)step / (double)c->steps : 0, x;
+    double done, x;
+    if (c->steps <= 0) return c->lr;
+    done = (double)step / (double)c->steps;
     if (c->warmup > 0 && done < c->warmup) return c->lr * ((double)step + 1) / (c->warmup * (double)c->steps + 1);
     if (c->final_lr >= 1 || c->warmup >= 1) return c->lr;
     x = ctm__dmin(1, (done - c->warmup) / (1 - c->warmup));
@@ -6591,8 +6637,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(all->count == 1 || all->sum, "ctm_trainer_new_among: %d processes need a function that sums over them", all->count);
     CTM__REQUIRE(all->count <= cfg->shards, "ctm_trainer_new_among: %d processes, but the batch is cut into only %d shards",
                  all->count, cfg->shards);
-    CTM__REQUIRE(cfg->batch > 0 && cfg->shards > 0 && cfg->diagonal_batch >= 0,
-                 "ctm_trainer_new: batch %d in %d shards?", cfg->batch, cfg->shards);
+    CTM__REQUIRE(ctm__config_fault(cfg) == NULL, "ctm_trainer_new: cfg.%s is out of range", ctm__config_fault(cfg));
     CTM__REQUIRE(theta->with_s || !cfg->consistency, "ctm_trainer_new: a network without s can only be trained with consistency = 0");
     CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher,
                  "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher: give one, or set cfg.diagonal = CTM_DIAG_DSM");
@@ -6600,18 +6645,13 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
                  teacher ? teacher->dim : 0);
     CTM__REQUIRE(ctm__same_noise(&cfg->noise, &theta->noise),
                  "ctm_trainer_new: cfg.noise is not the network's: it was changed after the network was made");
-    CTM__REQUIRE(cfg->solver == CTM_HEUN || cfg->solver == CTM_EULER, "ctm_trainer_new: solver %d is neither CTM_HEUN nor CTM_EULER",
-                 cfg->solver);
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
                  theta->classes, cfg->classes);
-    CTM__REQUIRE(cfg->label_dropout >= 0 && cfg->label_dropout <= 1,
-                 "ctm_trainer_new: label_dropout = %g is no probability", cfg->label_dropout);
     CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->consistency,
                  "ctm_trainer_new: an adversary judges jumps, and consistency = 0 trains none");
     CTM__REQUIRE(teacher || !cfg->consistency || cfg->self_teach != CTM_SELF_JUMP || (cfg->law != CTM_LAW_GAP && cfg->match != CTM_GLOBAL),
                  "ctm_trainer_new: CTM_SELF_JUMP needs u before s, and this law of times has u = s: the jump would be its own target");
-    CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->gan_period > 0, "ctm_trainer_new: gan_period = %d?", cfg->gan_period);
     tr->ctx = a->ctx;
     tr->cfg = *cfg;
     tr->theta = theta;
@@ -6835,8 +6875,8 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
 // The authors' code shifts the schedule: s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, same noise formula. The last jump
 // adds no noise.
 //
-// All samplers on jumps walk legs: a jump from t down to s, whatever the sampler does at s, noise up to the next level. They
-// differ in the list of legs only, and chapter 20 in what it does at s.
+// Every sampler on jumps is a list of legs: a jump from t down to s, whatever the sampler does at s, noise up to the next level.
+// Those of this chapter differ only in their legs, those of chapter 20 also in what they do at s.
 //
 // A sampler of your own is a loop over jumps G->jump(tp, G, x, t, s), or over a denoiser's D, in any file. This one takes the slope
 // (x - D)/t in the middle of each step, m = sqrt(t·t'), instead of [eq:heun]'s mean of both ends:
@@ -7539,7 +7579,7 @@ CTM__DEF double ctm_bits_per_dim(double logp, int dim, double per_unit) { return
 //
 // The known part belongs to level sigma_min as it is, so k = sqrt(s² - sigma_min²) brings it to level s. After the last jump k is 0:
 // the known part comes out exactly. The authors' form: k = s (0 at gamma = 1), s shifted, and noise gamma·t' even after the last
-// jump (sqrt(t'² - s²) at gamma = 1). Where their code leaves s away (inpainting at gamma = 1; colour and size always), here
+// jump (sqrt(t'² - s²) at gamma = 1). Where their code leaves s out (inpainting at gamma = 1; colouring and enlarging always), here
 // s = sigma_min: without an s a CTM has never learned anything.
 // =====================================================================================================================
 
@@ -8297,9 +8337,8 @@ CTM__DEF void ctm_config_print(const ctm_config *cfg) {
     }
 }
 
-static int ctm__within(int v, int lo, int hi) { return v >= lo && v <= hi; }
-
 CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
+    const char *fault;
     int i;
     *cfg = ctm_config_default();
     for (i = 0; i < CTM__FIELDS; i++) {
@@ -8312,21 +8351,8 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
         if (!ctm__field_read(cfg, &ctm__fields[i], text))
             return ctm__fail(f->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", f->path, key, text);
     }
-    if (!(cfg->noise.sigma_min > 0 && cfg->noise.sigma_max > cfg->noise.sigma_min && cfg->noise.sigma_data > 0 && cfg->noise.rho > 0 &&
-          cfg->noise.N >= 2 && cfg->noise.N <= 100000 && cfg->hidden > 0 && cfg->hidden <= 65536 && cfg->layers > 0 && cfg->layers <= 64 &&
-          cfg->embed > 0 && cfg->embed <= 65536 && cfg->shards > 0 && cfg->batch > 0 && cfg->diagonal_batch >= 0 && cfg->substeps > 0))
-        return ctm__fail(f->ctx, "%s: its configuration makes no sense (noise levels, sizes or batch)", f->path);
-    if (!ctm__within(cfg->noise.inner, 0, CTM_INNER_NONE) || !ctm__within(cfg->noise.outer, 0, CTM_OUTER_MIXED) ||
-        !ctm__within(cfg->law, 0, CTM_LAW_PAPER) || !ctm__within(cfg->match, 0, CTM_GLOBAL) || !ctm__within(cfg->solver, 0, CTM_EULER) ||
-        !ctm__within(cfg->compare, CTM_AT_ZERO, CTM_AT_BOTH) || !ctm__within(cfg->distance, 0, CTM_HUBER) ||
-        !ctm__within(cfg->weight, 0, CTM_W_SQRT_T) || !ctm__within(cfg->target_inner, 0, CTM_ROLE_EMA) ||
-        !ctm__within(cfg->diagonal, 0, CTM_DIAG_EXACT) || !ctm__within(cfg->optimiser, 0, CTM_RADAM) ||
-        !ctm__within(cfg->estimate_outer, 0, CTM_ROLE_EMA) || !ctm__within(cfg->self_teach, 0, CTM_SELF_DATA) ||
-        !ctm__within(cfg->dsm_law, 0, CTM_DSM_UNIFORM) || !ctm__within(cfg->dsm_weight, 0, CTM_W_SQRT_T) ||
-        !ctm__within(cfg->gan, 0, CTM_GAN_MINIMAX) || !ctm__within(cfg->gan_fake, 0, CTM_FAKE_ONE_STEP) ||
-        !ctm__within(cfg->gan_period, 1, 1000000) || !ctm__within(cfg->gan_layers, 1, 64) || !ctm__within(cfg->gan_hidden, 1, 65536) ||
-        !ctm__within(cfg->classes, 0, 1000000) || !(cfg->label_dropout >= 0 && cfg->label_dropout <= 1))
-        return ctm__fail(f->ctx, "%s: its configuration makes no sense (a choice out of range)", f->path);
+    fault = ctm__config_fault(cfg);
+    if (fault) return ctm__fail(f->ctx, "%s: its configuration makes no sense: %s is out of range", f->path, fault);
     return 1;
 }
 
@@ -8703,12 +8729,12 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 /* =====================================================================================================================
    FACTS THAT HAVE CAUSED BUGS
    - The outer jump of x_est passes the gradient through its input, not into its weights. Under no-grad nothing would train.
-   - "Time zero" is sigma_min = 0.002. ln(0) would be far outside what the embedding of s ever saw.
+   - "Time zero" is sigma_min = 0.002. ln(0) is -infinity, and ln of a tiny s far outside what the embedding of s ever saw.
    - At s = t use g, never (G - (s/t)·x)/(1 - s/t).
    - The score of a CTM is read at s = t for every t; any other fixed s gives nonsense.
    - 18-node Heun is not the exact flow: from x = 80 on N(0, 0.5²) it ends at 0.5276, the flow at 0.5000. A student learns
      the teacher it is given; substeps make that teacher nearly exact.
-   - One h for the whole batch (the authors' law) and one for each sample differ in what a batch teaches.
+   - One h for the whole batch is the authors' law; one for each sample (h_per_sample) is another: say which in a comparison.
    - karras_weight at sigma_min is 250 004; times c_out² it is 1.
    - Labels belong to rows: whoever picks some rows, or sorts them, must do the same to net->label.
    - Self-taught without a diagonal term (or real data in x_u) a student may forget the data: G = (s/t)·x has no loss.
@@ -8726,8 +8752,9 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
      OMP_WAIT_POLICY=passive, or a step of a millisecond may take ten.
 
    DEVIATIONS (PAPER_NOTES.md says more about each)
-   d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them. So are in the
-      default recipe Huber's distance, a fixed lambda, three solver steps, and Adam with a rate that rises and falls
+   d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them. So, in
+      the default recipe, are Huber's distance, a fixed lambda, three solver steps, an h for each sample, half as many rows for L_DSM,
+      one average, and Adam (beta2 0.99) with a rate of 0.007 that rises and falls
    d2 Tweedie's formula has t², where the paper's main text prints t
    d3 lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
    d4 when the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it

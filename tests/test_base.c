@@ -563,6 +563,27 @@ static void test_base_tape(void) {
     CHECK(PANICS(ctm_backward_seeded(&tp, ctm_vector(&tp, "alone", 2))));
     CHECK_TEXT(test_panic, "\"alone\" depends on nothing");
 
+    // A tape on an arena that holds other things gives back its own alone; and an arena that was freed does not confuse it.
+    {
+        ctm_arena shared;
+        ctm_tape guest;
+        int *kept, round;
+        ctm_arena_init(&shared, &ctx, "shared");
+        kept = (int *)ctm_alloc(&shared, 1000 * sizeof(int));
+        kept[999] = 17;
+        ctm_tape_init(&guest, &ctx, &shared);
+        for (round = 0; round < 3; round++) {
+            ctm_fill(ctm_matrix(&guest, "large", 1000, 1000), 3);
+            ctm_tape_reset(&guest);
+            CHECK(kept[999] == 17 && shared.used < 5000);
+        }
+        ctm_arena_free(&shared);
+        ctm_tape_reset(&guest);
+        CHECK(ctm_fill(ctm_vector(&guest, "again", 10), 2)->data[9] == 2);
+        ctm_tape_reset(&guest);
+        ctm_arena_free(&shared);
+    }
+
     // Numbers and memory are the same in every step.
     high = 0;
     for (i = 0; i < 5; i++) {

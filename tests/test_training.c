@@ -1274,7 +1274,13 @@ static void test_trainer_refuses_nonsense(void) {
     CHECK_TEXT(test_panic, "cfg.noise is not the network's");
     d = c; d.solver = CTM_RK4;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
-    CHECK_TEXT(test_panic, "solver 2 is neither CTM_HEUN nor CTM_EULER");
+    CHECK_TEXT(test_panic, "cfg.solver is out of range");
+    d = c; d.compare = 0;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "cfg.compare is out of range");
+    d = c; d.noise.sigma_min = 0;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "cfg.noise.sigma_min is out of range");
     CHECK(PANICS(ctm_trainer_new(&r.keep, &c, ctm_mlp(&r.keep, &c, 3, 1), D, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "the student has 3 dimensions, the teacher 2");
     room_close(&r);
@@ -2090,7 +2096,7 @@ static void test_full_trainer_refuses_nonsense(void) {
     CHECK_TEXT(test_panic, "the student knows 3 classes, the configuration 0");
     d.label_dropout = 1.5;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
-    CHECK_TEXT(test_panic, "no probability");
+    CHECK_TEXT(test_panic, "cfg.label_dropout is out of range");
     labelled = n.net;
     x = noised(&r.tape, "bad labels", levels(&r.tape, "t", 3, 1), 2, 0.5);
     labelled->label = bad;
@@ -2119,7 +2125,7 @@ static void test_full_trainer_refuses_nonsense(void) {
     CHECK_TEXT(test_panic, "its own target");
     d = gan_config(); d.gan_period = 0;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
-    CHECK_TEXT(test_panic, "gan_period = 0");
+    CHECK_TEXT(test_panic, "cfg.gan_period is out of range");
     d = gan_config(); d.gan_layers = 0;
     CHECK(PANICS(ctm_mlp_discriminator(&r.keep, &d, 2)));
     CHECK_TEXT(test_panic, "ctm_mlp_discriminator");
