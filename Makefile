@@ -9,6 +9,7 @@ WARN     = -Wall -Wextra -pedantic
 OPENMP  := $(shell printf '\043include <omp.h>\nint main(void){return omp_get_num_procs()<1;}\n' > .omp.c 2>/dev/null && \
              $(CC) -fopenmp .omp.c -o .omp.out 2>/dev/null && echo -fopenmp; rm -f .omp.c .omp.out)
 BUILD    = $(CC) $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS)
+LINKED   = $(BUILD) -DCTM_LINKED
 HELPERS  = examples/plot.h examples/args.h examples/table.h examples/toys.h examples/measure.h examples/story.h examples/run.h examples/image.h
 
 MAKEFLAGS += --jobs=2      # compile two programs at a time
@@ -57,18 +58,20 @@ clean:                                              ## remove build/ and out/
 help:                                               ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
-build/hello: examples/01_hello.c ctm.h $(HELPERS) | build
-	$(BUILD) examples/01_hello.c -o $@ -lm
-build/points: examples/02_points.c ctm.h $(HELPERS) | build
-	$(BUILD) examples/02_points.c -o $@ -lm
-build/claims: examples/03_claims.c ctm.h $(HELPERS) | build
-	$(BUILD) examples/03_claims.c -o $@ -lm
-build/images: examples/04_images.c ctm.h $(HELPERS) | build
-	$(BUILD) examples/04_images.c -o $@ -lm
-build/edit: examples/05_edit.c ctm.h $(HELPERS) | build
-	$(BUILD) examples/05_edit.c -o $@ -lm
-build/use_weights: examples/use_weights.c ctm.h $(HELPERS) | build
-	$(BUILD) examples/use_weights.c -o $@ -lm
+build/ctm.o: ctm.h | build                           # the implementation, once for all programs; without make each has its own
+	$(BUILD) -DCTM_IMPLEMENTATION -x c -c ctm.h -o $@
+build/hello: examples/01_hello.c $(HELPERS) build/ctm.o
+	$(LINKED) examples/01_hello.c build/ctm.o -o $@ -lm
+build/points: examples/02_points.c $(HELPERS) build/ctm.o
+	$(LINKED) examples/02_points.c build/ctm.o -o $@ -lm
+build/claims: examples/03_claims.c $(HELPERS) build/ctm.o
+	$(LINKED) examples/03_claims.c build/ctm.o -o $@ -lm
+build/images: examples/04_images.c $(HELPERS) build/ctm.o
+	$(LINKED) examples/04_images.c build/ctm.o -o $@ -lm
+build/edit: examples/05_edit.c $(HELPERS) build/ctm.o
+	$(LINKED) examples/05_edit.c build/ctm.o -o $@ -lm
+build/use_weights: examples/use_weights.c $(HELPERS) build/ctm.o
+	$(LINKED) examples/use_weights.c build/ctm.o -o $@ -lm
 build/mpi: examples/06_mpi.c ctm.h $(HELPERS) | build
 	mpicc $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS) examples/06_mpi.c -o $@ -lm
 build/bench: tests/bench.c ctm.h | build

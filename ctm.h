@@ -189,6 +189,7 @@
      CTM_REAL_DOUBLE     double instead of float  CTM_NO_SIMD       no vector extensions: plain loops only
      CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing (but CTM_PANIC's)
      CTM_DEBUG           look for NaN and Inf after every operation
+     CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
      CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
 */
@@ -198,6 +199,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef CTM_LINKED
+#  undef CTM_IMPLEMENTATION
+#endif
 
 #define CTM_VERSION_MAJOR 0
 #define CTM_VERSION_MINOR 2

@@ -22,6 +22,7 @@ for t in header images edit; do part b sh tests/test_$t.sh; done
 wait
 if [ "$1" = long ]; then
     part b sh tests/mutate.sh --texts
+    part b sh tests/test_header.sh long
     for t in exercises debug mpi convert long; do part b sh tests/test_$t.sh; done
 fi
 cat "$dir"/*.log >"$dir/all"

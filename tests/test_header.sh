@@ -1,9 +1,9 @@
 #!/bin/sh
 # ctm.h as a stranger would include it: every compiler that is here, every language standard, every macro, twice, late, in two
 # files, in C++. No compiler may have anything to say (-Wall -Wextra -pedantic -Werror). Missing compilers count as skipped.
-# usage: sh tests/test_header.sh [long]      long: also runs the float tests under -O3 -ffast-math
+# usage: sh tests/test_header.sh [long]      long: more standards, every macro with every compiler, and the float tests under -O3 -ffast-math
 cd "$(dirname "$0")/.." || exit 1
-root=$(pwd)
+root=$(pwd) long=$1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 cc=${CC:-cc}
@@ -152,24 +152,25 @@ int main(void) {
 }
 END
 
-# ---- no compiler has anything to say
+# ---- no compiler has anything to say (with `long` more standards, and every macro with every compiler)
 
+more() { [ "$long" = long ] && echo "$@"; }
 for compiler in gcc clang; do
     if here $compiler; then
-        for std in c99 c11 gnu99; do
+        for std in c99 c11 $(more gnu99); do
             for source in user implementation; do
                 job "$compiler -std=$std, $source" $compiler -std=$std $warn -fsyntax-only -I. "$tmp/$source.c"
             done
         done
     else skip "$compiler is not here"; fi
 done
-for compiler in gcc clang; do           # the optimiser warns of more (maybe-uninitialized, ...)
+for compiler in gcc $(more clang); do   # the optimiser warns of more (maybe-uninitialized, ...)
     if here $compiler; then job "$compiler -O2" $compiler -O2 -std=c99 $warn -c -I. "$tmp/implementation.c" -o "$tmp/o2.$compiler.o"; fi
 done
 for compiler in g++ clang++; do
     if here $compiler; then
-        for std in c++11 c++17; do
-            for source in user implementation late; do
+        for std in c++11 $(more c++17); do
+            for source in user implementation $(more late); do
                 job "$compiler -std=$std, $source" $compiler -x c++ -std=$std $warn -fsyntax-only -I. "$tmp/$source.c"
             done
         done
@@ -186,6 +187,7 @@ else skip "tcc is not here"; fi
 macro() {                               # macro NAME FLAGS...
     what=$1; shift
     job "$what" $cc -std=c99 $warn -O0 -c -I. "$@" "$tmp/implementation.c" -o "$tmp/macro.$what.o"
+    [ "$what" = all_together ] || [ "$long" = long ] || return
     for compiler in clang g++; do
         here $compiler || continue
         if [ $compiler = g++ ]; then lang="-x c++"; else lang=; fi
@@ -252,7 +254,7 @@ else skip "$cc has no OpenMP"; fi
 fast_math() {
     $cc -O3 -ffast-math -fopenmp "-DCTM_TEST_DATA=\"$root/tests/golden\"" tests/main.c -o "$tmp/fast" -lm && "$tmp/fast"
 }
-if [ "$1" = long ]; then job "the float tests under -O3 -ffast-math" fast_math; fi
+if [ "$long" = long ]; then job "the float tests under -O3 -ffast-math" fast_math; fi
 
 wait
 passed=0 failed=0 n=1

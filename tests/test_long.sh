@@ -1,5 +1,5 @@
 #!/bin/sh
-# The slow tests: the test program under -ffast-math, without vectors, and in strict C99; then the figures of merit of one
+# The slow tests: the test program without vectors, and in strict C99; then the figures of merit of one
 # full demo run against limits a little above the README's medians.
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0
@@ -8,7 +8,6 @@ check() {                               # check NAME COMMAND...
     if "$@" >build/long.log 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL long: $name"; tail -n 5 build/long.log; fi
 }
 variant() { ${CC:-cc} "$@" tests/main.c -o build/long_test -lm && build/long_test; }
-check "fast math" variant -O3 -ffast-math -fopenmp
 check "no vectors" variant -O2 -DCTM_NO_SIMD -DCTM_NO_OPENMP
 check "strict C99" variant -O2 -std=c99
 check "debug checks" variant -O1 -DCTM_DEBUG
