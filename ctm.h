@@ -3360,8 +3360,9 @@ CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_rea
 //            return ctm_done(out);
 //        }
 //
-// In the backward function ctm_grad is NULL for an input that wants no gradient; that cannot happen to the only input of an
-// operation, which is then not recorded. ctm_gradcheck tells whether a backward function is right.
+// In the backward function ctm_grad is NULL for an input that wants no gradient. That cannot happen to the only input of an operation,
+// which is then not recorded; with two inputs test both, as ctm__add_backward does. ctm_gradcheck tells whether a backward function is
+// right. What it needs from the forward pass may be kept in out->saved (ctm_alloc of tp->arena), out->iarg, out->arg.
 // =====================================================================================================================
 
 // op: add        out = a + b                        same shapes

@@ -4,6 +4,7 @@
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
 #include <stdio.h>
+#include <stdlib.h>
 
 int main(int argc, char **argv) {
     ctm_ctx ctx;
