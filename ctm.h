@@ -108,7 +108,8 @@
    sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S, and multiply huber_c, lambda_dsm and clip by S/0.5. Only the levels of
    L_DSM stay where they are, and are then too low or high: dsm_law = CTM_DSM_UNIFORM spreads them over the grid.)
    A teacher is a formula (ctm_mixture), the rows of a table up to some thousands (ctm_empirical), or a network that was trained on
-   them (ctm_config_teacher); NULL is none. A teacher that is a network, or none, wants cfg.diagonal = CTM_DIAG_DSM.
+   them (ctm_config_teacher). With none, NULL, cfg.diagonal must be CTM_DIAG_DSM, the paper's; the default, CTM_DIAG_EXACT, draws
+   g(x,t,t) to the teacher's answers and will do for a network, too.
 
    ---------------------------------------------------------------------------------------------------------------------
    CONTENTS  (search "CHAPTER 8"; the same numbers serve interface and implementation)
@@ -680,7 +681,7 @@ typedef struct ctm_config {
     int    weight;                 // CTM_W_*, for L_CTM
     double weight_power;           // for CTM_W_UNIFORM_G
     int    target_inner;           // who jumps u -> s in the target: CTM_ROLE_ONLINE (code) or CTM_ROLE_EMA (paper)
-    int    diagonal;               // CTM_DIAG_DSM, CTM_DIAG_EXACT (regress g(x,t,t) on an exact teacher), CTM_DIAG_NONE
+    int    diagonal;               // CTM_DIAG_DSM (towards x_0), CTM_DIAG_EXACT (towards the teacher's D), CTM_DIAG_NONE
     int    diagonal_batch;         // rows of the diagonal term
     double lambda_dsm;             // its weight; with adaptive = 1 a factor on the adaptive one; with consistency = 0 it is taken as 1
     int    adaptive;               // 1: [eq:lambda]
