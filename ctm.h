@@ -33,9 +33,9 @@
         L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
         x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                               [alg:gamma]
 
-   G, or G_theta, is the student being trained, G_ema the moving average of its weights, d a distance (its second argument is
-   a target: no gradient flows there), t' the next noise level, gamma in [0,1], eps fresh unit noise. "Time 0" is sigma_min = 0.002
-   in all code: that is what you pass to go all the way.
+   G, or G_theta, is the student being trained, G_ema the moving average of its weights, d a distance (its second argument is a target:
+   no gradient flows there; in the first it flows through G_ema's input to G), t' the next noise level, gamma in [0,1], eps fresh unit
+   noise. "Time 0" is sigma_min = 0.002 in all code: that is what you pass to go all the way.
 
    The first line makes G(x,t,t) = x true for any weights. Its g is x minus t times the mean slope of the path over [s,t], and as
    s -> t that becomes the denoiser D(x,t) (chapter 14): so the model still knows the score. At s = 0, G is a consistency model
@@ -87,7 +87,7 @@
        ctm_arena_init(&memory, &ctx, "model");
        cfg.steps = 1000;
        ctm_denoiser *teacher = ctm_mixture(&memory, 2, 2, mean, NULL, 0.05);
-       ctm_net *net = ctm_mlp(&memory, &cfg, 2, 1);
+       ctm_net *net = ctm_mlp(&memory, &cfg, 2, 1);              // two coordinates; 1: it knows s
        ctm_trainer *tr = ctm_trainer_new(&memory, &cfg, net, teacher, draw, NULL);
        while (tr->step < cfg.steps)
            if (!ctm_train_step(tr)) { fprintf(stderr, "%s\n", ctm_error(&ctx)); return 1; }
@@ -105,11 +105,11 @@
 
    YOUR OWN DATA. A function like draw() hands them out. Points: shift and scale each column to mean 0 and standard deviation 0.5;
    images in [-1,1] have about that as they are. Then the defaults fit. (For data left with standard deviation S, set cfg.noise to
-   sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S, and multiply huber_c, lambda_dsm and clip by S/0.5. Only the levels of
-   L_DSM stay where they are, and are then too low or high: dsm_law = CTM_DSM_UNIFORM spreads them over the grid.)
-   A teacher is a formula (ctm_mixture), the rows of a table up to some thousands (ctm_empirical), or a network that was trained on
-   them (ctm_config_teacher). With none, NULL, cfg.diagonal must be CTM_DIAG_DSM, the paper's; the default, CTM_DIAG_EXACT, draws
-   g(x,t,t) to the teacher's answers and will do for a network, too.
+   sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S, and multiply huber_c, lambda_dsm and clip by S/0.5; an adaptive lambda_dsm
+   stays as it is.)
+   A teacher is a formula (ctm_mixture), the rows of a table up to some thousands (ctm_empirical: a perfect student of it gives those
+   very rows again), or a network that was trained on them (ctm_config_teacher). With none, NULL, cfg.diagonal must be CTM_DIAG_DSM,
+   the paper's; the default, CTM_DIAG_EXACT, draws g(x,t,t) to the teacher's answers and will do for a network, too.
 
    ---------------------------------------------------------------------------------------------------------------------
    CONTENTS  (search "CHAPTER 8"; the same numbers serve interface and implementation)
@@ -149,7 +149,8 @@
               | B, D, H, L, E | the same        |        | batch, data dimension, hidden width, layers, embedding width
    A few letters serve twice, as in the papers: L is also a loss, E a mean, H and W an image's sides, D with arguments a denoiser.
    EDM is the diffusion model of Karras et al., DDPM++ its U-Net; CD and CT are consistency distillation and training (Song et al.);
-   DSM denoising score matching, ELBO the evidence lower bound of a likelihood, EMA the moving average of the weights.
+   DSM is denoising score matching, LPIPS a perceptual distance of images (16), ELBO the evidence lower bound of a likelihood, EMA the
+   moving average of the weights.
 
    OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
        add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows
@@ -189,7 +190,7 @@
                                                                       defines CTM_IMPLEMENTATION, too
      CTM_REAL_DOUBLE     double instead of float  CTM_NO_SIMD       no vector extensions: plain loops only
      CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing (but CTM_PANIC's)
-     CTM_DEBUG           look for NaN and Inf after every operation
+     CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
      CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
@@ -375,7 +376,7 @@ struct ctm_tape {
 
 // Recording on, gradients kept. A reset gives back everything that the arena handed out since this call.
 CTMDEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena);
-CTMDEF void ctm_tape_reset(ctm_tape *tp);                  // forget all nodes and everything in its arena
+CTMDEF void ctm_tape_reset(ctm_tape *tp);                  // forget all nodes and give back their memory
 // Reverse mode: adds 1 to dL/dL for the scalar L and walks the tape backwards. Gradients ADD to what is there, also those of
 // results while keep_grads is 1: call ctm_tape_zero_grads before a second walk over the same tape.
 CTMDEF void ctm_backward(ctm_tape *tp, ctm_tensor *L);
@@ -5893,7 +5894,8 @@ static const char *ctm__config_fault(const ctm_config *c) {
         {"noise.N", z->N, 2, 100000}, {"noise.inner", z->inner, 0, CTM_INNER_NONE}, {"noise.outer", z->outer, 0, CTM_OUTER_MIXED},
         {"hidden", c->hidden, 1, 65536}, {"layers", c->layers, 1, 64}, {"embed", c->embed, 1, 65536}, {"classes", c->classes, 0, 1000000},
         {"law", c->law, 0, CTM_LAW_PAPER}, {"match", c->match, 0, CTM_GLOBAL}, {"solver", c->solver, 0, CTM_EULER},
-        {"substeps", c->substeps, 1, 1 << 30}, {"compare", c->compare, CTM_AT_ZERO, CTM_AT_BOTH}, {"distance", c->distance, 0, CTM_HUBER},
+        {"substeps", c->substeps, 1, 1 << 30}, {"max_gap", c->max_gap, 1, 1 << 30}, {"compare", c->compare, CTM_AT_ZERO, CTM_AT_BOTH},
+        {"distance", c->distance, 0, CTM_HUBER},
         {"weight", c->weight, 0, CTM_W_SQRT_T}, {"target_inner", c->target_inner, 0, CTM_ROLE_EMA},
         {"estimate_outer", c->estimate_outer, 0, CTM_ROLE_EMA}, {"self_teach", c->self_teach, 0, CTM_SELF_DATA},
         {"diagonal", c->diagonal, 0, CTM_DIAG_EXACT}, {"diagonal_batch", c->diagonal_batch, 0, 1 << 30},
@@ -5907,6 +5909,8 @@ static const char *ctm__config_fault(const ctm_config *c) {
     if (!(z->sigma_data > 0)) return "noise.sigma_data";
     if (!(z->rho > 0)) return "noise.rho";
     if (!(c->label_dropout >= 0 && c->label_dropout <= 1)) return "label_dropout";
+    if (!(c->lr >= 0)) return "lr";
+    if (!(c->huber_c >= 0)) return "huber_c";
     for (i = 0; i < sizeof number / sizeof number[0]; i++)
         if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;
     return NULL;
@@ -6037,11 +6041,11 @@ CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, doub
     else                                                                 ctm__times_gap(c, &rng, step, index, i);
 }
 
-// Noise levels of the diagonal term [eq:dsm_law]: the first half of the batch is log-normal, exp(-1.2 + 1.2 n), where the
-// denoiser is hardest; the rest is spread over the upper part of the grid, sigma in (0.318, 80]. Or all of it log-normal, as EDM
-// trains; or uniform in the index over the whole grid.
+// Noise levels of the diagonal term [eq:dsm_law]: the first half of the batch is log-normal, exp(-1.2 + 1.2 n) for data of standard
+// deviation 0.5, where the denoiser is hardest; the rest is spread over the upper part of the grid, sigma in (0.318, 80]. Or all of it
+// log-normal, as EDM trains; or uniform in the index over the whole grid.
 CTM__DEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw) {
-    if (lognormal_half) return exp(-1.2 + 1.2 * draw);
+    if (lognormal_half) return z->sigma_data / 0.5 * exp(-1.2 + 1.2 * draw);
     return ctm_t_of_index(z, 0.7 * draw * (z->N - 1));
 }
 
@@ -6650,6 +6654,11 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
                  "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher: give one, or set cfg.diagonal = CTM_DIAG_DSM");
     CTM__REQUIRE(!teacher || teacher->dim == theta->dim, "ctm_trainer_new: the student has %d dimensions, the teacher %d", theta->dim,
                  teacher ? teacher->dim : 0);
+    CTM__REQUIRE(!teacher || teacher->denoise != ctm__net_denoise ||
+                 (((const ctm_net *)teacher->impl)->noise.sigma_min <= cfg->noise.sigma_min &&
+                  ((const ctm_net *)teacher->impl)->noise.sigma_max >= cfg->noise.sigma_max),
+                 "ctm_trainer_new: the teacher was trained on another range of noise levels than cfg.noise has");
+    CTM__REQUIRE(draw != NULL, "ctm_trainer_new: there is no draw function");
     CTM__REQUIRE(ctm__same_noise(&cfg->noise, &theta->noise),
                  "ctm_trainer_new: cfg.noise is not the network's: it was changed after the network was made");
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
@@ -7217,12 +7226,12 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
         ctm_tensor *in = ctm_matrix(&tape, "x_T", rows, net->dim), *out;
         memcpy(in->data, at, in->len * sizeof(ctm_real));
         how.first_row = (uint64_t)first;
-        net->label = label ? label + first : NULL;
+        if (label) net->label = label + first;             // without labels nothing is written: threads may share the network
         out = ctm_sample_gamma(&tape, G, in, jumps, ts, &how);
         if (out) memcpy(at, out->data, in->len * sizeof(ctm_real)); else ok = 0;
         ctm_arena_release(&arena, m);
     }
-    net->label = label;
+    if (label) net->label = label;
     ctm_arena_free(&arena);
     return ok;
 }

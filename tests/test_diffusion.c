@@ -1612,6 +1612,12 @@ static void test_invariant_17_dsm_sigmas(void) {
     for (i = 0; i < m; i++) sigma[n + i] = ctm_dsm_law(&c.noise, 0, u[i]);
     golden_check_double(g, "out.dsm_sigma", sigma, n + m, 1e-12);
     CHECK_CLOSE(ctm_dsm_law(&c.noise, 0, 1), .3183, 5e-5);
+    {
+        ctm_noise wide = c.noise;                                                // data six times as wide: levels six times as high
+        wide.sigma_data *= 6; wide.sigma_min *= 6; wide.sigma_max *= 6;
+        CHECK_CLOSE(ctm_dsm_law(&wide, 1, z[0]), 6 * sigma[0], 1e-9);
+        CHECK_CLOSE(ctm_dsm_law(&wide, 0, u[0]), 6 * sigma[n], 1e-9);
+    }
     for (k = 0; k < 20000; k++) {                                                // of seven rows, 0..2 are the first half, 3..6 the rest
         double low = log(ctm_dsm_sigma(&c, (uint64_t)k, (uint64_t)(k % 3), (uint64_t)B)), high = ctm_dsm_sigma(&c, (uint64_t)k, (uint64_t)(3 + k % 4), (uint64_t)B);
         mean += low / 20000;

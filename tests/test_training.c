@@ -1281,6 +1281,14 @@ static void test_trainer_refuses_nonsense(void) {
     d = c; d.noise.sigma_min = 0;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "cfg.noise.sigma_min is out of range");
+    d = c; d.max_gap = 0;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "cfg.max_gap is out of range");
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &c, net, D, NULL, NULL)));
+    CHECK_TEXT(test_panic, "no draw function");
+    d = c; d.noise.sigma_max = 20;
+    CHECK(PANICS(ctm_trainer_new(&r.keep, &c, net, ctm_net_denoiser(&r.keep, ctm_mlp(&r.keep, &d, 2, 0)), pair_draw, NULL)));
+    CHECK_TEXT(test_panic, "another range of noise levels");
     CHECK(PANICS(ctm_trainer_new(&r.keep, &c, ctm_mlp(&r.keep, &c, 3, 1), D, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "the student has 3 dimensions, the teacher 2");
     room_close(&r);
