@@ -105,8 +105,8 @@
 
    YOUR OWN DATA. A function like draw() hands them out. Points: shift and scale each column to mean 0 and standard deviation 0.5;
    images in [-1,1] have about that as they are. Then the defaults fit. (For data left with standard deviation S, set cfg.noise to
-   sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S, and multiply huber_c, lambda_dsm and clip by S/0.5; an adaptive lambda_dsm
-   stays as it is.)
+   sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S, and multiply huber_c, lambda_dsm and clip by S/0.5 (with L2, the last two
+   by its square; an adaptive lambda_dsm stays as it is).)
    A teacher is a formula (ctm_mixture), the rows of a table up to some thousands (ctm_empirical: a perfect student of it gives those
    very rows again), or a network that was trained on them (ctm_config_teacher). With none, NULL, cfg.diagonal must be CTM_DIAG_DSM,
    the paper's; the default, CTM_DIAG_EXACT, draws g(x,t,t) to the teacher's answers and will do for a network, too.
@@ -5224,6 +5224,9 @@ CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_re
 //
 // Noise is added with standard deviation t: x_t = x_0 + t·eps [eq:x_t]. The best guess of x_0 from x_t is the denoiser
 // D(x,t) = E[x_0 | x_t = x], and it knows the score of the noised density:  grad log p_t(x) = (D(x,t) - x)/t²  [eq:tweedie].
+// Best means least in squares: whatever network comes nearest to x_0 on average comes nearest to D. And the score follows because p_t
+// is p_0 blurred, p_t(x) = E N(x; x_0, t²): its slope is E (x_0 - x)/t²·N(x; x_0, t²), the mean of (x_0 - x)/t² over the x_0 behind x,
+// times p_t.
 //
 // Noise levels span 0.002 to 80, and are visited on a grid that is even in t^(1/rho) [eq:karras_grid] (another rho or N is a matter of
 // ctm_noise; for another formula change ctm__grid_level and its inverse ctm_index_of_t together):
@@ -5512,6 +5515,10 @@ CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
 // Data and noise are joined by the paths of the probability-flow ODE
 //
 //        dx/dt = (x - D(x,t))/t                                                                  [eq:pf_ode]
+//
+// Why? More noise blurs the density like heat: p_t = N(0, t²) * p_0 obeys dp/dt = t·Laplace(p). Points that move with a velocity v
+// change theirs by dp/dt = -div(p·v). With v = -t·grad log p the two are the same, as p·grad log p = grad p; and with the score,
+// (D - x)/t², that v is (x - D)/t. So points drawn from p_t that follow the ODE are at every other level as if drawn from its density.
 //
 // A step from t to t' < t by Euler, and Heun's correction, which averages the slope at both ends [eq:heun]:
 //
@@ -5941,6 +5948,7 @@ CTM__DEF ctm_config ctm_config_teacher(const ctm_config *student) {
     c.gan = CTM_GAN_NONE;
     c.diagonal = CTM_DIAG_DSM; c.diagonal_batch = 2 * c.batch; c.adaptive = 0; c.dsm_law = CTM_DSM_LOGNORMAL;
     c.lr = student->lr * 2 / 7; c.beta2 = 0.999;
+    c.clip = student->clip * 0.5 / student->noise.sigma_data;    // L_DSM has no unit: its gradient does not grow with the data
     return c;
 }
 

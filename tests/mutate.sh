@@ -244,8 +244,26 @@ cat >"$tmp/list" <<'END'
 - index < batch / 2) return
 + index <= batch / 2) return
 = 15 log-normal noise levels of another mean
-- return exp(-1.2 + 1.2 * draw);
-+ return exp(-1.1 + 1.2 * draw);
+- * exp(-1.2 + 1.2 * draw);
++ * exp(-1.1 + 1.2 * draw);
+= 15 log-normal noise levels that forget sigma_data
+- return z->sigma_data / 0.5 * exp(
++ return exp(
+= 15 a teacher with the student's noise levels
+- c.adaptive = 0; c.dsm_law = CTM_DSM_LOGNORMAL;
++ c.adaptive = 0;
+= 7 a reset takes what was in the arena before the tape
+- tp->start = ctm_arena_mark(arena);
++ ;
+= 14 jumps to below sigma_min
+- >= net->noise.sigma_min * (1 - 1e-4),
++ >= -1,
+= 17 a schedule of no steps
+- if (c->steps <= 0) return c->lr;
++ ;
+= 17 a trainer that does not look at its settings
+- CTM__REQUIRE(ctm__config_fault(cfg) == NULL,
++ CTM__REQUIRE(1,
 = 16 no stop-gradient on the target
 - tp->recording = 0;                                  // stop-gradient
 + tp->recording = 1;                                  // stop-gradient

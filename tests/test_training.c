@@ -1294,6 +1294,21 @@ static void test_trainer_refuses_nonsense(void) {
     room_close(&r);
 }
 
+// With no number of steps there is no schedule: the rate is lr from the first step on.
+static void test_no_schedule(void) {
+    ctm_config c = small_config();
+    run n;
+    int step;
+    c.steps = 0; c.warmup = 0.1; c.final_lr = 0; c.lr = 1e-3;
+    run_open(&n, &c);
+    n.r.ctx.threads = 1;
+    for (step = 0; step < 3; step++) {
+        CHECK(ctm_train_step(n.tr));
+        CHECK(n.tr->lr == 1e-3);
+    }
+    run_close(&n);
+}
+
 // No memory is asked of the system after the first steps, and the tapes of the shards are all that grows.
 static void test_training_memory_is_steady(void) {
     ctm_config c = small_config();
@@ -2150,7 +2165,7 @@ static void run_training(void) {
     RUN(invariant_39_40_adaptive_weight); RUN(invariant_44_ema_shrinks); RUN(invariant_47_student_from_teacher); RUN(invariant_50_degenerate_student);
     RUN(step_by_hand_default); RUN(step_by_hand_authors); RUN(step_by_hand_variants); RUN(invariant_49_shards_agree);
     RUN(training_same_bits_for_threads); RUN(invariant_46_non_finite_changes_nothing); RUN(invariant_36_37_perfect_denoiser);
-    RUN(training_learns_the_flow); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense);
+    RUN(training_learns_the_flow); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense); RUN(no_schedule);
     RUN(training_memory_is_steady);
     RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(invariant_38_hinge);
     RUN(invariant_43_45_steps_apart); RUN(gan_start); RUN(invariant_40_lambda_gan); RUN(full_training_same_bits_for_threads);
