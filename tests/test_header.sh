@@ -208,6 +208,15 @@ macro all_together -DCTM_NO_SIMD -DCTM_NO_OPENMP -DCTM_NO_STDIO -DCTM_DEBUG -DCT
 
 link() { $cc -O0 -I. $warn "$tmp/user.c" "$tmp/implementation.c" -o "$tmp/two" -lm && "$tmp/two"; }
 job "two files, one implementation" link
+renamed() {                             # under another name, in a folder where there is no ctm.h
+    mkdir "$tmp/elsewhere" && cp ctm.h "$tmp/elsewhere/my_ctm.h" &&
+    printf '#define CTM_SELF "my_ctm.h"\n#define CTM_IMPLEMENTATION\n#include "my_ctm.h"\nint main(void) { return 0; }\n' >"$tmp/elsewhere/main.c" &&
+    $cc $warn -fsyntax-only "$tmp/elsewhere/main.c"
+}
+job "CTM_SELF: the header under another name" renamed
+linked() { $cc -O0 -x c -c -DCTM_IMPLEMENTATION ctm.h -o "$tmp/linked.o" && $cc -O0 $warn -DCTM_LINKED -I. "$tmp/train.c" "$tmp/linked.o" -o "$tmp/linked" -lm &&
+           says portable 0 "$tmp/linked"; }
+job "CTM_LINKED: a program with the implementation from an object" linked
 job "implementation after a plain include" build_says "" 0 "$tmp/late" $cc -O0 $warn -I. "$tmp/late.c"
 job "CTM_STATIC in two files" build_says "" 0 "$tmp/static" $cc -O0 $warn -I. "$tmp/static_a.c" "$tmp/static_b.c"
 mixed() {                               # the implementation in C++, its user in C
