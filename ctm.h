@@ -744,10 +744,11 @@ CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_
                                 ctm_tensor **at_s);                                    // [eq:x_target], not recorded
 // From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
-// A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants
-// none). Called by several threads at once: what it reads (a feature network: frozen) must not change meanwhile. What it sees
-// depends on cfg.compare: with CTM_AT_BOTH, the default, it is called twice a shard, once with noisy points at s scaled to the data's
-// size. One that knows clean images only (LPIPS) wants CTM_AT_ZERO. L_DSM always uses squares.
+// A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants none).
+// (From [B,D] to [B]: ctm_linear with a column of numbers [D,1] and ctm_reshape, or an operation of your own.) Called by several
+// threads at once: what it reads (a feature network: frozen) must not change meanwhile. What it sees depends on cfg.compare: with
+// CTM_AT_BOTH, the default, it is called twice a shard, once with noisy points at s scaled to the data's size. One that knows clean
+// images only (LPIPS) wants CTM_AT_ZERO. L_DSM always uses squares.
 typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
 // The perceptual distance LPIPS as a ctm_distance_fn: tr->distance = ctm_lpips_distance, tr->distance_user = the ctm_lpips, which
 // ctm_lpips_load (chapter 21) makes. Rows are images in [-1,1], pixel by pixel, channels innermost.  [eq:lpips]
