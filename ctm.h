@@ -5845,6 +5845,7 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 // authors' law, which ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces
 // land. A share law_chain practises those very pieces: the number n of jumps has P(n) ~ 1/n or nearly, and any of its n pieces is as
 // likely. It is 0 by default, because what chains of 4 and 8 jumps gain by it, one jump and the longest chain lose.
+//
 // The paper's [eq:law_paper], nested: i_t anywhere, i_s anywhere after it, i_u between the two, each uniform (the paper's text
 // leaves the densities open).
 //
