@@ -6,6 +6,7 @@
 
    In ONE .c file:    #define CTM_IMPLEMENTATION          every other file: just the #include
                       #include "ctm.h"                    build: cc -O2 my.c -lm            (add -fopenmp for threads)
+
    A file with nothing else in it is best: compiling it takes ten seconds or so. (The implementation includes its own file, as "ctm.h";
    if yours is called otherwise, define CTM_SELF, e.g. as "my_ctm.h".)
 
@@ -5517,7 +5518,7 @@ CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
 //
 //        dx/dt = (x - D(x,t))/t                                                                  [eq:pf_ode]
 //
-// Why? More noise blurs the density like heat: p_t = N(0, t²) * p_0 obeys dp/dt = t·Laplace(p). Points that move with a velocity v
+// Why? More noise blurs the density like heat: p_t, p_0 blurred by N(0, t²), obeys dp/dt = t·Laplace(p). Points that move with a velocity v
 // change theirs by dp/dt = -div(p·v). With v = -t·grad log p the two are the same, as p·grad log p = grad p; and with the score,
 // (D - x)/t², that v is (x - D)/t. So points drawn from p_t that follow the ODE are at every other level as if drawn from its density.
 //
