@@ -5,6 +5,7 @@
 
 CC      ?= cc
 CFLAGS  ?= -O2 -g
+NO_G    := $(if $(filter file,$(origin CFLAGS)),-g0)       # the tests compile faster without debug information; CFLAGS of yours are left alone
 WARN     = -Wall -Wextra -pedantic
 OPENMP  := $(shell printf '\043include <omp.h>\nint main(void){return omp_get_num_procs()<1;}\n' > .omp.c 2>/dev/null && \
              $(CC) -fopenmp .omp.c -o .omp.out 2>/dev/null && echo -fopenmp; rm -f .omp.c .omp.out)
@@ -77,9 +78,9 @@ build/mpi: examples/06_mpi.c ctm.h $(HELPERS) | build
 build/bench: tests/bench.c ctm.h | build
 	$(BUILD) tests/bench.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build
-	$(BUILD) tests/main.c -o $@ -lm
+	$(BUILD) $(NO_G) tests/main.c -o $@ -lm
 build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
-	$(BUILD) -DCTM_REAL_DOUBLE tests/main.c -o $@ -lm
+	$(BUILD) $(NO_G) -DCTM_REAL_DOUBLE tests/main.c -o $@ -lm
 build:
 	@mkdir -p build
 
