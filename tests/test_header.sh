@@ -214,7 +214,7 @@ renamed() {                             # under another name, in a folder where 
     $cc $warn -fsyntax-only "$tmp/elsewhere/main.c"
 }
 job "CTM_SELF: the header under another name" renamed
-linked() { $cc -O0 -x c -c -DCTM_IMPLEMENTATION ctm.h -o "$tmp/linked.o" && $cc -O0 $warn -DCTM_LINKED -I. "$tmp/train.c" "$tmp/linked.o" -o "$tmp/linked" -lm &&
+linked() { $cc -O0 -x c -c -DCTM_NO_SIMD -DCTM_IMPLEMENTATION ctm.h -o "$tmp/linked.o" && $cc -O0 $warn -DCTM_NO_SIMD -DCTM_LINKED -I. "$tmp/train.c" "$tmp/linked.o" -o "$tmp/linked" -lm &&
            says portable 0 "$tmp/linked"; }
 job "CTM_LINKED: a program with the implementation from an object" linked
 job "implementation after a plain include" build_says "" 0 "$tmp/late" $cc -O0 $warn -I. "$tmp/late.c"
