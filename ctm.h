@@ -643,8 +643,8 @@ enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };             
 enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };                                   // gan_fake
 
 // Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the published one,
-// with squares in place of LPIPS (tr->distance brings that) and without dropout. A file of weights keeps the configuration that made them.
-// (A new field also wants a line in ctm__fields, chapter 21.)
+// with squares in place of LPIPS (tr->distance brings that), no adversary and no dropout. A file of weights keeps the configuration that
+// made them. (A new field also wants a line in ctm__fields, chapter 21.)
 typedef struct ctm_config {
     ctm_noise noise;               // copied into a network when it is made: set it before
     // network (ctm_mlp)
@@ -1638,7 +1638,7 @@ CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
     ctm_arena *a = tp->arena;
     ctm__block *b = a->first;
     while (b && b != tp->start.block) b = b->next;                         // an arena that was freed meanwhile has other blocks
-    if (b || !tp->start.block) { if (a->used > tp->start.used) ctm_arena_release(a, tp->start); }
+    if ((b || !tp->start.block) && a->used > tp->start.used) ctm_arena_release(a, tp->start);
     tp->first = tp->last = NULL;
     tp->pool = NULL;
     tp->count = 0;
@@ -4529,7 +4529,7 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
 //
 //        f(z) = [z, sin(f_k z), cos(f_k z)]        z = ln(t)/4,  f_k = (pi/2)·{1,2,4,8}            9 features
 //        e    = silu(W_t f(z_t) + b_t + W_s f(z_s) + W_label[label])                              [B,E]
-//        (scale_l, shift_l) = columns of  W_film e + b_film                                          [B,2H] for each layer
+//        (scale_l, shift_l) = columns of  W_film e + b_film                                       [B,2H] for each layer
 //        h_0  = c_in·x;   h_{l+1} = silu((1 + scale_l)·(W_l h_l + b_l) + shift_l);   F = W_out h_L + b_out
 //
 // A teacher has no W_s; W_label has a row for every class and is there only if classes are; a row without a label gets none of
@@ -5905,8 +5905,7 @@ static const char *ctm__config_fault(const ctm_config *c) {
         {"hidden", c->hidden, 1, 65536}, {"layers", c->layers, 1, 64}, {"embed", c->embed, 1, 65536}, {"classes", c->classes, 0, 1000000},
         {"law", c->law, 0, CTM_LAW_PAPER}, {"match", c->match, 0, CTM_GLOBAL}, {"solver", c->solver, 0, CTM_EULER},
         {"substeps", c->substeps, 1, 1 << 30}, {"max_gap", c->max_gap, 1, 1 << 30}, {"compare", c->compare, CTM_AT_ZERO, CTM_AT_BOTH},
-        {"distance", c->distance, 0, CTM_HUBER},
-        {"weight", c->weight, 0, CTM_W_SQRT_T}, {"target_inner", c->target_inner, 0, CTM_ROLE_EMA},
+        {"distance", c->distance, 0, CTM_HUBER}, {"weight", c->weight, 0, CTM_W_SQRT_T}, {"target_inner", c->target_inner, 0, CTM_ROLE_EMA},
         {"estimate_outer", c->estimate_outer, 0, CTM_ROLE_EMA}, {"self_teach", c->self_teach, 0, CTM_SELF_DATA},
         {"diagonal", c->diagonal, 0, CTM_DIAG_EXACT}, {"diagonal_batch", c->diagonal_batch, 0, 1 << 30},
         {"dsm_law", c->dsm_law, 0, CTM_DSM_UNIFORM}, {"dsm_weight", c->dsm_weight, 0, CTM_W_SQRT_T},
@@ -5944,7 +5943,7 @@ CTM__DEF ctm_config ctm_config_cm(void) {
 // What a teacher lacks: everything but the diagonal term. Its noise levels are all EDM's. The authors' law puts half the rows high up,
 // which suits a student whose other loss looks after the low levels; a teacher so trained blurs what lies close together (of 25 small
 // modes in a 5 x 5 square it loses its way to many). And the aim of L_DSM is x_0, not its mean: as that is a noisier gradient than the
-// matching of jumps, more rows are averaged per step, the steps are shorter and Adam remembers more of them.
+// matching of jumps, more rows are averaged per step, the steps are shorter (0.002 for 0.007) and Adam remembers more of them.
 CTM__DEF ctm_config ctm_config_teacher(const ctm_config *student) {
     ctm_config c = *student;
     c.consistency = 0;
@@ -6080,10 +6079,11 @@ CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index
 //        L_CTM    = E d(x_est, x_target)                                              [eq:L_ctm]
 //
 // The gradient runs through ema's INPUT into G_theta; ema's weights get none. All of x_target is constant. Who jumps from u
-// to s is ema in the paper and theta (without gradient) in the authors' code. Near s = t the factor 1 - s/t damps whatever
-// L_CTM could teach about g(x,t,t), so denoising score matching is added there. (cfg.compare can also ask for d(x_est, x_target)
-// at s, before the average has carried both points away from there: a jump to a large s is then judged by itself, both points scaled to
-// the data's size. The default recipe takes half of each.)
+// to s is ema in the paper and theta (without gradient) in the authors' code. cfg.compare can also ask for the distance of the two
+// points at s, before ema carries them away from there: a jump to a large s is then judged by itself, both points scaled to the data's
+// size. The default recipe takes half of each.
+//
+// Near s = t the factor 1 - s/t damps whatever L_CTM could teach about g(x,t,t), so denoising score matching is added there:
 //
 //        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²/D,    w = 1/c_out²                  [eq:L_dsm]
 //
@@ -7037,14 +7037,19 @@ static ctm_tensor *ctm__jumps(ctm__walk *w, ctm_tensor *x, int n, const ctm__leg
     return x;
 }
 
+// Settings that were given, or the default ones in the tape's arena.
+static const ctm_sampler *ctm__how(ctm_tape *tp, const ctm_sampler *how) {
+    ctm_sampler *plain;
+    if (how) return how;
+    plain = (ctm_sampler *)ctm_alloc(tp->arena, sizeof *plain);
+    *plain = ctm_sampler_default();
+    return plain;
+}
+
 // *how NULL becomes the default.
 static ctm__walk ctm__walk_of(ctm_tape *tp, const ctm_jump *G, const ctm_sampler **how) {
     ctm__walk w;
-    if (!*how) {
-        ctm_sampler *plain = (ctm_sampler *)ctm_alloc(tp->arena, sizeof *plain);
-        *plain = ctm_sampler_default();
-        *how = plain;
-    }
+    *how = ctm__how(tp, *how);
     memset(&w, 0, sizeof w);
     w.tp = tp;
     w.G = G;
@@ -7170,13 +7175,12 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
 // n steps of [alg:heun], [alg:dpm2] or [alg:ddim], each after [alg:churn]'s noise; or of [alg:ancestral], which has its own.
 CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
-    ctm_sampler plain = ctm_sampler_default();
     const ctm_noise *ends = NULL;                      // an exact denoiser knows every level, a network those it was trained on
     int recording = tp->recording, j;
     ctm__draws draws;
     double churn;
     ctm_tensor *y;
-    if (!how) how = &plain;
+    how = ctm__how(tp, how);
     if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
     if (D->denoise == ctm__net_denoise) ends = &((const ctm_net *)D->impl)->noise;
     if (!ctm__check_levels(tp->ctx, n, ts, ends, 1)) return NULL;

@@ -394,7 +394,7 @@ static inline int story_flow_figure(story *s) {
     ctm_arena_release(s->memory, mark);
     return story_close(s, p, "flow.svg", "The flow, and jumps along it",
         "Thin lines: solutions of <i>dx/dt</i> = (<i>x</i> &minus; <i>D</i>(<i>x,t</i>))/<i>t</i> from <i>t</i> = 80 to 0.002, drawn as "
-        "<i>x</i>/&radic;(<i>t</i>&sup2; + &sigma;&sup2;) so that noise and data have the same size. Each dot is <em>one</em> evaluation of the network: "
+        "<i>x</i>/&radic;(<i>t</i>&sup2; + &sigma;&sup2;), &sigma; = 0.5 the data's, so that noise and data have the same size. Each dot is <em>one</em> evaluation of the network: "
         "<i>G</i>(<i>x<sub>T</sub>, T, s</i>) should lie on the path of its <i>x<sub>T</sub></i>, wherever <i>s</i> is. "
         "Right: four jumps in a row, <i>&gamma;</i> = 0; every arrow ends on the path again. Where the noise is strong a path hardly "
         "moves in these coordinates; the decisions between the parts of the data fall between <i>t</i> = 3 and 0.1, where the paths bend.");
@@ -810,7 +810,7 @@ static inline void story_head(const story *s, FILE *f) {
           "h1{font-size:1.9rem;line-height:1.25;margin:.5rem 0 1rem}h2{font-size:1.3rem;margin:2.8rem 0 .6rem}\n"
           "p,pre{max-width:46rem}.wide{overflow-x:auto}svg.plot{width:100%;height:auto;display:block}\n"
           "pre,code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:.87em}\n"
-          "pre{background:#f3f5f7;padding:.8rem 1rem;border-radius:6px;overflow-x:auto}\n"
+          "pre{background:#f3f5f7;padding:.8rem 1rem;border-radius:6px;white-space:pre-wrap}\n"
           "table{border-collapse:collapse;font-size:.9rem}td{border-bottom:1px solid #dde2e7;padding:.25rem .9rem .25rem 0;vertical-align:top}\n"
           "td.n{text-align:right;font-variant-numeric:tabular-nums}a{color:#2459c7}\n"
           ".key{display:flex;flex-wrap:wrap;gap:.6rem 2.4rem;padding:0;margin:1.2rem 0;list-style:none}.key b{display:block;font-size:1.45rem;line-height:1.3}\n"

@@ -219,14 +219,17 @@ static double denoiser_error(ctm_net *net) {
     return sqrt(sum);
 }
 static void ex8(void) {
-    ctm_config cfg = hello();
-    ctm_net *without;
-    cfg.diagonal = CTM_DIAG_NONE;
-    without = train(&cfg, NULL)->ema[0];
-    printf("exercise 8: with the diagonal: one jump %.4f, denoiser %.4f, chain of four %.4f\n", chain_error(hello_student(), 1),
-           denoiser_error(hello_student()), chain_error(hello_student(), 4));
-    printf("exercise 8: without: one jump %.4f, denoiser %.4f, chain of four %.4f\n", chain_error(without, 1), denoiser_error(without),
-           chain_error(without, 4));
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        ctm_config cfg = hello();
+        ctm_net *net[2];
+        cfg.seed = seed;
+        net[0] = train(&cfg, NULL)->ema[0];
+        cfg.diagonal = CTM_DIAG_NONE;
+        net[1] = train(&cfg, NULL)->ema[0];
+        for (int k = 0; k < 2; k++)
+            printf("exercise 8: seed %d, %s the diagonal: denoiser %.4f, one jump %.4f, chain of four %.4f\n", (int)seed, k ? "without" : "with   ",
+                   denoiser_error(net[k]), chain_error(net[k], 1), chain_error(net[k], 4));
+    }
 }
 
 // 9. Your own sampler: one jump to t = 1, then Heun's steps on the network's own score.

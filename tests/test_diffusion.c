@@ -198,6 +198,14 @@ static void test_invariant_11_grid_tables(void) {
     }
     CHECK(t[0] == 80 && t[17] == 0.002);                                         // the ends exactly
     golden_check_double(g, "out.grid_18", t, 18, 1e-13);
+    {
+        ctm_noise even = z;                                                      // a large rho: even in ln t
+        even.rho = 1e5;
+        for (i = 0; i < 18; i++) {
+            CHECK_CLOSE(log(ctm_t_of_index(&even, i)), log(80.) + i / 17. * log(0.002 / 80), 1e-3);
+            CHECK_CLOSE(ctm_index_of_t(&even, ctm_t_of_index(&even, i)), i, 1e-8);
+        }
+    }
     ctm_karras_times(&z, 40, t);
     golden_check_double(g, "out.grid_40", t, 40, 1e-13);
     for (i = 0; i < 3; i++) { CHECK_CLOSE(t[i], ends_40[i], 5.1e-7); CHECK_CLOSE(t[37 + i], ends_40[3 + i], 5.1e-7); }

@@ -1141,17 +1141,18 @@ static void test_invariant_36_37_perfect_denoiser(void) {
     room_close(&r);
 }
 
-// RMS of one jump 80 -> .002 against the exact flow, over the data's std (about .5).
+// RMS of one jump from sigma_max to sigma_min against the exact flow, over the data's std (about sigma_data).
 static double flow_error(room *r, ctm_net *net, const ctm_denoiser *D) {
     ctm_rng rng = ctm_stream(77, "held out");
     ctm_real x[512];
-    double in[512], out[512], s = 0.002, sum = 0;
+    double in[512], out[512], sum = 0;
+    const ctm_noise *z = &net->noise;
     int i;
-    for (i = 0; i < 512; i++) x[i] = (ctm_real)(in[i] = (double)(ctm_real)(80 * ctm_normal(&rng, 0, (uint64_t)i)));
-    ctm_exact_flow(&r->ctx, D, 256, in, 80, 1, &s, 1e-7, out);
+    for (i = 0; i < 512; i++) x[i] = (ctm_real)(in[i] = (double)(ctm_real)(z->sigma_max * ctm_normal(&rng, 0, (uint64_t)i)));
+    ctm_exact_flow(&r->ctx, D, 256, in, z->sigma_max, 1, &z->sigma_min, 1e-7, out);
     CHECK(ctm_sample_points(net, x, 256, 1, 0, NULL));
     for (i = 0; i < 512; i++) sum += ((double)x[i] - out[i]) * ((double)x[i] - out[i]) / 512;
-    return sqrt(sum) / 0.5;
+    return sqrt(sum) / z->sigma_data;
 }
 
 // [alg:train] A tiny training run learns the known flow.
@@ -1169,6 +1170,35 @@ static void test_training_learns_the_flow(void) {
     CHECK(before > 0.5);
     CHECK(after < 0.12);
     run_close(&n);
+}
+
+// Data six times as wide, with the settings that the header's opening comment says go with them, are learned as well.
+static void wide_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    pair_draw(user, rng, step, index, x0);
+    x0[0] *= 6;
+    x0[1] *= 6;
+}
+static void test_wide_data(void) {
+    ctm_config c = small_config();
+    double mean[4];
+    room r;
+    ctm_trainer *tr;
+    ctm_denoiser *D;
+    int k;
+    c.hidden = 32; c.batch = 128; c.diagonal_batch = 64; c.steps = 400; c.ema_rate[0] = 0.98;
+    c.noise.sigma_data *= 6; c.noise.sigma_max *= 6; c.noise.sigma_min *= 6;
+    c.huber_c *= 6; c.lambda_dsm *= 6; c.clip *= 6;
+    for (k = 0; k < 4; k++) mean[k] = 6 * pair_mean[k];
+    room_open(&r);
+    r.ctx.threads = 1;
+    D = ctm_mixture(&r.keep, 2, 2, mean, NULL, 0.6);
+    tr = ctm_trainer_new(&r.keep, &c, ctm_mlp(&r.keep, &c, 2, 1), D, wide_draw, NULL);
+    while (tr->step < c.steps && ctm_train_step(tr)) { }
+    CHECK(tr->step == c.steps);
+    CHECK(flow_error(&r, tr->ema[0], D) < 0.12);
+    CHECK_CLOSE(ctm_config_teacher(&c).clip, c.clip / 6, 1e-12);
+    ctm_trainer_free(tr);
+    room_close(&r);
 }
 
 // A teacher by its recipe: DSM alone, a network without s. It comes near the exact denoiser.
@@ -2165,7 +2195,7 @@ static void run_training(void) {
     RUN(invariant_39_40_adaptive_weight); RUN(invariant_44_ema_shrinks); RUN(invariant_47_student_from_teacher); RUN(invariant_50_degenerate_student);
     RUN(step_by_hand_default); RUN(step_by_hand_authors); RUN(step_by_hand_variants); RUN(invariant_49_shards_agree);
     RUN(training_same_bits_for_threads); RUN(invariant_46_non_finite_changes_nothing); RUN(invariant_36_37_perfect_denoiser);
-    RUN(training_learns_the_flow); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense); RUN(no_schedule);
+    RUN(training_learns_the_flow); RUN(wide_data); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense); RUN(no_schedule);
     RUN(training_memory_is_steady);
     RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(invariant_38_hinge);
     RUN(invariant_43_45_steps_apart); RUN(gan_start); RUN(invariant_40_lambda_gan); RUN(full_training_same_bits_for_threads);
