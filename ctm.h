@@ -184,7 +184,7 @@
 
    ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
    a fault of the outside world (a file, a number that turned out infinite) returns 0 or NULL and ctm_error(ctx) has one line about it.
-   Running out of memory stops at once.
+   Running out of memory is the world's fault too, but no function has a way to go on: it prints one line and exits with status 1.
 
    MACROS you may define before the #include (the same in every file):
      CTM_IMPLEMENTATION  in exactly one file      CTM_STATIC        all functions static; then each file
@@ -194,7 +194,14 @@
      CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
-     CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
+     CTM_PANIC(msg,file,line)                     for mistakes; must not return; default prints and calls abort()
+     CTM_NO_MEMORY(msg,file,line)                 must not return either; default: CTM_PANIC if you define that, else it prints one
+                                                  line and calls exit(1)
+
+   These two may leave by longjmp, if the context runs on one thread (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread
+   for another. What was complete before the call that was left stays complete: the context, networks, trainers, arenas. What that call
+   was to make is not there; a training step that was left can be made again, with the same bits. Forget results on the tape in use and
+   call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
 */
 
 #ifndef CTM_H
@@ -293,6 +300,8 @@ typedef struct ctm_arena {
     ctm_ctx *ctx;
     struct ctm__block *first, *now;     // all blocks; the one in use
     size_t   used, high;                // bytes in use; the most there ever were
+    struct ctm_arena *guest, *next;     // private arenas of functions at work, a list: they go with this one if a jump out of
+                                        // CTM_PANIC leaves those functions
 } ctm_arena;
 typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
 
@@ -485,6 +494,7 @@ typedef struct ctm_net ctm_net;
 struct ctm_net {
     char        kind[16];          // "mlp", "unet", "mlp-disc", or yours
     ctm_ctx    *ctx;
+    ctm_arena  *arena;             // where it lives
     int         dim;               // D, the data's dimension (input and output)
     int         with_s;            // 1: a CTM, takes t and s. 0: a teacher or plain denoiser, takes t only
     ctm_noise   noise;
@@ -507,7 +517,7 @@ struct ctm_net {
 
 // The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed. With
 // cfg->classes > 0 it embeds net->label too; a label that is neither -1 nor below classes panics in the forward pass.
-// Threads may share a network as long as its label is NULL; with labels each needs a view of its own.
+// Threads may share a network as long as its label stays the same; each needs a view of its own to have other labels.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
 // The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
@@ -1124,6 +1134,21 @@ static void ctm__panic_default(const char *msg, const char *file, int line) {
     abort();    // not exit: a debugger keeps the whole stack of calls that led here
 }
 #  define CTM_PANIC(msg, file, line) ctm__panic_default(msg, file, line)
+#  ifndef CTM_NO_MEMORY
+static void ctm__no_memory_default(const char *msg) {
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_no_memory)       // threads run out together: one of them says so, and ends all
+#endif
+    {
+        fprintf(stderr, "ctm: %s\n", msg);
+        exit(1);
+    }
+}
+#    define CTM_NO_MEMORY(msg, file, line) ctm__no_memory_default(msg)
+#  endif
+#endif
+#ifndef CTM_NO_MEMORY
+#  define CTM_NO_MEMORY(msg, file, line) CTM_PANIC(msg, file, line)
 #endif
 
 // The message of a programmer's error; every caller ends here.
@@ -1314,6 +1339,7 @@ static void ctm__large_pages(unsigned char *p, size_t size) {
 #endif
 }
 
+// NULL when the system has no more.
 static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     size_t size = a->now ? 2 * a->now->size : (size_t)1 << 16;
     unsigned char *raw;
@@ -1321,8 +1347,7 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     if (size > (size_t)1 << 26) size = (size_t)1 << 26;
     if (size < need) size = need;
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
-    CTM__REQUIRE(raw != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name,
-                 (unsigned long)a->used, (unsigned long)size);
+    if (!raw) return NULL;
     ctm__large_pages(raw, size);
     b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
     b->start = raw + 128;
@@ -1341,17 +1366,34 @@ static ctm__block *ctm__next_block(ctm_arena *a, size_t need) {
     b = *at;
     if (b) *at = b->next;
     else b = ctm__block_new(a, need);
+    if (!b) return NULL;                                         // the list is as it was
     b->next = *link;
     *link = b;
     b->used = 0;
     return b;
 }
 
+// Makes sure that the next `need` bytes (a multiple of 64) are there; 0 when the system has no more.
+static int ctm__room(ctm_arena *a, size_t need) {
+    ctm__block *b = a->now;
+    if (!b || b->size - b->used < need) b = ctm__next_block(a, need);
+    if (b) a->now = b;
+    return b != NULL;
+}
+
+static void ctm__no_memory(const ctm_arena *a, size_t need, int line) {
+    char msg[160];
+    snprintf(msg, sizeof msg, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name, (unsigned long)a->used,
+             (unsigned long)need);
+    CTM_NO_MEMORY(msg, "ctm.h", line);
+    (void)line;
+}
+
 CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
     size_t need = (bytes + 63) / 64 * 64;
     unsigned char *p;
     CTM__REQUIRE(need >= bytes, "arena \"%s\": %lu bytes is no size", a->name, (unsigned long)bytes);
-    if (!a->now || a->now->size - a->now->used < need) a->now = ctm__next_block(a, need);
+    if (!ctm__room(a, need)) ctm__no_memory(a, need, __LINE__);
     p = a->now->start + a->now->used;
     a->now->used += need;
     a->used += need;
@@ -1379,8 +1421,38 @@ CTM__DEF void ctm_arena_release(ctm_arena *a, ctm_mark m) {
     a->used = m.used;
 }
 
+// A private arena of a function at work. If that function is left by a jump out of CTM_PANIC, nobody else knows of it: it is
+// therefore written down in an arena of the caller's. Its record lies in its own first block, which is there as long as it is.
+static ctm_arena *ctm__guest(ctm_arena *host, const char *name) {
+    ctm_arena own, *g;
+    ctm_arena_init(&own, host->ctx, name);
+    g = (ctm_arena *)ctm_alloc(&own, sizeof *g);
+    *g = own;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        g->next = host->guest;
+        host->guest = g;
+    }
+    return g;
+}
+
+static void ctm__guest_free(ctm_arena *host, ctm_arena *g) {
+    ctm_arena own = *g, **link = &host->guest;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        while (*link != g) link = &(*link)->next;
+        *link = g->next;
+    }
+    ctm_arena_free(&own);
+}
+
 CTM__DEF void ctm_arena_free(ctm_arena *a) {
     ctm__block *b = a->first;
+    while (a->guest) ctm__guest_free(a, a->guest);               // only after a jump out of CTM_PANIC
     while (b) {
         ctm__block *next = b->next;
         ctm__count_memory(a->ctx, 0, b->size);
@@ -1641,6 +1713,7 @@ CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
     if ((b || !tp->start.block) && a->used > tp->start.used) ctm_arena_release(a, tp->start);
     tp->first = tp->last = NULL;
     tp->pool = NULL;
+    tp->rows = NULL;
     tp->count = 0;
     tp->next_id = 0;
     tp->drops = 0;
@@ -4540,6 +4613,7 @@ CTM__DEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *n
     ctm_net *net = (ctm_net *)ctm_alloc(a, sizeof *net);
     snprintf(net->kind, sizeof net->kind, "%s", kind);
     net->ctx = a->ctx;
+    net->arena = a;
     net->noise = *noise;
     net->dim = dim;
     net->with_s = with_s;
@@ -4613,6 +4687,7 @@ static ctm_net *ctm__net_copy(ctm_arena *a, const ctm_net *net) {
     ctm_net *copy = (ctm_net *)ctm_alloc(a, sizeof *copy);
     int p;
     *copy = *net;
+    copy->arena = a;
     copy->grad = NULL;
     for (p = 0; p < net->count; p++) {
         copy->param[p] = (ctm_tensor *)ctm_alloc(a, sizeof(ctm_tensor));
@@ -5747,7 +5822,6 @@ static ctm_tensor *ctm__G_all_rows(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ct
 // have u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
 CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     int B = t->shape[0], n = 0, i, *index;
-    const int *label = net->label;
     ctm_tensor *moving;
     CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
     CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == B, "ctm_G_theta", "t and s must be [B]", t, s);
@@ -5764,10 +5838,14 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     if (n == 0) return x;
     if (n == B) return ctm__G_all_rows(tp, net, x, t, s);
     tp->rows = index;
-    if (label) net->label = ctm__labels_of(tp, label, index, n);                 // labels go with their rows
+    if (net->label) {                                                            // labels go with their rows
+        ctm_net *some = (ctm_net *)ctm_alloc(tp->arena, sizeof *some);
+        *some = *net;
+        some->label = ctm__labels_of(tp, net->label, index, n);
+        net = some;
+    }
     moving = ctm__G_all_rows(tp, net, ctm_gather_rows(tp, x, index, n), ctm_gather_rows(tp, t, index, n), ctm_gather_rows(tp, s, index, n));
     tp->rows = NULL;
-    if (label) net->label = label;                     // without labels nothing is written: threads may share the network
     return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
 }
 
@@ -6609,6 +6687,7 @@ static int ctm__turn(const ctm_trainer *tr) {
 static double ctm__loss_and_gradient(ctm_shard *sh, ctm_net *net, ctm_tensor *(*loss)(ctm_shard *sh)) {
     ctm_tensor *L;
     ctm_tape_reset(&sh->tape);
+    sh->tape.recording = 1;                            // a jump out of CTM_PANIC may have left the step before in the middle
     memset(net->grad, 0, net->len * sizeof(ctm_real));
     L = loss(sh);
     ctm_backward(&sh->tape, L);
@@ -7216,38 +7295,39 @@ CTM__DEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_t
 
 CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng) {
     enum { ROWS = 1024 };                              // a piece whose activations stay in cache
-    ctm_arena arena;
+    ctm_arena *arena;
     ctm_tape tape;
     ctm_sampler how = ctm_sampler_default();
-    const int *label = net->label;
+    ctm_net *own;                                      // sees the labels of a piece; threads may share `net`
     ctm_jump *G;
     double *ts;
     ctm_mark m;
     int first, ok = 1;
     if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);
     if (!(gamma >= 0 && gamma <= 1)) return ctm__fail(net->ctx, "gamma is %g; it must lie in [0,1]", gamma);
-    ctm_arena_init(&arena, net->ctx, "samples");
-    ctm_tape_init(&tape, net->ctx, &arena);
+    arena = ctm__guest(net->arena, "samples");
+    ctm_tape_init(&tape, net->ctx, arena);
     tape.recording = 0;
-    G = ctm_net_jump(&arena, net);
-    ts = (double *)ctm_alloc(&arena, ((size_t)jumps + 1) * sizeof(double));
+    own = (ctm_net *)ctm_alloc(arena, sizeof *own);
+    *own = *net;
+    G = ctm_net_jump(arena, own);
+    ts = (double *)ctm_alloc(arena, ((size_t)jumps + 1) * sizeof(double));
     ctm_karras_times(&net->noise, jumps + 1, ts);
     how.gamma = gamma;
     how.rng = rng;
-    m = ctm_arena_mark(&arena);
+    m = ctm_arena_mark(arena);
     for (first = 0; first < n && ok; first += ROWS) {
         int rows = ctm__imin(ROWS, n - first);
         ctm_real *at = x + (size_t)first * (size_t)net->dim;
         ctm_tensor *in = ctm_matrix(&tape, "x_T", rows, net->dim), *out;
         memcpy(in->data, at, in->len * sizeof(ctm_real));
         how.first_row = (uint64_t)first;
-        if (label) net->label = label + first;             // without labels nothing is written: threads may share the network
+        if (net->label) own->label = net->label + first;
         out = ctm_sample_gamma(&tape, G, in, jumps, ts, &how);
         if (out) memcpy(at, out->data, in->len * sizeof(ctm_real)); else ok = 0;
-        ctm_arena_release(&arena, m);
+        ctm_arena_release(arena, m);
     }
-    if (label) net->label = label;
-    ctm_arena_free(&arena);
+    ctm__guest_free(net->arena, arena);
     return ok;
 }
 
@@ -8094,6 +8174,11 @@ static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
         fclose(f);
         return NULL;
     }
+    if (!ctm__room(a, ((size_t)n + 64) / 64 * 64)) {
+        ctm__fail(a->ctx, "%s: out of memory for its %ld bytes", path, n);
+        fclose(f);
+        return NULL;
+    }
     bytes = (unsigned char *)ctm_alloc_raw(a, (size_t)n + 1);
     *size = (size_t)n;
     if (fread(bytes, 1, (size_t)n, f) != (size_t)n) {
@@ -8565,15 +8650,14 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
 }
 
 CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
-    ctm_arena scratch;
+    ctm_arena *scratch = ctm__guest(a, "file");
     ctm_config own;
     ctm_file *f;
     ctm_net *net = NULL;
-    ctm_arena_init(&scratch, a->ctx, "file");
-    f = ctm_file_read(&scratch, path);
+    f = ctm_file_read(scratch, path);
     if (f) net = ctm__net_of_file(a, f, "model", cfg ? cfg : &own);
     if (net && !ctm_net_read(net, f, "")) net = NULL;
-    ctm_arena_free(&scratch);
+    ctm__guest_free(a, scratch);
     return net;
 }
 
@@ -8719,16 +8803,16 @@ static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
 CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
     static const double mean[3] = {0.485, 0.456, 0.406}, deviation[3] = {0.229, 0.224, 0.225};   // of ImageNet's pixels in [0,1]
     ctm_lpips *q = NULL;
-    ctm_arena scratch;
+    ctm_arena *scratch;
     ctm_file *f;
     ctm_net *net;
     int window[4], c;
     CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
     CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0,
                  "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
-    ctm_arena_init(&scratch, a->ctx, "file");
-    f = ctm_file_read(&scratch, path);
-    net = f ? ctm__vgg_of_file(&scratch, f) : NULL;
+    scratch = ctm__guest(a, "file");
+    f = ctm_file_read(scratch, path);
+    net = f ? ctm__vgg_of_file(scratch, f) : NULL;
     if (net && ctm__lpips_roots(net, f)) {
         q = (ctm_lpips *)ctm_alloc(a, sizeof *q);
         q->net = ctm_net_clone(a, net);
@@ -8746,7 +8830,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
             q->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
         }
     }
-    ctm_arena_free(&scratch);
+    ctm__guest_free(a, scratch);
     return q;
 }
 #endif // CTM_NO_STDIO
