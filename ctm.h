@@ -1345,6 +1345,9 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     unsigned char *raw;
     ctm__block *b;
     if (size > (size_t)1 << 26) size = (size_t)1 << 26;
+#ifdef CTM__TIGHT                                                // for tests: a block for every piece of memory, so that each can be
+    size = 0;                                                    // refused, and a sanitizer sees its end
+#endif
     if (size < need) size = need;
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
     if (!raw) return NULL;
