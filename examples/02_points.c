@@ -230,7 +230,7 @@ typedef struct settings {
     args_common common;
     const char *data, *columns, *label, *teacher;
     long long   steps, batch, hidden, layers;      // 0: the recipe's
-    long long   stop_at, law_steps, noises;
+    long long   stop_at, save_every, law_steps, noises;
     double      seconds, lr, chains;
     int         match, law, gan, resume, plain;
     int         gan_loss, method, self_teach, init;
@@ -397,7 +397,7 @@ static int train(run *r, ctm_trainer *tr) {
             snprintf(losses, sizeof losses, "%sL_ctm %.2g L_dsm %.2g lambda %.2g", text, tr->L_ctm, tr->L_dsm, tr->lambda_dsm);
             args_progress_print(&line, tr->step, losses);
         }
-        if (now - saved < CHECKPOINT_SECONDS) continue;
+        if (r->set.save_every ? tr->step%(long)r->set.save_every != 0 : now - saved < CHECKPOINT_SECONDS) continue;
         if (!save_checkpoint(r, tr)) return -1;
         saved = now = args_seconds();
     }
@@ -918,6 +918,7 @@ static int train_main(int argc, char **argv) {
         {"chains",    ARGS_REAL,   &s->chains,    0, 0.9, NULL, "with --law gap: share of the practised jumps that are pieces of a chain of 2 to 17 equal jumps"},
         {"resume",    ARGS_FLAG,   &s->resume,    0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
         {"stop-at",   ARGS_INT,    &s->stop_at,   1, 1e9, NULL, "stop after this step as if interrupted; --resume goes on"},
+        {"save-every", ARGS_INT,   &s->save_every, 1, 1e9, NULL, "steps between two checkpoints; one every ten seconds if not given"},
         {"batch",     ARGS_INT,    &s->batch,     1, 65536, NULL, "points per step; the recipe's if not given"},
         {"hidden",    ARGS_INT,    &s->hidden,    1, 4096, NULL, "width of the network; the recipe's if not given"},
         {"layers",    ARGS_INT,    &s->layers,    1, 64,  NULL, "depth of the network; the recipe's if not given"},

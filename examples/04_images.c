@@ -344,7 +344,7 @@ typedef struct settings {
     args_common common;
     shape_flags shape;
     const char *data, *teacher, *lpips;
-    long long   steps, teacher_steps, batch, shards, stop_at;      // 0: the recipe's
+    long long   steps, teacher_steps, batch, shards, stop_at, save_every;      // 0: the recipe's
     double      seconds, lr, sheet_seconds;
     int         match, law, distance, flips, gan, gan_loss, resume;
 } settings;
@@ -616,6 +616,7 @@ static int train(run *r, ctm_trainer *tr) {
         r->images_per_second = (double)(tr->step - begun)*tr->cfg.batch/(worked > 0 ? worked : 1e-9);
         losses_text(tr, r->images_per_second, text, sizeof text);
         args_progress_step(&line, tr->step, text);
+        if (r->set.save_every && tr->step%(long)r->set.save_every == 0 && !save_checkpoint(r, tr)) return -1;
         if (now - kept < pause) continue;
         if (!keep_state(r, tr, text)) return -1;
         kept = args_seconds();
@@ -877,6 +878,7 @@ static int train_main(int argc, char **argv) {
         {"gan-loss",      ARGS_CHOICE, &s->gan_loss,      0, 0,   "hinge,log,minimax", "hinge: the authors' code; log: the paper's, with a live gradient; minimax: the paper to the letter"},
         {"resume",        ARGS_FLAG,   &s->resume,        0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
         {"stop-at",       ARGS_INT,    &s->stop_at,       1, 1e9, NULL, "stop after this step of the student as if interrupted; --resume goes on"},
+        {"save-every",    ARGS_INT,    &s->save_every,    1, 1e9, NULL, "steps between two checkpoints, beside those with a contact sheet"},
         {"sheet-seconds", ARGS_REAL,   &s->sheet_seconds, 0.1, 1e7, NULL, "time between two checkpoints with a contact sheet"},
         ARGS_COMMON(s->common)
     };
