@@ -640,7 +640,7 @@ static void measure_run(run *r, ctm_net *net, measures *m) {
 
 static int write_metrics(run *r, const measures *m) {
     char path[ARGS_PATH];
-    args_file file;
+    ctm_output file;
     FILE *f = args_open_atomic(&file, out_path(r, "metrics.csv", path), r->line, sizeof r->line);
     if (!f) return 0;
     fprintf(f, "name,value\n");
@@ -859,8 +859,8 @@ static int names_file(const char *flag, const char *value) {
 
 // Flags that contradict each other or what exists.
 static int check_settings(const settings *s) {
-    if (s->teacher && !is_teacher_kind(s->teacher) && args_path_kind(s->teacher) == 0 && !strpbrk(s->teacher, "./\\")) return unknown_teacher(s->teacher);
-    if (!is_toy_name(s->data) && args_path_kind(s->data) == 0 && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
+    if (s->teacher && !is_teacher_kind(s->teacher) && ctm_path_kind(s->teacher) == CTM_NOTHING && !strpbrk(s->teacher, "./\\")) return unknown_teacher(s->teacher);
+    if (!is_toy_name(s->data) && ctm_path_kind(s->data) == CTM_NOTHING && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
     if (s->label && is_toy_name(s->data) && !s->resume) return misused("flag --label: goes with --data FILE.csv");
     if (s->method && s->gan) return misused("flags --method cm and --gan: give one of them; the plain consistency model has no adversary");
     if (s->method && (s->match || s->law)) return misused("flags --method cm and --match or --law: the consistency model has its own (t,u,s)");

@@ -724,7 +724,7 @@ static void measure(measures *m, const char *name, double value) {
 }
 
 static int write_measures(const measures *m, const char *path, char *err, size_t errlen) {
-    args_file file;
+    ctm_output file;
     FILE *f = args_open_atomic(&file, path, err, errlen);
     if (!f) return 0;
     fprintf(f, "name,value\n");
@@ -1663,7 +1663,7 @@ static int synth_main(int argc, char **argv) {
     long long n = 10000;
     int status;
     char err[600];
-    args_file file;
+    ctm_output file;
     FILE *f;
     const args_option options[] = {
         {"n", ARGS_INT, &n, 1, 1e9, NULL, "how many images"},

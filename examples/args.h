@@ -1,7 +1,7 @@
 /* args.h - flags, folders, safe files, a progress line and a clock for the example programs.
 
-   Part of the examples of ctm.h, not of ctm.h itself. libc only; C99, also C++. Include it before other headers where
-   possible: with -std=c99 that makes the POSIX clock visible (without it a less steady clock is used, nothing breaks).
+   Part of the examples of ctm.h, not of ctm.h itself, whose files (ctm_output) it uses; C99, also C++. Include it before other
+   headers where possible: with -std=c99 that makes the POSIX clock visible (without it a less steady clock is used, nothing breaks).
 
    A program describes its flags in one table and parses the command line with it:
 
@@ -40,21 +40,19 @@
 #if defined(_WIN32)
 #include <direct.h>
 #include <io.h>
-#include <sys/stat.h>
-#include <sys/types.h>
 #define ARGS_WINDOWS 1
-#elif defined(__unix__) || defined(__APPLE__)
+#elif defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/types.h>
 #include <unistd.h>
 #define ARGS_POSIX 1
-/* When a header was included before this one, the request above came too late. These two exist all the same. */
+/* When a header was included before this one, the request above came too late. This one exists all the same. */
 #if defined(__STRICT_ANSI__) && !defined(__cplusplus)
 extern int (fileno)(FILE *f);
-extern int (fsync)(int descriptor);
 #endif
 #endif
+#include "../ctm.h"
 
 #if defined(__MINGW32__) && !defined(__clang__)
 #define ARGS_PRINTF(text, first) __attribute__((__format__(gnu_printf, text, first)))
@@ -117,13 +115,6 @@ static inline int args_finish(const char *program, int status) {
     fprintf(stderr, "%s: cannot write to standard output%s%s\n", program, reason ? ": " : "", reason ? strerror(reason) : "");
     return 1;
 }
-
-/* A file under construction: it bears its name only once it is complete. */
-typedef struct {
-    FILE *f;
-    char *path;             /* the name it will have                                                                  */
-    char *temporary;        /* path + ".tmp"; NULL when path is a device or a pipe, which is written to directly      */
-} args_file;
 
 /* The progress line of a loop over steps. */
 typedef struct {
@@ -688,24 +679,6 @@ static inline int args_command(const char *program, const char *commands, int *a
 /*  Folders and files                                                                                                 */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-/* What path is: 0 nothing, 1 a file, 2 a folder, 3 something else (a device, a pipe). */
-static inline int args_path_kind(const char *path) {
-#if defined(ARGS_POSIX)
-    struct stat s;
-    if (stat(path, &s) != 0) return 0;
-    return S_ISREG(s.st_mode) ? 1 : S_ISDIR(s.st_mode) ? 2 : 3;
-#elif defined(ARGS_WINDOWS)
-    struct _stat s;
-    if (_stat(path, &s) != 0) return 0;
-    return (s.st_mode & _S_IFMT) == _S_IFREG ? 1 : (s.st_mode & _S_IFMT) == _S_IFDIR ? 2 : 3;
-#else
-    FILE *f = fopen(path, "rb");
-    if (f == NULL) return 0;
-    fclose(f);
-    return 1;
-#endif
-}
-
 /* 1 if c separates folders in a path. */
 static inline int args_is_slash(char c) {
 #if defined(ARGS_WINDOWS)
@@ -736,7 +709,7 @@ static inline int args_mkdir_one(const char *path) {
 #endif
     if (made == 0) return 1;
     reason = errno;
-    if (args_path_kind(path) == 2) return 1;
+    if (ctm_path_kind(path) == CTM_FOLDER) return 1;
     errno = reason;
     return 0;
 }
@@ -744,15 +717,14 @@ static inline int args_mkdir_one(const char *path) {
 /* Try to create and remove a file in folder. Returns 1, or 0 with the reason in errno. */
 static inline int args_can_write(const char *folder) {
     char probe[ARGS_PATH];
-    FILE *f;
+    int held;
     if (!args_join(probe, sizeof probe, folder, ".write_test.tmp")) {
         errno = ERANGE;
         return 0;
     }
-    f = fopen(probe, "wb");
-    if (f == NULL) return 0;
-    fclose(f);
-    remove(probe);
+    held = ctm_hold(probe, 1);
+    if (held < 0 && errno != EAGAIN) return 0;      /* another program that is trying just this can write, too        */
+    ctm_let_go(held, probe);
     return 1;
 }
 
@@ -770,10 +742,10 @@ static inline int args_mkdir(const char *path, char *err, size_t errlen) {
         if (c != '\0' && !args_is_slash(c)) continue;
         if (args_is_slash(part[i - 1]) || part[i - 1] == ':') continue;          /* "a//b", "C:\"                     */
         part[i] = '\0';
-        if (args_path_kind(part) != 2 && !args_mkdir_one(part)) {
+        if (ctm_path_kind(part) != CTM_FOLDER && !args_mkdir_one(part)) {
             int reason = errno;
             return args_fail(err, errlen, "cannot make folder %s: %s", part,
-                             args_path_kind(part) ? "a file of that name is in the way" : strerror(reason));
+                             ctm_path_kind(part) != CTM_NOTHING ? "a file of that name is in the way" : strerror(reason));
         }
         part[i] = c;
     }
@@ -781,84 +753,13 @@ static inline int args_mkdir(const char *path, char *err, size_t errlen) {
     return 1;
 }
 
-/* Release the names of a file under construction. */
-static inline void args_forget_atomic(args_file *a) {
-    free(a->path);
-    free(a->temporary);
-    a->f = NULL;
-    a->path = a->temporary = NULL;
+/* A ctm_output whose failures are a line in err: args_open_atomic returns out->file or NULL, args_close_atomic 1 or 0. */
+static inline FILE *args_open_atomic(ctm_output *out, const char *path, char *err, size_t errlen) {
+    if (!ctm_output_open(out, path)) args_fail(err, errlen, "cannot write %s: %s", path, strerror(errno));
+    return out->file;
 }
-
-/* Begin to write a file (binary mode). Returns a->f to write to, or NULL with a reason. The file that may already be at
-   path stays as it is until args_close_atomic; every successful open needs args_close_atomic or args_abandon_atomic. */
-static inline FILE *args_open_atomic(args_file *a, const char *path, char *err, size_t errlen) {
-    int kind = args_path_kind(path);
-    size_t length = strlen(path);
-    a->f = NULL;
-    a->path = (char *)malloc(length + 1);
-    a->temporary = kind == 3 ? NULL : (char *)malloc(length + 5);
-    if (a->path == NULL || (kind != 3 && a->temporary == NULL)) {
-        args_fail(err, errlen, "cannot write %s: no memory", path);
-    } else {
-        memcpy(a->path, path, length + 1);
-        if (a->temporary) {
-            memcpy(a->temporary, path, length);
-            memcpy(a->temporary + length, ".tmp", 5);
-        }
-        if (kind == 2) args_fail(err, errlen, "cannot write %s: it is a folder", path);
-        else {
-            a->f = fopen(a->temporary ? a->temporary : path, "wb");
-            if (a->f == NULL) args_fail(err, errlen, "cannot write %s: %s", path, strerror(errno));
-        }
-    }
-    if (a->f == NULL) args_forget_atomic(a);
-    errno = 0;                                      /* so that a later value tells why writing failed                 */
-    return a->f;
-}
-
-/* Give up a file under construction: nothing of it remains. Harmless after a failed open or a close. */
-static inline void args_abandon_atomic(args_file *a) {
-    if (a->f) fclose(a->f);
-    if (a->f && a->temporary) remove(a->temporary);
-    args_forget_atomic(a);
-}
-
-/* Bring what was written to the disk. Returns 1, or 0 with the reason in errno (0 when unknown). */
-static inline int args_sync(FILE *f, int regular) {
-    if (ferror(f)) return 0;                        /* errno is still that of the write that failed                   */
-    errno = 0;
-    if (fflush(f) != 0) return 0;
-    if (!regular) return 1;
-#if defined(ARGS_POSIX)
-    if (fsync(fileno(f)) != 0 && errno != EINVAL && errno != ENOSYS) return 0;      /* some file systems have none    */
-#elif defined(ARGS_WINDOWS)
-    if (_commit(_fileno(f)) != 0) return 0;
-#endif
-    return 1;
-}
-
-/* Complete a file: flush, sync, close, rename. On failure (a full disk, say) the unfinished file is removed and what was
-   at path before is untouched. Earlier errors of fwrite and fprintf are found here too: no need to check each. */
-static inline int args_close_atomic(args_file *a, char *err, size_t errlen) {
-    int good = args_sync(a->f, a->temporary != NULL), reason = errno;
-    errno = 0;
-    if (fclose(a->f) != 0 && good) {
-        good = 0;
-        reason = errno;
-    }
-#if defined(ARGS_WINDOWS)
-    if (good && a->temporary) remove(a->path);      /* here rename does not replace                                   */
-#endif
-    if (good && a->temporary && rename(a->temporary, a->path) != 0) {
-        good = 0;
-        reason = errno;
-    }
-    if (!good) {
-        if (a->temporary) remove(a->temporary);
-        args_fail(err, errlen, "cannot write %s: %s", a->path, reason ? strerror(reason) : "the data could not be stored");
-    }
-    args_forget_atomic(a);
-    return good;
+static inline int args_close_atomic(ctm_output *out, char *err, size_t errlen) {
+    return ctm_output_close(out) ? 1 : args_fail(err, errlen, "cannot write %s: %s", out->path, strerror(errno));
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */

@@ -281,7 +281,7 @@ static inline void restore_losses(run_losses *l, const char *program, const ctm_
 static inline void run_say_earlier(const char *out) {
     char path[ARGS_PATH];
     args_join(path, sizeof path, out, "checkpoint.safetensors");
-    if (args_path_kind(path)) fprintf(stderr, "note: %s holds an earlier run, whose files are replaced one by one (--resume would go on with it)\n", out);
+    if (ctm_path_kind(path) != CTM_NOTHING) fprintf(stderr, "note: %s holds an earlier run, whose files are replaced one by one (--resume would go on with it)\n", out);
 }
 
 // ---- Stopping. The only variable outside of a program's own structures: a signal handler can reach nothing else.
