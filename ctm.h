@@ -1034,8 +1034,8 @@ CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_
 // and nothing else may begin with prefix but the authors' resample_filter and map_augment, which are passed over. 1; or 0 with
 // ctm_error, which names what is missing or superfluous.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
-// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step; and the
-// configuration, which loading does not set: make the trainer with what ctm_config_read finds, or with the same settings as before. The
+// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step, and the
+// figures of the last step (L_ctm to disc_fake); and the configuration, which loading does not set: make the trainer with what ctm_config_read finds, or with the same settings as before. The
 // bits also need the same instruction set (ctx.isa, ctx.winograd), draw and label.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
@@ -8330,8 +8330,8 @@ static const ctm__field ctm__fields[] = {
 #undef CTM__F
 enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]), CTM__VITAL = 10 };   // a file must have the first ten
 
-static void ctm__field_text(const ctm_config *cfg, const ctm__field *f, char text[40]) {
-    const char *at = (const char *)cfg + f->at;
+static void ctm__field_text(const void *of, const ctm__field *f, char text[40]) {
+    const char *at = (const char *)of + f->at;
     switch (f->type) {
     case 'i': { int v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%d", v); break; }
     case 'l': { long v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%ld", v); break; }
@@ -8340,8 +8340,8 @@ static void ctm__field_text(const ctm_config *cfg, const ctm__field *f, char tex
     }
 }
 
-static int ctm__field_read(ctm_config *cfg, const ctm__field *f, const char *text) {
-    char *at = (char *)cfg + f->at, *end;
+static int ctm__field_read(void *of, const ctm__field *f, const char *text) {
+    char *at = (char *)of + f->at, *end;
     errno = 0;
     switch (f->type) {
     case 'i': { long v = strtol(text, &end, 10); int x = (int)v; if (x != v) return 0; memcpy(at, &x, sizeof x); break; }
@@ -8577,6 +8577,14 @@ CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
     return net;
 }
 
+// What a trainer says of its last step. The next step may be the discriminator's and leave the student's figures as they are.
+#define CTM__F(name) {#name, 'd', offsetof(ctm_trainer, name)}
+static const ctm__field ctm__last_step[] = {
+    CTM__F(L_ctm), CTM__F(L_dsm), CTM__F(lambda_dsm), CTM__F(grad_norm), CTM__F(lr), CTM__F(L_gan), CTM__F(L_disc), CTM__F(lambda_gan),
+    CTM__F(disc_real), CTM__F(disc_fake)};
+#undef CTM__F
+enum { CTM__LAST = (int)(sizeof ctm__last_step / sizeof ctm__last_step[0]) };
+
 CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
     ctm_mark m = ctm_arena_mark(scratch);
     ctm_writer w;
@@ -8588,6 +8596,15 @@ CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, cons
     ctm_writer_meta(&w, "ctm.step", text);
     snprintf(text, sizeof text, "%ld", tr->opt.k);
     ctm_writer_meta(&w, "ctm.opt.k", text);
+    for (i = 0; i < CTM__LAST; i++) {
+        char key[64];
+        double value;
+        memcpy(&value, (const char *)tr + ctm__last_step[i].at, sizeof value);
+        if (!ctm_is_finite(value)) continue;           // after a step that failed; a file holds no such number
+        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
+        ctm__field_text(tr, &ctm__last_step[i], text);
+        ctm_writer_meta(&w, key, text);
+    }
     ctm__write_net(&w, tr->theta, "theta.", tr->theta->theta);
     ctm__write_net(&w, tr->theta, "opt.m.", tr->opt.m);
     ctm__write_net(&w, tr->theta, "opt.v.", tr->opt.v);
@@ -8646,26 +8663,32 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     ctm__place place[CTM__PLACES];
     ctm_real *values[CTM__PLACES];
     const char *format;
-    long step = 0, k = 0, disc_k = 0;
+    ctm_trainer next = *tr;                                      // with the counts and figures of the file
     int i, n = ctm__trainer_places(tr, place), ok = f != NULL;
     if (ok) {
         format = ctm_file_meta(f, "ctm.format");
         if (!format || strcmp(format, "checkpoint") != 0) ok = ctm__fail(tr->ctx, "%s: is not a checkpoint of ctm.h", path);
     }
-    ok = ok && ctm__read_count(f, "ctm.step", &step) && ctm__read_count(f, "ctm.opt.k", &k);
+    ok = ok && ctm__read_count(f, "ctm.step", &next.step) && ctm__read_count(f, "ctm.opt.k", &next.opt.k);
     if (ok && !tr->disc != !ctm_file_meta(f, "ctm.disc.k"))
         ok = ctm__fail(tr->ctx, tr->disc ? "%s: has no discriminator, but this run has one"
                                          : "%s: has a discriminator, but this run has none", path);
-    if (ok && tr->disc) ok = ctm__read_count(f, "ctm.disc.k", &disc_k);
+    if (ok && tr->disc) ok = ctm__read_count(f, "ctm.disc.k", &next.disc_opt.k);
+    for (i = 0; i < CTM__LAST && ok; i++) {
+        char key[64];
+        const char *text;
+        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
+        text = ctm_file_meta(f, key);                            // a file of version 0.2.0 has none
+        if (text && !ctm__field_read(&next, &ctm__last_step[i], text))
+            ok = ctm__fail(tr->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", path, key, text);
+    }
     for (i = 0; i < n && ok; i++) {                              // all of it is read before any of it is used
         values[i] = (ctm_real *)ctm_alloc(scratch, place[i].net->len * sizeof(ctm_real));
         ok = ctm__read_values(place[i].net, f, place[i].prefix, values[i]);
     }
     if (ok) {
         for (i = 0; i < n; i++) memcpy(place[i].values, values[i], place[i].net->len * sizeof(ctm_real));
-        tr->step = step;
-        tr->opt.k = k;
-        tr->disc_opt.k = disc_k;
+        *tr = next;
     }
     ctm_arena_release(scratch, m);
     return ok;

@@ -406,12 +406,6 @@ static int train(run *r, ctm_trainer *tr) {
     return tr->step == tr->cfg.steps;
 }
 
-static int stopped(const run *r, const ctm_trainer *tr) {
-    printf("stopped after step %ld of %ld of the %s; saved; to go on: build/points train --resume --out %s\n", tr->step, tr->cfg.steps,
-           tr->cfg.consistency ? "student" : "teacher", r->set.common.out);
-    return 0;
-}
-
 // 1 if the checkpoint belongs to this phase and was loaded into tr, 0 if not, -1 on an error.
 static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
     if (!r->from || strcmp(ctm_file_meta(r->from, "points.phase"), phase) != 0) return 0;
@@ -463,7 +457,7 @@ static int learn_teacher(run *r) {
     tr = r->tr = trainer(r, &r->memory, &cfg, NULL);
     if (resume_phase(r, tr, "teacher") < 0) return -1;
     state = train(r, tr);
-    if (state < 1) return state < 0 ? -1 : stopped(r, tr);
+    if (state < 1) return state;
     t.arena = &r->memory;
     t.n = 0;
     note_units(&t, &r->data);
@@ -694,32 +688,16 @@ static void compare_laws(run *r, story *s) {
 }
 
 // Choices that mean nothing without another flag are not shown.
-static int option_hidden(const run *r, const char *name) {
-    const settings *s = &r->set;
+static int option_hidden(const void *of, const char *name) {
+    const settings *s = (const settings *)of;
     return (strcmp(name, "gan-loss") == 0 && !s->gan) || (strcmp(name, "self") == 0 && strcmp(s->teacher, "none") != 0) ||
            (strcmp(name, "init") == 0 && !s->init) || (strcmp(name, "method") == 0 && !s->method) ||
            (strcmp(name, "chains") == 0 && !(s->chains > 0));
 }
 
-// "build/points train --data ring --teacher exact ..." into text.
-static void command_text(const run *r, char *text, size_t size) {
-    size_t at = (size_t)snprintf(text, size, "build/points train");
-    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
-        char value[ARGS_PATH];
-        if (!option_text(option_named(&r->flags, kept_flags[i]), value, sizeof value) || at >= size) continue;
-        if (option_hidden(r, kept_flags[i])) continue;
-        if (option_named(&r->flags, kept_flags[i])->kind == ARGS_FLAG) {
-            at += (size_t)snprintf(text + at, size - at, " --%s", kept_flags[i]);
-            continue;
-        }
-        at += (size_t)snprintf(text + at, size - at, strchr(value, ' ') ? " --%s \"%s\"" : " --%s %s", kept_flags[i], value);
-    }
-    if (at < size) snprintf(text + at, size - at, strchr(r->set.common.out, ' ') ? " --out \"%s\"" : " --out %s", r->set.common.out);
-}
-
 static int write_story(run *r, ctm_net *net, const measures *m) {
     static const char *const laws[2] = {"authors'", "gap"};
-    char command[4096], line[512];
+    char line[512];
     story s;
     story_init(&s, &r->scratch, net, r->set.common.out);
     s.name = r->data.name;
@@ -734,11 +712,10 @@ static int write_story(run *r, ctm_net *net, const measures *m) {
     s.losses = r->losses;
     s.seed = r->cfg.seed;
     compare_laws(r, &s);
-    command_text(r, command, sizeof command);
     snprintf(line, sizeof line, "%ld training steps with batches of %d + %d in %.0f s, seed %llu, %s law, %d solver step%s a grid interval, ctm.h %s%s",
              r->cfg.steps, r->cfg.batch, r->cfg.diagonal_batch, r->seconds, (unsigned long long)r->cfg.seed, laws[r->cfg.law == CTM_LAW_GAP],
              r->cfg.substeps, r->cfg.substeps == 1 ? "" : "s", CTM_VERSION, r->set.seconds > 0 ? "; the number of steps was fitted to --seconds" : "");
-    s.command = command;
+    s.command = run_command(&r->scratch, &r->flags);
     s.settings = line;
     return story_write(&s) ? 1 : args_fail(r->line, sizeof r->line, "%s", s.error);
 }
@@ -787,12 +764,11 @@ static void report_data(const run *r) {
     for (int j = 0; j < d->file.left_out; j++) printf("    %-24s left out: not a column of numbers\n", d->file.left_out_names[j]);
 }
 
-static void report_settings(const run *r) {
-    char command[4096], threads[32];
+static void report_settings(run *r) {
+    char threads[32];
     if (r->set.common.quiet) return;
-    command_text(r, command, sizeof command);
     snprintf(threads, sizeof threads, "%lld threads", r->set.common.threads);
-    printf("%s\nctm.h %s, seed %llu, %s, %s\n", command, CTM_VERSION, (unsigned long long)r->cfg.seed,
+    printf("%s\nctm.h %s, seed %llu, %s, %s\n", run_command(&r->scratch, &r->flags), CTM_VERSION, (unsigned long long)r->cfg.seed,
            r->set.common.threads ? threads : "all cores", ctm_isa_name(r->ctx.isa));
     report_data(r);
     ctm_config_print(&r->cfg);
@@ -807,7 +783,7 @@ static int open_checkpoint(run *r) {
     if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
     if (!ctm_file_meta(r->from, "points.phase") || !ctm_file_meta(r->from, "points.data"))
         return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `points train`", path);
-    return restore_settings(&r->flags, r->from, r->line, sizeof r->line);
+    return restore_settings(&r->flags, r->from, &r->memory, r->line, sizeof r->line);
 }
 
 static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
@@ -816,9 +792,8 @@ static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
 
 // The student's configuration is that of the checkpoint if it is already in training.
 static int resume_config(run *r) {
-    const char *seconds = ctm_file_meta(r->from, "points.seconds");
     ctm_config was;
-    r->seconds = seconds ? strtod(seconds, NULL) : 0;
+    r->seconds = run_number(r->from, "points.seconds");
     if (!same_hash(r, "points.rows_hash", r->data.hash, r->data.name)) return 0;
     if (!ctm_config_read(r->from, &was)) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
     if (was.consistency) r->cfg = was;
@@ -833,7 +808,7 @@ static int train_student(run *r) {
     if (resumed && !r->set.common.quiet) printf("resumed after step %ld\n", tr->step);
     state = train(r, tr);
     if (state < 0) return wrong(r->line);
-    if (state == 0) return stopped(r, tr);
+    if (state == 0) return run_stopped(&r->flags, &r->scratch, tr);
     run_leave_signals();               // nothing is lost any more: from here on a signal ends the program
     return results(r, tr->ema[0]);
 }
@@ -851,7 +826,7 @@ static int train_run(run *r) {
     report_settings(r);
     if (r->teacher_steps > 0) {
         const int state = learn_teacher(r);
-        if (state < 1) return state < 0 ? wrong(r->line) : 0;
+        if (state < 1) return state < 0 ? wrong(r->line) : run_stopped(&r->flags, &r->scratch, r->tr);
     }
     return train_student(r);
 }
@@ -876,6 +851,11 @@ static int unknown_teacher(const char *teacher) {
 }
 
 static int is_teacher_kind(const char *word) { return strcmp(word, "exact") == 0 || strcmp(word, "learned") == 0 || strcmp(word, "none") == 0; }
+
+// Which values of --data and --teacher are files: a resumed run knows them by their hash, so that they may have moved.
+static int names_file(const char *flag, const char *value) {
+    return (strcmp(flag, "data") == 0 && !is_toy_name(value)) || (strcmp(flag, "teacher") == 0 && !is_teacher_kind(value));
+}
 
 // Flags that contradict each other or what exists.
 static int check_settings(const settings *s) {
@@ -962,6 +942,10 @@ static int train_main(int argc, char **argv) {
     r.flags.options = ARGS_COUNT(options);
     r.flags.argc = argc;
     r.flags.argv = argv;
+    r.flags.names_file = names_file;
+    r.flags.hidden = option_hidden;
+    r.flags.settings = s;
+    if (!run_check_texts(&r.flags, r.line, sizeof r.line)) return misused(r.line);
     return train_with(&r);
 }
 
@@ -1258,10 +1242,8 @@ static int loglik_main(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const int command = args_command("points", "train,sample,loglik", &argc, &argv);
-    if (command < 0) return 2;
-    if (command == 1) return sample_main(argc, argv);
-    if (command == 2) return loglik_main(argc, argv);
-    return train_main(argc, argv);
+    const int status = command < 0 ? 2 : command == 1 ? sample_main(argc, argv) : command == 2 ? loglik_main(argc, argv) : train_main(argc, argv);
+    return args_finish("points", status);
 }
 
 /* What it prints (42000 steps; the settings in the middle are ctm_config_print's)

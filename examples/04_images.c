@@ -762,12 +762,13 @@ static int results(run *r, ctm_net *net) {
 
 static void report_settings(const run *r) {
     const image_set *s = &r->data.set;
-    char text[ARGS_PATH];
+    char room[OPTION_TEXT];
     if (r->set.common.quiet) return;
     printf("images train");
     for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
         const args_option *o = option_named(&r->flags, kept_flags[i]);
-        if (!option_text(o, text, sizeof text) || (strcmp(o->name, "gan-loss") == 0 && !r->set.gan)) continue;
+        const char *text = option_text(o, room);
+        if (!text || (strcmp(o->name, "gan-loss") == 0 && !r->set.gan)) continue;
         printf(o->kind == ARGS_FLAG ? " --%s" : " --%s %s", kept_flags[i], text);
     }
     printf("\nctm.h %s, %s; %lu images of %d x %d x %d for training, %lu held out; %s\n", CTM_VERSION, ctm_isa_name(r->ctx.isa), (unsigned long)r->data.rows,
@@ -788,7 +789,7 @@ static int open_checkpoint(run *r) {
     r->seconds = seconds ? strtod(seconds, NULL) : 0;
     teacher_seconds = ctm_file_meta(r->from, "images.teacher_seconds");
     r->teacher_seconds = teacher_seconds ? strtod(teacher_seconds, NULL) : 0;
-    return restore_settings(&r->flags, r->from, r->line, sizeof r->line);
+    return restore_settings(&r->flags, r->from, &r->memory, r->line, sizeof r->line);
 }
 
 static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
