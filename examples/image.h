@@ -97,6 +97,15 @@ static inline void image_put_big(unsigned char *p, unsigned long v) {
     for (i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (24 - 8 * i) & 255);
 }
 
+/* 1 if a file can be written at path; to be asked before the work whose result it will hold. What is there stays. */
+static inline int image_can_write(const char *path, char *err, size_t errlen) {
+    args_file a;
+    if (args_path_kind(path) == 3) return 1;        /* a device or a pipe: its reader would take this for the end      */
+    if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
+    args_abandon_atomic(&a);
+    return 1;
+}
+
 /* One chunk: length, name, data, CRC of name and data. */
 static inline void image_chunk(FILE *f, const char *name, const unsigned char *data, size_t n) {
     unsigned char four[4];
@@ -383,7 +392,7 @@ static inline int image_load(image_part *p, char *err, size_t errlen) {
 /* Several threads may find the same part broken. */
 static inline void image_mark(image_part *p, int broken) {
 #if defined(_OPENMP)
-#pragma omp atomic write
+#pragma omp critical(image_mark)
 #endif
     p->broken = broken;
 }
