@@ -8105,14 +8105,13 @@ static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
     return bytes;
 }
 
-CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
+// A file out of its bytes, which must stay; path is for messages. NULL with ctm_error.
+static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned char *bytes, size_t size) {
     ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
-    size_t size = 0, header = 0;
-    unsigned char *bytes = ctm__slurp(a, path, &size);
+    size_t header = 0;
     const char *wrong;
     ctm__json j;
     int i;
-    if (!bytes) return NULL;
     f->ctx = a->ctx;
     snprintf(f->path, sizeof f->path, "%s", path);
     for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
@@ -8126,6 +8125,12 @@ CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
     if (wrong) { ctm__fail(a->ctx, "%s: damaged safetensors file: %s", path, wrong); return NULL; }
     f->data = bytes + 8 + header;
     return f;
+}
+
+CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
+    size_t size = 0;
+    unsigned char *bytes = ctm__slurp(a, path, &size);
+    return bytes ? ctm__file_parse(a, path, bytes, size) : NULL;
 }
 
 CTM__DEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name) {
