@@ -95,10 +95,11 @@ typedef struct {
     int         quiet;      /* 1: no progress line, only results and errors                                           */
 } args_common;
 
-#define ARGS_COMMON(c)                                                                                                 \
+#define ARGS_COMMON(c) ARGS_COMMON_OUT(c, "where results go")
+#define ARGS_COMMON_OUT(c, out_help)                                                                                   \
     {"seed",    ARGS_INT,  &(c).seed,    0, 9223372036854775807.0, NULL, "seed of all random numbers"},                \
     {"threads", ARGS_INT,  &(c).threads, 0, 4096,                  NULL, "number of threads; 0 takes all cores"},      \
-    {"out",     ARGS_TEXT, &(c).out,     0, 0,                     NULL, "where results go"},                          \
+    {"out",     ARGS_TEXT, &(c).out,     0, 0,                     NULL, out_help},                                    \
     {"quiet",   ARGS_FLAG, &(c).quiet,   0, 0,                     NULL, "no progress line"}
 
 /* args_parse's answer as an exit status: help was printed -> 0, wrong usage -> 2. */
@@ -242,6 +243,14 @@ static inline const char *args_number(char out[ARGS_NUMBER], double x, int digit
         *found = '.';
         memmove(found + 1, found + strlen(point), strlen(found + strlen(point)) + 1);
     }
+    return out;
+}
+
+/* x with the fewest significant digits, at_least so many, from which strtod gets it back. Returns out. */
+static inline const char *args_shortest(char out[ARGS_NUMBER], double x, int at_least) {
+    double back = 0;
+    int digits = at_least;
+    while (args_strtod(args_number(out, x, digits), &back) && back != x && digits < 17) digits++;
     return out;
 }
 
@@ -593,7 +602,10 @@ static inline void args_print_help(FILE *f, const char *usage, const args_option
         snprintf(text, sizeof text, "%s%s", o[i].help, tail);
         args_wrap(f, text, column, indent);
     }
-    fprintf(f, "  --help              this text\n");
+    fprintf(f, "  --help              this text\n\n"
+               "exit status: 0 done; 1 a file or the machine is at fault, one line says how;\n"
+               "2 wrong usage; 3 a signal has stopped a training run: its state is saved, and\n"
+               "--resume goes on (a second signal ends it at once)\n");
 }
 
 /* 1 if the command line holds --name or --name=value. */
