@@ -31,11 +31,14 @@ static inline int ends_with(const char *text, const char *end) {
 
 // ---- Lines for the metadata of weights: NULL-terminated pairs key, value, key, value, NULL.
 
-enum { NOTES_MAX = 4000 };
-typedef struct notes { ctm_arena *arena; int n; const char *pair[NOTES_MAX + 1]; } notes;
+typedef struct notes { ctm_arena *arena; int n; const char **pair; } notes;     // begins with n = 0
 
 static inline void note(notes *t, const char *key, const char *value) {
-    if (t->n + 2 > NOTES_MAX) return;
+    if ((t->n & (t->n - 1)) == 0) {                    // full at 0, 2, 4, 8, ...: room for as many again, for these two and the NULL
+        const char **more = (const char **)ctm_alloc(t->arena, (2*(size_t)t->n + 3)*sizeof *more);
+        if (t->n) memcpy(more, t->pair, (size_t)t->n*sizeof *more);
+        t->pair = more;
+    }
     t->pair[t->n++] = keep_text(t->arena, key);
     t->pair[t->n++] = keep_text(t->arena, value);
     t->pair[t->n] = NULL;
