@@ -239,6 +239,7 @@ typedef struct settings {
 typedef struct run {
     settings            set;
     run_settings        flags;
+    run_lock            lock;
     ctm_ctx             ctx;
     ctm_arena           memory, scratch;
     dataset             data;
@@ -844,7 +845,7 @@ static int train_run(run *r) {
     if (!r->set.teacher) r->set.teacher = r->data.is_toy ? "exact" : "learned";
     configure(r);
     if (!find_teacher(r)) return wrong(r->line);
-    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
+    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line) || !run_take(&r->lock, r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     if (!r->set.resume) run_say_earlier(r->set.common.out);
     plan_steps(r);
     if (r->from && !resume_config(r)) return wrong(r->line);
@@ -903,8 +904,10 @@ static int train_with(run *r) {
     ctm_arena_init(&r->memory, &r->ctx, "model");
     ctm_arena_init(&r->scratch, &r->ctx, "scratch");
     r->losses = (story_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
+    r->lock.held = -1;
     run_catch_signals();
     status = train_run(r);
+    run_release(&r->lock);
     if (r->tr) ctm_trainer_free(r->tr);
     table_free(&r->data.file);
     ctm_arena_free(&r->scratch);
@@ -1257,6 +1260,7 @@ static int loglik_main(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    args_utf8(&argc, &argv);
     const int command = args_command("points", "train,sample,loglik", &argc, &argv);
     if (command < 0) return 2;
     if (command == 1) return sample_main(argc, argv);

@@ -24,7 +24,7 @@
 #include "args.h"
 #include "table.h"
 
-#if defined(ARGS_POSIX) && !defined(IMAGE_NO_MMAP)
+#if defined(ARGS_POSIX) && !defined(IMAGE_NO_MMAP) && !defined(__wasi__)
 #include <fcntl.h>
 #include <sys/mman.h>
 #define IMAGE_MMAP 1
