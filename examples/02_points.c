@@ -239,6 +239,7 @@ typedef struct settings {
 typedef struct run {
     settings            set;
     run_settings        flags;
+    run_lock            lock;
     ctm_ctx             ctx;
     ctm_arena           memory, scratch;
     dataset             data;
@@ -646,7 +647,7 @@ static void measure_run(run *r, ctm_net *net, measures *m) {
 
 static int write_metrics(run *r, const measures *m) {
     char path[ARGS_PATH];
-    args_file file;
+    ctm_output file;
     FILE *f = args_open_atomic(&file, out_path(r, "metrics.csv", path), r->line, sizeof r->line);
     if (!f) return 0;
     fprintf(f, "name,value\n");
@@ -844,7 +845,7 @@ static int train_run(run *r) {
     if (!r->set.teacher) r->set.teacher = r->data.is_toy ? "exact" : "learned";
     configure(r);
     if (!find_teacher(r)) return wrong(r->line);
-    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
+    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line) || !run_take(&r->lock, r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     if (!r->set.resume) run_say_earlier(r->set.common.out);
     plan_steps(r);
     if (r->from && !resume_config(r)) return wrong(r->line);
@@ -879,8 +880,8 @@ static int is_teacher_kind(const char *word) { return strcmp(word, "exact") == 0
 
 // Flags that contradict each other or what exists.
 static int check_settings(const settings *s) {
-    if (s->teacher && !is_teacher_kind(s->teacher) && args_path_kind(s->teacher) == 0 && !strpbrk(s->teacher, "./\\")) return unknown_teacher(s->teacher);
-    if (!is_toy_name(s->data) && args_path_kind(s->data) == 0 && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
+    if (s->teacher && !is_teacher_kind(s->teacher) && ctm_path_kind(s->teacher) == CTM_NOTHING && !strpbrk(s->teacher, "./\\")) return unknown_teacher(s->teacher);
+    if (!is_toy_name(s->data) && ctm_path_kind(s->data) == CTM_NOTHING && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
     if (s->label && is_toy_name(s->data) && !s->resume) return misused("flag --label: goes with --data FILE.csv");
     if (s->method && s->gan) return misused("flags --method cm and --gan: give one of them; the plain consistency model has no adversary");
     if (s->method && (s->match || s->law)) return misused("flags --method cm and --match or --law: the consistency model has its own (t,u,s)");
@@ -903,8 +904,10 @@ static int train_with(run *r) {
     ctm_arena_init(&r->memory, &r->ctx, "model");
     ctm_arena_init(&r->scratch, &r->ctx, "scratch");
     r->losses = (story_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
+    r->lock.held = -1;
     run_catch_signals();
     status = train_run(r);
+    run_release(&r->lock);
     if (r->tr) ctm_trainer_free(r->tr);
     table_free(&r->data.file);
     ctm_arena_free(&r->scratch);
@@ -1257,6 +1260,7 @@ static int loglik_main(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    args_utf8(&argc, &argv);
     const int command = args_command("points", "train,sample,loglik", &argc, &argv);
     if (command < 0) return 2;
     if (command == 1) return sample_main(argc, argv);

@@ -24,7 +24,7 @@
 #include "args.h"
 #include "table.h"
 
-#if defined(ARGS_POSIX) && !defined(IMAGE_NO_MMAP)
+#if defined(ARGS_POSIX) && !defined(IMAGE_NO_MMAP) && !defined(__wasi__)
 #include <fcntl.h>
 #include <sys/mman.h>
 #define IMAGE_MMAP 1
@@ -133,7 +133,7 @@ static inline int image_write_png(const char *path, int width, int height, int c
     unsigned char *raw = (unsigned char *)malloc(n + 1), *packed = (unsigned char *)malloc(n + n / 65535 * 5 + 16), head[13];
     size_t length;
     int y, good;
-    args_file a;
+    ctm_output a;
     if (raw == NULL || packed == NULL) {
         free(raw);
         free(packed);
@@ -151,10 +151,10 @@ static inline int image_write_png(const char *path, int width, int height, int c
     head[10] = head[11] = head[12] = 0;
     good = args_open_atomic(&a, path, err, errlen) != NULL;
     if (good) {
-        fwrite("\x89PNG\r\n\x1a\n", 1, 8, a.f);
-        image_chunk(a.f, "IHDR", head, 13);
-        image_chunk(a.f, "IDAT", packed, length);
-        image_chunk(a.f, "IEND", head, 0);
+        fwrite("\x89PNG\r\n\x1a\n", 1, 8, a.file);
+        image_chunk(a.file, "IHDR", head, 13);
+        image_chunk(a.file, "IDAT", packed, length);
+        image_chunk(a.file, "IEND", head, 0);
         good = args_close_atomic(&a, err, errlen);
     }
     free(raw);
@@ -211,7 +211,7 @@ static inline int image_write_npz(const char *path, size_t n, int size, int chan
     const size_t header = npy_make_header(head, "|u1", 4, shape), total = header + count;
     unsigned long crc;
     size_t i;
-    args_file a;
+    ctm_output a;
     int good;
     if (total >= 0xFFFF0000ul) return args_fail(err, errlen, "cannot write %s: %lu bytes are too many for a plain .npz; use .npy", path, (unsigned long)total);
     bytes = (unsigned char *)malloc(count + 1);
@@ -238,13 +238,13 @@ static inline int image_write_npz(const char *path, size_t n, int size, int chan
     image_put_little(end + 16, (unsigned long)(sizeof local + sizeof name - 1 + total), 4);
     good = args_open_atomic(&a, path, err, errlen) != NULL;
     if (good) {
-        fwrite(local, 1, sizeof local, a.f);
-        fwrite(name, 1, sizeof name - 1, a.f);
-        fwrite(head, 1, header, a.f);
-        fwrite(bytes, 1, count, a.f);
-        fwrite(central, 1, sizeof central, a.f);
-        fwrite(name, 1, sizeof name - 1, a.f);
-        fwrite(end, 1, sizeof end, a.f);
+        fwrite(local, 1, sizeof local, a.file);
+        fwrite(name, 1, sizeof name - 1, a.file);
+        fwrite(head, 1, header, a.file);
+        fwrite(bytes, 1, count, a.file);
+        fwrite(central, 1, sizeof central, a.file);
+        fwrite(name, 1, sizeof name - 1, a.file);
+        fwrite(end, 1, sizeof end, a.file);
         good = args_close_atomic(&a, err, errlen);
     }
     free(bytes);
@@ -325,10 +325,10 @@ static inline int image_read_labels(const char *path, int classes, int **out, si
 
 /* Map a file, or read it where that is impossible; or keep it open (f) for image_fetch. */
 static inline int image_load(image_part *p, char *err, size_t errlen) {
-    const int kind = args_path_kind(p->path);
-    if (kind == 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(ENOENT));
-    if (kind == 2) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
-    if (kind == 3) {
+    const ctm_kind kind = ctm_path_kind(p->path);
+    if (kind == CTM_NOTHING) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(ENOENT));
+    if (kind == CTM_FOLDER) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
+    if (kind == CTM_DEVICE) {
         p->bytes = table_read_file(p->path, &p->length, err, errlen);
         return p->bytes != NULL;
     }
@@ -352,7 +352,7 @@ static inline int image_load(image_part *p, char *err, size_t errlen) {
         }
     }
 #endif
-    p->f = fopen(p->path, "rb");
+    p->f = ctm_fopen(p->path, "rb");
     if (p->f == NULL) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno));
     if (fseek(p->f, 0, SEEK_END) != 0 || ftell(p->f) < 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno));
     p->length = (size_t)ftell(p->f);
@@ -548,7 +548,7 @@ static inline void image_folder_list(const char *folder, char *list, size_t size
     int i;
     list[0] = '\0';
     for (i = 0; i < ARGS_COUNT(names); i++)
-        if (args_join(path, sizeof path, folder, names[i]) && args_path_kind(path) == 1 && at + strlen(path) + 2 < size)
+        if (args_join(path, sizeof path, folder, names[i]) && ctm_path_kind(path) == CTM_FILE && at + strlen(path) + 2 < size)
             at += (size_t)snprintf(list + at, size - at, "%s%s", at ? "," : "", path);
 }
 
@@ -558,7 +558,7 @@ static inline int image_open(image_set *s, const char *data, char *err, size_t e
     size_t labels = 0;
     int good = 1;
     memset(s, 0, sizeof *s);
-    if (args_path_kind(data) == 2) {
+    if (ctm_path_kind(data) == CTM_FOLDER) {
         image_folder_list(data, list, sizeof list);
         if (list[0] == '\0') return args_fail(err, errlen, "%s: is a folder with neither data_batch_1.bin ... nor train-images-idx3-ubyte (gunzipped)", data);
         data = list;

@@ -5,7 +5,11 @@
 #ifndef CTM_EXAMPLES_RUN_H
 #define CTM_EXAMPLES_RUN_H
 
+#if defined(__wasi__) && !defined(_WASI_EMULATED_SIGNAL)
+#define RUN_NO_SIGNALS                 // WebAssembly has none
+#else
 #include <signal.h>
+#endif
 #include "args.h"
 #include "../ctm.h"
 #include "table.h"
@@ -201,15 +205,33 @@ static inline void restore_losses(run_losses *l, const char *program, const ctm_
     l->summed = summed ? strtol(summed, NULL, 10) : 0;
 }
 
+// Two runs in one folder would replace each other's files: the second is told. The lock goes with the process, however that ends.
+typedef struct run_lock { int held; char path[ARGS_PATH]; } run_lock;
+
+static inline int run_take(run_lock *l, const char *out, char *err, size_t errlen) {
+    if (!args_join(l->path, sizeof l->path, out, ".lock")) return args_fail(err, errlen, "%.40s...: the path is too long", out);
+    l->held = ctm_hold(l->path, 1);
+    if (l->held >= 0) return 1;
+    if (errno != EAGAIN) return args_fail(err, errlen, "cannot write into folder %s: %s", out, strerror(errno));
+    return args_fail(err, errlen, "%s: another run is writing into this folder; wait for it, or choose another with --out", out);
+}
+
+static inline void run_release(const run_lock *l) { ctm_let_go(l->held, l->path); }
+
 // A folder that is used again: said on stderr, because a run that is stopped leaves some files of the earlier one beside its own.
 static inline void run_say_earlier(const char *out) {
     char path[ARGS_PATH];
     args_join(path, sizeof path, out, "checkpoint.safetensors");
-    if (args_path_kind(path)) fprintf(stderr, "note: %s holds an earlier run, whose files are replaced one by one (--resume would go on with it)\n", out);
+    if (ctm_path_kind(path) != CTM_NOTHING) fprintf(stderr, "note: %s holds an earlier run, whose files are replaced one by one (--resume would go on with it)\n", out);
 }
 
 // ---- Stopping. The only variable outside of a program's own structures: a signal handler can reach nothing else.
 
+#ifdef RUN_NO_SIGNALS
+static int asked_to_stop;
+static inline void run_catch_signals(void) {}
+static inline void run_leave_signals(void) {}
+#else
 static volatile sig_atomic_t asked_to_stop;
 
 static void on_signal(int number) {
@@ -226,5 +248,6 @@ static inline void run_leave_signals(void) {
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
 }
+#endif
 
 #endif
