@@ -844,6 +844,7 @@ int main(int argc, char **argv) {
     char command[200];
     int status, done;
     if (!l) return wrong("not enough memory");
+    args_utf8(&argc, &argv);
     l->common = args_common_defaults("out/claims");
     l->common.seed = 0;
     const args_option options[] = {

@@ -384,6 +384,7 @@ enum { PIXELS, LPIPS };                            // --distance
 typedef struct run {
     settings            set;
     run_settings        flags;
+    run_lock            lock;
     ctm_ctx             ctx;
     ctm_arena           memory, scratch;
     dataset             data;
@@ -856,7 +857,7 @@ static int train_run(run *r) {
     if (strcmp(r->set.teacher, "learned") != 0 && strcmp(r->set.teacher, "none") != 0 && !load_teacher(r, r->set.teacher)) return wrong(r->line);
     if (r->set.distance == LPIPS && !load_lpips(r, r->set.lpips)) return wrong(r->line);
     if (r->from && r->lpips && !same_hash(r, "images.lpips_hash", r->lpips_hash, "the file of --lpips")) return wrong(r->line);
-    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
+    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line) || !run_take(&r->lock, r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     if (!r->set.resume) run_say_earlier(r->set.common.out);
     plan_steps(r);
     report_settings(r);
@@ -874,8 +875,10 @@ static int train_with(run *r) {
     ctm_arena_init(&r->memory, &r->ctx, "model");
     ctm_arena_init(&r->scratch, &r->ctx, "scratch");
     r->losses = (run_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
+    r->lock.held = -1;
     run_catch_signals();
     status = train_run(r);
+    run_release(&r->lock);
     if (r->tr) ctm_trainer_free(r->tr);
     image_close(&r->data.set);
     ctm_arena_free(&r->scratch);
@@ -1744,6 +1747,7 @@ static int synth_main(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    args_utf8(&argc, &argv);
     const int command = args_command("images", "train,sample,eval,info,synth", &argc, &argv);
     int status;
     if (command < 0) return 2;

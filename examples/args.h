@@ -41,6 +41,20 @@
 #include <direct.h>
 #include <io.h>
 #define ARGS_WINDOWS 1
+#ifdef __cplusplus
+extern "C" {
+#endif
+__declspec(dllimport) wchar_t * __stdcall GetCommandLineW(void);
+__declspec(dllimport) wchar_t **__stdcall CommandLineToArgvW(const wchar_t *line, int *count);
+__declspec(dllimport) int       __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int, wchar_t *, int);
+__declspec(dllimport) int       __stdcall WideCharToMultiByte(unsigned, unsigned long, const wchar_t *, int, char *, int, const char *, int *);
+__declspec(dllimport) int       __stdcall SetConsoleOutputCP(unsigned);
+#ifdef __cplusplus
+}
+#endif
+#if defined(_MSC_VER)
+#pragma comment(lib, "shell32")
+#endif
 #elif defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -671,6 +685,29 @@ static inline int args_parse(const char *program, const char *usage, const args_
     return 0;
 }
 
+/* The first thing in main: the arguments in UTF-8. Other systems hand them over so; Windows has them in 16 bits a character,
+   and its console is told that UTF-8 comes. The copy is never freed; without memory for it the arguments stay as they are. */
+static inline void args_utf8(int *argc, char ***argv) {
+#if defined(ARGS_WINDOWS)
+    int count = 0, i, length;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &count);
+    char **list = wide ? (char **)calloc((size_t)count + 1, sizeof *list) : NULL;
+    SetConsoleOutputCP(65001);
+    for (i = 0; list && i < count; i++) {
+        length = WideCharToMultiByte(65001, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        list[i] = length > 0 ? (char *)malloc((size_t)length) : NULL;
+        if (list[i] == NULL) return;
+        WideCharToMultiByte(65001, 0, wide[i], -1, list[i], length, NULL, NULL);
+    }
+    if (list == NULL) return;
+    *argc = count;
+    *argv = list;
+#else
+    (void)argc;
+    (void)argv;
+#endif
+}
+
 /* A program with commands: take the word argv[1] off the line. Returns its position in commands ("train,sample,loglik"),
    0 when the line begins with a flag or is empty, -1 after one line on stderr when the word is none of them. */
 static inline int args_command(const char *program, const char *commands, int *argc, char ***argv) {
@@ -717,7 +754,10 @@ static inline int args_mkdir_one(const char *path) {
 #if defined(ARGS_POSIX)
     made = mkdir(path, 0777);
 #elif defined(ARGS_WINDOWS)
-    made = _mkdir(path);
+    {
+        wchar_t wide[ARGS_PATH];
+        if (MultiByteToWideChar(65001, 0, path, -1, wide, ARGS_PATH) > 0) made = _wmkdir(wide);
+    }
 #endif
     if (made == 0) return 1;
     reason = errno;
@@ -740,6 +780,21 @@ static inline int args_can_write(const char *folder) {
     return 1;
 }
 
+/* How much of path is there without being a folder that could be made: "/", on Windows "C:\", "\\server\share\". */
+static inline size_t args_root(const char *path) {
+    size_t i = 0;
+#if defined(ARGS_WINDOWS)
+    if (path[0] && path[1] == ':') return args_is_slash(path[2]) ? 3 : 2;
+    if (args_is_slash(path[0]) && args_is_slash(path[1])) {
+        int names = 0;
+        for (i = 2; path[i] && names < 2; i++) names += args_is_slash(path[i]);
+        return i;
+    }
+#endif
+    while (args_is_slash(path[i])) i++;
+    return i;
+}
+
 /* Make a folder with its parents, unless it exists, and make sure that files can be created in it. On failure err says
    which folder and why. */
 static inline int args_mkdir(const char *path, char *err, size_t errlen) {
@@ -749,10 +804,10 @@ static inline int args_mkdir(const char *path, char *err, size_t errlen) {
     if (length >= sizeof part)
         return args_fail(err, errlen, "cannot make folder %s: the name is too long", args_excerpt(path, shown, sizeof shown));
     memcpy(part, path, length + 1);
-    for (i = 1; i <= length; i++) {
+    for (i = args_root(path) + 1; i <= length; i++) {
         char c = part[i];
         if (c != '\0' && !args_is_slash(c)) continue;
-        if (args_is_slash(part[i - 1]) || part[i - 1] == ':') continue;          /* "a//b", "C:\"                     */
+        if (args_is_slash(part[i - 1])) continue;   /* "a//b"                                                         */
         part[i] = '\0';
         if (ctm_path_kind(part) != CTM_FOLDER && !args_mkdir_one(part)) {
             int reason = errno;

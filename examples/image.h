@@ -27,9 +27,10 @@
 #include "args.h"
 #include "table.h"
 
-/* pread needs no position that threads would share. (A strict -std=c99 hides it if another header came before args.h.) */
-#if defined(ARGS_POSIX) && !defined(IMAGE_PLAIN_C) && !(defined(__GLIBC__) && !defined(__USE_XOPEN2K8))
-#define IMAGE_POSIX 1
+#if defined(ARGS_POSIX) && !defined(IMAGE_NO_MMAP) && !defined(__wasi__)
+#include <fcntl.h>
+#include <sys/mman.h>
+#define IMAGE_MMAP 1
 #endif
 
 #ifndef IMAGE_REAL
