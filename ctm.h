@@ -303,8 +303,8 @@ typedef struct ctm_arena {
     ctm_ctx *ctx;
     struct ctm__block *first, *now;     // all blocks; the one in use
     size_t   used, high;                // bytes in use; the most there ever were
-    struct ctm_arena  *owner;           // of an arena that lives inside a call: the caller's
-    struct ctm__block *guest;           // what such an arena holds just now
+    struct ctm_arena *guest, *next;     // private arenas of functions at work, a list: they go with this one if a jump out of
+                                        // CTM_PANIC leaves those functions
 } ctm_arena;
 typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
 
@@ -1437,7 +1437,6 @@ static ctm__block *ctm__next_block(ctm_arena *a, size_t need) {
     b->next = *link;
     *link = b;
     b->used = 0;
-    if (a->owner) a->owner->guest = a->first;
     return b;
 }
 
@@ -1460,9 +1459,12 @@ static void *ctm__alloc_try(ctm_arena *a, size_t bytes) {
 
 CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
     void *p = ctm__alloc_try(a, bytes);
-    CTM__REQUIRE(p != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name, (unsigned long)a->used,
-                 (unsigned long)bytes);
-    return p;
+    char msg[160];
+    if (p) return p;
+    snprintf(msg, sizeof msg, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name, (unsigned long)a->used,
+             (unsigned long)bytes);
+    CTM_NO_MEMORY(msg, "ctm.h", __LINE__);
+    return NULL;
 }
 
 CTM__DEF void *ctm_alloc(ctm_arena *a, size_t bytes) {
@@ -1485,20 +1487,45 @@ CTM__DEF void ctm_arena_release(ctm_arena *a, ctm_mark m) {
     a->used = m.used;
 }
 
-static void ctm__free_blocks(ctm_ctx *ctx, ctm__block **first) {
-    while (*first) {
-        ctm__block *b = *first;
-        *first = b->next;
-        ctm__count_memory(ctx, 0, b->size);
-        CTM_FREE(ctx, b);
+// A private arena of a function at work. If that function is left by a jump out of CTM_PANIC, nobody else knows of it: it is
+// therefore written down in an arena of the caller's. Its record lies in its own first block, which is there as long as it is.
+static ctm_arena *ctm__guest(ctm_arena *host, const char *name) {
+    ctm_arena own, *g;
+    ctm_arena_init(&own, host->ctx, name);
+    g = (ctm_arena *)ctm_alloc(&own, sizeof *g);
+    *g = own;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        g->next = host->guest;
+        host->guest = g;
     }
+    return g;
+}
+
+static void ctm__guest_free(ctm_arena *host, ctm_arena *g) {
+    ctm_arena own = *g, **link = &host->guest;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        while (*link != g) link = &(*link)->next;
+        *link = g->next;
+    }
+    ctm_arena_free(&own);
 }
 
 CTM__DEF void ctm_arena_free(ctm_arena *a) {
-    ctm__free_blocks(a->ctx, &a->first);
-    ctm__free_blocks(a->ctx, &a->guest);
-    if (a->owner) a->owner->guest = NULL;
-    a->now = NULL;
+    ctm__block *b = a->first;
+    while (a->guest) ctm__guest_free(a, a->guest);               // only after a jump out of CTM_PANIC
+    while (b) {
+        ctm__block *next = b->next;
+        ctm__count_memory(a->ctx, 0, b->size);
+        CTM_FREE(a->ctx, b);
+        b = next;
+    }
+    a->first = a->now = NULL;
     a->used = 0;
 }
 
@@ -8368,13 +8395,6 @@ enum { CTM__HEADER_MAX = 100000000 };                  // of the format
 
 // ---- reading
 
-// An arena for the time of a call. Its owner knows its blocks, too: a CTM_PANIC that jumps out of the call leaves them to be freed with it.
-static void ctm__arena_inside(ctm_arena *a, ctm_arena *owner, const char *name) {
-    ctm_arena_init(a, owner->ctx, name);
-    ctm__free_blocks(owner->ctx, &owner->guest);
-    a->owner = owner;
-}
-
 // A cursor over the JSON header, which is read twice: to count, then to keep. Texts are decoded one behind the other to `out`, which has
 // the header's own length: no text is longer than what stands for it. A ctm__json_ function answers 0 if something else was expected.
 typedef struct ctm__json { const char *start, *p, *end; char *out; } ctm__json;
@@ -9138,15 +9158,15 @@ static int ctm__fill_net(ctm_arena *a, ctm_net *net, const ctm_file *f) {
 
 CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
     ctm_mark m = ctm_arena_mark(a);
-    ctm_arena scratch;
+    ctm_arena *scratch;
     ctm_config own;
     ctm_file *f;
     ctm_net *net;
-    ctm__arena_inside(&scratch, a, "file");
-    f = ctm_file_read(&scratch, path);
+    scratch = ctm__guest(a, "file");
+    f = ctm_file_read(scratch, path);
     net = f ? ctm__net_of_file(a, f, "model", cfg ? cfg : &own) : NULL;
     if (net && !ctm__fill_net(a, net, f)) net = NULL;
-    ctm_arena_free(&scratch);
+    ctm__guest_free(a, scratch);
     if (!net) ctm_arena_release(a, m);
     return net;
 }
@@ -9308,9 +9328,9 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
     CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
     CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0,
                  "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
-    ctm__arena_inside(&scratch, a, "file");
-    f = ctm_file_read(&scratch, path);
-    net = f ? ctm__vgg_of_file(&scratch, f) : NULL;
+    scratch = ctm__guest(a, "file");
+    f = ctm_file_read(scratch, path);
+    net = f ? ctm__vgg_of_file(scratch, f) : NULL;
     if (net && ctm__lpips_roots(net, f)) {
         q = (ctm_lpips *)ctm_alloc(a, sizeof *q);
         q->net = ctm_net_clone(a, net);
