@@ -642,7 +642,7 @@ static void measure_run(run *r, ctm_net *net, measures *m) {
 
 static int write_metrics(run *r, const measures *m) {
     char path[ARGS_PATH], number[ARGS_NUMBER];
-    args_file file;
+    ctm_output file;
     FILE *f = args_open_atomic(&file, out_path(r, "metrics.csv", path), r->line, sizeof r->line);
     if (!f) return 0;
     fprintf(f, "name,value\n");
@@ -1204,7 +1204,7 @@ static char *column_list(ctm_arena *a, const dataset *units) {
 
 // A line for every row of the table; that of a row with a missing value is "", since an empty line would be no row.
 static int write_logp(const char *path, const table *t, const double *logp, char *err, size_t errlen) {
-    args_file file;
+    ctm_output file;
     FILE *f = args_open_atomic(&file, path, err, errlen);
     if (!f) return 0;
     fputs("logp\n", f);

@@ -761,7 +761,7 @@ static void measure(measures *m, const char *name, double value) {
 }
 
 static int write_measures(const measures *m, const char *path, char *err, size_t errlen) {
-    args_file file;
+    ctm_output file;
     char number[ARGS_NUMBER];
     FILE *f = args_open_atomic(&file, path, err, errlen);
     if (!f) return 0;

@@ -100,10 +100,10 @@ static inline void image_put_big(unsigned char *p, unsigned long v) {
 
 /* 1 if a file can be written at path; to be asked before the work whose result it will hold. What is there stays. */
 static inline int image_can_write(const char *path, char *err, size_t errlen) {
-    args_file a;
-    if (args_path_kind(path) == 3) return 1;        /* a device or a pipe: its reader would take this for the end      */
+    ctm_output a;
+    if (ctm_path_kind(path) == 3) return 1;        /* a device or a pipe: its reader would take this for the end      */
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
-    args_abandon_atomic(&a);
+    ctm_output_drop(&a);
     return 1;
 }
 
@@ -374,7 +374,7 @@ static inline long long image_length(FILE *f) {
 
 /* Open a file for image_read; what is no file of the disk is read at once. */
 static inline int image_load(image_part *p, char *err, size_t errlen) {
-    const int kind = args_path_kind(p->path);
+    const int kind = ctm_path_kind(p->path);
     long long length;
     if (kind == 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno ? errno : ENOENT));
     if (kind == 2) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
@@ -676,7 +676,7 @@ static const char *const image_folder_names[] = {"data_batch_1.bin", "data_batch
    those that can be a training set. What is there under the whole name is one file, whatever commas the name has. */
 static inline char *image_names(const char *data, size_t *used) {
     const size_t length = strlen(data) + 32;
-    const int kind = args_path_kind(data);
+    const int kind = ctm_path_kind(data);
     char *names = (char *)malloc(ARGS_COUNT(image_folder_names) * length), *p;
     int i;
     *used = strlen(data) + 1;
@@ -686,7 +686,7 @@ static inline char *image_names(const char *data, size_t *used) {
     if (kind != 2) return names;
     *used = 0;
     for (i = 0; i < ARGS_COUNT(image_folder_names); i++)
-        if (args_join(names + *used, length, data, image_folder_names[i]) && args_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
+        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
     return names;
 }
 

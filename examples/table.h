@@ -796,7 +796,7 @@ static inline int table_digits(double x, double unit) {
 /* Write n rows of d columns. With unit[d] as many digits as values of that spread need, else all there are. */
 static inline int table_write_rows(const char *path, const char *const *names, size_t n, int d, const double *data,
                                    const double *unit, char *err, size_t errlen) {
-    args_file a;
+    ctm_output a;
     size_t i, columns = (size_t)d;
     char text[ARGS_NUMBER];
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
@@ -804,11 +804,11 @@ static inline int table_write_rows(const char *path, const char *const *names, s
         if (i > 0) fputc(',', a.file);
         table_write_text(a.file, names[i]);
     }
-    fputc('\n', a.f);
-    for (i = 0; i < n * columns && !ferror(a.f); i++) {
-        if (unit && args_finite(data[i])) fputs(args_number(text, data[i], table_digits(data[i], unit[i % columns])), a.f);
-        else table_write_number(a.f, data[i]);
-        fputc((i + 1) % columns ? ',' : '\n', a.f);
+    fputc('\n', a.file);
+    for (i = 0; i < n * columns && !ferror(a.file); i++) {
+        if (unit && args_finite(data[i])) fputs(args_number(text, data[i], table_digits(data[i], unit[i % columns])), a.file);
+        else table_write_number(a.file, data[i]);
+        fputc((i + 1) % columns ? ',' : '\n', a.file);
     }
     return args_close_atomic(&a, err, errlen);
 }
