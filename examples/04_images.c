@@ -374,7 +374,7 @@ typedef struct settings {
     args_common common;
     shape_flags shape;
     const char *data, *range, *teacher, *lpips;
-    long long   steps, teacher_steps, batch, shards, stop_at;      // 0: the recipe's
+    long long   steps, teacher_steps, batch, shards, stop_at, save_every;      // 0: the recipe's
     double      seconds, lr, sheet_seconds;
     int         match, law, distance, flips, gan, gan_loss, resume;
 } settings;

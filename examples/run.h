@@ -306,6 +306,8 @@ static inline void run_say_earlier(const char *out) {
 
 // ---- Stopping. The only variable outside of a program's own structures: a signal handler can reach nothing else.
 
+enum { RUN_STOPPED = 3 };                  // the exit status of a run that a signal has stopped: its state is saved, it is not done
+
 #ifdef RUN_NO_SIGNALS
 static int asked_to_stop;
 static inline void run_catch_signals(void) {}
@@ -342,12 +344,13 @@ static inline void run_catch_signals(void) {
 #endif
 }
 
+#endif
+
 // Says where a run has stopped and how it goes on. Returns the exit status: --stop-at has got what it asked for.
 static inline int run_stopped(const run_settings *s, ctm_arena *a, const ctm_trainer *tr) {
     printf("stopped after step %ld of %ld of the %s; saved; to go on: build/%s train --resume --out %s\n", tr->step, tr->cfg.steps,
            tr->cfg.consistency ? "student" : "teacher", s->program, run_quoted(a, *(const char **)option_named(s, "out")->target));
     return asked_to_stop ? RUN_STOPPED : 0;
 }
-#endif
 
 #endif
