@@ -37,10 +37,11 @@ gaps() {
 }
 
 newer() { [ ! -e "$1" ] || [ -n "$(find "$@" -newer "$1" 2>/dev/null)" ]; }       # newer OUTPUT INPUT...: OUTPUT is missing or older
-objects() {                                         # objects KIND FLAGS: ctm.o and the programs
-    k=$d/$1; shift
+objects() {                                         # objects KIND HEADER FLAGS: ctm.o and the programs
+    k=$d/$1; h=$2; shift 2
     mkdir -p "$k"
-    if newer "$k/ctm.o" $d/ctm.h; then "$clang" $common "$@" -include sanitizer/asan_interface.h -DCTM_IMPLEMENTATION -x c -c $d/ctm.h -o "$k/ctm.o" || exit 2; fi
+    if newer "$k/ctm.o" "$h"; then "$clang" $common "$@" -DCTM_IMPLEMENTATION -x c -c "$h" -o "$k/ctm.o" || exit 2; fi
+    case " $targets " in *" flags "*) ;; *) return;; esac
     for p in 02_points 03_claims 04_images 05_edit; do
         newer "$k/$p.o" tests/fuzz/program.c examples/*.[ch] ctm.h || continue
         "$clang" $common "$@" -w -DCTM_LINKED "-DPROGRAM=fuzz_${p#*_}" "-DPROGRAM_FILE=\"../../examples/$p.c\"" -c tests/fuzz/program.c -o "$k/$p.o" || exit 2
@@ -68,7 +69,7 @@ reader() {
 }
 coverage() {                                        # coverage TARGET: "percent reached/lines"
     t=$1
-    objects counted $counted
+    objects counted ctm.h $counted
     link counted "$t" $counted tests/fuzz/main.c
     LLVM_PROFILE_FILE=$d/counted/$t.raw "$d/counted/$t" "$d/corpus/$t" >/dev/null 2>&1 || { echo "? ?"; return; }
     "$(llvm llvm-profdata)" merge -sparse "$d/counted/$t.raw" -o "$d/counted/$t.prof" &&
@@ -86,7 +87,7 @@ limit() { case $1 in weights) echo 6000;; checkpoint) echo 10000;; lpips) echo 6
 dictionary() { case $1 in weights|checkpoint|lpips) echo safetensors;; cifar|idx) echo npy;; *) echo "$1";; esac; }
 
 gaps
-objects checked $sanitized
+objects checked $d/ctm.h $sanitized -include sanitizer/asan_interface.h
 [ -x $d/checked/seeds ] && ! newer $d/checked/seeds tests/fuzz/seeds.c $d/checked/ctm.o || \
     "$clang" $common $sanitized -fsanitize=address,undefined tests/fuzz/seeds.c tests/fuzz/memory.c $d/checked/ctm.o -o $d/checked/seeds -lm || exit 2
 rm -rf $d/seeds; $d/checked/seeds $d/seeds || exit 2
