@@ -5,11 +5,13 @@
        samples.csv, model.safetensors, checkpoint.safetensors. An interrupted run goes on with --resume, bit for bit.
        --gan adds an adversary; --label COL learns the classes of a table's column; --method cm the plain consistency model.
    points sample --weights DIR/model.safetensors --n 1000 --out F.csv
-       samples from a trained model, in the units of its data; --class NAME of one class, --guidance W beyond it.
+       samples from a trained model, in the units of its data (--out F.npy: standardised); --class NAME of one class,
+       --guidance W beyond it.
    points loglik --weights DIR/model.safetensors --data FILE.csv [--class NAME] --out F.csv
-       the log-density of given rows under the model; --class NAME of one class.
+       the log-density of given rows under the model, a line for each; --class NAME of one class.
 
-   Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage.
+   Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage; 3 a signal has
+   stopped the training, which --resume takes up again.
 
    How to read this file: the chapters are data, recipe, losses, teacher, training, results, sample, loglik. The method
    itself is ctm.h; the pictures are story.h, the measures measure.h, the toy data toys.h. */
@@ -156,13 +158,17 @@ static int data_table(dataset *d, ctm_arena *a, const char *path, const char *co
     return 1;
 }
 
-// Standardised points to their own units.
+// Standardised points to their own units, with the nine digits of a float: more only where the column is far from zero.
 static double *own_units(ctm_arena *a, size_t n, int dim, const ctm_real *x, const double *mean, const double *unit) {
     double *out = (double *)ctm_alloc(a, n*(size_t)dim*sizeof(double));
     for (size_t i = 0; i < n; i++)
         for (int j = 0; j < dim; j++) {
             const size_t k = i*(size_t)dim + (size_t)j;
-            out[k] = mean[j] + unit[j]*(double)x[k];
+            const double value = out[k] = mean[j] + unit[j]*(double)x[k];
+            char text[ARGS_NUMBER];
+            int digits = 9;
+            for (double scale = unit[j]; scale < fabs(value) && digits < 17; scale *= 10) digits++;
+            args_real(args_number(text, value, digits), &out[k]);
         }
     return out;
 }
@@ -406,12 +412,6 @@ static int train(run *r, ctm_trainer *tr) {
     return tr->step == tr->cfg.steps;
 }
 
-static int stopped(const run *r, const ctm_trainer *tr) {
-    printf("stopped after step %ld of %ld of the %s; saved; to go on: build/points train --resume --out %s\n", tr->step, tr->cfg.steps,
-           tr->cfg.consistency ? "student" : "teacher", r->set.common.out);
-    return 0;
-}
-
 // 1 if the checkpoint belongs to this phase and was loaded into tr, 0 if not, -1 on an error.
 static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
     if (!r->from || strcmp(ctm_file_meta(r->from, "points.phase"), phase) != 0) return 0;
@@ -463,7 +463,7 @@ static int learn_teacher(run *r) {
     tr = r->tr = trainer(r, &r->memory, &cfg, NULL);
     if (resume_phase(r, tr, "teacher") < 0) return -1;
     state = train(r, tr);
-    if (state < 1) return state < 0 ? -1 : stopped(r, tr);
+    if (state < 1) return state;
     t.arena = &r->memory;
     t.n = 0;
     note_units(&t, &r->data);
@@ -645,12 +645,12 @@ static void measure_run(run *r, ctm_net *net, measures *m) {
 }
 
 static int write_metrics(run *r, const measures *m) {
-    char path[ARGS_PATH];
+    char path[ARGS_PATH], number[ARGS_NUMBER];
     args_file file;
     FILE *f = args_open_atomic(&file, out_path(r, "metrics.csv", path), r->line, sizeof r->line);
     if (!f) return 0;
     fprintf(f, "name,value\n");
-    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%.6g\n", m->row[i].name, m->row[i].value);
+    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%s\n", m->row[i].name, args_number(number, m->row[i].value, 6));
     return args_close_atomic(&file, r->line, sizeof r->line);
 }
 
@@ -694,32 +694,16 @@ static void compare_laws(run *r, story *s) {
 }
 
 // Choices that mean nothing without another flag are not shown.
-static int option_hidden(const run *r, const char *name) {
-    const settings *s = &r->set;
+static int option_hidden(const void *of, const char *name) {
+    const settings *s = (const settings *)of;
     return (strcmp(name, "gan-loss") == 0 && !s->gan) || (strcmp(name, "self") == 0 && strcmp(s->teacher, "none") != 0) ||
            (strcmp(name, "init") == 0 && !s->init) || (strcmp(name, "method") == 0 && !s->method) ||
            (strcmp(name, "chains") == 0 && !(s->chains > 0));
 }
 
-// "build/points train --data ring --teacher exact ..." into text.
-static void command_text(const run *r, char *text, size_t size) {
-    size_t at = (size_t)snprintf(text, size, "build/points train");
-    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
-        char value[ARGS_PATH];
-        if (!option_text(option_named(&r->flags, kept_flags[i]), value, sizeof value) || at >= size) continue;
-        if (option_hidden(r, kept_flags[i])) continue;
-        if (option_named(&r->flags, kept_flags[i])->kind == ARGS_FLAG) {
-            at += (size_t)snprintf(text + at, size - at, " --%s", kept_flags[i]);
-            continue;
-        }
-        at += (size_t)snprintf(text + at, size - at, strchr(value, ' ') ? " --%s \"%s\"" : " --%s %s", kept_flags[i], value);
-    }
-    if (at < size) snprintf(text + at, size - at, strchr(r->set.common.out, ' ') ? " --out \"%s\"" : " --out %s", r->set.common.out);
-}
-
 static int write_story(run *r, ctm_net *net, const measures *m) {
     static const char *const laws[2] = {"authors'", "gap"};
-    char command[4096], line[512];
+    char line[512];
     story s;
     story_init(&s, &r->scratch, net, r->set.common.out);
     s.name = r->data.name;
@@ -734,11 +718,10 @@ static int write_story(run *r, ctm_net *net, const measures *m) {
     s.losses = r->losses;
     s.seed = r->cfg.seed;
     compare_laws(r, &s);
-    command_text(r, command, sizeof command);
     snprintf(line, sizeof line, "%ld training steps with batches of %d + %d in %.0f s, seed %llu, %s law, %d solver step%s a grid interval, ctm.h %s%s",
              r->cfg.steps, r->cfg.batch, r->cfg.diagonal_batch, r->seconds, (unsigned long long)r->cfg.seed, laws[r->cfg.law == CTM_LAW_GAP],
              r->cfg.substeps, r->cfg.substeps == 1 ? "" : "s", CTM_VERSION, r->set.seconds > 0 ? "; the number of steps was fitted to --seconds" : "");
-    s.command = command;
+    s.command = run_command(&r->scratch, &r->flags);
     s.settings = line;
     return story_write(&s) ? 1 : args_fail(r->line, sizeof r->line, "%s", s.error);
 }
@@ -776,23 +759,32 @@ static int read_data(run *r) {
     return data_table(&r->data, &r->memory, s->data, s->columns, s->label, (uint64_t)s->common.seed, r->line, sizeof r->line);
 }
 
-static void report_data(const run *r) {
+// Column names may hold whatever a table may: args_fail makes one line of them.
+static void report_data(run *r) {
     const dataset *d = &r->data;
     if (d->is_toy) return;
     printf("%s: %lu rows for training, %lu held out, %lu skipped (a value is missing)\n", d->name, (unsigned long)d->rows, (unsigned long)d->held,
            (unsigned long)d->file.skipped);
-    for (int j = 0; j < d->dim; j++) printf("    %-24s mean %-10.5g std %.5g\n", d->column[j], d->file.mean[j], d->file.std[j]);
-    for (int k = 0; k < d->classes; k++) printf(k ? ", %s" : "    classes: %s", d->class_name[k]);
+    for (int j = 0; j < d->dim; j++) {
+        args_fail(r->line, sizeof r->line, "    %-24.400s mean %-10.5g std %.5g", d->column[j], d->file.mean[j], d->file.std[j]);
+        puts(r->line);
+    }
+    for (int k = 0; k < d->classes; k++) {
+        args_fail(r->line, sizeof r->line, k ? ", %s" : "    classes: %s", d->class_name[k]);
+        fputs(r->line, stdout);
+    }
     if (d->classes) printf("\n");
-    for (int j = 0; j < d->file.left_out; j++) printf("    %-24s left out: not a column of numbers\n", d->file.left_out_names[j]);
+    for (int j = 0; j < d->file.left_out; j++) {
+        args_fail(r->line, sizeof r->line, "    %-24.400s left out: not a column of numbers", d->file.left_out_names[j]);
+        puts(r->line);
+    }
 }
 
-static void report_settings(const run *r) {
-    char command[4096], threads[32];
+static void report_settings(run *r) {
+    char threads[32];
     if (r->set.common.quiet) return;
-    command_text(r, command, sizeof command);
     snprintf(threads, sizeof threads, "%lld threads", r->set.common.threads);
-    printf("%s\nctm.h %s, seed %llu, %s, %s\n", command, CTM_VERSION, (unsigned long long)r->cfg.seed,
+    printf("%s\nctm.h %s, seed %llu, %s, %s\n", run_command(&r->scratch, &r->flags), CTM_VERSION, (unsigned long long)r->cfg.seed,
            r->set.common.threads ? threads : "all cores", ctm_isa_name(r->ctx.isa));
     report_data(r);
     ctm_config_print(&r->cfg);
@@ -807,7 +799,7 @@ static int open_checkpoint(run *r) {
     if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
     if (!ctm_file_meta(r->from, "points.phase") || !ctm_file_meta(r->from, "points.data"))
         return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `points train`", path);
-    return restore_settings(&r->flags, r->from, r->line, sizeof r->line);
+    return restore_settings(&r->flags, r->from, &r->memory, r->line, sizeof r->line);
 }
 
 static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
@@ -816,9 +808,8 @@ static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
 
 // The student's configuration is that of the checkpoint if it is already in training.
 static int resume_config(run *r) {
-    const char *seconds = ctm_file_meta(r->from, "points.seconds");
     ctm_config was;
-    r->seconds = seconds ? strtod(seconds, NULL) : 0;
+    r->seconds = run_number(r->from, "points.seconds");
     if (!same_hash(r, "points.rows_hash", r->data.hash, r->data.name)) return 0;
     if (!ctm_config_read(r->from, &was)) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
     if (was.consistency) r->cfg = was;
@@ -833,7 +824,7 @@ static int train_student(run *r) {
     if (resumed && !r->set.common.quiet) printf("resumed after step %ld\n", tr->step);
     state = train(r, tr);
     if (state < 0) return wrong(r->line);
-    if (state == 0) return stopped(r, tr);
+    if (state == 0) return run_stopped(&r->flags, &r->scratch, tr);
     run_leave_signals();               // nothing is lost any more: from here on a signal ends the program
     return results(r, tr->ema[0]);
 }
@@ -851,7 +842,7 @@ static int train_run(run *r) {
     report_settings(r);
     if (r->teacher_steps > 0) {
         const int state = learn_teacher(r);
-        if (state < 1) return state < 0 ? wrong(r->line) : 0;
+        if (state < 1) return state < 0 ? wrong(r->line) : run_stopped(&r->flags, &r->scratch, r->tr);
     }
     return train_student(r);
 }
@@ -876,6 +867,11 @@ static int unknown_teacher(const char *teacher) {
 }
 
 static int is_teacher_kind(const char *word) { return strcmp(word, "exact") == 0 || strcmp(word, "learned") == 0 || strcmp(word, "none") == 0; }
+
+// Which values of --data and --teacher are files: a resumed run knows them by their hash, so that they may have moved.
+static int names_file(const char *flag, const char *value) {
+    return (strcmp(flag, "data") == 0 && !is_toy_name(value)) || (strcmp(flag, "teacher") == 0 && !is_teacher_kind(value));
+}
 
 // Flags that contradict each other or what exists.
 static int check_settings(const settings *s) {
@@ -945,7 +941,7 @@ static int train_main(int argc, char **argv) {
         {"plain",     ARGS_FLAG,   &s->plain,     0, 0,   NULL, "no figures and no index.html"},
         {"law-steps", ARGS_INT,    &s->law_steps, 0, 1e9, NULL, "steps of each of the two short runs for laws.svg, at most a quarter of --steps; 0: no such figure"},
         {"noises",    ARGS_INT,    &s->noises,    1000, 1e7, NULL, "starting noises for the measures; half of them are behind the errors"},
-        ARGS_COMMON(s->common)
+        ARGS_COMMON_OUT(s->common, "folder where results go")
     };
     status = args_parse("points", "points [train] [flags]      (also: points sample --help, points loglik --help)", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
@@ -962,6 +958,10 @@ static int train_main(int argc, char **argv) {
     r.flags.options = ARGS_COUNT(options);
     r.flags.argc = argc;
     r.flags.argv = argv;
+    r.flags.names_file = names_file;
+    r.flags.hidden = option_hidden;
+    r.flags.settings = s;
+    if (!run_check_texts(&r.flags, r.line, sizeof r.line)) return misused(r.line);
     return train_with(&r);
 }
 
@@ -1121,7 +1121,9 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
     if (!x) return wrong(err);
     measure_map(ctx, sample_piece, q, q->rows, q->net->dim, x, x);
     if (!write_points(q->common.out, a, &units, q->rows, x, err, sizeof err)) return wrong(err);
-    if (!q->common.quiet) printf("%lu samples in %s\n", (unsigned long)q->rows, q->common.out);
+    if (!q->common.quiet)
+        printf("%lu samples in %s%s\n", (unsigned long)q->rows, q->common.out,
+               ends_with(q->common.out, ".npy") ? ", standardised: (value - mean)/unit; .csv is in the data's units" : "");
     return 0;
 }
 
@@ -1164,7 +1166,8 @@ static int sample_main(int argc, char **argv) {
         {"gamma-form", ARGS_CHOICE, &q.form,    0, 0,    "paper,authors", "how the level below the next one is chosen"},
         {"class",      ARGS_TEXT,   &q.class_name, 0, 0, NULL, "of a model trained with --label: samples of this class only"},
         {"guidance",   ARGS_REAL,   &q.guidance, 0, 100, NULL, "with --class: 1 the class as learned, more exaggerates it, 0 ignores it"},
-        ARGS_COMMON(q.common)
+        ARGS_COMMON_OUT(q.common, "F.csv: in the data's units; F.npy: standardised, (value - mean)/unit, float32 [n,d]; mean and unit of every "
+                        "column are in the metadata of --weights")
     };
     status = args_parse("points", "points sample --weights W.safetensors [flags]", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
@@ -1181,23 +1184,42 @@ static int sample_main(int argc, char **argv) {
 
 // ---- points loglik -----------------------------------------------------------------------------------------------------
 
-// "A,B,C": the columns that the model was trained on, as table_read_csv wants them.
+// "A","B","C": the columns that the model was trained on, as table_read_any_csv wants them.
 static char *column_list(ctm_arena *a, const dataset *units) {
-    size_t length = 1;
-    char *list;
-    for (int j = 0; j < units->dim; j++) length += strlen(units->column[j]) + 1;
-    list = (char *)ctm_alloc(a, length);
+    size_t room = 1;
+    char *list, *p;
+    for (int j = 0; j < units->dim; j++) room += 2*strlen(units->column[j]) + 3;
+    p = list = (char *)ctm_alloc(a, room);
     for (int j = 0; j < units->dim; j++) {
-        if (j) strcat(list, ",");
-        strcat(list, units->column[j]);
+        if (j) *p++ = ',';
+        *p++ = '"';
+        for (const char *c = units->column[j]; *c; c++) {
+            if (*c == '"') *p++ = '"';
+            *p++ = *c;
+        }
+        *p++ = '"';
     }
+    *p = '\0';
     return list;
+}
+
+// A line for every row of the table; that of a row with a missing value is "", since an empty line would be no row.
+static int write_logp(const char *path, const table *t, const double *logp, char *err, size_t errlen) {
+    args_file file;
+    FILE *f = args_open_atomic(&file, path, err, errlen);
+    if (!f) return 0;
+    fputs("logp\n", f);
+    for (size_t row = 0, i = 0; row < t->n + t->skipped; row++) {
+        if (i < t->n && t->at[i] == row) table_write_number(f, logp[i++]);
+        else fputs("\"\"", f);
+        fputc('\n', f);
+    }
+    return args_close_atomic(&file, err, errlen);
 }
 
 // ln p of every row in its own units: that of the standardised row, minus the logarithms of the units. With a class, ln p(row | class).
 static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const char *data, const char *class_name, const args_common *common) {
     const ctm_file *f = ctm_file_read(a, weights);
-    static const char *const name[1] = {"logp"};
     ctm_net *net;
     dataset units;
     char err[600];
@@ -1213,7 +1235,7 @@ static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const cha
     classes_of_file(&units, a, f, net->classes);
     if (!choose_class(&label, MEASURE_LOGLIK_ROWS, class_name, a, &units, weights, err, sizeof err)) return wrong(err);
     net->label = label;                     // the same for all rows, so any piece may begin at the first
-    if (!table_read_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
+    if (!table_read_any_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
     x = (ctm_real *)ctm_alloc(a, t.n*(size_t)t.d*sizeof *x);
     logp = (double *)ctm_alloc(a, t.n*sizeof *logp);
     for (size_t i = 0; i < t.n*(size_t)t.d; i++) {
@@ -1225,7 +1247,7 @@ static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const cha
         for (int j = 0; j < t.d; j++) logp[i] -= log(units.unit[j]);
         sum += logp[i];
     }
-    ok = table_write_csv(common->out, name, t.n, 1, logp, err, sizeof err);
+    ok = write_logp(common->out, &t, logp, err, sizeof err);
     if (ok && !common->quiet)
         printf("%lu rows (%lu skipped), mean log-density %.5g nats, in %s\n", (unsigned long)t.n, (unsigned long)t.skipped, sum/(double)t.n, common->out);
     table_free(&t);
@@ -1242,7 +1264,7 @@ static int loglik_main(int argc, char **argv) {
         {"weights", ARGS_TEXT, &weights, 0, 0, NULL, "model.safetensors of a training folder"},
         {"data",    ARGS_TEXT, &data,    0, 0, NULL, "CSV file with the columns that the model was trained on"},
         {"class",   ARGS_TEXT, &class_name, 0, 0, NULL, "of a model trained with --label: the density of this class; without it that of all"},
-        ARGS_COMMON(common)
+        ARGS_COMMON_OUT(common, "CSV file to write: a line for every row of --data, empty (\"\") if a value is missing in it")
     };
     status = args_parse("points", "points loglik --weights W.safetensors --data FILE.csv [--class NAME] --out F.csv", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
@@ -1258,10 +1280,8 @@ static int loglik_main(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const int command = args_command("points", "train,sample,loglik", &argc, &argv);
-    if (command < 0) return 2;
-    if (command == 1) return sample_main(argc, argv);
-    if (command == 2) return loglik_main(argc, argv);
-    return train_main(argc, argv);
+    const int status = command < 0 ? 2 : command == 1 ? sample_main(argc, argv) : command == 2 ? loglik_main(argc, argv) : train_main(argc, argv);
+    return args_finish("points", status);
 }
 
 /* What it prints (42000 steps; the settings in the middle are ctm_config_print's)

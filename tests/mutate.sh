@@ -319,11 +319,11 @@ cat >"$tmp/list" <<'END'
 - k % dim == (size_t)p);
 + k % dim == 0);
 = 21 files hold matrices untransposed
-- ctm__put_real(p, w->src[t][(k * I + i) * O + o]);
-+ ctm__put_real(p, w->src[t][(k * O + o) * I + i]);
+- ctm__put_real(p, e->data[(k * I + i) * O + o]);
++ ctm__put_real(p, e->data[(k * O + o) * I + i]);
 = 21 the bounds of a tensor are not checked
-- if (begin > end || end > data_len || end - begin != bytes) return
-+ if (begin > end || end - begin != bytes) return
+- if (e->offset > e->end || e->end > data_len || (i <
++ if (e->offset > e->end || (i <
 = 8 a pixel outside the image is its neighbour
 - row[i] = inside ? centre[i] + shift : g->zero;
 + row[i] = inside ? centre[i] + shift : centre[i];

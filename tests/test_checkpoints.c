@@ -696,6 +696,28 @@ static void test_full_resume_is_bit_for_bit(void) {
     }
 }
 
+// A discriminator's step leaves the student's figures as they were; the step after a resume shows the same ones.
+static void test_resumed_trainer_knows_the_last_steps_figures(void) {
+    const char *path = scratch_path("figures.safetensors");
+    ctm_config c = gan_config();
+    int stop;
+    c.gan_start = 3;
+    for (stop = 5; stop < 8; stop++) {
+        full_run whole, rest;
+        full_open(&whole, &c, 0);
+        full_open(&rest, &c, 0);
+        while (whole.tr->step < stop) CHECK(ctm_train_step(whole.tr));
+        CHECK(ctm_checkpoint_save(&whole.r.work, whole.tr, path, NULL) && ctm_checkpoint_load(&rest.r.work, rest.tr, path));
+        CHECK(ctm_train_step(whole.tr) && ctm_train_step(rest.tr) && whole.tr->L_ctm > 0);
+#define SAME(figure) CHECK(whole.tr->figure == rest.tr->figure)
+        SAME(L_ctm); SAME(L_dsm); SAME(lambda_dsm); SAME(grad_norm); SAME(lr);
+        SAME(L_gan); SAME(L_disc); SAME(lambda_gan); SAME(disc_real); SAME(disc_fake);
+#undef SAME
+        full_close(&whole); full_close(&rest);
+    }
+    remove(path);
+}
+
 // A discriminator on one side only, or of another shape: one line, and the trainer stays as it was.
 static void test_checkpoint_of_another_adversary(void) {
     ctm_config c = gan_config(), plain = gan_config(), wide = gan_config();
@@ -753,7 +775,7 @@ static void test_labelled_model_round_trip(void) {
 }
 
 static void run_checkpoints(void) {
-    RUN(full_resume_is_bit_for_bit); RUN(checkpoint_of_another_adversary); RUN(labelled_model_round_trip);
+    RUN(full_resume_is_bit_for_bit); RUN(checkpoint_of_another_adversary); RUN(resumed_trainer_knows_the_last_steps_figures); RUN(labelled_model_round_trip);
     RUN(model_round_trip); RUN(model_layout_for_others); RUN(hand_made_file); RUN(resume_is_bit_for_bit); RUN(checkpoint_that_does_not_fit);
     RUN(truncated_at_every_length); RUN(random_byte_flips); RUN(hostile_headers); RUN(wrong_in_one_thing); RUN(files_that_are_none);
     RUN(unwritable_paths); RUN(full_disk); RUN(devices_are_not_replaced);
