@@ -4,7 +4,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1) return 0;
     fuzz_way = data[0] % FUZZ_WAYS;
-    fuzz_image_set(fuzz_file(0, data + 1, size - 1));
+    fuzz_image_set(fuzz_file(0, data + 1, size - 1), NULL);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 // A CSV file, with the columns and the label that a user might ask for. The input's first line has these: the list of columns, a
 // bar, the name of the label; a side that is empty is not given. The rest is the file. A table that was read, written and read
-// again is the same, in its names, its classes and every number that nine digits hold.
+// again is the same, names and numbers.
 #include "fuzz.h"
 #include "../../examples/table.h"
 
@@ -15,22 +15,27 @@ static void csv_check(const table *t) {
 
 // Written as table_write_rows does, but into memory.
 static void csv_write_and_read(const table *t) {
-    char *text = NULL, err[600];
-    size_t size = 0, i;
+    char *text = NULL, *list, err[600] = "";
+    size_t size = 0, i, names;
     FILE *f = open_memstream(&text, &size);
     table again;
     for (i = 0; i < (size_t)t->d; i++) { if (i) fputc(',', f); table_write_text(f, t->names[i]); }
+    fflush(f);
+    names = size;
     fputc('\n', f);
     for (i = 0; i < t->n * (size_t)t->d; i++) {
         table_write_number(f, t->data[i]);
         fputc((i + 1) % (size_t)t->d ? ',' : '\n', f);
     }
     fclose(f);
-    if (table_read_any_csv(fuzz_file(1, (uint8_t *)text, size), NULL, NULL, &again, err, sizeof err)) {
-        FUZZ_EXPECT(again.n == t->n && again.d == t->d);
-        for (i = 0; i < (size_t)t->d; i++) FUZZ_EXPECT(strcmp(again.names[i], t->names[i]) == 0);
-        table_free(&again);
-    }
+    list = (char *)malloc(names + 1);
+    memcpy(list, text, names);
+    list[names] = '\0';
+    FUZZ_EXPECT(table_read_any_csv(fuzz_file(1, (uint8_t *)text, size), list, NULL, &again, err, sizeof err));
+    FUZZ_EXPECT(again.n == t->n && again.d == t->d && memcmp(again.data, t->data, t->n * (size_t)t->d * sizeof *t->data) == 0);
+    for (i = 0; i < (size_t)t->d; i++) FUZZ_EXPECT(strcmp(again.names[i], t->names[i]) == 0);
+    table_free(&again);
+    free(list);
     free(text);
 }
 

@@ -28,9 +28,10 @@ static inline int fuzz_number(const char *path) {          // of a file made by 
 
 #ifdef FUZZ_MEMORY
 extern FILE *fuzz_real_fopen(const char *path, const char *mode) __asm__("fopen");
+static FILE *fuzz_stream[FUZZ_FILES];                      // the last one opened on every file
 FILE *fuzz_fopen(const char *path, const char *mode) {
     int k = fuzz_number(path);
-    return k < 0 ? fuzz_real_fopen(path, mode) : fmemopen((void *)(uintptr_t)fuzz_bytes[k], fuzz_size[k], "r");
+    return k < 0 ? fuzz_real_fopen(path, mode) : (fuzz_stream[k] = fmemopen((void *)(uintptr_t)fuzz_bytes[k], fuzz_size[k], "r"));
 }
 #endif
 

@@ -1,4 +1,4 @@
-// Two files of a set, idx images and their labels, or .npy images. The input: one byte says how the files are opened and how many
+// Two files of a set, idx images and their labels. The input: one byte says how the files are opened and how many
 // they are, two the size of the first (little-endian).
 #include "images.h"
 
@@ -8,10 +8,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 3) return 0;
     first = (size_t)data[1] | (size_t)data[2] << 8;
     if (first > size - 3) first = size - 3;
-    fuzz_way = data[0] % FUZZ_WAYS;
+    fuzz_way = data[0] % 128 % FUZZ_WAYS;
     snprintf(list, sizeof list, "%s", fuzz_file(0, data + 3, first));
     if (data[0] & 128) snprintf(list + strlen(list), sizeof list - strlen(list), ",%s", fuzz_file(1, data + 3 + first, size - 3 - first));
-    fuzz_image_set(list);
+    fuzz_image_set(list, NULL);
     return 0;
 }
 

@@ -61,9 +61,9 @@ reader() {
     checkpoint) echo 'ctm\.h ^(ctm_checkpoint_load|ctm__read_count|ctm__trainer_places|ctm__read_.*|ctm_config_read|ctm__config_fault|ctm__json_.*|ctm__file_.*)$ ^(ctm__json_quote)$' ;;
     lpips)      echo 'ctm\.h ^(ctm_lpips_load|ctm__lpips_roots|ctm__vgg_of_file|ctm__read_.*|ctm__names_fit|ctm_net_read)$ ^ctm__read_count$' ;;
     csv)        echo 'table\.h ^table_ ^table_write_(rows|csv|csv_f32)$' ;;
-    npy)        echo '(table|image)\.h ^(npy_|image_read_labels) ^npy_write_f32$' ;;
-    idx)        echo 'image\.h ^image_(open|load|fetch|big|agree|check|close|part_of|get$|label$) ^image_(open_cifar|folder_list)$' ;;
-    cifar)      echo 'image\.h ^image_(open|open_file|open_cifar|load|fetch|agree|get|label)$ ^$' ;;
+    npy)        echo '(table|image)\.h ^(npy_|image_read_labels|image_open_np.|image_check_floats|image_f32|image_doubtful) ^npy_write_f32$' ;;
+    idx)        echo 'image\.h ^image_(open|load|read|big|agree|close|part_of|intact|cut|stranger|get$|label$) ^image_(open_cifar|open_np.*|check_floats)$' ;;
+    cifar)      echo 'image\.h ^image_(open_file|open_cifar|load|read|agree|intact|get|label)$ ^$' ;;
     flags)      echo 'args\.h ^args_ ^args_(path|join|mkdir|can_write|open_atomic|close_atomic|sync|progress|clock|common_defaults|is_slash|temporary|seconds|now)' ;;
     esac
 }
@@ -77,7 +77,7 @@ coverage() {                                        # coverage TARGET: "percent 
     set -- $(reader "$t")
     awk -F'[:,]' -v file="$1" -v yes="$2" -v no="$3" '
         $1 == "SF"   { ours = $2 ~ file "$"; delete name; delete first }
-        $1 == "FN" && ours   { sub(/.*:/, "", $3); name[$2] = $3 }
+        $1 == "FN" && ours   { name[$2] = $NF }
         $1 == "DA" && ours   { for (line = $2; line > 0 && !(line in name); line--) { }
                                if (line > 0 && name[line] ~ yes && name[line] !~ no) { key = file ":" $2; all[key] = 1; if ($3 > 0) hit[key] = 1 } }
         END { for (k in all) { n++; if (k in hit) h++ } printf "%.1f%% %d/%d\n", n ? 100*h/n : 0, h, n }' "$d/counted/$t.lcov"

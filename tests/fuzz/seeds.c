@@ -165,16 +165,16 @@ static void seed_arrays(void) {
         n += (k < 5 ? 4 : 8) * (k % 5 == 1 ? 1u : k % 5 < 3 ? 4u : 8u);
         snprintf(name, sizeof name, "%d", (int)k);
         seed_bytes("npy", name, bytes, n);
-        memmove(bytes + 3, bytes, n);
-        bytes[0] = (unsigned char)k;
-        bytes[1] = (unsigned char)(n & 255);
-        bytes[2] = (unsigned char)(n >> 8);
-        if (k >= 5) seed_bytes("idx", name, bytes, n + 3);
+    }
+    {
+        IMAGE_REAL x[12] = {-1, 1, 0};
+        char err[300];
+        failed |= !image_write_npz(seed_path("npy", "one.npz"), 1, 2, 3, x, err, sizeof err);
     }
     for (k = 0; k < 3; k++) {                                        // three images of 2 x 2, and their labels
         static const unsigned char image[28] = {0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 255, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
         static const unsigned char label[11] = {0, 0, 8, 1, 0, 0, 0, 3, 0, 9, 1};
-        bytes[0] = (unsigned char)(128 + 1 + k);
+        bytes[0] = (unsigned char)(128 + k);
         bytes[1] = 28;
         bytes[2] = 0;
         memcpy(bytes + 3, image, 28);
