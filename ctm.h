@@ -197,6 +197,103 @@
      CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
 */
 
+#if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
+#error "ctm.h is C99 and C++11: compile it with -std=c99, -std=c++11 or a later standard"
+#ifdef __GNUC__
+#  pragma GCC system_header                     /* gcc, which reads // as C89 does, is to be silent about what follows */
+#endif
+#define CTM_H                                   /* nothing more of it is compiled */
+#undef CTM_IMPLEMENTATION
+#elif !defined(CTM__PASS) && !defined(__TINYC__)
+/* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
+   and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
+   end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
+   Likewise two warnings rest up to there: numbers are compared here that were copied, not computed, and C++ gets casts as C has them. */
+#ifdef __GNUC__
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wfloat-equal"
+#  ifdef __cplusplus
+#    pragma GCC diagnostic ignored "-Wold-style-cast"
+#  endif
+#endif
+#ifdef _MSC_VER
+#  define CTM__PRAGMA(text) __pragma(text)
+#else
+#  define CTM__PRAGMA(text) _Pragma(#text)
+#endif
+#define CTM__ASIDE(name) CTM__PRAGMA(push_macro(name))
+#define CTM__BACK(name)  CTM__PRAGMA(pop_macro(name))
+#define CTM__NAMES(DO)                                                                                         \
+    DO("A") DO("B") DO("C") DO("D") DO("E") DO("F") DO("G") DO("H") DO("I") DO("J") DO("K") DO("L") DO("M")    \
+    DO("N") DO("O") DO("P") DO("Q") DO("R") DO("S") DO("T") DO("U") DO("V") DO("W") DO("X") DO("Y") DO("Z")    \
+    DO("a") DO("b") DO("c") DO("d") DO("e") DO("f") DO("g") DO("h") DO("i") DO("j") DO("k") DO("l") DO("m")    \
+    DO("n") DO("o") DO("p") DO("q") DO("r") DO("s") DO("t") DO("u") DO("v") DO("w") DO("x") DO("y") DO("z")    \
+    DO("VI") DO("MR") DO("NV") DO("S2") DO("T2") DO("ROWS") DO("far") DO("near") DO("small") DO("slots")
+CTM__NAMES(CTM__ASIDE)
+#undef A
+#undef B
+#undef C
+#undef D
+#undef E
+#undef F
+#undef G
+#undef H
+#undef I
+#undef J
+#undef K
+#undef L
+#undef M
+#undef N
+#undef O
+#undef P
+#undef Q
+#undef R
+#undef S
+#undef T
+#undef U
+#undef V
+#undef W
+#undef X
+#undef Y
+#undef Z
+#undef a
+#undef b
+#undef c
+#undef d
+#undef e
+#undef f
+#undef g
+#undef h
+#undef i
+#undef j
+#undef k
+#undef l
+#undef m
+#undef n
+#undef o
+#undef p
+#undef q
+#undef r
+#undef s
+#undef t
+#undef u
+#undef v
+#undef w
+#undef x
+#undef y
+#undef z
+#undef VI
+#undef MR
+#undef NV
+#undef S2
+#undef T2
+#undef ROWS
+#undef far
+#undef near
+#undef small
+#undef slots
+#endif
+
 #ifndef CTM_H
 #define CTM_H
 
@@ -214,7 +311,7 @@
 
 #ifdef CTM_STATIC
 #  if defined(__GNUC__)
-#    define CTMDEF static __attribute__((unused))
+#    define CTMDEF static __attribute__((__unused__))
 #  else
 #    define CTMDEF static
 #  endif
@@ -244,8 +341,20 @@ extern "C" {
 
 #ifdef CTM_REAL_DOUBLE
 typedef double ctm_real;    // the double build exists for tests: finite differences and golden values to 1e-9
+#  define CTM__REAL_IS ctm_real_is_double
 #else
 typedef float ctm_real;     // the one number type of tensors, weights and samples
+#  define CTM__REAL_IS ctm_real_is_float
+#endif
+
+// Files that disagree about ctm_real would write past the ends of each other's tensors. So every file asks for a function that only
+// an implementation with the same ctm_real has, and where it is another, the linker misses it.
+#ifndef CTM_STATIC
+CTMDEF void CTM__REAL_IS(void);                          // does nothing
+#  ifdef __GNUC__
+__attribute__((__used__))
+#  endif
+static void (*const ctm__real_is)(void) = CTM__REAL_IS;
 #endif
 
 // Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
@@ -1049,19 +1158,18 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #ifdef __cplusplus
 }
 #endif
-#endif // CTM_H
+#endif /* CTM_H */
 
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 // =====================================================================================================================
 //                                              I M P L E M E N T A T I O N
 // =====================================================================================================================
 // (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 8.)
 
+#define CTM__CHAPTERS_1_TO_7
 #ifndef CTM_SELF
 #  define CTM_SELF "ctm.h"
 #endif
-
-#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
-#define CTM__CHAPTERS_1_TO_7
 
 // -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
 #if defined(__FAST_MATH__) && defined(__clang__)
@@ -1126,7 +1234,15 @@ static void ctm__panic_default(const char *msg, const char *file, int line) {
 #  define CTM_PANIC(msg, file, line) ctm__panic_default(msg, file, line)
 #endif
 
+// The two functions below format as printf does; a compiler that knows this checks every message of this file.
+#ifdef __GNUC__
+#  define CTM__FORMAT(n) __attribute__((__format__(__printf__, n, n + 1)))
+#else
+#  define CTM__FORMAT(n)
+#endif
+
 // The message of a programmer's error; every caller ends here.
+CTM__FORMAT(2)
 static void ctm__panic(int line, const char *format, ...) {
     char msg[512];
     va_list ap;
@@ -1138,6 +1254,7 @@ static void ctm__panic(int line, const char *format, ...) {
 #define CTM__REQUIRE(ok, ...) do { if (!(ok)) ctm__panic(__LINE__, __VA_ARGS__); } while (0)
 
 // The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
+CTM__FORMAT(2)
 static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
     va_list ap;
     char *c;
@@ -1149,6 +1266,9 @@ static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
 }
 
 CTM__DEF const char *ctm_error(const ctm_ctx *ctx) { return ctx->error; }
+#ifndef CTM_STATIC
+CTM__DEF void CTM__REAL_IS(void) {}
+#endif
 
 CTM__DEF int ctm_is_finite(double v) {
     uint64_t bits;
@@ -1324,7 +1444,7 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     CTM__REQUIRE(raw != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name,
                  (unsigned long)a->used, (unsigned long)size);
     ctm__large_pages(raw, size);
-    b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
+    b = (ctm__block *)(void *)raw;                                       // the block's record sits in front of its memory
     b->start = raw + 128;
     b->start += (64 - (uintptr_t)b->start % 64) % 64;
     b->size = size;
@@ -1565,7 +1685,7 @@ CTM__DEF int ctm_first_nonfinite(const ctm_tensor *x, size_t *where) {
 }
 
 #if defined(__GNUC__)
-#  define CTM__SEAT __attribute__((noinline))
+#  define CTM__SEAT __attribute__((__noinline__))
 #else
 #  define CTM__SEAT
 #endif
@@ -1847,9 +1967,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
         for (ky = -r; ky <= r; ky++) for (kx = -r; kx <= r; kx++) {
             if (y + ky < 0 || y + ky >= H || xx + kx < 0 || xx + kx >= W) continue;          // outside there are zeros
             for (i = 0; i < I; i++)
-                sum += x[(((size_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
+                sum += x[(((ptrdiff_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
         }
-        out[(((size_t)n * H + y) * W + xx) * O + o] = sum;
+        out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
     }
 }
 
@@ -1978,7 +2098,7 @@ typedef struct ctm__kernels {
 #  define CTM__UNROLL
 #endif
 #if defined(__GNUC__)
-#  define CTM__INLINE inline __attribute__((always_inline, unused))
+#  define CTM__INLINE inline __attribute__((__always_inline__, __unused__))
 #else
 #  define CTM__INLINE inline
 #endif
@@ -1993,7 +2113,7 @@ typedef struct ctm__kernels {
 
 static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
 static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
-#endif // first part of the implementation
+#endif /* first part of the implementation */
 
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTER_8)
 #define CTM__CHAPTER_8
@@ -2245,11 +2365,11 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
     n[0] = p0 / g->W / g->H;
     for (i = 0; i < CTM__MR; i++) {
         if (i) {
-            int step = i < count, row, image;                    // spare rows repeat the last pixel
-            x[i] = x[i - 1] + step; row = x[i] == g->W;
-            y[i] = y[i - 1] + row;  image = y[i] == g->H;
+            int step = i < count, next, image;                   // spare rows repeat the last pixel
+            x[i] = x[i - 1] + step; next = x[i] == g->W;
+            y[i] = y[i - 1] + next; image = y[i] == g->H;
             n[i] = n[i - 1] + image;
-            if (row) x[i] = 0;
+            if (next) x[i] = 0;
             if (image) y[i] = 0;
         }
         centre[i] = g->x + (size_t)(p0 + ctm__imin(i, count - 1)) * (size_t)g->I;
@@ -4679,7 +4799,7 @@ static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_te
         memcpy(&bits, &pair[0], sizeof pair[0]);
         memcpy(&half, &pair[1], sizeof pair[1]);
         bits = (bits * 0x9E3779B97F4A7C15ull) ^ (half * 0xC2B2AE3D27D4EB4Full);
-        if (label) bits ^= (uint64_t)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
+        if (label) bits ^= (uint64_t)(unsigned)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
         for (at = (int)(bits >> 33) & (slots - 1); slot[at]; at = (at + 1) & (slots - 1)) {
             int r = first[slot[at] - 1];
             if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n]) && (!label || label[r] == label[n])) break;
@@ -8755,7 +8875,18 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 #elif defined(__FAST_MATH__) && defined(__GNUC__)
 #  pragma GCC pop_options
 #endif
-#endif // second part of the implementation
+#endif /* second part of the implementation */
+
+#if defined(CTM__NAMES) && !defined(CTM__PASS)  /* your macros and warnings, as they were before this file */
+CTM__NAMES(CTM__BACK)
+#  undef CTM__PRAGMA
+#  undef CTM__ASIDE
+#  undef CTM__BACK
+#  undef CTM__NAMES
+#  ifdef __GNUC__
+#    pragma GCC diagnostic pop
+#  endif
+#endif
 
 /* =====================================================================================================================
    FACTS THAT HAVE CAUSED BUGS
