@@ -228,7 +228,7 @@
     DO("N") DO("O") DO("P") DO("Q") DO("R") DO("S") DO("T") DO("U") DO("V") DO("W") DO("X") DO("Y") DO("Z")    \
     DO("a") DO("b") DO("c") DO("d") DO("e") DO("f") DO("g") DO("h") DO("i") DO("j") DO("k") DO("l") DO("m")    \
     DO("n") DO("o") DO("p") DO("q") DO("r") DO("s") DO("t") DO("u") DO("v") DO("w") DO("x") DO("y") DO("z")    \
-    DO("VI") DO("MR") DO("NV") DO("S2") DO("T2") DO("ROWS") DO("far") DO("near") DO("small") DO("slots")
+    DO("VI") DO("MR") DO("NV") DO("S2") DO("T2") DO("ROWS") DO("slots")
 CTM__NAMES(CTM__ASIDE)
 #undef A
 #undef B
@@ -288,9 +288,6 @@ CTM__NAMES(CTM__ASIDE)
 #undef S2
 #undef T2
 #undef ROWS
-#undef far
-#undef near
-#undef small
 #undef slots
 #endif
 
@@ -3960,9 +3957,9 @@ typedef struct ctm__resample_job {
 } ctm__resample_job;
 static void ctm__resample_piece(void *arg, int row) {
     const ctm__resample_job *j = (const ctm__resample_job *)arg;
-    size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
+    size_t C = (size_t)j->C, W = (size_t)j->W, x, low = (size_t)row * W * C, large = 4 * low;
     for (x = 0; x < W; x++) {
-        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = small + x * C;         // upper left and lower left of the four
+        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = low + x * C;           // upper left and lower left of the four
         if (!j->spread) j->kernels->four(C, j->c, j->from + a, j->from + a + C, j->from + c, j->from + c + C, j->to + s, j->add);
         else {
             j->kernels->scaled(C, j->c, j->from + s, j->to + a, j->add);
@@ -4490,10 +4487,10 @@ static void ctm__pool_piece(void *arg, int row) {
     size_t C = (size_t)j->C, wide = 2 * (size_t)j->W * C, x, c;
     for (x = 0; x < (size_t)j->W; x++)
         for (c = 0; c < C; c++) {
-            size_t small = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
+            size_t low = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
             large += ctm__largest_of_four(j->x + large, C, wide);
-            if (j->out) j->out[small] = j->x[large];
-            else        j->dx[large] += j->dout[small];
+            if (j->out) j->out[low] = j->x[large];
+            else        j->dx[large] += j->dout[low];
         }
 }
 static void ctm__pool_run(ctm_tape *tp, const ctm_tensor *x, const ctm_tensor *out, ctm_real *to, ctm_real *dx) {
@@ -6552,14 +6549,14 @@ static ctm_tensor *ctm__solve_with_labels(ctm_tape *tp, const ctm_denoiser *teac
 static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__rows *r) {
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     ctm_tensor *x = r->x_t, *t = r->t, *next;
-    int B = x->shape[0], recording = tp->recording, far = 1, i, k;
+    int B = x->shape[0], recording = tp->recording, more = 1, i, k;
     tp->recording = 0;
-    for (k = 1; far; k++, t = next) {
+    for (k = 1; more; k++, t = next) {
         next = ctm_vector(tp, "t", B);
-        for (far = 0, i = 0; i < B; i++) {
+        for (more = 0, i = 0; i < B; i++) {
             double at = cfg->self_teach == CTM_SELF_JUMP_EACH ? ctm__dmin(r->i_t[i] + k, r->i_u[i]) : r->i_u[i];
             next->data[i] = (ctm_real)ctm__grid_level(&grid, at);
-            if (at < r->i_u[i]) far = 1;
+            if (at < r->i_u[i]) more = 1;
         }
         x = ctm_G_theta(tp, ema, x, t, next);          // rows that have arrived stay
     }
