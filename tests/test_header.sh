@@ -1,13 +1,20 @@
 #!/bin/sh
 # ctm.h as a stranger would include it: every compiler that is here, every language standard, every macro, twice, late, in two
-# files, in C++. No compiler may have anything to say (-Wall -Wextra -pedantic -Werror). Missing compilers count as skipped.
-# usage: sh tests/test_header.sh [long]      long: more standards, every macro with every compiler, and the float tests under -O3 -ffast-math
+# files, in C++, after other headers, with other flags. No compiler may have anything to say, however strictly it is asked ($strict,
+# $strict_c, $strict_cpp below). Missing compilers count as skipped.
+# usage: sh tests/test_header.sh [long]      long: more standards, compilers, targets; every macro with every compiler; and the float tests
+#                                            under -O3 -ffast-math, with char unsigned, for 32 bits and by other compilers
 cd "$(dirname "$0")/.." || exit 1
 root=$(pwd) long=$1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 cc=${CC:-cc}
 warn="-Wall -Wextra -pedantic -Werror"
+strict="$warn -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wcast-align -Wdouble-promotion -Wundef -Wmissing-declarations -Wredundant-decls
+        -Wfloat-equal -Wswitch-enum -Wswitch-default -Wvla -Wformat=2 -Wnull-dereference -Wunused-macros -Wpointer-arith -Wwrite-strings
+        -Winit-self -Wstrict-overflow"
+strict_c="$strict -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wnested-externs -Wunused-const-variable"
+strict_cpp="$strict -Wold-style-cast -Wextra-semi"
 jobs=0 skipped=0
 
 # job NAME COMMAND...: must succeed; two run at a time, and each leaves its verdict in a file
@@ -152,26 +159,102 @@ int main(void) {
 }
 END
 
+# A user with macros of every letter and of some words, as numbers, and as functions, which must all be the same afterwards. ($1: more lines)
+names=$(echo A B C D E F G H I J K L M N O P Q R S T U V W X Y Z a b c d e f g h i j k l m n o p q r s t u v w x y z; echo VI MR NV S2 T2 ROWS \
+    slots signals emit foreach near far small IN OUT ERROR OPTIONAL None Bool Status True False Success Always Above ON OFF MIN MAX PI EPS ABS \
+    LINES COLS clear move erase refresh scroll border box timeout stdscr interface unused noinline)
+{   n=1; for name in $names; do n=$((n + 1)); echo "#define $name $n"; done
+    echo '#define min(p1, p2) ((p1) < (p2) ? (p1) : (p2))
+#define max(p1, p2) ((p1) < (p2) ? (p2) : (p1))
+#define swap(p1, p2) one argument is missing (p1)
+#define check(p1) one argument is missing (p1)
+#include IMPLEMENTATION
+#include "ctm.h"'
+    n=1; for name in $names; do n=$((n + 1)); printf '#if %s != %d\n#  error "%s is another"\n#endif\n' $name $n $name; done
+    echo 'int user(void);
+int user(void) { return N + x; }'
+} >"$tmp/letters.c"
+{   echo '#include IMPLEMENTATION'
+    for name in $names CTM__NAMES CTM__ASIDE CTM__BACK CTM__PRAGMA CTM__PASS CTM__FN CTM__W; do printf '#ifdef %s\n#  error "%s is defined"\n#endif\n' $name $name; done
+    echo 'int user(void);
+int user(void) { ctm_config a; (void)a; return 0; }'
+} >"$tmp/no_letters.c"
+# After the system's headers that have short macros, or functions that are macros.
+echo '#include <assert.h>
+#include <complex.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <iso646.h>
+#include <limits.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <tgmath.h>
+#include <time.h>
+#include <wchar.h>
+#ifdef __unix__
+#include <sys/param.h>
+#include <netinet/in.h>
+#endif
+#include IMPLEMENTATION
+#ifndef __cplusplus
+double user(void);
+double user(void) { return (double)cimagf(I); }
+#endif' >"$tmp/system.c"
+echo '#include <windows.h>
+#include IMPLEMENTATION
+#ifdef I
+#error I
+#endif
+int user(void);
+int user(void) { char FAR *near_by = NULL; ctm_ctx c; ctm_init(&c); return near_by == NULL; }' >"$tmp/windows.c"
+printf '#define CTM_IMPLEMENTATION\n#include "ctm.h"\n' >"$tmp/with.h"
+# What the user writes behind the include gets its warnings as before.
+echo '#include IMPLEMENTATION
+int user(double v);
+int user(double v) { return v == 0.1; }' >"$tmp/compares.c"
+echo '#include IMPLEMENTATION
+int user(double v);
+int user(double v) { return (int)v; }' >"$tmp/casts.c"
+# Only the types of ctm.h, and its functions: what another real type would overrun.
+echo '#include "ctm.h"
+void user(ctm_tensor *x_0);
+void user(ctm_tensor *x_0) { x_0->data[x_0->len - 1] = 1; }' >"$tmp/types.c"
+echo '#define CTM_IMPLEMENTATION
+#include "ctm.h"
+void user(ctm_tensor *x_0);
+int main(void) {
+    ctm_ctx c;
+    ctm_arena a;
+    ctm_tape tp;
+    ctm_init(&c);
+    ctm_arena_init(&a, &c, "a");
+    ctm_tape_init(&tp, &c, &a);
+    user(ctm_vector(&tp, "x_0", 3));
+    ctm_arena_free(&a);
+    return c.allocated != 0;
+}' >"$tmp/calls.c"
+
 # ---- no compiler has anything to say (with `long` more standards, and every macro with every compiler)
 
 more() { [ "$long" = long ] && echo "$@"; }
-for compiler in gcc clang; do
+for compiler in gcc clang $(more clang-14 clang-19); do
     if here $compiler; then
-        for std in c99 c11 $(more gnu99); do
+        for std in c99 c11 $(more gnu89 gnu99 gnu17 c2x); do
             for source in user implementation; do
-                job "$compiler -std=$std, $source" $compiler -std=$std $warn -fsyntax-only -I. "$tmp/$source.c"
+                job "$compiler -std=$std, $source" $compiler -std=$std $strict_c -fsyntax-only -I. "$tmp/$source.c"
             done
         done
     else skip "$compiler is not here"; fi
 done
 for compiler in gcc $(more clang); do   # the optimiser warns of more (maybe-uninitialized, ...)
-    if here $compiler; then job "$compiler -O2" $compiler -O2 -std=c99 $warn -c -I. "$tmp/implementation.c" -o "$tmp/o2.$compiler.o"; fi
+    if here $compiler; then job "$compiler -O2" $compiler -O2 -std=c99 $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/o2.$compiler.o"; fi
 done
-for compiler in g++ clang++; do
+for compiler in g++ clang++ $(more clang++-19); do
     if here $compiler; then
-        for std in c++11 $(more c++17); do
+        for std in c++11 $(more c++14 c++17 c++20 c++2b); do
             for source in user implementation $(more late); do
-                job "$compiler -std=$std, $source" $compiler -x c++ -std=$std $warn -fsyntax-only -I. "$tmp/$source.c"
+                job "$compiler -std=$std, $source" $compiler -x c++ -std=$std $strict_cpp -fsyntax-only -I. "$tmp/$source.c"
             done
         done
         job "$compiler, C++ user and implementation" build_says "" 0 "$tmp/cpp.$compiler" $compiler -x c++ $warn -O0 -I. "$tmp/user.c" "$tmp/implementation.c"
@@ -182,16 +265,60 @@ if here tcc; then
     job "tcc trains" build_says "portable" 0 "$tmp/tcc_train" tcc -Wall -Werror -I. "$tmp/train.c"
 else skip "tcc is not here"; fi
 
+# ---- after other headers, and with macros of the user's
+
+aside() {                               # aside COMPILER AND FLAGS...: all files of the kind, with declarations only and with the implementation
+    for header in ctm.h with.h; do
+        for source in letters no_letters system; do
+            "$@" -Wno-unused-macros -fsyntax-only -I. "-DIMPLEMENTATION=\"$header\"" "$tmp/$source.c" || { echo "in $source.c, with $header"; return 1; }
+        done
+    done
+}
+for compiler in gcc clang $(more clang-14 clang-19); do
+    if here $compiler; then job "$compiler: macros of one letter, <complex.h>, <tgmath.h>" aside $compiler -std=c11 $strict_c; fi
+done
+for compiler in g++ clang++ $(more clang++-19); do
+    if here $compiler; then
+        job "$compiler: macros of one letter, <complex.h>, <tgmath.h>" aside $compiler -x c++ -std=c++11 $warn
+    fi
+done
+for compiler in x86_64-w64-mingw32-gcc i686-w64-mingw32-gcc; do
+    if here $compiler; then
+        for header in ctm.h with.h; do
+            job "$compiler: $header after <windows.h>" $compiler $warn -fsyntax-only -I. "-DIMPLEMENTATION=\"$header\"" "$tmp/windows.c"
+        done
+    else skip "$compiler is not here"; fi
+done
+still() {                               # still WARNING FILE COMPILER...: exactly one such warning, in FILE, none in ctm.h
+    what=$1 source=$2; shift 2
+    "$@" "-W$what" -fsyntax-only -I. '-DIMPLEMENTATION="with.h"' "$tmp/$source" 2>"$tmp/still.$1" ||  return 1
+    [ "$(grep -c "$what" "$tmp/still.$1")" = 1 ] && grep "$what" "$tmp/still.$1" | grep -q "$source" || { cat "$tmp/still.$1"; return 1; }
+}
+for compiler in gcc clang; do
+    if here $compiler; then job "$compiler: -Wfloat-equal is back after the header" still float-equal compares.c $compiler -std=c99; fi
+done
+if here g++; then job "g++: -Wold-style-cast is back after the header" still old-style-cast casts.c g++ -x c++; fi
+too_old() {                             # too_old COMPILER STANDARD: one error, and nothing else from ctm.h
+    for header in ctm.h with.h; do
+        if "$@" -Wall -Wextra -pedantic -fsyntax-only -I. "-DIMPLEMENTATION=\"$header\"" "$tmp/casts.c" >"$tmp/old.$1" 2>&1; then echo "it compiles"; return 1; fi
+        [ "$(grep -cE 'ctm\.h:.*(error|warning):' "$tmp/old.$1")" = 1 ] && grep -q 'error:.*ctm\.h is C99 and C++11' "$tmp/old.$1" || { cat "$tmp/old.$1"; return 1; }
+    done
+}
+for compiler in gcc clang; do
+    if here $compiler; then job "$compiler -std=c89 stops with one error" too_old $compiler -std=c89; fi
+done
+if here g++; then job "g++ -std=c++98 stops with one error" too_old g++ -x c++ -std=c++98; fi
+
 # ---- every macro, with each C compiler and one C++ compiler
 
 macro() {                               # macro NAME FLAGS...
     what=$1; shift
-    job "$what" $cc -std=c99 $warn -O0 -c -I. "$@" "$tmp/implementation.c" -o "$tmp/macro.$what.o"
+    job "$what" $cc -std=c99 $strict_c -O0 -c -I. "$@" "$tmp/implementation.c" -o "$tmp/macro.$what.o"
     [ "$what" = all_together ] || [ "$long" = long ] || return
     for compiler in clang g++; do
         here $compiler || continue
-        if [ $compiler = g++ ]; then lang="-x c++"; else lang=; fi
-        job "$what, $compiler" $compiler $lang $warn -fsyntax-only -I. "$@" "$tmp/implementation.c"
+        if [ $compiler = g++ ]; then lang="-x c++ $strict_cpp"; else lang=$strict_c; fi
+        job "$what, $compiler" $compiler $lang -fsyntax-only -I. "$@" "$tmp/implementation.c"
     done
 }
 macro CTM_NO_SIMD -DCTM_NO_SIMD
