@@ -16,6 +16,8 @@ strict="$warn -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wcast-align -
 strict_c="$strict -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wnested-externs -Wunused-const-variable"
 strict_cpp="$strict -Wold-style-cast -Wextra-semi"
 jobs=0 skipped=0
+openmp=
+if echo 'int main(void){return 0;}' >"$tmp/omp.c" && $cc -fopenmp "$tmp/omp.c" -o "$tmp/omp" 2>/dev/null; then openmp=-fopenmp; fi
 
 # job NAME COMMAND...: must succeed; two run at a time, and each leaves its verdict in a file
 job() {
@@ -107,6 +109,75 @@ int main(int argc, char **argv) {
     return 0;
 }
 END
+# A CTM_PANIC that jumps out, by longjmp in C and by throw in C++, of a shape error deep in a training step and of an allocation that
+# fails: nothing stays behind, and the next step is made as if nothing had been.
+cat >"$tmp/jump.c" <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+static int held, left = -1;
+static void *my_malloc(size_t n) { void *p = left == 0 ? NULL : malloc(n); if (left > 0) left--; if (p) held++; return p; }
+static void my_free(void *p) { if (p) held--; free(p); }
+static void stop(int line) { printf("line %d\n", line); exit(2); }
+#ifdef __cplusplus
+struct panic { int line; };
+static void my_panic(int line) { panic p; p.line = line; throw p; }
+#  define LEAVES(expression) do { int caught = 0; try { expression; } catch (const panic &p) { caught = p.line > 0; } if (!caught) stop(__LINE__); } while (0)
+#else
+#  include <setjmp.h>
+static jmp_buf back;
+static void my_panic(int line) { longjmp(back, line); }
+#  define LEAVES(expression) do { if (setjmp(back) == 0) { expression; stop(__LINE__); } } while (0)
+#endif
+#define CTM_MALLOC(ctx, n) ((void)(ctx), my_malloc(n))
+#define CTM_FREE(ctx, p) ((void)(ctx), my_free(p))
+#define CTM_PANIC(msg, file, line) ((void)(msg), (void)(file), my_panic(line))
+#define CTM_IMPLEMENTATION
+#include "ctm.h"
+static void draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) { (void)user; ctm_normals(rng, step, 2 * index, 2, x0); }
+static int wrong;
+static ctm_tensor *distance(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    (void)user;
+    return wrong ? ctm_add(tp, a, ctm_rows_of(tp, b, 1)) : ctm_distance(tp, a, b, CTM_L2, 0);
+}
+static void forget(void *arg, int i) { (void)arg; (void)i; }
+static double run(int jump) {                // the first weight after four steps; jump: a step is left in the middle, twice
+    static const double mean[4] = {-0.5, -0.5, 0.5, 0.5};
+    static ctm_ctx c;
+    static ctm_arena a;
+    static ctm_trainer *tr;
+    ctm_config cfg = ctm_config_default();
+    double first;
+    ctm_init(&c);
+    c.threads = 1;
+    ctm_set_isa(&c, CTM_ISA_PORTABLE);
+    ctm_arena_init(&a, &c, "a");
+    cfg.steps = 4; cfg.batch = 8; cfg.diagonal_batch = 8; cfg.hidden = 8; cfg.layers = 1;
+    tr = ctm_trainer_new(&a, &cfg, ctm_mlp(&a, &cfg, 2, 1), ctm_mixture(&a, 2, 2, mean, NULL, 0.1), draw, NULL);
+    tr->distance = distance;
+    wrong = 0;
+    if (jump) {
+        left = 0;
+        LEAVES(ctm_train_step(tr));          // no memory
+        left = -1;
+        wrong = 1;
+        LEAVES(ctm_train_step(tr));          // shapes that do not fit
+        wrong = 0;
+    }
+    while (tr->step < cfg.steps) if (!ctm_train_step(tr)) stop(__LINE__);
+    c.threads = 2;
+    ctm_parallel_for(&c, 8, forget, NULL);   // no lock is held
+    first = (double)tr->theta->theta[0];
+    ctm_trainer_free(tr);
+    ctm_arena_free(&a);
+    if (held != 0 || c.allocated != 0) stop(__LINE__);
+    return first;
+}
+int main(void) {
+    double straight = run(0), jumped = run(1);
+    printf("%s: %.9g %.9g\n", jumped == straight ? "the same" : "differ", straight, jumped);
+    return jumped == straight ? 0 : 1;
+}
+END
 # A shape error with the default panic; a NaN under CTM_DEBUG.
 cat >"$tmp/mistake.c" <<'END'
 #define CTM_IMPLEMENTATION
@@ -175,7 +246,7 @@ names=$(echo A B C D E F G H I J K L M N O P Q R S T U V W X Y Z a b c d e f g h
 int user(void) { return N + x; }'
 } >"$tmp/letters.c"
 {   echo '#include IMPLEMENTATION'
-    for name in $names CTM__NAMES CTM__ASIDE CTM__BACK CTM__PRAGMA CTM__PASS CTM__FN CTM__W; do printf '#ifdef %s\n#  error "%s is defined"\n#endif\n' $name $name; done
+    for name in $names CTM__NAMES CTM__ASIDE CTM__BACK CTM__PRAGMA CTM__PASS CTM__W; do printf '#ifdef %s\n#  error "%s is defined"\n#endif\n' $name $name; done
     echo 'int user(void);
 int user(void) { ctm_config a; (void)a; return 0; }'
 } >"$tmp/no_letters.c"
@@ -344,6 +415,29 @@ job "CTM_SELF: the header under another name" renamed
 linked() { $cc -O0 -x c -c -DCTM_NO_SIMD -DCTM_IMPLEMENTATION ctm.h -o "$tmp/linked.o" && $cc -O0 $warn -DCTM_NO_SIMD -DCTM_LINKED -I. "$tmp/train.c" "$tmp/linked.o" -o "$tmp/linked" -lm &&
            says portable 0 "$tmp/linked"; }
 job "CTM_LINKED: a program with the implementation from an object" linked
+disagree() {                            # disagree COMPILER...: files with another ctm_real do not link, with the same one they do
+    for one in "" -DCTM_REAL_DOUBLE; do
+        "$@" $one -c -I. "$tmp/types.c" -o "$tmp/types$one.$1.o" && "$@" $one -DCTM_NO_SIMD -DCTM_NO_STDIO -c -I. "$tmp/calls.c" -o "$tmp/calls$one.$1.o" || return 1
+    done
+    for one in "" -DCTM_REAL_DOUBLE; do for other in "" -DCTM_REAL_DOUBLE; do
+        if "$@" "$tmp/types$one.$1.o" "$tmp/calls$other.$1.o" -o "$tmp/disagree.$1" -lm >"$tmp/disagree.$1.log" 2>&1
+        then [ "$one" = "$other" ] && "$tmp/disagree.$1" || { echo "types $one linked with calls $other"; return 1; }
+        else [ "$one" != "$other" ] && grep -q 'ctm_real_is_' "$tmp/disagree.$1.log" || { cat "$tmp/disagree.$1.log"; return 1; }; fi
+    done; done
+}
+job "float and double do not link" disagree $cc -O0
+for compiler in $(more tcc clang musl-gcc g++); do
+    if here $compiler; then job "$compiler: float and double do not link" disagree $compiler; else skip "$compiler is not here"; fi
+done
+flags() { $cc -std=c99 $warn -fsyntax-only -I. "$@" "$tmp/implementation.c"; }                    # as a cautious user's build has them
+job "flags: exceptions, visibility, char, enums, aliasing" flags -fvisibility=hidden -funsigned-char -fshort-enums -fno-common -fno-builtin -fno-math-errno -fstrict-aliasing -Wstrict-aliasing
+job "-isystem" flags -isystem . -DCTM_DEBUG
+spaces() {                              # in a folder with a space, precompiled, and from another folder
+    mkdir "$tmp/a folder" && cp ctm.h "$tmp/a folder/" && printf '#include "a folder/ctm.h"\nint main(void) { return 0; }\n' >"$tmp/spaces.c" &&
+    $cc -std=c99 $warn -DCTM_IMPLEMENTATION -fsyntax-only "$tmp/spaces.c" &&
+    $cc -std=c99 -x c-header "$tmp/a folder/ctm.h" -o "$tmp/a folder/ctm.h.gch" && ( cd "$tmp" && $cc -std=c99 $warn -Winvalid-pch -fsyntax-only spaces.c )
+}
+job "a folder with a space, and a precompiled header" spaces
 job "implementation after a plain include" build_says "" 0 "$tmp/late" $cc -O0 $warn -I. "$tmp/late.c"
 job "CTM_STATIC in two files" build_says "" 0 "$tmp/static" $cc -O0 $warn -I. "$tmp/static_a.c" "$tmp/static_b.c"
 mixed() {                               # the implementation in C++, its user in C
@@ -368,6 +462,9 @@ else skip "nm is not here"; fi
 hooks() { $cc -O0 $warn -I. "$tmp/hooks.c" -o "$tmp/hooks" -lm && says counted 0 "$tmp/hooks" &&
           says 'my panic: out of memory: arena "hooked"' 3 "$tmp/hooks" refuse; }
 job "CTM_MALLOC, CTM_FREE and CTM_PANIC are used" hooks
+jump() { what=$1; shift; "$@" -O0 $openmp $warn -DCTM_NO_SIMD -I. "$tmp/jump.c" -o "$tmp/jump_$what" -lm && says "the same" 0 "$tmp/jump_$what"; }
+job "a longjmp out of CTM_PANIC leaves nothing behind" jump c $cc
+if here g++; then job "an exception out of CTM_PANIC leaves nothing behind" jump cpp g++ -x c++; fi
 mistake() {                             # a mistake aborts (status 134 of a shell: 128 + SIGABRT) and names both tensors
     $cc -O0 $warn -I. "$@" "$tmp/mistake.c" -o "$tmp/mistake$#" -lm || return 1
     ( ulimit -c 0; "$tmp/mistake$#" ) >"$tmp/mistake$#.out" 2>&1; got=$?
@@ -383,7 +480,7 @@ same() {                                # one thread, three, and a build that kn
     $cc -O1 -I. -DCTM_NO_SIMD -fopenmp "$tmp/train.c" -o "$tmp/train2" -lm && "$tmp/train2" >"$tmp/train2.out" &&
     cmp "$tmp/train1.out" "$tmp/train2.out" && grep -q '^portable ' "$tmp/train1.out"
 }
-if echo 'int main(void){return 0;}' >"$tmp/omp.c" && $cc -fopenmp "$tmp/omp.c" -o "$tmp/omp" 2>/dev/null; then
+if [ "$openmp" ]; then
     job "with and without OpenMP: the same bits" same
 else skip "$cc has no OpenMP"; fi
 
