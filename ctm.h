@@ -204,6 +204,100 @@
    call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
 */
 
+#if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
+#error "ctm.h is C99 and C++11: compile it with -std=c99, -std=c++11 or a later standard"
+#ifdef __GNUC__
+#  pragma GCC system_header                     /* gcc, which reads // as C89 does, is to be silent about what follows */
+#endif
+#define CTM_H                                   /* nothing more of it is compiled */
+#undef CTM_IMPLEMENTATION
+#elif !defined(CTM__PASS) && !defined(__TINYC__)
+/* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
+   and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
+   end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
+   Likewise two warnings rest up to there: numbers are compared here that were copied, not computed, and C++ gets casts as C has them. */
+#ifdef __GNUC__
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wfloat-equal"
+#  ifdef __cplusplus
+#    pragma GCC diagnostic ignored "-Wold-style-cast"
+#  endif
+#endif
+#ifdef _MSC_VER
+#  define CTM__PRAGMA(text) __pragma(text)
+#else
+#  define CTM__PRAGMA(text) _Pragma(#text)
+#endif
+#define CTM__ASIDE(name) CTM__PRAGMA(push_macro(name))
+#define CTM__BACK(name)  CTM__PRAGMA(pop_macro(name))
+#define CTM__NAMES(DO)                                                                                         \
+    DO("A") DO("B") DO("C") DO("D") DO("E") DO("F") DO("G") DO("H") DO("I") DO("J") DO("K") DO("L") DO("M")    \
+    DO("N") DO("O") DO("P") DO("Q") DO("R") DO("S") DO("T") DO("U") DO("V") DO("W") DO("X") DO("Y") DO("Z")    \
+    DO("a") DO("b") DO("c") DO("d") DO("e") DO("f") DO("g") DO("h") DO("i") DO("j") DO("k") DO("l") DO("m")    \
+    DO("n") DO("o") DO("p") DO("q") DO("r") DO("s") DO("t") DO("u") DO("v") DO("w") DO("x") DO("y") DO("z")    \
+    DO("VI") DO("MR") DO("NV") DO("S2") DO("T2") DO("ROWS") DO("slots")
+CTM__NAMES(CTM__ASIDE)
+#undef A
+#undef B
+#undef C
+#undef D
+#undef E
+#undef F
+#undef G
+#undef H
+#undef I
+#undef J
+#undef K
+#undef L
+#undef M
+#undef N
+#undef O
+#undef P
+#undef Q
+#undef R
+#undef S
+#undef T
+#undef U
+#undef V
+#undef W
+#undef X
+#undef Y
+#undef Z
+#undef a
+#undef b
+#undef c
+#undef d
+#undef e
+#undef f
+#undef g
+#undef h
+#undef i
+#undef j
+#undef k
+#undef l
+#undef m
+#undef n
+#undef o
+#undef p
+#undef q
+#undef r
+#undef s
+#undef t
+#undef u
+#undef v
+#undef w
+#undef x
+#undef y
+#undef z
+#undef VI
+#undef MR
+#undef NV
+#undef S2
+#undef T2
+#undef ROWS
+#undef slots
+#endif
+
 #ifdef CTM_LINKED
 #  undef CTM_IMPLEMENTATION
 #endif
@@ -224,7 +318,7 @@
 
 #ifdef CTM_STATIC
 #  if defined(__GNUC__)
-#    define CTMDEF static __attribute__((unused))
+#    define CTMDEF static __attribute__((__unused__))
 #  else
 #    define CTMDEF static
 #  endif
@@ -254,8 +348,20 @@ extern "C" {
 
 #ifdef CTM_REAL_DOUBLE
 typedef double ctm_real;    // the double build exists for tests: finite differences and golden values to 1e-9
+#  define CTM__REAL_IS ctm_real_is_double
 #else
 typedef float ctm_real;     // the one number type of tensors, weights and samples
+#  define CTM__REAL_IS ctm_real_is_float
+#endif
+
+// Files that disagree about ctm_real would write past the ends of each other's tensors. So every file asks for a function that only
+// an implementation with the same ctm_real has, and where it is another, the linker misses it.
+#ifndef CTM_STATIC
+CTMDEF void CTM__REAL_IS(void);                          // does nothing
+#  ifdef __GNUC__
+__attribute__((__used__))
+#  endif
+static void (*const ctm__real_is)(void) = CTM__REAL_IS;
 #endif
 
 // Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
@@ -1086,19 +1192,18 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #ifdef __cplusplus
 }
 #endif
-#endif // CTM_H
+#endif /* CTM_H */
 
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 // =====================================================================================================================
 //                                              I M P L E M E N T A T I O N
 // =====================================================================================================================
 // (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 8.)
 
+#define CTM__CHAPTERS_1_TO_7
 #ifndef CTM_SELF
 #  define CTM_SELF "ctm.h"
 #endif
-
-#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
-#define CTM__CHAPTERS_1_TO_7
 
 // -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
 #if defined(__FAST_MATH__) && defined(__clang__)
@@ -1184,7 +1289,15 @@ static void ctm__no_memory_default(const char *msg) {
 #  define CTM_NO_MEMORY(msg, file, line) CTM_PANIC(msg, file, line)
 #endif
 
+// The two functions below format as printf does; a compiler that knows this checks every message of this file.
+#ifdef __GNUC__
+#  define CTM__FORMAT(n) __attribute__((__format__(__printf__, n, n + 1)))
+#else
+#  define CTM__FORMAT(n)
+#endif
+
 // The message of a programmer's error; every caller ends here.
+CTM__FORMAT(2)
 static void ctm__panic(int line, const char *format, ...) {
     char msg[512];
     va_list ap;
@@ -1196,6 +1309,7 @@ static void ctm__panic(int line, const char *format, ...) {
 #define CTM__REQUIRE(ok, ...) do { if (!(ok)) ctm__panic(__LINE__, __VA_ARGS__); } while (0)
 
 // The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
+CTM__FORMAT(2)
 static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
     va_list ap;
     char *c;
@@ -1207,6 +1321,9 @@ static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
 }
 
 CTM__DEF const char *ctm_error(const ctm_ctx *ctx) { return ctx->error; }
+#ifndef CTM_STATIC
+CTM__DEF void CTM__REAL_IS(void) {}
+#endif
 
 CTM__DEF int ctm_is_finite(double v) {
     uint64_t bits;
@@ -1416,7 +1533,7 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
     if (!raw) return NULL;
     ctm__large_pages(raw, size);
-    b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
+    b = (ctm__block *)(void *)raw;                               // the block's record sits in front of its memory
     b->start = raw + 128;
     b->start += (64 - (uintptr_t)b->start % 64) % 64;
     b->size = size;
@@ -1703,7 +1820,7 @@ CTM__DEF int ctm_first_nonfinite(const ctm_tensor *x, size_t *where) {
 }
 
 #if defined(__GNUC__)
-#  define CTM__SEAT __attribute__((noinline))
+#  define CTM__SEAT __attribute__((__noinline__))
 #else
 #  define CTM__SEAT
 #endif
@@ -1994,9 +2111,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
         for (ky = -r; ky <= r; ky++) for (kx = -r; kx <= r; kx++) {
             if (y + ky < 0 || y + ky >= H || xx + kx < 0 || xx + kx >= W) continue;          // outside there are zeros
             for (i = 0; i < I; i++)
-                sum += x[(((size_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
+                sum += x[(((ptrdiff_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
         }
-        out[(((size_t)n * H + y) * W + xx) * O + o] = sum;
+        out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
     }
 }
 
@@ -2125,7 +2242,7 @@ typedef struct ctm__kernels {
 #  define CTM__UNROLL
 #endif
 #if defined(__GNUC__)
-#  define CTM__INLINE inline __attribute__((always_inline, unused))
+#  define CTM__INLINE inline __attribute__((__always_inline__, __unused__))
 #else
 #  define CTM__INLINE inline
 #endif
@@ -2140,7 +2257,7 @@ typedef struct ctm__kernels {
 
 static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
 static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
-#endif // first part of the implementation
+#endif /* first part of the implementation */
 
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTER_8)
 #define CTM__CHAPTER_8
@@ -2392,11 +2509,11 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
     n[0] = p0 / g->W / g->H;
     for (i = 0; i < CTM__MR; i++) {
         if (i) {
-            int step = i < count, row, image;                    // spare rows repeat the last pixel
-            x[i] = x[i - 1] + step; row = x[i] == g->W;
-            y[i] = y[i - 1] + row;  image = y[i] == g->H;
+            int step = i < count, next, image;                   // spare rows repeat the last pixel
+            x[i] = x[i - 1] + step; next = x[i] == g->W;
+            y[i] = y[i - 1] + next; image = y[i] == g->H;
             n[i] = n[i - 1] + image;
-            if (row) x[i] = 0;
+            if (next) x[i] = 0;
             if (image) y[i] = 0;
         }
         centre[i] = g->x + (size_t)(p0 + ctm__imin(i, count - 1)) * (size_t)g->I;
@@ -3987,9 +4104,9 @@ typedef struct ctm__resample_job {
 } ctm__resample_job;
 static void ctm__resample_piece(void *arg, int row) {
     const ctm__resample_job *j = (const ctm__resample_job *)arg;
-    size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
+    size_t C = (size_t)j->C, W = (size_t)j->W, x, low = (size_t)row * W * C, large = 4 * low;
     for (x = 0; x < W; x++) {
-        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = small + x * C;         // upper left and lower left of the four
+        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = low + x * C;           // upper left and lower left of the four
         if (!j->spread) j->kernels->four(C, j->c, j->from + a, j->from + a + C, j->from + c, j->from + c + C, j->to + s, j->add);
         else {
             j->kernels->scaled(C, j->c, j->from + s, j->to + a, j->add);
@@ -4517,10 +4634,10 @@ static void ctm__pool_piece(void *arg, int row) {
     size_t C = (size_t)j->C, wide = 2 * (size_t)j->W * C, x, c;
     for (x = 0; x < (size_t)j->W; x++)
         for (c = 0; c < C; c++) {
-            size_t small = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
+            size_t low = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
             large += ctm__largest_of_four(j->x + large, C, wide);
-            if (j->out) j->out[small] = j->x[large];
-            else        j->dx[large] += j->dout[small];
+            if (j->out) j->out[low] = j->x[large];
+            else        j->dx[large] += j->dout[low];
         }
 }
 static void ctm__pool_run(ctm_tape *tp, const ctm_tensor *x, const ctm_tensor *out, ctm_real *to, ctm_real *dx) {
@@ -4828,7 +4945,7 @@ static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_te
         memcpy(&bits, &pair[0], sizeof pair[0]);
         memcpy(&half, &pair[1], sizeof pair[1]);
         bits = (bits * 0x9E3779B97F4A7C15ull) ^ (half * 0xC2B2AE3D27D4EB4Full);
-        if (label) bits ^= (uint64_t)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
+        if (label) bits ^= (uint64_t)(unsigned)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
         for (at = (int)(bits >> 33) & (slots - 1); slot[at]; at = (at + 1) & (slots - 1)) {
             int r = first[slot[at] - 1];
             if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n]) && (!label || label[r] == label[n])) break;
@@ -6595,14 +6712,14 @@ static ctm_tensor *ctm__solve_with_labels(ctm_tape *tp, const ctm_denoiser *teac
 static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__rows *r) {
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     ctm_tensor *x = r->x_t, *t = r->t, *next;
-    int B = x->shape[0], recording = tp->recording, far = 1, i, k;
+    int B = x->shape[0], recording = tp->recording, more = 1, i, k;
     tp->recording = 0;
-    for (k = 1; far; k++, t = next) {
+    for (k = 1; more; k++, t = next) {
         next = ctm_vector(tp, "t", B);
-        for (far = 0, i = 0; i < B; i++) {
+        for (more = 0, i = 0; i < B; i++) {
             double at = cfg->self_teach == CTM_SELF_JUMP_EACH ? ctm__dmin(r->i_t[i] + k, r->i_u[i]) : r->i_u[i];
             next->data[i] = (ctm_real)ctm__grid_level(&grid, at);
-            if (at < r->i_u[i]) far = 1;
+            if (at < r->i_u[i]) more = 1;
         }
         x = ctm_G_theta(tp, ema, x, t, next);          // rows that have arrived stay
     }
@@ -9357,7 +9474,18 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 #elif defined(__FAST_MATH__) && defined(__GNUC__)
 #  pragma GCC pop_options
 #endif
-#endif // second part of the implementation
+#endif /* second part of the implementation */
+
+#if defined(CTM__NAMES) && !defined(CTM__PASS)  /* your macros and warnings, as they were before this file */
+CTM__NAMES(CTM__BACK)
+#  undef CTM__PRAGMA
+#  undef CTM__ASIDE
+#  undef CTM__BACK
+#  undef CTM__NAMES
+#  ifdef __GNUC__
+#    pragma GCC diagnostic pop
+#  endif
+#endif
 
 /* =====================================================================================================================
    FACTS THAT HAVE CAUSED BUGS
