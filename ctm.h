@@ -1212,6 +1212,12 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #elif defined(__FAST_MATH__) && defined(__GNUC__)
 #  pragma GCC push_options
 #  pragma GCC optimize("no-fast-math")
+#elif defined(_M_FP_FAST)
+#  pragma float_control(precise, on, push)
+#endif
+#ifdef _MSC_VER
+#  pragma warning(push)
+#  pragma warning(disable: 4996)    // "fopen may be unsafe"
 #endif
 
 #include <float.h>
@@ -2228,7 +2234,9 @@ typedef struct ctm__kernels {
     void (*four)(size_t n, double c, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add);
 } ctm__kernels;
 
-#if defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
+// (The x87 of 32-bit machines computes in long double; with -std=c99 gcc then finds a product of float and vector a mistake.)
+#if defined(__STRICT_ANSI__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
+#elif defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
 #  define CTM__VECTORS 1
 #  if defined(__x86_64__) || defined(__i386__)
 #    define CTM__X86 1
@@ -8298,7 +8306,7 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
     void *h;
     (void)trust;
     if (!ctm__wide(wide, path)) return -1;
-    h = CreateFileW(wide, 0xC0010000ul /* read, write, rename */, 5 /* others: read, rename */, NULL, 2 /* made anew */, 0x80, NULL);
+    h = CreateFileW(wide, 0xC0000000ul /* read, write */, 5 /* others: read, rename */, NULL, 2 /* made anew */, 0x80, NULL);
     if (h == (void *)(intptr_t)-1) return ctm__windows_error();
     return _open_osfhandle((intptr_t)h, _O_BINARY);
 }
@@ -9473,6 +9481,11 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 #  pragma float_control(pop)
 #elif defined(__FAST_MATH__) && defined(__GNUC__)
 #  pragma GCC pop_options
+#elif defined(_M_FP_FAST)
+#  pragma float_control(pop)
+#endif
+#ifdef _MSC_VER
+#  pragma warning(pop)
 #endif
 #endif /* second part of the implementation */
 
