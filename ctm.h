@@ -204,6 +204,100 @@
    call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
 */
 
+#if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
+#error "ctm.h is C99 and C++11: compile it with -std=c99, -std=c++11 or a later standard"
+#ifdef __GNUC__
+#  pragma GCC system_header                     /* gcc, which reads // as C89 does, is to be silent about what follows */
+#endif
+#define CTM_H                                   /* nothing more of it is compiled */
+#undef CTM_IMPLEMENTATION
+#elif !defined(CTM__PASS) && !defined(__TINYC__)
+/* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
+   and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
+   end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
+   Likewise two warnings rest up to there: numbers are compared here that were copied, not computed, and C++ gets casts as C has them. */
+#ifdef __GNUC__
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wfloat-equal"
+#  ifdef __cplusplus
+#    pragma GCC diagnostic ignored "-Wold-style-cast"
+#  endif
+#endif
+#ifdef _MSC_VER
+#  define CTM__PRAGMA(text) __pragma(text)
+#else
+#  define CTM__PRAGMA(text) _Pragma(#text)
+#endif
+#define CTM__ASIDE(name) CTM__PRAGMA(push_macro(name))
+#define CTM__BACK(name)  CTM__PRAGMA(pop_macro(name))
+#define CTM__NAMES(DO)                                                                                         \
+    DO("A") DO("B") DO("C") DO("D") DO("E") DO("F") DO("G") DO("H") DO("I") DO("J") DO("K") DO("L") DO("M")    \
+    DO("N") DO("O") DO("P") DO("Q") DO("R") DO("S") DO("T") DO("U") DO("V") DO("W") DO("X") DO("Y") DO("Z")    \
+    DO("a") DO("b") DO("c") DO("d") DO("e") DO("f") DO("g") DO("h") DO("i") DO("j") DO("k") DO("l") DO("m")    \
+    DO("n") DO("o") DO("p") DO("q") DO("r") DO("s") DO("t") DO("u") DO("v") DO("w") DO("x") DO("y") DO("z")    \
+    DO("VI") DO("MR") DO("NV") DO("S2") DO("T2") DO("ROWS") DO("slots")
+CTM__NAMES(CTM__ASIDE)
+#undef A
+#undef B
+#undef C
+#undef D
+#undef E
+#undef F
+#undef G
+#undef H
+#undef I
+#undef J
+#undef K
+#undef L
+#undef M
+#undef N
+#undef O
+#undef P
+#undef Q
+#undef R
+#undef S
+#undef T
+#undef U
+#undef V
+#undef W
+#undef X
+#undef Y
+#undef Z
+#undef a
+#undef b
+#undef c
+#undef d
+#undef e
+#undef f
+#undef g
+#undef h
+#undef i
+#undef j
+#undef k
+#undef l
+#undef m
+#undef n
+#undef o
+#undef p
+#undef q
+#undef r
+#undef s
+#undef t
+#undef u
+#undef v
+#undef w
+#undef x
+#undef y
+#undef z
+#undef VI
+#undef MR
+#undef NV
+#undef S2
+#undef T2
+#undef ROWS
+#undef slots
+#endif
+
 #ifdef CTM_LINKED
 #  undef CTM_IMPLEMENTATION
 #endif
@@ -224,7 +318,7 @@
 
 #ifdef CTM_STATIC
 #  if defined(__GNUC__)
-#    define CTMDEF static __attribute__((unused))
+#    define CTMDEF static __attribute__((__unused__))
 #  else
 #    define CTMDEF static
 #  endif
@@ -254,8 +348,20 @@ extern "C" {
 
 #ifdef CTM_REAL_DOUBLE
 typedef double ctm_real;    // the double build exists for tests: finite differences and golden values to 1e-9
+#  define CTM__REAL_IS ctm_real_is_double
 #else
 typedef float ctm_real;     // the one number type of tensors, weights and samples
+#  define CTM__REAL_IS ctm_real_is_float
+#endif
+
+// Files that disagree about ctm_real would write past the ends of each other's tensors. So every file asks for a function that only
+// an implementation with the same ctm_real has, and where it is another, the linker misses it.
+#ifndef CTM_STATIC
+CTMDEF void CTM__REAL_IS(void);                          // does nothing
+#  ifdef __GNUC__
+__attribute__((__used__))
+#  endif
+static void (*const ctm__real_is)(void) = CTM__REAL_IS;
 #endif
 
 // Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
@@ -371,6 +477,16 @@ CTMDEF void ctm_on_backward(ctm_tensor *t);
 
 // ---- CHAPTER 7. THE TAPE --------------------------------------------------------------------------------------------
 
+// What a network must know of the rows of a batch beside x, t and s. It travels on the tape, so that no formula has to carry it, and
+// ctm_pick_rows makes it go along where only some of the rows are computed.
+typedef struct ctm_rows {
+    const int     *label;      // [B]: the class of every row, -1: none. NULL: no row has one. Networks without classes pass over it
+    const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
+    uint64_t       step;       // the training step of those draws
+    uint64_t       first;      // the number that row 0 has in the whole batch
+    const int     *number;     // [B]: row i has the number first + number[i]; NULL: first + i
+} ctm_rows;
+
 struct ctm_tape {
     ctm_ctx     *ctx;
     ctm_arena   *arena;        // where results, gradients and saved values are allocated
@@ -380,9 +496,7 @@ struct ctm_tape {
     int          recording;    // 0: compute only ("no grad")
     int          keep_grads;   // 1: every result keeps its gradient, to be looked at. 0: buffers are recycled as backward walks
     struct ctm__buffer *pool;  // gradient buffers that are free again
-    const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
-    uint64_t     step, first_row; // the training step of those draws, and the number that row 0 has in the whole batch
-    const int   *rows;         // where a network sees some rows only: which; NULL: all
+    ctm_rows     rows;         // of the batch at hand; yours to set (labels) before you sample
     int          drops;        // dropouts since the tape was reset
     ctm_mark     start;        // where the arena stood when the tape was made
 };
@@ -396,6 +510,8 @@ CTMDEF void ctm_backward(ctm_tape *tp, ctm_tensor *L);
 CTMDEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y);   // the same, with ctm_grad(tp, y) filled in by you (any shape)
 CTMDEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x);    // x's gradient, zeroed if it had none yet; NULL if none is wanted
 CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients of all recorded results (not of the leaves)
+// From here on row i is what row index[i] was, i < n. Returns what to put back into tp->rows when all rows are meant again.
+CTMDEF ctm_rows ctm_pick_rows(ctm_tape *tp, const int *index, int n);
 // For an operation of your own (chapter 9 of the implementation begins with one): the result of operation `op`, its data not yet
 // filled in, of n <= 8 inputs src[0..n-1], each of which may be NULL. It goes on the tape if the tape records and an input wants a
 // gradient; `backward` then adds out's part to them. op is static text; the pointers in src are kept, the array is not.
@@ -469,7 +585,7 @@ CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma,
 // Softmax attention over the pixels of each sample: [B,H,W,3C] -> [B,H,W,C]; channel 3·(h·C/heads + i) + j of qkv is channel i of
 // head h's query, key, value for j = 0, 1, 2.
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
-// Zero with probability p, else x/(1-p). Draws from the stream tp->dropout at tp->step; if there is none, x itself. Any shape [B,..].
+// Zero with probability p, else x/(1-p). Draws from the stream tp->rows.dropout; if there is none, x itself. Any shape [B,..].
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
 // The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n];
 // n even, at least 4.
@@ -512,15 +628,12 @@ struct ctm_net {
     int         iconf[8];          // the network's own settings (mlp: hidden, layers, embed)
     int         size, channels;    // images: dim = size·size·channels, pixels row by row, channels innermost. Points: 0
     int         classes;           // 0: the network takes no labels
-    const int  *label;             // the class of every row of the next forward, -1: none. NULL: none at all. Yours to set
-                                   // when you sample; a trainer labels views of its own
     void       *plan;              // what forward needs to know beyond that; shared by copies
     int         is_view;           // theta belongs to another network
 };
 
 // The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed. With
-// cfg->classes > 0 it embeds net->label too; a label that is neither -1 nor below classes panics in the forward pass.
-// Threads may share a network as long as its label stays the same; each needs a view of its own to have other labels.
+// cfg->classes > 0 it embeds the rows' labels too (tp->rows); one that is neither -1 nor below classes panics in the forward pass.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
 // The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
@@ -592,6 +705,8 @@ struct ctm_denoiser {
     const char *name;
     int   dim;
     void *impl;
+    const ctm_noise *noise;        // the levels it was trained on; NULL: it knows every level
+    int   no_score;                // 1: its answer is the end of a path, not a mean (a consistency model without s)
     // x [B,D], t [B] -> [B,D] in the tape's arena. Recorded if the tape records and x or the weights want gradients.
     ctm_tensor *(*denoise)(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t);
     // One point in double precision; NULL if there is no exact formula.
@@ -635,6 +750,7 @@ struct ctm_jump {
     const char *name;
     int         dim;
     ctm_noise   noise;
+    int         to_end;            // 1: it jumps to sigma_min and nowhere else (a consistency model)
     void       *impl;
     ctm_tensor *(*jump)(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
 };
@@ -779,11 +895,10 @@ CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
 // Classifier-free guidance: w·g(label) + (1-w)·g(no label), and the same for G, which is affine in g. w = 1 is the labelled
 // model, 0 the unlabelled one, beyond 1 exaggerates the class. The order: set cfg.classes and cfg.label_dropout before the network is made,
-// tr->label before training, then give this jump to ctm_sample_gamma; without guidance, set net->label and sample as usual.
-// label [B], used for every batch sampled later, is not copied; the network must outlive the wrapper. One wrapper serves one thread
-// at a time.  [eq:guidance]
-CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w);
-CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w);
+// tr->label before training, then tp->rows.label = the classes of the rows [B] that you sample, and give this jump to ctm_sample_gamma
+// (ctm_net_jump for w = 1). The network must outlive the wrapper.  [eq:guidance]
+CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w);
+CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w);
 
 // ---- CHAPTER 17. ONE TRAINING STEP ----------------------------------------------------------------------------------
 
@@ -911,8 +1026,7 @@ CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int met
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
 // The short way: n points x [n,D] at sigma_max become samples, in place. net must know s. rng may be NULL if gamma is 0 or jumps 1; it
-// must not be the stream that x was drawn from, since its first draws made x. If net->label is set, it holds n classes, one a point.
-// 1, or 0 with ctm_error.
+// must not be the stream that x was drawn from, since its first draws made x. Without labels. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
@@ -1086,19 +1200,18 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #ifdef __cplusplus
 }
 #endif
-#endif // CTM_H
+#endif /* CTM_H */
 
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 // =====================================================================================================================
 //                                              I M P L E M E N T A T I O N
 // =====================================================================================================================
 // (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 8.)
 
+#define CTM__CHAPTERS_1_TO_7
 #ifndef CTM_SELF
 #  define CTM_SELF "ctm.h"
 #endif
-
-#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
-#define CTM__CHAPTERS_1_TO_7
 
 // -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
 #if defined(__FAST_MATH__) && defined(__clang__)
@@ -1107,6 +1220,12 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #elif defined(__FAST_MATH__) && defined(__GNUC__)
 #  pragma GCC push_options
 #  pragma GCC optimize("no-fast-math")
+#elif defined(_M_FP_FAST)
+#  pragma float_control(precise, on, push)
+#endif
+#ifdef _MSC_VER
+#  pragma warning(push)
+#  pragma warning(disable: 4996)    // "fopen may be unsafe"
 #endif
 
 #include <float.h>
@@ -1184,7 +1303,15 @@ static void ctm__no_memory_default(const char *msg) {
 #  define CTM_NO_MEMORY(msg, file, line) CTM_PANIC(msg, file, line)
 #endif
 
+// The two functions below format as printf does; a compiler that knows this checks every message of this file.
+#ifdef __GNUC__
+#  define CTM__FORMAT(n) __attribute__((__format__(__printf__, n, n + 1)))
+#else
+#  define CTM__FORMAT(n)
+#endif
+
 // The message of a programmer's error; every caller ends here.
+CTM__FORMAT(2)
 static void ctm__panic(int line, const char *format, ...) {
     char msg[512];
     va_list ap;
@@ -1196,6 +1323,7 @@ static void ctm__panic(int line, const char *format, ...) {
 #define CTM__REQUIRE(ok, ...) do { if (!(ok)) ctm__panic(__LINE__, __VA_ARGS__); } while (0)
 
 // The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
+CTM__FORMAT(2)
 static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
     va_list ap;
     char *c;
@@ -1207,6 +1335,9 @@ static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
 }
 
 CTM__DEF const char *ctm_error(const ctm_ctx *ctx) { return ctx->error; }
+#ifndef CTM_STATIC
+CTM__DEF void CTM__REAL_IS(void) {}
+#endif
 
 CTM__DEF int ctm_is_finite(double v) {
     uint64_t bits;
@@ -1416,7 +1547,7 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
     if (!raw) return NULL;
     ctm__large_pages(raw, size);
-    b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
+    b = (ctm__block *)(void *)raw;                               // the block's record sits in front of its memory
     b->start = raw + 128;
     b->start += (64 - (uintptr_t)b->start % 64) % 64;
     b->size = size;
@@ -1703,7 +1834,7 @@ CTM__DEF int ctm_first_nonfinite(const ctm_tensor *x, size_t *where) {
 }
 
 #if defined(__GNUC__)
-#  define CTM__SEAT __attribute__((noinline))
+#  define CTM__SEAT __attribute__((__noinline__))
 #else
 #  define CTM__SEAT
 #endif
@@ -1787,7 +1918,7 @@ CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
     if ((b || !tp->start.block) && a->used > tp->start.used) ctm_arena_release(a, tp->start);
     tp->first = tp->last = NULL;
     tp->pool = NULL;
-    tp->rows = NULL;
+    tp->rows.number = NULL;                                                // a jump out of CTM_PANIC may have left it set
     tp->count = 0;
     tp->next_id = 0;
     tp->drops = 0;
@@ -1927,6 +2058,21 @@ CTM__DEF void ctm_backward(ctm_tape *tp, ctm_tensor *L) {
     ctm_backward_seeded(tp, L);
 }
 
+// What row i is called in the whole batch.
+static uint64_t ctm__row_number(const ctm_rows *rows, int i) { return rows->first + (uint64_t)(rows->number ? rows->number[i] : i); }
+
+CTM__DEF ctm_rows ctm_pick_rows(ctm_tape *tp, const int *index, int n) {
+    ctm_rows all = tp->rows;
+    int *number = (int *)ctm_alloc_raw(tp->arena, 2 * ((size_t)n + 1) * sizeof(int)), *label = number + n, i;
+    for (i = 0; i < n; i++) {
+        number[i] = all.number ? all.number[index[i]] : index[i];
+        if (all.label) label[i] = all.label[index[i]];
+    }
+    tp->rows.number = number;
+    if (all.label) tp->rows.label = label;
+    return all;
+}
+
 CTM__DEF void ctm_tape_zero_grads(ctm_tape *tp) {
     ctm_tensor *x;
     for (x = tp->first; x; x = x->next) if (x->grad) memset(x->grad, 0, x->len * sizeof(ctm_real));
@@ -1994,9 +2140,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
         for (ky = -r; ky <= r; ky++) for (kx = -r; kx <= r; kx++) {
             if (y + ky < 0 || y + ky >= H || xx + kx < 0 || xx + kx >= W) continue;          // outside there are zeros
             for (i = 0; i < I; i++)
-                sum += x[(((size_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
+                sum += x[(((ptrdiff_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
         }
-        out[(((size_t)n * H + y) * W + xx) * O + o] = sum;
+        out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
     }
 }
 
@@ -2111,7 +2257,9 @@ typedef struct ctm__kernels {
     void (*four)(size_t n, double c, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add);
 } ctm__kernels;
 
-#if defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
+// (The x87 of 32-bit machines computes in long double; with -std=c99 gcc then finds a product of float and vector a mistake.)
+#if defined(__STRICT_ANSI__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
+#elif defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
 #  define CTM__VECTORS 1
 #  if defined(__x86_64__) || defined(__i386__)
 #    define CTM__X86 1
@@ -2125,7 +2273,7 @@ typedef struct ctm__kernels {
 #  define CTM__UNROLL
 #endif
 #if defined(__GNUC__)
-#  define CTM__INLINE inline __attribute__((always_inline, unused))
+#  define CTM__INLINE inline __attribute__((__always_inline__, __unused__))
 #else
 #  define CTM__INLINE inline
 #endif
@@ -2140,7 +2288,7 @@ typedef struct ctm__kernels {
 
 static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
 static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
-#endif // first part of the implementation
+#endif /* first part of the implementation */
 
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTER_8)
 #define CTM__CHAPTER_8
@@ -2392,11 +2540,11 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
     n[0] = p0 / g->W / g->H;
     for (i = 0; i < CTM__MR; i++) {
         if (i) {
-            int step = i < count, row, image;                    // spare rows repeat the last pixel
-            x[i] = x[i - 1] + step; row = x[i] == g->W;
-            y[i] = y[i - 1] + row;  image = y[i] == g->H;
+            int step = i < count, next, image;                   // spare rows repeat the last pixel
+            x[i] = x[i - 1] + step; next = x[i] == g->W;
+            y[i] = y[i - 1] + next; image = y[i] == g->H;
             n[i] = n[i - 1] + image;
-            if (row) x[i] = 0;
+            if (next) x[i] = 0;
             if (image) y[i] = 0;
         }
         centre[i] = g->x + (size_t)(p0 + ctm__imin(i, count - 1)) * (size_t)g->I;
@@ -3987,9 +4135,9 @@ typedef struct ctm__resample_job {
 } ctm__resample_job;
 static void ctm__resample_piece(void *arg, int row) {
     const ctm__resample_job *j = (const ctm__resample_job *)arg;
-    size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
+    size_t C = (size_t)j->C, W = (size_t)j->W, x, low = (size_t)row * W * C, large = 4 * low;
     for (x = 0; x < W; x++) {
-        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = small + x * C;         // upper left and lower left of the four
+        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = low + x * C;           // upper left and lower left of the four
         if (!j->spread) j->kernels->four(C, j->c, j->from + a, j->from + a + C, j->from + c, j->from + c + C, j->to + s, j->add);
         else {
             j->kernels->scaled(C, j->c, j->from + s, j->to + a, j->add);
@@ -4426,9 +4574,9 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
 
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
 // Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
-// The draw of a number is a function of (stream, tape's step, row in the whole batch, how many dropouts came before, place).
+// The draw of a number is a function of (stream, step, row in the whole batch, how many dropouts came before, place).
 typedef struct ctm__dropout_draw {         // kept with the result
-    ctm_rng rng; uint64_t step, first_row, drop; const int *rows; uint32_t keep;
+    ctm_rng rng; ctm_rows rows; uint64_t drop; uint32_t keep;
 } ctm__dropout_draw;
 typedef struct ctm__dropout_job { ctm__dropout_draw d; size_t D; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
 static void ctm__dropout_piece(void *arg, int n) {
@@ -4436,12 +4584,12 @@ static void ctm__dropout_piece(void *arg, int n) {
     ctm_real factor = (ctm_real)(65536.0 / j->d.keep);
     const ctm_real *x = j->x + (size_t)n * j->D;
     ctm_real *out = j->out + (size_t)n * j->D;
-    uint64_t block = (((j->d.first_row + (uint64_t)(j->d.rows ? j->d.rows[n] : n)) << 10) + j->d.drop) << 24;
+    uint64_t block = ((ctm__row_number(&j->d.rows, n) << 10) + j->d.drop) << 24;
     uint32_t bits[4];
     size_t i;
     int l;
     for (i = 0; i < j->D; i += 8) {                              // one block of 128 bits serves eight numbers
-        ctm_bits(&j->d.rng, j->d.step, block + i / 8, bits);
+        ctm_bits(&j->d.rng, j->d.rows.step, block + i / 8, bits);
         for (l = 0; l < 8 && i + (size_t)l < j->D; l++) {
             ctm_real v = (bits[l / 2] >> (16 * (l % 2)) & 0xffff) < j->d.keep ? x[i + (size_t)l] * factor : 0;
             out[i + (size_t)l] = v + (j->add ? out[i + (size_t)l] : 0);
@@ -4466,13 +4614,11 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     ctm_tensor *out;
     ctm__dropout_draw d;
     CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
-    if (!tp->dropout || p == 0) return x;
+    if (!tp->rows.dropout || p == 0) return x;
     CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout",
                 "rows of fewer than 2^27 numbers, fewer than 1024 dropouts", x, NULL);
     out = ctm__result_like(tp, "dropout", x, NULL, ctm__dropout_backward);
-    d.rng = *tp->dropout;
-    d.step = tp->step;
-    d.first_row = tp->first_row;
+    d.rng = *tp->rows.dropout;
     d.rows = tp->rows;
     d.drop = (uint64_t)tp->drops++;
     d.keep = (uint32_t)(65536 * (1 - p) + 0.5);
@@ -4517,10 +4663,10 @@ static void ctm__pool_piece(void *arg, int row) {
     size_t C = (size_t)j->C, wide = 2 * (size_t)j->W * C, x, c;
     for (x = 0; x < (size_t)j->W; x++)
         for (c = 0; c < C; c++) {
-            size_t small = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
+            size_t low = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
             large += ctm__largest_of_four(j->x + large, C, wide);
-            if (j->out) j->out[small] = j->x[large];
-            else        j->dx[large] += j->dout[small];
+            if (j->out) j->out[low] = j->x[large];
+            else        j->dx[large] += j->dout[low];
         }
 }
 static void ctm__pool_run(ctm_tape *tp, const ctm_tensor *x, const ctm_tensor *out, ctm_real *to, ctm_real *dx) {
@@ -4828,7 +4974,7 @@ static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_te
         memcpy(&bits, &pair[0], sizeof pair[0]);
         memcpy(&half, &pair[1], sizeof pair[1]);
         bits = (bits * 0x9E3779B97F4A7C15ull) ^ (half * 0xC2B2AE3D27D4EB4Full);
-        if (label) bits ^= (uint64_t)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
+        if (label) bits ^= (uint64_t)(unsigned)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
         for (at = (int)(bits >> 33) & (slots - 1); slot[at]; at = (at + 1) & (slots - 1)) {
             int r = first[slot[at] - 1];
             if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n]) && (!label || label[r] == label[n])) break;
@@ -4862,22 +5008,13 @@ static ctm_tensor *ctm__one_hot(ctm_tape *tp, const ctm_net *net, const int *lab
     return hot;
 }
 
-// The labels of some of the rows; NULL stays NULL.
-static const int *ctm__labels_of(ctm_tape *tp, const int *label, const int *index, int n) {
-    int *some, i;
-    if (!label) return NULL;
-    some = (int *)ctm_alloc_raw(tp->arena, ((size_t)n + 1) * sizeof(int));
-    for (i = 0; i < n; i++) some[i] = label[index[i]];
-    return some;
-}
-
 // [eq:film]  w points at the next parameter, in the order in which ctm_mlp registers them.
 static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     int H = net->iconf[0], L = net->iconf[1], l;
     ctm_tensor **w = net->param, *f_t, *f_s, *e, *film, *h;
-    int *label = net->label ? (int *)ctm_alloc_raw(tp->arena, ((size_t)t->shape[0] + 1) * sizeof(int)) : NULL;
-    int *row = ctm__distinct_levels(tp, t, s, net->label, &t, &s, label);        // from here t, s, label are of U <= B distinct rows
-    CTM__REQUIRE(!label || net->classes > 0, "ctm_mlp: the rows have labels, but the network has no classes");
+    const int *labels = net->classes > 0 ? tp->rows.label : NULL;
+    int *label = labels ? (int *)ctm_alloc_raw(tp->arena, ((size_t)t->shape[0] + 1) * sizeof(int)) : NULL;
+    int *row = ctm__distinct_levels(tp, t, s, labels, &t, &s, label);            // from here t, s, label are of U <= B distinct rows
     f_t = ctm_time_features(tp, t, CTM__TIME_FREQS, 1.57079632679489662, 1);     // f(z_t)                    [U,9]
     e = ctm_linear(tp, f_t, w[0], w[1]);                                         // W_t f(z_t) + b_t          [U,E]
     w += 2;
@@ -5049,7 +5186,7 @@ static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock
     } else {
         h = ctm__unet_norm_conv(tp, x, norm0, conv0, shift, NULL, 1);
     }
-    if (tp->dropout && dropout > 0) {
+    if (tp->rows.dropout && dropout > 0) {
         h = ctm_dropout(tp, ctm__unet_norm(tp, h, norm1, 1), dropout);
         x = ctm_conv(tp, h, conv1[0], conv1[1], NULL, skip, sqrt(0.5));
     } else {
@@ -5076,14 +5213,12 @@ static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, 
     int B = x->shape[0], n = 0, i;
     CTM__SHAPES(x->ndim == 2 && x->shape[1] == net->dim && t->len == (size_t)B && (!net->with_s || (s && s->len == (size_t)B)), "ctm_unet",
                 "x must be [B,size·size·channels], t and (with the branch for it) s [B]", x, t);
-    CTM__REQUIRE(!net->label || net->classes > 0, "ctm_unet: the rows have labels, but the network has no classes");
     if (net->classes) {                                                          // one-hot rows; a row without a label is zero
         label = ctm_matrix(tp, "label", B, net->classes);
-        for (i = 0; i < B && net->label; i++) {
-            CTM__REQUIRE(net->label[i] >= -1 && net->label[i] < net->classes,
-                         "ctm_unet: label %d of row %d is not below %d", net->label[i], i, net->classes);
-            if (net->label[i] >= 0)
-                label->data[(size_t)i * (size_t)net->classes + (size_t)net->label[i]] = (ctm_real)sqrt((double)net->classes);
+        for (i = 0; i < B && tp->rows.label; i++) {
+            int k = tp->rows.label[i];
+            CTM__REQUIRE(k >= -1 && k < net->classes, "ctm_unet: label %d of row %d is not below %d", k, i, net->classes);
+            if (k >= 0) label->data[(size_t)i * (size_t)net->classes + (size_t)k] = (ctm_real)sqrt((double)net->classes);
         }
         w += 2;
     }
@@ -5272,12 +5407,12 @@ static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng,
     ctm_tensor *contrast = ctm_vector(tp, "contrast", B), *brightness = ctm_vector(tp, "brightness", B);
     ctm_tensor *ones = ctm_fill(ctm_matrix(tp, "1", B, pixels * channels), 1);
     for (i = 0; i < B; i++) {
-        uint64_t at = 8 * (tp->first_row + (uint64_t)i);
-        int right = (int)(ctm_uniform(rng, tp->step, at) * (2 * reach + 1)) - reach,
-            down = (int)(ctm_uniform(rng, tp->step, at + 1) * (2 * reach + 1)) - reach;
-        int mirrored = ctm_uniform(rng, tp->step, at + 2) < 0.5;
-        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, tp->step, at + 3));
-        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, tp->step, at + 4) - 0.25);
+        uint64_t at = 8 * ctm__row_number(&tp->rows, i), step = tp->rows.step;
+        int right = (int)(ctm_uniform(rng, step, at) * (2 * reach + 1)) - reach,
+            down = (int)(ctm_uniform(rng, step, at + 1) * (2 * reach + 1)) - reach;
+        int mirrored = ctm_uniform(rng, step, at + 2) < 0.5;
+        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, step, at + 3));
+        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, step, at + 4) - 0.25);
         for (p = 0; p < pixels; p++) {
             int row = ctm__imin(size - 1, p / size + down), column = ctm__imin(size - 1, p % size + right);
             if (row < 0) row = 0;
@@ -5649,8 +5784,10 @@ static ctm_tensor *ctm__net_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_
 
 CTM__DEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net) {
     ctm_denoiser *D = (ctm_denoiser *)ctm_alloc(a, sizeof *D);
-    D->name = net->with_s ? "ctm at s = t" : "network";
+    D->name = net->with_s ? "ctm at s = t" : net->kind;
     D->dim = net->dim;
+    D->noise = &net->noise;
+    D->no_score = !net->with_s && net->noise.inner == CTM_INNER_CM;
     D->impl = net;
     D->denoise = ctm__net_denoise;
     return D;
@@ -5719,6 +5856,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     ctm__grid grid = ctm__grid_of(z);
     ctm_real *level;
     int *steps, *order;
+    ctm_rows all;
     ctm_mark m;
     CTM__REQUIRE(substeps > 0 && x->ndim == 2, "ctm_solve: \"%s\" must be [B,D] and substeps positive", x->name);
     CTM__REQUIRE(method == CTM_HEUN || method == CTM_EULER, "ctm_solve: %d is neither CTM_HEUN nor CTM_EULER", method);
@@ -5738,6 +5876,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     for (n = 0, j = most; j >= 0; j--) for (i = 0; i < B; i++) if (steps[i] == j) order[n++] = i;
     sorted = ctm_matrix(tp, "x", B, dim);
     for (i = 0; i < B; i++) memcpy(sorted->data + i * dim, x->data + order[i] * dim, row);
+    all = ctm_pick_rows(tp, order, B);
 
     // Step j moves the first n rows, those with more than j steps, from level[] to the next node.
     level = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * sizeof(ctm_real));
@@ -5758,6 +5897,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     }
     for (i = 0; i < B; i++) memcpy(out->data + order[i] * dim, sorted->data + i * dim, row);
     ctm_arena_release(tp->arena, m);
+    tp->rows = all;
     tp->recording = recording;
     return out;
 }
@@ -5889,49 +6029,55 @@ CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     return ctm_name(ctm_mix_rows(tp, c_skip, x, c_out, F), "g");                 // c_skip·x + c_out·F
 }
 
-// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s); ctm_outer_scalings has s/t and 1 - s/t.
-static ctm_tensor *ctm__G_all_rows(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    ctm_tensor *C_skip = ctm__coefficients(tp, "C_skip", t), *C_out = ctm__coefficients(tp, "C_out", t), *g;
-    int i;
-    for (i = 0; i < t->shape[0]; i++) {
-        double skip, out;
-        ctm_outer_scalings(&net->noise, (double)t->data[i], (double)s->data[i], &skip, &out);
-        C_skip->data[i] = (ctm_real)skip;
-        C_out->data[i] = (ctm_real)out;
-    }
-    g = ctm_g_theta(tp, net, x, t, s);
-    return ctm_name(ctm_mix_rows(tp, C_skip, x, C_out, g), "G");                 // (s/t)·x + (1 - s/t)·g
-}
+// Rows with s = t stay where they are, so the network is asked about the others only: about half of the authors' targets have
+// u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
+typedef struct ctm__moving { int n; const int *index; ctm_tensor *x, *t, *s; ctm_rows all; } ctm__moving;
 
-// [eq:G]  Rows with s = t stay where they are, so the network is asked about the others only. About half of the authors' targets
-// have u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
-CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    int B = t->shape[0], n = 0, i, *index;
-    ctm_tensor *moving;
-    CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
-    CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == B, "ctm_G_theta", "t and s must be [B]", t, s);
-    index = (int *)ctm_alloc_raw(tp->arena, (size_t)B * sizeof(int));
+static ctm__moving ctm__moving_rows(ctm_tape *tp, const ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    int B = t->shape[0], *index = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int)), i;
+    ctm__moving m;
+    m.n = 0;
+    m.index = index;
     for (i = 0; i < B; i++) {
         CTM__REQUIRE(s->data[i] <= t->data[i], "ctm_G_theta: row %d would jump up, from %g to %g", i,
                      (double)t->data[i], (double)s->data[i]);
         CTM__REQUIRE((double)s->data[i] >= net->noise.sigma_min * (1 - 1e-4),
                      "ctm_G_theta: row %d would jump to %g, but the network's time zero is sigma_min = %g", i, (double)s->data[i],
                      net->noise.sigma_min);
-        if (s->data[i] < t->data[i]) index[n++] = i;
+        if (s->data[i] < t->data[i]) index[m.n++] = i;
     }
-    if (tp->dropout) tp->drops = (tp->drops / 128 + 1) * 128;                    // the draws of this jump, whether any row moves or not
-    if (n == 0) return x;
-    if (n == B) return ctm__G_all_rows(tp, net, x, t, s);
-    tp->rows = index;
-    if (net->label) {                                                            // labels go with their rows
-        ctm_net *some = (ctm_net *)ctm_alloc(tp->arena, sizeof *some);
-        *some = *net;
-        some->label = ctm__labels_of(tp, net->label, index, n);
-        net = some;
+    if (tp->rows.dropout) tp->drops = (tp->drops / 128 + 1) * 128;               // the draws of this jump, whether any row moves or not
+    m.x = x; m.t = t; m.s = s;
+    m.all = tp->rows;
+    if (m.n == 0 || m.n == B) return m;
+    m.x = ctm_gather_rows(tp, x, index, m.n);
+    m.t = ctm_gather_rows(tp, t, index, m.n);
+    m.s = ctm_gather_rows(tp, s, index, m.n);
+    ctm_pick_rows(tp, index, m.n);
+    return m;
+}
+
+// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s); ctm_outer_scalings has s/t and 1 - s/t.
+CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    ctm__moving m;
+    ctm_tensor *C_skip, *C_out, *g, *G;
+    int i;
+    CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
+    CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == t->shape[0], "ctm_G_theta", "t and s must be [B]", t, s);
+    m = ctm__moving_rows(tp, net, x, t, s);
+    if (m.n == 0) return x;
+    C_skip = ctm__coefficients(tp, "C_skip", m.t);
+    C_out = ctm__coefficients(tp, "C_out", m.t);
+    for (i = 0; i < m.n; i++) {
+        double skip, out;
+        ctm_outer_scalings(&net->noise, (double)m.t->data[i], (double)m.s->data[i], &skip, &out);
+        C_skip->data[i] = (ctm_real)skip;
+        C_out->data[i] = (ctm_real)out;
     }
-    moving = ctm__G_all_rows(tp, net, ctm_gather_rows(tp, x, index, n), ctm_gather_rows(tp, t, index, n), ctm_gather_rows(tp, s, index, n));
-    tp->rows = NULL;
-    return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
+    g = ctm_g_theta(tp, net, m.x, m.t, m.s);
+    G = ctm_name(ctm_mix_rows(tp, C_skip, m.x, C_out, g), "G");                  // (s/t)·x + (1 - s/t)·g
+    tp->rows = m.all;
+    return m.n == t->shape[0] ? G : ctm_name(ctm_scatter_rows(tp, x, G, m.index), "G");
 }
 
 // [eq:D_from_g]  D(x,t) = g(x,t,t), plus a multiple of x where G has another outer form than the paper's.
@@ -6399,18 +6545,22 @@ CTM__DEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real,
 // ---- labels
 // A network learns p(x_0 | label) and, from the rows whose label was dropped, p(x_0). Classifier-free guidance goes from the one
 // past the other [eq:guidance]:      g_w = w·g(label) + (1-w)·g(no label).
-typedef struct ctm__two_views { ctm_net *with, *without; double w; } ctm__two_views;
+typedef struct ctm__guidance { ctm_net *net; double w; } ctm__guidance;
 
-static ctm__two_views *ctm__two_views_new(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = (ctm__two_views *)ctm_alloc(a, sizeof *q);
+static ctm__guidance *ctm__guidance_new(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = (ctm__guidance *)ctm_alloc(a, sizeof *q);
     CTM__REQUIRE(net->classes > 0, "guidance: the network \"%s\" knows no classes", net->kind);
     CTM__REQUIRE(ctm_is_finite(w), "guidance: the weight must be a number");
-    q->with = ctm_net_view(a, net, 0);
-    q->without = ctm_net_view(a, net, 0);
-    q->with->label = label;
-    q->without->label = NULL;
+    q->net = ctm_net_view(a, net, 0);
     q->w = w;
     return q;
+}
+
+// From here on no row has a label. Returns what to put back into tp->rows.
+static ctm_rows ctm__drop_labels(ctm_tape *tp) {
+    ctm_rows rows = tp->rows;
+    tp->rows.label = NULL;
+    return rows;
 }
 
 // w·a + (1-w)·b, where a or b is NULL if its weight is zero.
@@ -6420,15 +6570,18 @@ static ctm_tensor *ctm__guided(ctm_tape *tp, double w, ctm_tensor *a, ctm_tensor
 }
 
 static ctm_tensor *ctm__guided_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    const ctm__two_views *q = (const ctm__two_views *)self->impl;
-    return ctm__guided(tp, q->w, q->w != 0 ? ctm_G_theta(tp, q->with, x, t, s) : NULL,
-                       q->w != 1 ? ctm_G_theta(tp, q->without, x, t, s) : NULL, t);
+    const ctm__guidance *q = (const ctm__guidance *)self->impl;
+    ctm_tensor *with = q->w != 0 ? ctm_G_theta(tp, q->net, x, t, s) : NULL, *without;
+    ctm_rows rows = ctm__drop_labels(tp);
+    without = q->w != 1 ? ctm_G_theta(tp, q->net, x, t, s) : NULL;
+    tp->rows = rows;
+    return ctm__guided(tp, q->w, with, without, t);
 }
 
 // [eq:guidance]  G is affine in g, so mixing G's mixes g's.
-CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = ctm__two_views_new(a, net, label, w);
-    ctm_jump *G = ctm_net_jump(a, q->with);
+CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = ctm__guidance_new(a, net, w);
+    ctm_jump *G = ctm_net_jump(a, q->net);
     G->name = "guided ctm";
     G->impl = q;
     G->jump = ctm__guided_jump;
@@ -6436,34 +6589,20 @@ CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *
 }
 
 static ctm_tensor *ctm__guided_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
-    const ctm__two_views *q = (const ctm__two_views *)self->impl;
-    return ctm__guided(tp, q->w, q->w != 0 ? ctm_D_theta(tp, q->with, x, t) : NULL,
-                       q->w != 1 ? ctm_D_theta(tp, q->without, x, t) : NULL, t);
+    const ctm__guidance *q = (const ctm__guidance *)self->impl;
+    ctm_tensor *with = q->w != 0 ? ctm_D_theta(tp, q->net, x, t) : NULL, *without;
+    ctm_rows rows = ctm__drop_labels(tp);
+    without = q->w != 1 ? ctm_D_theta(tp, q->net, x, t) : NULL;
+    tp->rows = rows;
+    return ctm__guided(tp, q->w, with, without, t);
 }
 
-CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = ctm__two_views_new(a, net, label, w);
-    ctm_denoiser *D = ctm_net_denoiser(a, q->with);
+CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = ctm__guidance_new(a, net, w);
+    ctm_denoiser *D = ctm_net_denoiser(a, q->net);
     D->name = "guided network";
     D->impl = q;
     D->denoise = ctm__guided_denoise;
-    return D;
-}
-
-// The network, or the denoiser, that sees these labels. Shards run at the same time and have different rows, so each gets a view
-// of its own, for as long as its tape lives. A denoiser that is no network knows nothing of labels and stays as it is.
-static ctm_net *ctm__net_with_labels(ctm_tape *tp, ctm_net *net, const int *label) {
-    if (!label || net->classes == 0) return net;
-    net = ctm_net_view(tp->arena, net, 0);
-    net->label = label;
-    return net;
-}
-static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_denoiser *D, const int *label) {
-    if (label && D->denoise == ctm__net_denoise) return ctm_net_denoiser(tp->arena, ctm__net_with_labels(tp, (ctm_net *)D->impl, label));
-    if (label && D->denoise == ctm__guided_denoise) {
-        const ctm__two_views *q = (const ctm__two_views *)D->impl;
-        return ctm_guided_denoiser(tp->arena, q->with, label, q->w);
-    }
     return D;
 }
 
@@ -6534,16 +6673,26 @@ static const int *ctm__draw_labels(ctm_tape *tp, const ctm_trainer *tr, const ct
     return label;
 }
 
-// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and their grid indices), data, labels, the noised point.
-typedef struct ctm__rows { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; const int *label; } ctm__rows;
+// Tells the tape what its rows are: their numbers in the whole batch, their labels, the stream of their dropout.
+static void ctm__set_rows(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *dropout, int first, const int *label) {
+    tp->rows.label = label;
+    tp->rows.dropout = tr->cfg.dropout > 0 ? dropout : NULL;
+    tp->rows.step = (uint64_t)tr->step;
+    tp->rows.first = (uint64_t)first;
+    tp->rows.number = NULL;
+}
 
-static ctm__rows ctm__draw_rows(ctm_shard *sh) {
+// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and their grid indices), data, the noised point; and
+// on the tape, the rows' labels and numbers.
+typedef struct ctm__batch { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; } ctm__batch;
+
+static ctm__batch ctm__draw_batch(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     int B = sh->rows, i;
-    ctm__rows r;
+    ctm__batch r;
     r.t = ctm_vector(tp, "t", B);
     r.u = ctm_vector(tp, "u", B);
     r.s = ctm_vector(tp, "s", B);
@@ -6563,46 +6712,23 @@ static ctm__rows ctm__draw_rows(ctm_shard *sh) {
         r.w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->weight, level[0], level[2], cfg->weight_power);
     }
     r.x0 = ctm__draw_data(tp, tr, &tr->rng_data, sh->first, B);
-    r.label = ctm__draw_labels(tp, tr, &tr->rng_data, &tr->rng_label, sh->first, B);
+    ctm__set_rows(tp, tr, &tr->rng_dropout, sh->first, ctm__draw_labels(tp, tr, &tr->rng_data, &tr->rng_label, sh->first, B));
     r.x_t = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r.x0, r.t);
     return r;
 }
 
-// Solver(x_t, t -> u) for a denoiser that sees labels. ctm_solve sorts its rows by their number of steps, longest first, and is
-// asked about the first of them: sorted by their gap beforehand, they stay where they are and keep their labels.
-static ctm_tensor *ctm__solve_with_labels(ctm_tape *tp, const ctm_denoiser *teacher, const ctm_config *cfg, const ctm__rows *r) {
-    int B = r->x_t->shape[0], dim = r->x_t->shape[1], i, k, *order = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int));
-    double *from = (double *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(double));
-    double *to = (double *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(double));
-    ctm_tensor *x = ctm_matrix(tp, "x_t", B, dim), *x_u;
-    for (i = 0; i < B; i++) {                          // insertion: shards are small
-        for (k = i; k > 0 && r->i_u[order[k - 1]] - r->i_t[order[k - 1]] < r->i_u[i] - r->i_t[i]; k--) order[k] = order[k - 1];
-        order[k] = i;
-    }
-    for (i = 0; i < B; i++) {
-        from[i] = r->i_t[order[i]];
-        to[i] = r->i_u[order[i]];
-        memcpy(x->data + i * dim, r->x_t->data + order[i] * dim, (size_t)dim * sizeof(ctm_real));
-    }
-    teacher = ctm__denoiser_with_labels(tp, teacher, ctm__labels_of(tp, r->label, order, B));
-    x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, x, from, to, cfg->substeps);
-    x = ctm_matrix(tp, "x_u", B, dim);
-    for (i = 0; i < B; i++) memcpy(x->data + order[i] * dim, x_u->data + i * dim, (size_t)dim * sizeof(ctm_real));
-    return x;
-}
-
 // x_u by the average's own jumps: from t to u in one, or in one for every grid step.  [eq:self_teach]
-static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__batch *r) {
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     ctm_tensor *x = r->x_t, *t = r->t, *next;
-    int B = x->shape[0], recording = tp->recording, far = 1, i, k;
+    int B = x->shape[0], recording = tp->recording, more = 1, i, k;
     tp->recording = 0;
-    for (k = 1; far; k++, t = next) {
+    for (k = 1; more; k++, t = next) {
         next = ctm_vector(tp, "t", B);
-        for (far = 0, i = 0; i < B; i++) {
+        for (more = 0, i = 0; i < B; i++) {
             double at = cfg->self_teach == CTM_SELF_JUMP_EACH ? ctm__dmin(r->i_t[i] + k, r->i_u[i]) : r->i_u[i];
             next->data[i] = (ctm_real)ctm__grid_level(&grid, at);
-            if (at < r->i_u[i]) far = 1;
+            if (at < r->i_u[i]) more = 1;
         }
         x = ctm_G_theta(tp, ema, x, t, next);          // rows that have arrived stay
     }
@@ -6611,23 +6737,18 @@ static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *
 }
 
 // The point at u that the target starts from, by whoever teaches: the teacher, or the average itself [eq:self_teach]. A constant.
-static ctm_tensor *ctm__x_u_whole(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__x_u(ctm_shard *sh, const ctm__batch *r) {
     const ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
-    if (!tr->teacher && cfg->self_teach == CTM_SELF_DATA) return ctm__add_noise(&sh->tape, tr, &tr->rng_noise, sh->first, r->x0, r->u);
-    if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) return ctm__self_jump(&sh->tape, cfg, ema, r);
-    if (r->label) return ctm__solve_with_labels(&sh->tape, teacher, cfg, r);
-    return ctm_solve(&sh->tape, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
-}
-
-// The same without dropout: who teaches [eq:self_teach] does so with all of its units.
-static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
-    const ctm_rng *dropout = sh->tape.dropout;
+    ctm_tape *tp = &sh->tape;
+    ctm_rows rows = tp->rows;
     ctm_tensor *x_u;
-    sh->tape.dropout = NULL;
-    x_u = ctm__x_u_whole(sh, ema, r);
-    sh->tape.dropout = dropout;
+    tp->rows.dropout = NULL;                           // who teaches does so with all of its units
+    if (!tr->teacher && cfg->self_teach == CTM_SELF_DATA)       x_u = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r->x0, r->u);
+    else if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) x_u = ctm__self_jump(tp, cfg, tr->ema[0], r);
+    else x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
+    tp->rows = rows;
     return x_u;
 }
 
@@ -6641,29 +6762,19 @@ static ctm_tensor *ctm__measure(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor 
     return d;
 }
 
-// From here on dropout draws from this stream, for rows that have these numbers in the whole batch.
-static void ctm__dropout_rows(ctm_shard *sh, const ctm_rng *rng, int first) {
-    sh->tape.dropout = sh->tr->cfg.dropout > 0 ? rng : NULL;
-    sh->tape.step = (uint64_t)sh->tr->step;
-    sh->tape.first_row = (uint64_t)first;
-}
-
 // [eq:L_ctm]  L_CTM = E d(x_est, x_target): one shard's part of the batch mean.
 static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
-    ctm_net *theta = sh->theta_ctm, *ema, *inner, *outer;
+    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *inner, *outer;
     ctm_tensor *x_u = NULL, *est_s = NULL, *x_est = NULL, *target_s = NULL, *x_target = NULL, *d = NULL, *d_s = NULL, *L = NULL;
 
     // Draw data, the noise levels t > u >= s, and the noised point.
-    ctm__rows r = ctm__draw_rows(sh);
-    ctm__dropout_rows(sh, &tr->rng_dropout, sh->first);
-    theta->label = r.label;
-    ema = ctm__net_with_labels(tp, tr->ema[0], r.label);
+    ctm__batch r = ctm__draw_batch(sh);
 
     // The teacher walks from t to u.
-    x_u = ctm__x_u(sh, ema, &r);
+    x_u = ctm__x_u(sh, &r);
 
     // The target jumps from u to s, and on to time zero; the estimate jumps from t to s, and on to time zero.
     inner = cfg->target_inner == CTM_ROLE_EMA ? ema : theta;
@@ -6696,31 +6807,28 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
     int B = sh->drows, i;
     ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0 = NULL, *x_t = NULL, *target = NULL, *g = NULL, *d = NULL;
-    const ctm_denoiser *teacher = tr->teacher;
+    const int *label;
     for (i = 0; i < B; i++) {
         double sigma = ctm_dsm_sigma(cfg, (uint64_t)tr->step, (uint64_t)(sh->dfirst + i), (uint64_t)cfg->diagonal_batch);
         t->data[i] = (ctm_real)sigma;
         w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->dsm_weight, sigma, sigma, 1);
     }
     x0 = ctm__draw_data(tp, tr, &tr->rng_dsm_data, sh->dfirst, B);
-    sh->theta_dsm->label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
+    label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
     x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
-    if (teacher) teacher = ctm__denoiser_with_labels(tp, teacher, sh->theta_dsm->label);
-    tp->dropout = NULL;                                // not in the teacher
-    target = cfg->diagonal == CTM_DIAG_EXACT ? teacher->denoise(tp, teacher, x_t, t) : x0;
-    ctm__dropout_rows(sh, &tr->rng_dsm_dropout, sh->dfirst);
+    ctm__set_rows(tp, tr, NULL, sh->dfirst, label);    // no dropout in the teacher
+    target = cfg->diagonal == CTM_DIAG_EXACT ? tr->teacher->denoise(tp, tr->teacher, x_t, t) : x0;
+    ctm__set_rows(tp, tr, &tr->rng_dsm_dropout, sh->dfirst, label);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, target, CTM_L2, 0);
     return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
 }
 
 // What the discriminator is to take for data: the estimate of L_CTM, or one jump from t to time zero.
-static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__rows *r) {
+static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__batch *r) {
     ctm_tape *tp = &sh->tape;
     const ctm_config *cfg = &sh->tr->cfg;
-    ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? ctm__net_with_labels(tp, sh->tr->ema[0], r->label) : theta;
-    ctm__dropout_rows(sh, &sh->tr->rng_dropout, sh->first);
-    theta->label = r->label;
+    ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? sh->tr->ema[0] : theta;
     if (cfg->gan_fake == CTM_FAKE_ONE_STEP)
         return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
     return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
@@ -6734,7 +6842,7 @@ static ctm_tensor *ctm__logits(ctm_shard *sh, ctm_net *disc, ctm_tensor *x) {
 
 // L_GAN of one shard: the gradient goes through the frozen discriminator's input into the student.
 static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
-    ctm__rows r = ctm__draw_rows(sh);
+    ctm__batch r = ctm__draw_batch(sh);
     ctm_tensor *fake = ctm__fake(sh, sh->theta_gan, &r), *l = ctm__logits(sh, sh->disc_frozen, fake);
     return ctm_gan_student_loss(&sh->tape, sh->tr->cfg.gan, l, (double)sh->tr->cfg.batch * l->shape[1]);
 }
@@ -6742,7 +6850,7 @@ static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
 // L_D of one shard: fakes are constants, made by the student as it is.
 static ctm_tensor *ctm__disc_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
-    ctm__rows r = ctm__draw_rows(sh);
+    ctm__batch r = ctm__draw_batch(sh);
     ctm_tensor *fake, *l, *l_fake;
     double n;
     size_t i;
@@ -6829,9 +6937,8 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
                  "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher: give one, or set cfg.diagonal = CTM_DIAG_DSM");
     CTM__REQUIRE(!teacher || teacher->dim == theta->dim, "ctm_trainer_new: the student has %d dimensions, the teacher %d", theta->dim,
                  teacher ? teacher->dim : 0);
-    CTM__REQUIRE(!teacher || teacher->denoise != ctm__net_denoise ||
-                 (((const ctm_net *)teacher->impl)->noise.sigma_min <= cfg->noise.sigma_min &&
-                  ((const ctm_net *)teacher->impl)->noise.sigma_max >= cfg->noise.sigma_max),
+    CTM__REQUIRE(!teacher || !teacher->noise ||
+                 (teacher->noise->sigma_min <= cfg->noise.sigma_min && teacher->noise->sigma_max >= cfg->noise.sigma_max),
                  "ctm_trainer_new: the teacher was trained on another range of noise levels than cfg.noise has");
     CTM__REQUIRE(draw != NULL, "ctm_trainer_new: there is no draw function");
     CTM__REQUIRE(ctm__same_noise(&cfg->noise, &theta->noise),
@@ -7168,6 +7275,7 @@ CTM__DEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net) {
     G->name = "cm";
     G->dim = net->dim;
     G->noise = net->noise;
+    G->to_end = 1;
     G->impl = net;
     G->jump = ctm__cm_jump;
     return G;
@@ -7178,7 +7286,7 @@ static ctm_tensor *ctm__jumps(ctm__walk *w, ctm_tensor *x, int n, const ctm__leg
     const ctm_sampler *how = w->draws.how;
     int B = x->shape[0], j;
     for (j = 0; j < n; j++)
-        if (w->G->jump == ctm__cm_jump && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
+        if (w->G->to_end && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
             ctm__fail(tp->ctx, "a consistency model jumps to %g only, not to %g: gamma must be 1", w->G->noise.sigma_min, leg[j].s);
             return NULL;
         }
@@ -7282,11 +7390,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
 static int ctm__check_score(ctm_ctx *ctx, const ctm_denoiser *D, const char *what) {
     if (!D || !D->denoise)
         return ctm__fail(ctx, "%s needs a score, and a model that only jumps has none: give it a denoiser", what);
-    if (D->denoise == ctm__net_denoise) {
-        const ctm_net *net = (const ctm_net *)D->impl;
-        if (!net->with_s && net->noise.inner == CTM_INNER_CM)
-            return ctm__fail(ctx, "%s needs a score, and the consistency model \"%s\" (no s) has none", what, net->kind);
-    }
+    if (D->no_score) return ctm__fail(ctx, "%s needs a score, and the consistency model \"%s\" (no s) has none", what, D->name);
     return 1;
 }
 
@@ -7339,15 +7443,13 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
 // n steps of [alg:heun], [alg:dpm2] or [alg:ddim], each after [alg:churn]'s noise; or of [alg:ancestral], which has its own.
 CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
-    const ctm_noise *ends = NULL;                      // an exact denoiser knows every level, a network those it was trained on
     int recording = tp->recording, j;
     ctm__draws draws;
     double churn;
     ctm_tensor *y;
     how = ctm__how(tp, how);
     if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
-    if (D->denoise == ctm__net_denoise) ends = &((const ctm_net *)D->impl)->noise;
-    if (!ctm__check_levels(tp->ctx, n, ts, ends, 1)) return NULL;
+    if (!ctm__check_levels(tp->ctx, n, ts, D->noise, 1)) return NULL;
     draws.how = how;
     churn = ctm__dmin(how->S_churn / n, sqrt(2.0) - 1);
     tp->recording = 0;
@@ -7383,7 +7485,6 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
     ctm_arena *arena;
     ctm_tape tape;
     ctm_sampler how = ctm_sampler_default();
-    ctm_net *own;                                      // sees the labels of a piece; threads may share `net`
     ctm_jump *G;
     double *ts;
     ctm_mark m;
@@ -7393,9 +7494,7 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
     arena = ctm__guest(net->arena, "samples");
     ctm_tape_init(&tape, net->ctx, arena);
     tape.recording = 0;
-    own = (ctm_net *)ctm_alloc(arena, sizeof *own);
-    *own = *net;
-    G = ctm_net_jump(arena, own);
+    G = ctm_net_jump(arena, net);
     ts = (double *)ctm_alloc(arena, ((size_t)jumps + 1) * sizeof(double));
     ctm_karras_times(&net->noise, jumps + 1, ts);
     how.gamma = gamma;
@@ -7407,7 +7506,6 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
         ctm_tensor *in = ctm_matrix(&tape, "x_T", rows, net->dim), *out;
         memcpy(in->data, at, in->len * sizeof(ctm_real));
         how.first_row = (uint64_t)first;
-        if (net->label) own->label = net->label + first;
         out = ctm_sample_gamma(&tape, G, in, jumps, ts, &how);
         if (out) memcpy(at, out->data, in->len * sizeof(ctm_real)); else ok = 0;
         ctm_arena_release(arena, m);
@@ -7459,6 +7557,7 @@ static void ctm__probe(const ctm__trace *q, int p, const double *x, const double
     ctm_tape inner;
     ctm_tensor *xt, *tt, *e, *out;
     ctm_tape_init(&inner, q->tp->ctx, q->tp->arena);
+    inner.rows = q->tp->rows;
     xt = ctm_wants_grad(&inner, ctm_matrix(&inner, "x", (int)q->n, (int)dim));
     tt = ctm_vector(&inner, "t", (int)q->n);
     e = ctm_matrix(&inner, "probe", (int)q->n, (int)dim);
@@ -7986,6 +8085,7 @@ static ctm_tensor *ctm__loss_gradient(ctm_tape *tp, const ctm_guide *guide, cons
     ctm_mark m = ctm_arena_mark(tp->arena);
     ctm_tape inner;
     ctm_tape_init(&inner, tp->ctx, tp->arena);
+    inner.rows = tp->rows;
     leaf = ctm_wants_grad(&inner, ctm__copy_of(&inner, "x", x));
     c = guide->loss(guide->user, &inner, leaf, t);
     if (ctm__check_loss(tp->ctx, c, inner.count)) {
@@ -8071,7 +8171,7 @@ CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ct
 
 // ---- rejection
 // [alg:reject] Sample keep/(1-rate) points, let a classifier judge them, keep the best. At rate r a kept sample has cost 1/(1-r)
-// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is net->label's business; the
+// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is a matter of tp->rows; the
 // callback returns its log-probability.
 
 CTM__DEF int ctm_candidates(int keep, double rate) {
@@ -8181,7 +8281,7 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
     void *h;
     (void)trust;
     if (!ctm__wide(wide, path)) return -1;
-    h = CreateFileW(wide, 0xC0010000ul /* read, write, rename */, 5 /* others: read, rename */, NULL, 2 /* made anew */, 0x80, NULL);
+    h = CreateFileW(wide, 0xC0000000ul /* read, write */, 5 /* others: read, rename */, NULL, 2 /* made anew */, 0x80, NULL);
     if (h == (void *)(intptr_t)-1) return ctm__windows_error();
     return _open_osfhandle((intptr_t)h, _O_BINARY);
 }
@@ -9356,8 +9456,24 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 #  pragma float_control(pop)
 #elif defined(__FAST_MATH__) && defined(__GNUC__)
 #  pragma GCC pop_options
+#elif defined(_M_FP_FAST)
+#  pragma float_control(pop)
 #endif
-#endif // second part of the implementation
+#ifdef _MSC_VER
+#  pragma warning(pop)
+#endif
+#endif /* second part of the implementation */
+
+#if defined(CTM__NAMES) && !defined(CTM__PASS)  /* your macros and warnings, as they were before this file */
+CTM__NAMES(CTM__BACK)
+#  undef CTM__PRAGMA
+#  undef CTM__ASIDE
+#  undef CTM__BACK
+#  undef CTM__NAMES
+#  ifdef __GNUC__
+#    pragma GCC diagnostic pop
+#  endif
+#endif
 
 /* =====================================================================================================================
    FACTS THAT HAVE CAUSED BUGS
@@ -9369,7 +9485,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
      the teacher it is given; substeps make that teacher nearly exact.
    - One h for the whole batch is the authors' law; one for each sample (h_per_sample) is another: say which in a comparison.
    - karras_weight at sigma_min is 250 004; times c_out² it is 1.
-   - Labels belong to rows: whoever picks some rows, or sorts them, must do the same to net->label.
+   - Labels belong to rows: whoever picks some rows, or sorts them, must says so to the tape (ctm_pick_rows).
    - Self-taught without a diagonal term (or real data in x_u) a student may forget the data: G = (s/t)·x has no loss.
    - CTM_SELF_JUMP under a law with u = s (the gap law) makes the target of the very jump that is trained: it teaches nothing.
    - A discriminator's step that lets the gradient reach the student, or a student's step that trains the discriminator, still
