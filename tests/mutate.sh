@@ -85,8 +85,8 @@ cat >"$tmp/list" <<'END'
 - if (a->now) a->now->used = m.block_used;
 + if (a->now) a->now->used = 0;
 = 3 a freed arena still counts
-- ctm__count_memory(ctx, 0, b->size);
-+ ctm__count_memory(ctx, 0, 0);
+- ctm__count_memory(a->ctx, 0, b->size);
++ ctm__count_memory(a->ctx, 0, 0);
 = 4 threads inside threads
 - threads > 1 && n > 1 && !omp_in_parallel()
 + threads > 1 && n > 1

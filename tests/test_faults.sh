@@ -1,6 +1,6 @@
 #!/bin/sh
 # What happens when the world breaks in the middle: programs killed at any moment, memory that runs out, disks that are full, threads that
-# meet. Every part is a command of its own; without one a short run of all of them. Programs are those in build/ (make first).
+# meet. Every part is a command of its own; without one a short run of all of them. Programs are those in build/ (make first), or in BUILD.
 # usage: sh tests/test_faults.sh [short | long | kills N [SEED] | memory [EVERY] | refuse [EVERY [NAME]] | disk [EVERY [NAME]] | full | threads [long] | valgrind [long]]
 #   kills     N times kill -9 at random moments over points, its adversary and images, then --resume: the finished run has the same bits
 #   memory    every allocation of ctm.h refused in turn, a jump out of CTM_PANIC, everything used again (tests/faults/memory.c)
@@ -16,7 +16,7 @@ tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM
 root=$PWD
-points=$root/build/points images=$root/build/images edit=$root/build/edit use=$root/build/use_weights
+build=${BUILD:-$root/build} points=$build/points images=$build/images edit=$build/edit use=$build/use_weights
 
 ok()   { passed=$((passed + 1)); echo "ok: $*"; }
 no()   { failed=$((failed + 1)); echo "FAILED: $*"; }
@@ -308,17 +308,17 @@ part_threads() {
     done
     [ $clang ] || { skip "threads: needs clang with libomp and its thread sanitizer"; return; }
     export TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=0:exitcode=66
-    build="$clang -g -O1 -fopenmp -fsanitize=thread"
+    compile="$clang -g -O1 -fopenmp -fsanitize=thread"
     prepare
-    if $build tests/main.c -o "$tmp/t" -lm 2>"$tmp/log"; then
-        for t in ${1:-parallel thread shard same_bits}; do
+    if $compile tests/main.c -o "$tmp/t" -lm 2>"$tmp/log"; then
+        for t in ${1:-parallel_for same_bits_for_threads}; do
             [ "$t" = long ] && t=
             if OMP_NUM_THREADS=4 "$tmp/t" $t >"$tmp/log" 2>&1 && ! grep -q 'WARNING: ThreadSanitizer' "$tmp/log"; then ok "threads, tests $t: $(tail -n 1 "$tmp/log")"
             else no "threads, tests $t: $(grep -A 12 -m 1 'WARNING: ThreadSanitizer' "$tmp/log" || tail -n 3 "$tmp/log")"; fi
         done
     else no "threads: $(head -5 "$tmp/log")"; fi
     for p in 02_points 04_images; do
-        $build examples/$p.c -o "$tmp/t" -lm 2>"$tmp/log" || { no "threads: $(head -5 "$tmp/log")"; continue; }
+        $compile examples/$p.c -o "$tmp/t" -lm 2>"$tmp/log" || { no "threads: $(head -5 "$tmp/log")"; continue; }
         fresh "$tmp/now"
         case $p in 02_points) set -- train --data ring --gan --plain --steps 20 --hidden 16 --layers 2 --batch 16 --law-steps 0 --noises 1000 --threads 4 --quiet --out run;;
                    *)         set -- train --data shapes.idx --steps 3 --teacher-steps 2 --model-channels 4 --channel-mult 1,1 --num-blocks 1 --batch 4 --threads 4 --quiet --out run;; esac
@@ -331,18 +331,18 @@ part_valgrind() {
     have valgrind || { skip "valgrind: is not here"; return; }
     check="valgrind -q --error-exitcode=66 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --exit-on-first-error=no"
     prepare
-    build="${CC:-cc} -g -O1 -DCTM_NO_SIMD -DCTM_NO_OPENMP"
-    if $build tests/main.c -o "$tmp/v" -lm 2>"$tmp/log"; then
-        for t in ${1:-arena tape checkpoint safetensors}; do
+    compile="${CC:-cc} -g -O1 -DCTM_NO_SIMD -DCTM_NO_OPENMP"
+    if $compile tests/main.c -o "$tmp/v" -lm 2>"$tmp/log"; then
+        for t in ${1:-base_arena base_tape model_round_trip hand_made_file hostile_headers wrong_in_one_thing output_}; do
             [ "$t" = long ] && t=
             if $check "$tmp/v" $t >"$tmp/log" 2>&1; then ok "valgrind, tests $t: $(tail -n 1 "$tmp/log")"; else no "valgrind, tests $t: $(grep -A 8 -m 1 '^==' "$tmp/log" || tail -n 3 "$tmp/log")"; fi
         done
     else no "valgrind: $(head -5 "$tmp/log")"; fi
     mkdir -p "$tmp/vb"
     for p in points=02_points images=04_images edit=05_edit use_weights=use_weights; do
-        $build examples/${p#*=}.c -o "$tmp/vb/${p%%=*}" -lm 2>"$tmp/log" || no "valgrind: $(head -5 "$tmp/log")"
+        $compile examples/${p#*=}.c -o "$tmp/vb/${p%%=*}" -lm 2>"$tmp/log" || no "valgrind: $(head -5 "$tmp/log")"
     done
-    commands | sed "s,$root/build/,$tmp/vb/,g" >"$tmp/commands"
+    commands | sed "s,$build/,$tmp/vb/,g" >"$tmp/commands"
     while read -r name files command; do
         [ "$1" = long ] || case $name in table|sample|loglik|isample|edit) ;; *) continue;; esac
         fresh "$tmp/now"
