@@ -128,10 +128,9 @@ static void st_fit(st_file *f) {
         bytes = st_width(type + 9, (size_t)(p + s[k].len - type - 9));
         for (q = shape + 9; q < p + s[k].len && *q != ']'; ) {
             size_t v = 0;
-            while (q < p + s[k].len && *q >= '0' && *q <= '9') v = v > 100000000 ? v : v * 10 + (size_t)(*q++ - '0');
+            for (; q < p + s[k].len && *q >= '0' && *q <= '9'; q++) v = v > ST_MAX ? v : v * 10 + (size_t)(*q - '0');
             bytes = bytes > ST_MAX ? bytes : bytes * v;
             while (q < p + s[k].len && *q != ']' && (*q < '0' || *q > '9')) q++;
-            if (v > 100000000) break;
         }
         for (q = offsets; q < p + s[k].len && *q != ']'; ) q++;
         place.at = (size_t)(offsets - f->head);
