@@ -158,19 +158,15 @@ static int data_table(dataset *d, ctm_arena *a, const char *path, const char *co
     return 1;
 }
 
-// Standardised points to their own units, with the nine digits of a float: more only where the column is far from zero.
-static double *own_units(ctm_arena *a, size_t n, int dim, const ctm_real *x, const double *mean, const double *unit) {
-    double *out = (double *)ctm_alloc(a, n*(size_t)dim*sizeof(double));
+// Standardised points as a CSV file in the data's own units.
+static int write_own_units(const char *path, ctm_arena *a, const dataset *d, size_t n, const ctm_real *x, char *err, size_t errlen) {
+    double *own = (double *)ctm_alloc(a, n*(size_t)d->dim*sizeof(double));
     for (size_t i = 0; i < n; i++)
-        for (int j = 0; j < dim; j++) {
-            const size_t k = i*(size_t)dim + (size_t)j;
-            const double value = out[k] = mean[j] + unit[j]*(double)x[k];
-            char text[ARGS_NUMBER];
-            int digits = 9;
-            for (double scale = unit[j]; scale < fabs(value) && digits < 17; scale *= 10) digits++;
-            args_real(args_number(text, value, digits), &out[k]);
+        for (int j = 0; j < d->dim; j++) {
+            const size_t k = i*(size_t)d->dim + (size_t)j;
+            own[k] = d->mean[j] + d->unit[j]*(double)x[k];
         }
-    return out;
+    return table_write_rows(path, d->column, n, d->dim, own, d->unit, err, errlen);
 }
 
 // What `sample` must know to write in the data's own units.
@@ -522,8 +518,7 @@ static int save_samples(run *r, ctm_net *net) {
     ctm_normals(&rng, 0, 0, n, x);
     for (size_t i = 0; i < n; i++) x[i] *= (ctm_real)net->noise.sigma_max;
     ctm_sample_points(net, x, SAMPLE_ROWS, SAMPLE_JUMPS, 0, NULL);
-    const double *own = own_units(&r->scratch, SAMPLE_ROWS, net->dim, x, r->data.mean, r->data.unit);
-    const int ok = table_write_csv(out_path(r, "samples.csv", path), r->data.column, SAMPLE_ROWS, net->dim, own, r->line, sizeof r->line);
+    const int ok = write_own_units(out_path(r, "samples.csv", path), &r->scratch, &r->data, SAMPLE_ROWS, x, r->line, sizeof r->line);
     ctm_arena_release(&r->scratch, mark);
     return ok;
 }
@@ -1066,7 +1061,7 @@ static int write_points(const char *path, ctm_arena *a, const dataset *units, si
         for (size_t i = 0; i < n*(size_t)dim; i++) f[i] = (float)x[i];
         return npy_write_f32(path, 2, shape, f, err, errlen);
     }
-    return table_write_csv(path, units->column, n, dim, own_units(a, n, dim, x, units->mean, units->unit), err, errlen);
+    return write_own_units(path, a, units, n, x, err, errlen);
 }
 
 // A network of points from the file, or NULL with a line.

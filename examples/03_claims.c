@@ -855,7 +855,7 @@ int main(int argc, char **argv) {
     };
     status = args_parse("claims", "claims [flags]: tests the paper's claims on eight Gaussians", options, ARGS_COUNT(options), argc, argv);
     only = status ? 0 : chosen(l->only);
-    if (status || !only) { free(l); return status ? args_exit_status(status) : 2; }
+    if (status || !only) { free(l); return args_finish("claims", status ? args_exit_status(status) : 2); }
     if (!l->steps) l->steps = l->full ? FULL_STEPS : STEPS;
     if (!l->seeds) l->seeds = SEEDS;
     l->noises = l->steps >= 2000 ? NOISES : (int)(NOISES*l->steps/2000) > 256 ? (int)(NOISES*l->steps/2000) : 256;
@@ -871,5 +871,5 @@ int main(int argc, char **argv) {
     status = done ? 0 : wrong(l->line);
     ctm_arena_free(&l->memory);
     free(l);
-    return status;
+    return args_finish("claims", status);
 }

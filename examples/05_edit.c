@@ -298,7 +298,7 @@ int main(int argc, char **argv) {
         ARGS_COMMON(e.common)
     };
     status = args_parse("edit", "edit inpaint|colorize|superres|stroke|guide --weights W.safetensors --data IMAGES [flags]", options, ARGS_COUNT(options), argc, argv);
-    if (status) return args_exit_status(status);
+    if (status) return args_finish("edit", args_exit_status(status));
     status = check_flags(&e);
     if (status) return status;
     ctm_init(&e.ctx);
@@ -308,5 +308,5 @@ int main(int argc, char **argv) {
     if (!status && !e.common.quiet) printf("%lld image%s in %s\n", e.n, e.n == 1 ? "" : "s", e.common.out);
     if (e.set.parts) image_close(&e.set);
     ctm_arena_free(&e.a);
-    return status;
+    return args_finish("edit", status);
 }

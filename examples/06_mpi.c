@@ -205,5 +205,5 @@ int main(int argc, char **argv) {
         if (!ok) MPI_Abort(MPI_COMM_WORLD, 1);                       /* the others may be waiting in a sum */
     }
     MPI_Finalize();
-    return r ? args_exit_status(r) : !ok;
+    return args_finish("mpi", r ? args_exit_status(r) : !ok);
 }

@@ -441,11 +441,14 @@ static inline args_common args_common_defaults(const char *out) {
 static inline void args_range(const args_option *o, char *out, size_t size) {
     double huge = o->kind == ARGS_INT ? 9.2e18 : 1e300;
     int low = o->min > -huge, high = o->max < huge;
+    char least[ARGS_NUMBER], most[ARGS_NUMBER];
+    args_number(least, o->min, 15);
+    args_number(most, o->max, 15);
     out[0] = '\0';
     if (o->min == 0 && o->max == 0) return;
-    if (low && high) snprintf(out, size, "from %.15g to %.15g", o->min, o->max);
-    else if (low)    snprintf(out, size, "at least %.15g", o->min);
-    else if (high)   snprintf(out, size, "at most %.15g", o->max);
+    if (low && high) snprintf(out, size, "from %s to %s", least, most);
+    else if (low)    snprintf(out, size, "at least %s", least);
+    else if (high)   snprintf(out, size, "at most %s", most);
 }
 
 static inline int args_in_range(const args_option *o, double value) {
@@ -467,7 +470,7 @@ static inline int args_bad_choice(const char *program, const char *what, const c
 
 /* Say on stderr which value of a flag was found and what was expected. Returns 2. */
 static inline int args_bad_value(const char *program, const args_option *o, const char *value) {
-    char what[80], range[80], found[64], line[512];
+    char what[80], range[96], found[64], line[512];
     const char *kind = o->kind == ARGS_INT ? "a whole number" : o->kind == ARGS_REAL ? "a number" : "a text";
     long long v;
     snprintf(what, sizeof what, "flag --%s", o->name);
@@ -553,7 +556,7 @@ static inline void args_help_head(const args_option *o, char *out, size_t size) 
 
 /* "(from 1 to 1000; default 20)": range or choices and the present value of the target; "" for a flag that is off. */
 static inline void args_help_tail(const args_option *o, char *out, size_t size) {
-    char range[80], list[256], word[64];
+    char range[96], list[256], word[64];
     const char *text;
     args_range(o, range, sizeof range);
     out[0] = '\0';
@@ -561,7 +564,7 @@ static inline void args_help_tail(const args_option *o, char *out, size_t size) 
     if (o->kind == ARGS_INT && args_in_range(o, (double)*(long long *)o->target))
         snprintf(out, size, " (%s%sdefault %lld)", range, range[0] ? "; " : "", *(long long *)o->target);
     else if (o->kind == ARGS_REAL && args_in_range(o, *(double *)o->target))
-        snprintf(out, size, " (%s%sdefault %.6g)", range, range[0] ? "; " : "", *(double *)o->target);
+        snprintf(out, size, " (%s%sdefault %s)", range, range[0] ? "; " : "", args_number(word, *(double *)o->target, 6));
     else if ((o->kind == ARGS_INT || o->kind == ARGS_REAL) && range[0])
         snprintf(out, size, " (%s)", range);           /* a default out of range stands for "not given" */
     if (o->kind == ARGS_TEXT) {

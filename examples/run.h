@@ -314,6 +314,9 @@ static void on_signal(int number) {
 static inline void run_catch_signals(void) {
     for (size_t i = 0; i < sizeof run_signals/sizeof run_signals[0]; i++)
         if (signal(run_signals[i], on_signal) == SIG_IGN) signal(run_signals[i], SIG_IGN);
+#ifdef SIGXFSZ
+    signal(SIGXFSZ, SIG_IGN);              // a file that outgrows a limit: the write fails and is told, the program is not killed
+#endif
 }
 
 // Says where a run has stopped and how it goes on. Returns the exit status: --stop-at has got what it asked for.

@@ -786,11 +786,19 @@ static inline void table_write_number(FILE *f, double x) {
     else fputs(args_shortest(text, x, 9), f);
 }
 
-/* Write n rows of d columns: floats, or doubles when floats is NULL. */
-static inline int table_write_rows(const char *path, const char *const *names, size_t n, int d, const float *floats,
-                                   const double *doubles, char *err, size_t errlen) {
+/* Digits that a value of a column needs whose values differ by about `unit`: those of a float, and more if it is far from zero. */
+static inline int table_digits(double x, double unit) {
+    int digits = 9;
+    for (; unit > 0 && unit < fabs(x) && digits < 17; unit *= 10) digits++;
+    return digits;
+}
+
+/* Write n rows of d columns. With unit[d] as many digits as values of that spread need, else all there are. */
+static inline int table_write_rows(const char *path, const char *const *names, size_t n, int d, const double *data,
+                                   const double *unit, char *err, size_t errlen) {
     args_file a;
     size_t i, columns = (size_t)d;
+    char text[ARGS_NUMBER];
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
     for (i = 0; i < columns; i++) {
         if (i > 0) fputc(',', a.f);
@@ -798,7 +806,8 @@ static inline int table_write_rows(const char *path, const char *const *names, s
     }
     fputc('\n', a.f);
     for (i = 0; i < n * columns && !ferror(a.f); i++) {
-        table_write_number(a.f, floats ? (double)floats[i] : doubles[i]);
+        if (unit && args_finite(data[i])) fputs(args_number(text, data[i], table_digits(data[i], unit[i % columns])), a.f);
+        else table_write_number(a.f, data[i]);
         fputc((i + 1) % columns ? ',' : '\n', a.f);
     }
     return args_close_atomic(&a, err, errlen);
@@ -808,12 +817,6 @@ static inline int table_write_rows(const char *path, const char *const *names, s
    only when the new file is complete. */
 static inline int table_write_csv(const char *path, const char *const *names, size_t n, int d, const double *data, char *err,
                                   size_t errlen) {
-    return table_write_rows(path, names, n, d, NULL, data, err, errlen);
-}
-
-/* The same for floats. */
-static inline int table_write_csv_f32(const char *path, const char *const *names, size_t n, int d, const float *data, char *err,
-                                      size_t errlen) {
     return table_write_rows(path, names, n, d, data, NULL, err, errlen);
 }
 
