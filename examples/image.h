@@ -550,7 +550,8 @@ static inline int image_open_npy(image_set *s, image_part *p, size_t at, int loo
     if (!p->floats && strcmp(descr, "|u1") != 0)
         return args_fail(err, errlen, "%s: found dtype '%s', expected '|u1' (uint8 [n,h,w,c]) or '<f4' (float32 [n,c,h,w] in [-1,1]): x.astype('|u1') or x.astype('<f4')", p->path, descr);
     if (a.ndim != 4 && (a.ndim != 3 || p->floats))
-        return args_fail(err, errlen, "%s: found %d dimensions, expected %s", p->path, a.ndim, p->floats ? "[n,c,h,w]" : "[n,h,w,c] or [n,h,w]");
+        return args_fail(err, errlen, "%s: found %d dimensions, expected %s", p->path, a.ndim,
+                         !p->floats ? "[n,h,w,c] or [n,h,w]" : a.ndim == 3 ? "[n,c,h,w]: x[:,None]" : "[n,c,h,w]");
     p->planes = p->floats;
     for (c = 0; c < a.ndim; c++)
         if (a.shape[c] > 0x7FFFFFFFul) return args_fail(err, errlen, "%s: a dimension of %lu is no size of images", p->path, (unsigned long)a.shape[c]);
@@ -651,6 +652,7 @@ static inline int image_open_file(image_set *s, const char *path, char *err, siz
     image_part *p = &s->part[s->parts];
     unsigned char head[16];
     if (s->parts == IMAGE_PARTS) return args_fail(err, errlen, "%s: is file number %d of the set, expected at most %d", path, s->parts + 1, IMAGE_PARTS);
+    if (path[0] == '\0') return args_fail(err, errlen, "found a list of files with an empty name, expected FILE,FILE,...");
     memset(p, 0, sizeof *p);
     memset(head, 0, sizeof head);
     p->path = path;
