@@ -184,7 +184,7 @@
 
    ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
    a fault of the outside world (a file, a number that turned out infinite) returns 0 or NULL and ctm_error(ctx) has one line about it.
-   Running out of memory stops at once.
+   Running out of memory is the world's fault too, but no function has a way to go on: it prints one line and exits with status 1.
 
    MACROS you may define before the #include (the same in every file):
      CTM_IMPLEMENTATION  in exactly one file      CTM_STATIC        all functions static; then each file
@@ -194,17 +194,121 @@
      CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
-     CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
+     CTM_PANIC(msg,file,line)                     for mistakes; must not return; default prints and calls abort()
+     CTM_NO_MEMORY(msg,file,line)                 must not return either; default: CTM_PANIC if you define that, else it prints one
+                                                  line and calls exit(1)
+
+   These two may leave by longjmp, if the context runs on one thread (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread
+   for another. What was complete before the call that was left stays complete: the context, networks, trainers, arenas. What that call
+   was to make is not there; a training step that was left can be made again, with the same bits. Forget results on the tape in use and
+   call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
 */
+
+#if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
+#error "ctm.h is C99 and C++11: compile it with -std=c99, -std=c++11 or a later standard"
+#ifdef __GNUC__
+#  pragma GCC system_header                     /* gcc, which reads // as C89 does, is to be silent about what follows */
+#endif
+#define CTM_H                                   /* nothing more of it is compiled */
+#undef CTM_IMPLEMENTATION
+#elif !defined(CTM__PASS) && !defined(__TINYC__)
+/* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
+   and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
+   end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
+   Likewise two warnings rest up to there: numbers are compared here that were copied, not computed, and C++ gets casts as C has them. */
+#ifdef __GNUC__
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wfloat-equal"
+#  ifdef __cplusplus
+#    pragma GCC diagnostic ignored "-Wold-style-cast"
+#  endif
+#endif
+#ifdef _MSC_VER
+#  define CTM__PRAGMA(text) __pragma(text)
+#else
+#  define CTM__PRAGMA(text) _Pragma(#text)
+#endif
+#define CTM__ASIDE(name) CTM__PRAGMA(push_macro(name))
+#define CTM__BACK(name)  CTM__PRAGMA(pop_macro(name))
+#define CTM__NAMES(DO)                                                                                         \
+    DO("A") DO("B") DO("C") DO("D") DO("E") DO("F") DO("G") DO("H") DO("I") DO("J") DO("K") DO("L") DO("M")    \
+    DO("N") DO("O") DO("P") DO("Q") DO("R") DO("S") DO("T") DO("U") DO("V") DO("W") DO("X") DO("Y") DO("Z")    \
+    DO("a") DO("b") DO("c") DO("d") DO("e") DO("f") DO("g") DO("h") DO("i") DO("j") DO("k") DO("l") DO("m")    \
+    DO("n") DO("o") DO("p") DO("q") DO("r") DO("s") DO("t") DO("u") DO("v") DO("w") DO("x") DO("y") DO("z")    \
+    DO("VI") DO("MR") DO("NV") DO("S2") DO("T2") DO("ROWS") DO("slots")
+CTM__NAMES(CTM__ASIDE)
+#undef A
+#undef B
+#undef C
+#undef D
+#undef E
+#undef F
+#undef G
+#undef H
+#undef I
+#undef J
+#undef K
+#undef L
+#undef M
+#undef N
+#undef O
+#undef P
+#undef Q
+#undef R
+#undef S
+#undef T
+#undef U
+#undef V
+#undef W
+#undef X
+#undef Y
+#undef Z
+#undef a
+#undef b
+#undef c
+#undef d
+#undef e
+#undef f
+#undef g
+#undef h
+#undef i
+#undef j
+#undef k
+#undef l
+#undef m
+#undef n
+#undef o
+#undef p
+#undef q
+#undef r
+#undef s
+#undef t
+#undef u
+#undef v
+#undef w
+#undef x
+#undef y
+#undef z
+#undef VI
+#undef MR
+#undef NV
+#undef S2
+#undef T2
+#undef ROWS
+#undef slots
+#endif
+
+#ifdef CTM_LINKED
+#  undef CTM_IMPLEMENTATION
+#endif
 
 #ifndef CTM_H
 #define CTM_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-#ifdef CTM_LINKED
-#  undef CTM_IMPLEMENTATION
+#ifndef CTM_NO_STDIO
+#  include <stdio.h>
 #endif
 
 #define CTM_VERSION_MAJOR 0
@@ -214,7 +318,7 @@
 
 #ifdef CTM_STATIC
 #  if defined(__GNUC__)
-#    define CTMDEF static __attribute__((unused))
+#    define CTMDEF static __attribute__((__unused__))
 #  else
 #    define CTMDEF static
 #  endif
@@ -244,8 +348,20 @@ extern "C" {
 
 #ifdef CTM_REAL_DOUBLE
 typedef double ctm_real;    // the double build exists for tests: finite differences and golden values to 1e-9
+#  define CTM__REAL_IS ctm_real_is_double
 #else
 typedef float ctm_real;     // the one number type of tensors, weights and samples
+#  define CTM__REAL_IS ctm_real_is_float
+#endif
+
+// Files that disagree about ctm_real would write past the ends of each other's tensors. So every file asks for a function that only
+// an implementation with the same ctm_real has, and where it is another, the linker misses it.
+#ifndef CTM_STATIC
+CTMDEF void CTM__REAL_IS(void);                          // does nothing
+#  ifdef __GNUC__
+__attribute__((__used__))
+#  endif
+static void (*const ctm__real_is)(void) = CTM__REAL_IS;
 #endif
 
 // Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
@@ -293,8 +409,8 @@ typedef struct ctm_arena {
     ctm_ctx *ctx;
     struct ctm__block *first, *now;     // all blocks; the one in use
     size_t   used, high;                // bytes in use; the most there ever were
-    struct ctm_arena  *owner;           // of an arena that lives inside a call: the caller's
-    struct ctm__block *guest;           // what such an arena holds just now
+    struct ctm_arena *guest, *next;     // private arenas of functions at work, a list: they go with this one if a jump out of
+                                        // CTM_PANIC leaves those functions
 } ctm_arena;
 typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
 
@@ -361,6 +477,16 @@ CTMDEF void ctm_on_backward(ctm_tensor *t);
 
 // ---- CHAPTER 7. THE TAPE --------------------------------------------------------------------------------------------
 
+// What a network must know of the rows of a batch beside x, t and s. It travels on the tape, so that no formula has to carry it, and
+// ctm_pick_rows makes it go along where only some of the rows are computed.
+typedef struct ctm_rows {
+    const int     *label;      // [B]: the class of every row, -1: none. NULL: no row has one. Networks without classes pass over it
+    const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
+    uint64_t       step;       // the training step of those draws
+    uint64_t       first;      // the number that row 0 has in the whole batch
+    const int     *number;     // [B]: row i has the number first + number[i]; NULL: first + i
+} ctm_rows;
+
 struct ctm_tape {
     ctm_ctx     *ctx;
     ctm_arena   *arena;        // where results, gradients and saved values are allocated
@@ -370,9 +496,7 @@ struct ctm_tape {
     int          recording;    // 0: compute only ("no grad")
     int          keep_grads;   // 1: every result keeps its gradient, to be looked at. 0: buffers are recycled as backward walks
     struct ctm__buffer *pool;  // gradient buffers that are free again
-    const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
-    uint64_t     step, first_row; // the training step of those draws, and the number that row 0 has in the whole batch
-    const int   *rows;         // where a network sees some rows only: which; NULL: all
+    ctm_rows     rows;         // of the batch at hand; yours to set (labels) before you sample
     int          drops;        // dropouts since the tape was reset
     ctm_mark     start;        // where the arena stood when the tape was made
 };
@@ -386,6 +510,8 @@ CTMDEF void ctm_backward(ctm_tape *tp, ctm_tensor *L);
 CTMDEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y);   // the same, with ctm_grad(tp, y) filled in by you (any shape)
 CTMDEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x);    // x's gradient, zeroed if it had none yet; NULL if none is wanted
 CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients of all recorded results (not of the leaves)
+// From here on row i is what row index[i] was, i < n. Returns what to put back into tp->rows when all rows are meant again.
+CTMDEF ctm_rows ctm_pick_rows(ctm_tape *tp, const int *index, int n);
 // For an operation of your own (chapter 9 of the implementation begins with one): the result of operation `op`, its data not yet
 // filled in, of n <= 8 inputs src[0..n-1], each of which may be NULL. It goes on the tape if the tape records and an input wants a
 // gradient; `backward` then adds out's part to them. op is static text; the pointers in src are kept, the array is not.
@@ -459,7 +585,7 @@ CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma,
 // Softmax attention over the pixels of each sample: [B,H,W,3C] -> [B,H,W,C]; channel 3·(h·C/heads + i) + j of qkv is channel i of
 // head h's query, key, value for j = 0, 1, 2.
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
-// Zero with probability p, else x/(1-p). Draws from the stream tp->dropout at tp->step; if there is none, x itself. Any shape [B,..].
+// Zero with probability p, else x/(1-p). Draws from the stream tp->rows.dropout; if there is none, x itself. Any shape [B,..].
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
 // The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n];
 // n even, at least 4.
@@ -487,6 +613,7 @@ typedef struct ctm_net ctm_net;
 struct ctm_net {
     char        kind[16];          // "mlp", "unet", "mlp-disc", or yours
     ctm_ctx    *ctx;
+    ctm_arena  *arena;             // where it lives
     int         dim;               // D, the data's dimension (input and output)
     int         with_s;            // 1: a CTM, takes t and s. 0: a teacher or plain denoiser, takes t only
     ctm_noise   noise;
@@ -501,15 +628,12 @@ struct ctm_net {
     int         iconf[8];          // the network's own settings (mlp: hidden, layers, embed)
     int         size, channels;    // images: dim = size·size·channels, pixels row by row, channels innermost. Points: 0
     int         classes;           // 0: the network takes no labels
-    const int  *label;             // the class of every row of the next forward, -1: none. NULL: none at all. Yours to set
-                                   // when you sample; a trainer labels views of its own
     void       *plan;              // what forward needs to know beyond that; shared by copies
     int         is_view;           // theta belongs to another network
 };
 
 // The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed. With
-// cfg->classes > 0 it embeds net->label too; a label that is neither -1 nor below classes panics in the forward pass.
-// Threads may share a network as long as its label is NULL; with labels each needs a view of its own.
+// cfg->classes > 0 it embeds the rows' labels too (tp->rows); one that is neither -1 nor below classes panics in the forward pass.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
 // The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
@@ -581,6 +705,8 @@ struct ctm_denoiser {
     const char *name;
     int   dim;
     void *impl;
+    const ctm_noise *noise;        // the levels it was trained on; NULL: it knows every level
+    int   no_score;                // 1: its answer is the end of a path, not a mean (a consistency model without s)
     // x [B,D], t [B] -> [B,D] in the tape's arena. Recorded if the tape records and x or the weights want gradients.
     ctm_tensor *(*denoise)(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t);
     // One point in double precision; NULL if there is no exact formula.
@@ -624,6 +750,7 @@ struct ctm_jump {
     const char *name;
     int         dim;
     ctm_noise   noise;
+    int         to_end;            // 1: it jumps to sigma_min and nowhere else (a consistency model)
     void       *impl;
     ctm_tensor *(*jump)(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
 };
@@ -768,11 +895,10 @@ CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
 // Classifier-free guidance: w·g(label) + (1-w)·g(no label), and the same for G, which is affine in g. w = 1 is the labelled
 // model, 0 the unlabelled one, beyond 1 exaggerates the class. The order: set cfg.classes and cfg.label_dropout before the network is made,
-// tr->label before training, then give this jump to ctm_sample_gamma; without guidance, set net->label and sample as usual.
-// label [B], used for every batch sampled later, is not copied; the network must outlive the wrapper. One wrapper serves one thread
-// at a time.  [eq:guidance]
-CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w);
-CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w);
+// tr->label before training, then tp->rows.label = the classes of the rows [B] that you sample, and give this jump to ctm_sample_gamma
+// (ctm_net_jump for w = 1). The network must outlive the wrapper.  [eq:guidance]
+CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w);
+CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w);
 
 // ---- CHAPTER 17. ONE TRAINING STEP ----------------------------------------------------------------------------------
 
@@ -900,8 +1026,7 @@ CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int met
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
 // The short way: n points x [n,D] at sigma_max become samples, in place. net must know s. rng may be NULL if gamma is 0 or jumps 1; it
-// must not be the stream that x was drawn from, since its first draws made x. If net->label is set, it holds n classes, one a point.
-// 1, or 0 with ctm_error.
+// must not be the stream that x was drawn from, since its first draws made x. Without labels. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
@@ -994,6 +1119,28 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
+// Files. A path is UTF-8, on Windows too, and these four answer with errno, not with ctm_error, when they fail.
+enum { CTM_PATH = 1024 };               // bytes that a path to write to may have, with its ending
+typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
+CTMDEF ctm_kind ctm_path_kind(const char *path);                       // what is there; CTM_DEVICE: a pipe and all else, too
+CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);         // fopen
+// Holds the file `path`, made if need be, until it is closed or the process ends, however that ends: a lock. A descriptor, or -1:
+// with EAGAIN another holder has it. Where the file system knows no locks, a new file is held; one that was there only if `trust`.
+CTMDEF int      ctm_hold(const char *path, int trust);
+CTMDEF void     ctm_let_go(int held, const char *path);                // removes it, too; -1 is harmless
+
+// A file that gets its name when it is complete; until then, and whatever fails, the one that had the name stays. It grows as PATH.tmp
+// beside it (PATH.2.tmp and so on while others write the same); a leftover of a program that was killed is used again. Links are
+// followed, a replaced file keeps its mode, one without permission to write is refused, a device or pipe is written to directly.
+typedef struct ctm_output {
+    FILE *file;                        // to be written with stdio's functions, binary; NULL: not open
+    char  path[CTM_PATH], tmp[CTM_PATH + 16];   // the name it will get; the one it has (empty: it is written to directly)
+    int   held;                        // tmp's lock
+} ctm_output;
+CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL with errno
+CTMDEF int   ctm_output_close(ctm_output *out);    // on the disk and renamed: 1. Else 0 with errno: also if any write failed before
+CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, leaves nothing; harmless if it is not open
+
 enum { CTM_F32, CTM_F64, CTM_I64, CTM_F16, CTM_BF16, CTM_OTHER };   // types of numbers in a file; CTM_OTHER cannot be read
 typedef struct ctm_entry {             // one tensor of a safetensors file
     const char *name, *type;           // type: the file's word for it, "F32"
@@ -1015,7 +1162,7 @@ CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
 CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers. 1; CTM_OTHER: 0 with ctm_error
-// Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error. Names, shapes and
+// Writing: fill in a list, then write it in one go, as a ctm_output. 1, or 0 with ctm_error. Names, shapes and
 // metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is that of
 // data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..]. What no reader would take (text
 // that is no UTF-8, a name twice) is refused by ctm_writer_save.
@@ -1053,19 +1200,18 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #ifdef __cplusplus
 }
 #endif
-#endif // CTM_H
+#endif /* CTM_H */
 
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 // =====================================================================================================================
 //                                              I M P L E M E N T A T I O N
 // =====================================================================================================================
 // (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 8.)
 
+#define CTM__CHAPTERS_1_TO_7
 #ifndef CTM_SELF
 #  define CTM_SELF "ctm.h"
 #endif
-
-#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
-#define CTM__CHAPTERS_1_TO_7
 
 // -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
 #if defined(__FAST_MATH__) && defined(__clang__)
@@ -1074,6 +1220,12 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #elif defined(__FAST_MATH__) && defined(__GNUC__)
 #  pragma GCC push_options
 #  pragma GCC optimize("no-fast-math")
+#elif defined(_M_FP_FAST)
+#  pragma float_control(precise, on, push)
+#endif
+#ifdef _MSC_VER
+#  pragma warning(push)
+#  pragma warning(disable: 4996)    // "fopen may be unsafe"
 #endif
 
 #include <float.h>
@@ -1089,14 +1241,19 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #if defined(__linux__)
 #  include <sys/mman.h>
 #endif
-#if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
+#include <errno.h>
+#if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__) || defined(__wasi__))
 #  define CTM__POSIX 1
 #  include <unistd.h>
 #  include <fcntl.h>
 #  include <sys/stat.h>
-#  include <errno.h>
-#else
-#  include <errno.h>
+#  ifndef __wasi__
+#    include <sys/file.h>
+#  endif
+#elif !defined(CTM_NO_STDIO) && defined(_WIN32)
+#  include <fcntl.h>
+#  include <io.h>
+#  include <sys/stat.h>
 #endif
 
 // =====================================================================================================================
@@ -1129,9 +1286,32 @@ static void ctm__panic_default(const char *msg, const char *file, int line) {
     abort();    // not exit: a debugger keeps the whole stack of calls that led here
 }
 #  define CTM_PANIC(msg, file, line) ctm__panic_default(msg, file, line)
+#  ifndef CTM_NO_MEMORY
+static void ctm__no_memory_default(const char *msg) {
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_no_memory)       // threads run out together: one of them says so, and ends all
+#endif
+    {
+        fprintf(stderr, "ctm: %s\n", msg);
+        exit(1);
+    }
+}
+#    define CTM_NO_MEMORY(msg, file, line) ctm__no_memory_default(msg)
+#  endif
+#endif
+#ifndef CTM_NO_MEMORY
+#  define CTM_NO_MEMORY(msg, file, line) CTM_PANIC(msg, file, line)
+#endif
+
+// The two functions below format as printf does; a compiler that knows this checks every message of this file.
+#ifdef __GNUC__
+#  define CTM__FORMAT(n) __attribute__((__format__(__printf__, n, n + 1)))
+#else
+#  define CTM__FORMAT(n)
 #endif
 
 // The message of a programmer's error; every caller ends here.
+CTM__FORMAT(2)
 static void ctm__panic(int line, const char *format, ...) {
     char msg[512];
     va_list ap;
@@ -1143,6 +1323,7 @@ static void ctm__panic(int line, const char *format, ...) {
 #define CTM__REQUIRE(ok, ...) do { if (!(ok)) ctm__panic(__LINE__, __VA_ARGS__); } while (0)
 
 // The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
+CTM__FORMAT(2)
 static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
     va_list ap;
     char *c;
@@ -1154,6 +1335,9 @@ static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
 }
 
 CTM__DEF const char *ctm_error(const ctm_ctx *ctx) { return ctx->error; }
+#ifndef CTM_STATIC
+CTM__DEF void CTM__REAL_IS(void) {}
+#endif
 
 CTM__DEF int ctm_is_finite(double v) {
     uint64_t bits;
@@ -1350,16 +1534,20 @@ static void ctm__large_pages(unsigned char *p, size_t size) {
 #endif
 }
 
+// NULL when the system has no more.
 static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     size_t size = a->now ? 2 * a->now->size : (size_t)1 << 16;
     unsigned char *raw;
     ctm__block *b;
     if (size > (size_t)1 << 26) size = (size_t)1 << 26;
+#ifdef CTM__TIGHT                                                // for tests: a block for every piece of memory, so that each can be
+    size = 0;                                                    // refused, and a sanitizer sees its end
+#endif
     if (size < need) size = need;
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
     if (!raw) return NULL;
     ctm__large_pages(raw, size);
-    b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
+    b = (ctm__block *)(void *)raw;                               // the block's record sits in front of its memory
     b->start = raw + 128;
     b->start += (64 - (uintptr_t)b->start % 64) % 64;
     b->size = size;
@@ -1380,7 +1568,6 @@ static ctm__block *ctm__next_block(ctm_arena *a, size_t need) {
     b->next = *link;
     *link = b;
     b->used = 0;
-    if (a->owner) a->owner->guest = a->first;
     return b;
 }
 
@@ -1403,9 +1590,12 @@ static void *ctm__alloc_try(ctm_arena *a, size_t bytes) {
 
 CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
     void *p = ctm__alloc_try(a, bytes);
-    CTM__REQUIRE(p != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name, (unsigned long)a->used,
-                 (unsigned long)bytes);
-    return p;
+    char msg[160];
+    if (p) return p;
+    snprintf(msg, sizeof msg, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name, (unsigned long)a->used,
+             (unsigned long)bytes);
+    CTM_NO_MEMORY(msg, "ctm.h", __LINE__);
+    return NULL;
 }
 
 CTM__DEF void *ctm_alloc(ctm_arena *a, size_t bytes) {
@@ -1428,20 +1618,45 @@ CTM__DEF void ctm_arena_release(ctm_arena *a, ctm_mark m) {
     a->used = m.used;
 }
 
-static void ctm__free_blocks(ctm_ctx *ctx, ctm__block **first) {
-    while (*first) {
-        ctm__block *b = *first;
-        *first = b->next;
-        ctm__count_memory(ctx, 0, b->size);
-        CTM_FREE(ctx, b);
+// A private arena of a function at work. If that function is left by a jump out of CTM_PANIC, nobody else knows of it: it is
+// therefore written down in an arena of the caller's. Its record lies in its own first block, which is there as long as it is.
+static ctm_arena *ctm__guest(ctm_arena *host, const char *name) {
+    ctm_arena own, *g;
+    ctm_arena_init(&own, host->ctx, name);
+    g = (ctm_arena *)ctm_alloc(&own, sizeof *g);
+    *g = own;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        g->next = host->guest;
+        host->guest = g;
     }
+    return g;
+}
+
+static void ctm__guest_free(ctm_arena *host, ctm_arena *g) {
+    ctm_arena own = *g, **link = &host->guest;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        while (*link != g) link = &(*link)->next;
+        *link = g->next;
+    }
+    ctm_arena_free(&own);
 }
 
 CTM__DEF void ctm_arena_free(ctm_arena *a) {
-    ctm__free_blocks(a->ctx, &a->first);
-    ctm__free_blocks(a->ctx, &a->guest);
-    if (a->owner) a->owner->guest = NULL;
-    a->now = NULL;
+    ctm__block *b = a->first;
+    while (a->guest) ctm__guest_free(a, a->guest);               // only after a jump out of CTM_PANIC
+    while (b) {
+        ctm__block *next = b->next;
+        ctm__count_memory(a->ctx, 0, b->size);
+        CTM_FREE(a->ctx, b);
+        b = next;
+    }
+    a->first = a->now = NULL;
     a->used = 0;
 }
 
@@ -1619,7 +1834,7 @@ CTM__DEF int ctm_first_nonfinite(const ctm_tensor *x, size_t *where) {
 }
 
 #if defined(__GNUC__)
-#  define CTM__SEAT __attribute__((noinline))
+#  define CTM__SEAT __attribute__((__noinline__))
 #else
 #  define CTM__SEAT
 #endif
@@ -1703,6 +1918,7 @@ CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
     if ((b || !tp->start.block) && a->used > tp->start.used) ctm_arena_release(a, tp->start);
     tp->first = tp->last = NULL;
     tp->pool = NULL;
+    tp->rows.number = NULL;                                                // a jump out of CTM_PANIC may have left it set
     tp->count = 0;
     tp->next_id = 0;
     tp->drops = 0;
@@ -1842,6 +2058,21 @@ CTM__DEF void ctm_backward(ctm_tape *tp, ctm_tensor *L) {
     ctm_backward_seeded(tp, L);
 }
 
+// What row i is called in the whole batch.
+static uint64_t ctm__row_number(const ctm_rows *rows, int i) { return rows->first + (uint64_t)(rows->number ? rows->number[i] : i); }
+
+CTM__DEF ctm_rows ctm_pick_rows(ctm_tape *tp, const int *index, int n) {
+    ctm_rows all = tp->rows;
+    int *number = (int *)ctm_alloc_raw(tp->arena, 2 * ((size_t)n + 1) * sizeof(int)), *label = number + n, i;
+    for (i = 0; i < n; i++) {
+        number[i] = all.number ? all.number[index[i]] : index[i];
+        if (all.label) label[i] = all.label[index[i]];
+    }
+    tp->rows.number = number;
+    if (all.label) tp->rows.label = label;
+    return all;
+}
+
 CTM__DEF void ctm_tape_zero_grads(ctm_tape *tp) {
     ctm_tensor *x;
     for (x = tp->first; x; x = x->next) if (x->grad) memset(x->grad, 0, x->len * sizeof(ctm_real));
@@ -1909,9 +2140,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
         for (ky = -r; ky <= r; ky++) for (kx = -r; kx <= r; kx++) {
             if (y + ky < 0 || y + ky >= H || xx + kx < 0 || xx + kx >= W) continue;          // outside there are zeros
             for (i = 0; i < I; i++)
-                sum += x[(((size_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
+                sum += x[(((ptrdiff_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
         }
-        out[(((size_t)n * H + y) * W + xx) * O + o] = sum;
+        out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
     }
 }
 
@@ -2026,7 +2257,9 @@ typedef struct ctm__kernels {
     void (*four)(size_t n, double c, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add);
 } ctm__kernels;
 
-#if defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
+// (The x87 of 32-bit machines computes in long double; with -std=c99 gcc then finds a product of float and vector a mistake.)
+#if defined(__STRICT_ANSI__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
+#elif defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
 #  define CTM__VECTORS 1
 #  if defined(__x86_64__) || defined(__i386__)
 #    define CTM__X86 1
@@ -2040,7 +2273,7 @@ typedef struct ctm__kernels {
 #  define CTM__UNROLL
 #endif
 #if defined(__GNUC__)
-#  define CTM__INLINE inline __attribute__((always_inline, unused))
+#  define CTM__INLINE inline __attribute__((__always_inline__, __unused__))
 #else
 #  define CTM__INLINE inline
 #endif
@@ -2055,7 +2288,7 @@ typedef struct ctm__kernels {
 
 static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
 static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
-#endif // first part of the implementation
+#endif /* first part of the implementation */
 
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTER_8)
 #define CTM__CHAPTER_8
@@ -2307,11 +2540,11 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
     n[0] = p0 / g->W / g->H;
     for (i = 0; i < CTM__MR; i++) {
         if (i) {
-            int step = i < count, row, image;                    // spare rows repeat the last pixel
-            x[i] = x[i - 1] + step; row = x[i] == g->W;
-            y[i] = y[i - 1] + row;  image = y[i] == g->H;
+            int step = i < count, next, image;                   // spare rows repeat the last pixel
+            x[i] = x[i - 1] + step; next = x[i] == g->W;
+            y[i] = y[i - 1] + next; image = y[i] == g->H;
             n[i] = n[i - 1] + image;
-            if (row) x[i] = 0;
+            if (next) x[i] = 0;
             if (image) y[i] = 0;
         }
         centre[i] = g->x + (size_t)(p0 + ctm__imin(i, count - 1)) * (size_t)g->I;
@@ -3902,9 +4135,9 @@ typedef struct ctm__resample_job {
 } ctm__resample_job;
 static void ctm__resample_piece(void *arg, int row) {
     const ctm__resample_job *j = (const ctm__resample_job *)arg;
-    size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
+    size_t C = (size_t)j->C, W = (size_t)j->W, x, low = (size_t)row * W * C, large = 4 * low;
     for (x = 0; x < W; x++) {
-        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = small + x * C;         // upper left and lower left of the four
+        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = low + x * C;           // upper left and lower left of the four
         if (!j->spread) j->kernels->four(C, j->c, j->from + a, j->from + a + C, j->from + c, j->from + c + C, j->to + s, j->add);
         else {
             j->kernels->scaled(C, j->c, j->from + s, j->to + a, j->add);
@@ -4341,9 +4574,9 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
 
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
 // Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
-// The draw of a number is a function of (stream, tape's step, row in the whole batch, how many dropouts came before, place).
+// The draw of a number is a function of (stream, step, row in the whole batch, how many dropouts came before, place).
 typedef struct ctm__dropout_draw {         // kept with the result
-    ctm_rng rng; uint64_t step, first_row, drop; const int *rows; uint32_t keep;
+    ctm_rng rng; ctm_rows rows; uint64_t drop; uint32_t keep;
 } ctm__dropout_draw;
 typedef struct ctm__dropout_job { ctm__dropout_draw d; size_t D; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
 static void ctm__dropout_piece(void *arg, int n) {
@@ -4351,12 +4584,12 @@ static void ctm__dropout_piece(void *arg, int n) {
     ctm_real factor = (ctm_real)(65536.0 / j->d.keep);
     const ctm_real *x = j->x + (size_t)n * j->D;
     ctm_real *out = j->out + (size_t)n * j->D;
-    uint64_t block = (((j->d.first_row + (uint64_t)(j->d.rows ? j->d.rows[n] : n)) << 10) + j->d.drop) << 24;
+    uint64_t block = ((ctm__row_number(&j->d.rows, n) << 10) + j->d.drop) << 24;
     uint32_t bits[4];
     size_t i;
     int l;
     for (i = 0; i < j->D; i += 8) {                              // one block of 128 bits serves eight numbers
-        ctm_bits(&j->d.rng, j->d.step, block + i / 8, bits);
+        ctm_bits(&j->d.rng, j->d.rows.step, block + i / 8, bits);
         for (l = 0; l < 8 && i + (size_t)l < j->D; l++) {
             ctm_real v = (bits[l / 2] >> (16 * (l % 2)) & 0xffff) < j->d.keep ? x[i + (size_t)l] * factor : 0;
             out[i + (size_t)l] = v + (j->add ? out[i + (size_t)l] : 0);
@@ -4381,13 +4614,11 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     ctm_tensor *out;
     ctm__dropout_draw d;
     CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
-    if (!tp->dropout || p == 0) return x;
+    if (!tp->rows.dropout || p == 0) return x;
     CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout",
                 "rows of fewer than 2^27 numbers, fewer than 1024 dropouts", x, NULL);
     out = ctm__result_like(tp, "dropout", x, NULL, ctm__dropout_backward);
-    d.rng = *tp->dropout;
-    d.step = tp->step;
-    d.first_row = tp->first_row;
+    d.rng = *tp->rows.dropout;
     d.rows = tp->rows;
     d.drop = (uint64_t)tp->drops++;
     d.keep = (uint32_t)(65536 * (1 - p) + 0.5);
@@ -4432,10 +4663,10 @@ static void ctm__pool_piece(void *arg, int row) {
     size_t C = (size_t)j->C, wide = 2 * (size_t)j->W * C, x, c;
     for (x = 0; x < (size_t)j->W; x++)
         for (c = 0; c < C; c++) {
-            size_t small = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
+            size_t low = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
             large += ctm__largest_of_four(j->x + large, C, wide);
-            if (j->out) j->out[small] = j->x[large];
-            else        j->dx[large] += j->dout[small];
+            if (j->out) j->out[low] = j->x[large];
+            else        j->dx[large] += j->dout[low];
         }
 }
 static void ctm__pool_run(ctm_tape *tp, const ctm_tensor *x, const ctm_tensor *out, ctm_real *to, ctm_real *dx) {
@@ -4602,6 +4833,7 @@ CTM__DEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *n
     ctm_net *net = (ctm_net *)ctm_alloc(a, sizeof *net);
     snprintf(net->kind, sizeof net->kind, "%s", kind);
     net->ctx = a->ctx;
+    net->arena = a;
     net->noise = *noise;
     net->dim = dim;
     net->with_s = with_s;
@@ -4675,6 +4907,7 @@ static ctm_net *ctm__net_copy(ctm_arena *a, const ctm_net *net) {
     ctm_net *copy = (ctm_net *)ctm_alloc(a, sizeof *copy);
     int p;
     *copy = *net;
+    copy->arena = a;
     copy->grad = NULL;
     for (p = 0; p < net->count; p++) {
         copy->param[p] = (ctm_tensor *)ctm_alloc(a, sizeof(ctm_tensor));
@@ -4741,7 +4974,7 @@ static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_te
         memcpy(&bits, &pair[0], sizeof pair[0]);
         memcpy(&half, &pair[1], sizeof pair[1]);
         bits = (bits * 0x9E3779B97F4A7C15ull) ^ (half * 0xC2B2AE3D27D4EB4Full);
-        if (label) bits ^= (uint64_t)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
+        if (label) bits ^= (uint64_t)(unsigned)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
         for (at = (int)(bits >> 33) & (slots - 1); slot[at]; at = (at + 1) & (slots - 1)) {
             int r = first[slot[at] - 1];
             if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n]) && (!label || label[r] == label[n])) break;
@@ -4775,22 +5008,13 @@ static ctm_tensor *ctm__one_hot(ctm_tape *tp, const ctm_net *net, const int *lab
     return hot;
 }
 
-// The labels of some of the rows; NULL stays NULL.
-static const int *ctm__labels_of(ctm_tape *tp, const int *label, const int *index, int n) {
-    int *some, i;
-    if (!label) return NULL;
-    some = (int *)ctm_alloc_raw(tp->arena, ((size_t)n + 1) * sizeof(int));
-    for (i = 0; i < n; i++) some[i] = label[index[i]];
-    return some;
-}
-
 // [eq:film]  w points at the next parameter, in the order in which ctm_mlp registers them.
 static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     int H = net->iconf[0], L = net->iconf[1], l;
     ctm_tensor **w = net->param, *f_t, *f_s, *e, *film, *h;
-    int *label = net->label ? (int *)ctm_alloc_raw(tp->arena, ((size_t)t->shape[0] + 1) * sizeof(int)) : NULL;
-    int *row = ctm__distinct_levels(tp, t, s, net->label, &t, &s, label);        // from here t, s, label are of U <= B distinct rows
-    CTM__REQUIRE(!label || net->classes > 0, "ctm_mlp: the rows have labels, but the network has no classes");
+    const int *labels = net->classes > 0 ? tp->rows.label : NULL;
+    int *label = labels ? (int *)ctm_alloc_raw(tp->arena, ((size_t)t->shape[0] + 1) * sizeof(int)) : NULL;
+    int *row = ctm__distinct_levels(tp, t, s, labels, &t, &s, label);            // from here t, s, label are of U <= B distinct rows
     f_t = ctm_time_features(tp, t, CTM__TIME_FREQS, 1.57079632679489662, 1);     // f(z_t)                    [U,9]
     e = ctm_linear(tp, f_t, w[0], w[1]);                                         // W_t f(z_t) + b_t          [U,E]
     w += 2;
@@ -4962,7 +5186,7 @@ static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock
     } else {
         h = ctm__unet_norm_conv(tp, x, norm0, conv0, shift, NULL, 1);
     }
-    if (tp->dropout && dropout > 0) {
+    if (tp->rows.dropout && dropout > 0) {
         h = ctm_dropout(tp, ctm__unet_norm(tp, h, norm1, 1), dropout);
         x = ctm_conv(tp, h, conv1[0], conv1[1], NULL, skip, sqrt(0.5));
     } else {
@@ -4989,14 +5213,12 @@ static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, 
     int B = x->shape[0], n = 0, i;
     CTM__SHAPES(x->ndim == 2 && x->shape[1] == net->dim && t->len == (size_t)B && (!net->with_s || (s && s->len == (size_t)B)), "ctm_unet",
                 "x must be [B,size·size·channels], t and (with the branch for it) s [B]", x, t);
-    CTM__REQUIRE(!net->label || net->classes > 0, "ctm_unet: the rows have labels, but the network has no classes");
     if (net->classes) {                                                          // one-hot rows; a row without a label is zero
         label = ctm_matrix(tp, "label", B, net->classes);
-        for (i = 0; i < B && net->label; i++) {
-            CTM__REQUIRE(net->label[i] >= -1 && net->label[i] < net->classes,
-                         "ctm_unet: label %d of row %d is not below %d", net->label[i], i, net->classes);
-            if (net->label[i] >= 0)
-                label->data[(size_t)i * (size_t)net->classes + (size_t)net->label[i]] = (ctm_real)sqrt((double)net->classes);
+        for (i = 0; i < B && tp->rows.label; i++) {
+            int k = tp->rows.label[i];
+            CTM__REQUIRE(k >= -1 && k < net->classes, "ctm_unet: label %d of row %d is not below %d", k, i, net->classes);
+            if (k >= 0) label->data[(size_t)i * (size_t)net->classes + (size_t)k] = (ctm_real)sqrt((double)net->classes);
         }
         w += 2;
     }
@@ -5185,12 +5407,12 @@ static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng,
     ctm_tensor *contrast = ctm_vector(tp, "contrast", B), *brightness = ctm_vector(tp, "brightness", B);
     ctm_tensor *ones = ctm_fill(ctm_matrix(tp, "1", B, pixels * channels), 1);
     for (i = 0; i < B; i++) {
-        uint64_t at = 8 * (tp->first_row + (uint64_t)i);
-        int right = (int)(ctm_uniform(rng, tp->step, at) * (2 * reach + 1)) - reach,
-            down = (int)(ctm_uniform(rng, tp->step, at + 1) * (2 * reach + 1)) - reach;
-        int mirrored = ctm_uniform(rng, tp->step, at + 2) < 0.5;
-        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, tp->step, at + 3));
-        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, tp->step, at + 4) - 0.25);
+        uint64_t at = 8 * ctm__row_number(&tp->rows, i), step = tp->rows.step;
+        int right = (int)(ctm_uniform(rng, step, at) * (2 * reach + 1)) - reach,
+            down = (int)(ctm_uniform(rng, step, at + 1) * (2 * reach + 1)) - reach;
+        int mirrored = ctm_uniform(rng, step, at + 2) < 0.5;
+        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, step, at + 3));
+        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, step, at + 4) - 0.25);
         for (p = 0; p < pixels; p++) {
             int row = ctm__imin(size - 1, p / size + down), column = ctm__imin(size - 1, p % size + right);
             if (row < 0) row = 0;
@@ -5562,8 +5784,10 @@ static ctm_tensor *ctm__net_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_
 
 CTM__DEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net) {
     ctm_denoiser *D = (ctm_denoiser *)ctm_alloc(a, sizeof *D);
-    D->name = net->with_s ? "ctm at s = t" : "network";
+    D->name = net->with_s ? "ctm at s = t" : net->kind;
     D->dim = net->dim;
+    D->noise = &net->noise;
+    D->no_score = !net->with_s && net->noise.inner == CTM_INNER_CM;
     D->impl = net;
     D->denoise = ctm__net_denoise;
     return D;
@@ -5632,6 +5856,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     ctm__grid grid = ctm__grid_of(z);
     ctm_real *level;
     int *steps, *order;
+    ctm_rows all;
     ctm_mark m;
     CTM__REQUIRE(substeps > 0 && x->ndim == 2, "ctm_solve: \"%s\" must be [B,D] and substeps positive", x->name);
     CTM__REQUIRE(method == CTM_HEUN || method == CTM_EULER, "ctm_solve: %d is neither CTM_HEUN nor CTM_EULER", method);
@@ -5651,6 +5876,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     for (n = 0, j = most; j >= 0; j--) for (i = 0; i < B; i++) if (steps[i] == j) order[n++] = i;
     sorted = ctm_matrix(tp, "x", B, dim);
     for (i = 0; i < B; i++) memcpy(sorted->data + i * dim, x->data + order[i] * dim, row);
+    all = ctm_pick_rows(tp, order, B);
 
     // Step j moves the first n rows, those with more than j steps, from level[] to the next node.
     level = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * sizeof(ctm_real));
@@ -5671,6 +5897,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     }
     for (i = 0; i < B; i++) memcpy(out->data + order[i] * dim, sorted->data + i * dim, row);
     ctm_arena_release(tp->arena, m);
+    tp->rows = all;
     tp->recording = recording;
     return out;
 }
@@ -5802,46 +6029,55 @@ CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     return ctm_name(ctm_mix_rows(tp, c_skip, x, c_out, F), "g");                 // c_skip·x + c_out·F
 }
 
-// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s); ctm_outer_scalings has s/t and 1 - s/t.
-static ctm_tensor *ctm__G_all_rows(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    ctm_tensor *C_skip = ctm__coefficients(tp, "C_skip", t), *C_out = ctm__coefficients(tp, "C_out", t), *g;
-    int i;
-    for (i = 0; i < t->shape[0]; i++) {
-        double skip, out;
-        ctm_outer_scalings(&net->noise, (double)t->data[i], (double)s->data[i], &skip, &out);
-        C_skip->data[i] = (ctm_real)skip;
-        C_out->data[i] = (ctm_real)out;
-    }
-    g = ctm_g_theta(tp, net, x, t, s);
-    return ctm_name(ctm_mix_rows(tp, C_skip, x, C_out, g), "G");                 // (s/t)·x + (1 - s/t)·g
-}
+// Rows with s = t stay where they are, so the network is asked about the others only: about half of the authors' targets have
+// u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
+typedef struct ctm__moving { int n; const int *index; ctm_tensor *x, *t, *s; ctm_rows all; } ctm__moving;
 
-// [eq:G]  Rows with s = t stay where they are, so the network is asked about the others only. About half of the authors' targets
-// have u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
-CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    int B = t->shape[0], n = 0, i, *index;
-    const int *label = net->label;
-    ctm_tensor *moving;
-    CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
-    CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == B, "ctm_G_theta", "t and s must be [B]", t, s);
-    index = (int *)ctm_alloc_raw(tp->arena, (size_t)B * sizeof(int));
+static ctm__moving ctm__moving_rows(ctm_tape *tp, const ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    int B = t->shape[0], *index = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int)), i;
+    ctm__moving m;
+    m.n = 0;
+    m.index = index;
     for (i = 0; i < B; i++) {
         CTM__REQUIRE(s->data[i] <= t->data[i], "ctm_G_theta: row %d would jump up, from %g to %g", i,
                      (double)t->data[i], (double)s->data[i]);
         CTM__REQUIRE((double)s->data[i] >= net->noise.sigma_min * (1 - 1e-4),
                      "ctm_G_theta: row %d would jump to %g, but the network's time zero is sigma_min = %g", i, (double)s->data[i],
                      net->noise.sigma_min);
-        if (s->data[i] < t->data[i]) index[n++] = i;
+        if (s->data[i] < t->data[i]) index[m.n++] = i;
     }
-    if (tp->dropout) tp->drops = (tp->drops / 128 + 1) * 128;                    // the draws of this jump, whether any row moves or not
-    if (n == 0) return x;
-    if (n == B) return ctm__G_all_rows(tp, net, x, t, s);
-    tp->rows = index;
-    if (label) net->label = ctm__labels_of(tp, label, index, n);                 // labels go with their rows
-    moving = ctm__G_all_rows(tp, net, ctm_gather_rows(tp, x, index, n), ctm_gather_rows(tp, t, index, n), ctm_gather_rows(tp, s, index, n));
-    tp->rows = NULL;
-    if (label) net->label = label;                     // without labels nothing is written: threads may share the network
-    return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
+    if (tp->rows.dropout) tp->drops = (tp->drops / 128 + 1) * 128;               // the draws of this jump, whether any row moves or not
+    m.x = x; m.t = t; m.s = s;
+    m.all = tp->rows;
+    if (m.n == 0 || m.n == B) return m;
+    m.x = ctm_gather_rows(tp, x, index, m.n);
+    m.t = ctm_gather_rows(tp, t, index, m.n);
+    m.s = ctm_gather_rows(tp, s, index, m.n);
+    ctm_pick_rows(tp, index, m.n);
+    return m;
+}
+
+// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s); ctm_outer_scalings has s/t and 1 - s/t.
+CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    ctm__moving m;
+    ctm_tensor *C_skip, *C_out, *g, *G;
+    int i;
+    CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
+    CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == t->shape[0], "ctm_G_theta", "t and s must be [B]", t, s);
+    m = ctm__moving_rows(tp, net, x, t, s);
+    if (m.n == 0) return x;
+    C_skip = ctm__coefficients(tp, "C_skip", m.t);
+    C_out = ctm__coefficients(tp, "C_out", m.t);
+    for (i = 0; i < m.n; i++) {
+        double skip, out;
+        ctm_outer_scalings(&net->noise, (double)m.t->data[i], (double)m.s->data[i], &skip, &out);
+        C_skip->data[i] = (ctm_real)skip;
+        C_out->data[i] = (ctm_real)out;
+    }
+    g = ctm_g_theta(tp, net, m.x, m.t, m.s);
+    G = ctm_name(ctm_mix_rows(tp, C_skip, m.x, C_out, g), "G");                  // (s/t)·x + (1 - s/t)·g
+    tp->rows = m.all;
+    return m.n == t->shape[0] ? G : ctm_name(ctm_scatter_rows(tp, x, G, m.index), "G");
 }
 
 // [eq:D_from_g]  D(x,t) = g(x,t,t), plus a multiple of x where G has another outer form than the paper's.
@@ -6309,18 +6545,22 @@ CTM__DEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real,
 // ---- labels
 // A network learns p(x_0 | label) and, from the rows whose label was dropped, p(x_0). Classifier-free guidance goes from the one
 // past the other [eq:guidance]:      g_w = w·g(label) + (1-w)·g(no label).
-typedef struct ctm__two_views { ctm_net *with, *without; double w; } ctm__two_views;
+typedef struct ctm__guidance { ctm_net *net; double w; } ctm__guidance;
 
-static ctm__two_views *ctm__two_views_new(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = (ctm__two_views *)ctm_alloc(a, sizeof *q);
+static ctm__guidance *ctm__guidance_new(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = (ctm__guidance *)ctm_alloc(a, sizeof *q);
     CTM__REQUIRE(net->classes > 0, "guidance: the network \"%s\" knows no classes", net->kind);
     CTM__REQUIRE(ctm_is_finite(w), "guidance: the weight must be a number");
-    q->with = ctm_net_view(a, net, 0);
-    q->without = ctm_net_view(a, net, 0);
-    q->with->label = label;
-    q->without->label = NULL;
+    q->net = ctm_net_view(a, net, 0);
     q->w = w;
     return q;
+}
+
+// From here on no row has a label. Returns what to put back into tp->rows.
+static ctm_rows ctm__drop_labels(ctm_tape *tp) {
+    ctm_rows rows = tp->rows;
+    tp->rows.label = NULL;
+    return rows;
 }
 
 // w·a + (1-w)·b, where a or b is NULL if its weight is zero.
@@ -6330,15 +6570,18 @@ static ctm_tensor *ctm__guided(ctm_tape *tp, double w, ctm_tensor *a, ctm_tensor
 }
 
 static ctm_tensor *ctm__guided_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    const ctm__two_views *q = (const ctm__two_views *)self->impl;
-    return ctm__guided(tp, q->w, q->w != 0 ? ctm_G_theta(tp, q->with, x, t, s) : NULL,
-                       q->w != 1 ? ctm_G_theta(tp, q->without, x, t, s) : NULL, t);
+    const ctm__guidance *q = (const ctm__guidance *)self->impl;
+    ctm_tensor *with = q->w != 0 ? ctm_G_theta(tp, q->net, x, t, s) : NULL, *without;
+    ctm_rows rows = ctm__drop_labels(tp);
+    without = q->w != 1 ? ctm_G_theta(tp, q->net, x, t, s) : NULL;
+    tp->rows = rows;
+    return ctm__guided(tp, q->w, with, without, t);
 }
 
 // [eq:guidance]  G is affine in g, so mixing G's mixes g's.
-CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = ctm__two_views_new(a, net, label, w);
-    ctm_jump *G = ctm_net_jump(a, q->with);
+CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = ctm__guidance_new(a, net, w);
+    ctm_jump *G = ctm_net_jump(a, q->net);
     G->name = "guided ctm";
     G->impl = q;
     G->jump = ctm__guided_jump;
@@ -6346,34 +6589,20 @@ CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *
 }
 
 static ctm_tensor *ctm__guided_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
-    const ctm__two_views *q = (const ctm__two_views *)self->impl;
-    return ctm__guided(tp, q->w, q->w != 0 ? ctm_D_theta(tp, q->with, x, t) : NULL,
-                       q->w != 1 ? ctm_D_theta(tp, q->without, x, t) : NULL, t);
+    const ctm__guidance *q = (const ctm__guidance *)self->impl;
+    ctm_tensor *with = q->w != 0 ? ctm_D_theta(tp, q->net, x, t) : NULL, *without;
+    ctm_rows rows = ctm__drop_labels(tp);
+    without = q->w != 1 ? ctm_D_theta(tp, q->net, x, t) : NULL;
+    tp->rows = rows;
+    return ctm__guided(tp, q->w, with, without, t);
 }
 
-CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = ctm__two_views_new(a, net, label, w);
-    ctm_denoiser *D = ctm_net_denoiser(a, q->with);
+CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = ctm__guidance_new(a, net, w);
+    ctm_denoiser *D = ctm_net_denoiser(a, q->net);
     D->name = "guided network";
     D->impl = q;
     D->denoise = ctm__guided_denoise;
-    return D;
-}
-
-// The network, or the denoiser, that sees these labels. Shards run at the same time and have different rows, so each gets a view
-// of its own, for as long as its tape lives. A denoiser that is no network knows nothing of labels and stays as it is.
-static ctm_net *ctm__net_with_labels(ctm_tape *tp, ctm_net *net, const int *label) {
-    if (!label || net->classes == 0) return net;
-    net = ctm_net_view(tp->arena, net, 0);
-    net->label = label;
-    return net;
-}
-static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_denoiser *D, const int *label) {
-    if (label && D->denoise == ctm__net_denoise) return ctm_net_denoiser(tp->arena, ctm__net_with_labels(tp, (ctm_net *)D->impl, label));
-    if (label && D->denoise == ctm__guided_denoise) {
-        const ctm__two_views *q = (const ctm__two_views *)D->impl;
-        return ctm_guided_denoiser(tp->arena, q->with, label, q->w);
-    }
     return D;
 }
 
@@ -6444,16 +6673,26 @@ static const int *ctm__draw_labels(ctm_tape *tp, const ctm_trainer *tr, const ct
     return label;
 }
 
-// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and their grid indices), data, labels, the noised point.
-typedef struct ctm__rows { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; const int *label; } ctm__rows;
+// Tells the tape what its rows are: their numbers in the whole batch, their labels, the stream of their dropout.
+static void ctm__set_rows(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *dropout, int first, const int *label) {
+    tp->rows.label = label;
+    tp->rows.dropout = tr->cfg.dropout > 0 ? dropout : NULL;
+    tp->rows.step = (uint64_t)tr->step;
+    tp->rows.first = (uint64_t)first;
+    tp->rows.number = NULL;
+}
 
-static ctm__rows ctm__draw_rows(ctm_shard *sh) {
+// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and their grid indices), data, the noised point; and
+// on the tape, the rows' labels and numbers.
+typedef struct ctm__batch { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; } ctm__batch;
+
+static ctm__batch ctm__draw_batch(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     int B = sh->rows, i;
-    ctm__rows r;
+    ctm__batch r;
     r.t = ctm_vector(tp, "t", B);
     r.u = ctm_vector(tp, "u", B);
     r.s = ctm_vector(tp, "s", B);
@@ -6473,46 +6712,23 @@ static ctm__rows ctm__draw_rows(ctm_shard *sh) {
         r.w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->weight, level[0], level[2], cfg->weight_power);
     }
     r.x0 = ctm__draw_data(tp, tr, &tr->rng_data, sh->first, B);
-    r.label = ctm__draw_labels(tp, tr, &tr->rng_data, &tr->rng_label, sh->first, B);
+    ctm__set_rows(tp, tr, &tr->rng_dropout, sh->first, ctm__draw_labels(tp, tr, &tr->rng_data, &tr->rng_label, sh->first, B));
     r.x_t = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r.x0, r.t);
     return r;
 }
 
-// Solver(x_t, t -> u) for a denoiser that sees labels. ctm_solve sorts its rows by their number of steps, longest first, and is
-// asked about the first of them: sorted by their gap beforehand, they stay where they are and keep their labels.
-static ctm_tensor *ctm__solve_with_labels(ctm_tape *tp, const ctm_denoiser *teacher, const ctm_config *cfg, const ctm__rows *r) {
-    int B = r->x_t->shape[0], dim = r->x_t->shape[1], i, k, *order = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int));
-    double *from = (double *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(double));
-    double *to = (double *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(double));
-    ctm_tensor *x = ctm_matrix(tp, "x_t", B, dim), *x_u;
-    for (i = 0; i < B; i++) {                          // insertion: shards are small
-        for (k = i; k > 0 && r->i_u[order[k - 1]] - r->i_t[order[k - 1]] < r->i_u[i] - r->i_t[i]; k--) order[k] = order[k - 1];
-        order[k] = i;
-    }
-    for (i = 0; i < B; i++) {
-        from[i] = r->i_t[order[i]];
-        to[i] = r->i_u[order[i]];
-        memcpy(x->data + i * dim, r->x_t->data + order[i] * dim, (size_t)dim * sizeof(ctm_real));
-    }
-    teacher = ctm__denoiser_with_labels(tp, teacher, ctm__labels_of(tp, r->label, order, B));
-    x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, x, from, to, cfg->substeps);
-    x = ctm_matrix(tp, "x_u", B, dim);
-    for (i = 0; i < B; i++) memcpy(x->data + order[i] * dim, x_u->data + i * dim, (size_t)dim * sizeof(ctm_real));
-    return x;
-}
-
 // x_u by the average's own jumps: from t to u in one, or in one for every grid step.  [eq:self_teach]
-static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__batch *r) {
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     ctm_tensor *x = r->x_t, *t = r->t, *next;
-    int B = x->shape[0], recording = tp->recording, far = 1, i, k;
+    int B = x->shape[0], recording = tp->recording, more = 1, i, k;
     tp->recording = 0;
-    for (k = 1; far; k++, t = next) {
+    for (k = 1; more; k++, t = next) {
         next = ctm_vector(tp, "t", B);
-        for (far = 0, i = 0; i < B; i++) {
+        for (more = 0, i = 0; i < B; i++) {
             double at = cfg->self_teach == CTM_SELF_JUMP_EACH ? ctm__dmin(r->i_t[i] + k, r->i_u[i]) : r->i_u[i];
             next->data[i] = (ctm_real)ctm__grid_level(&grid, at);
-            if (at < r->i_u[i]) far = 1;
+            if (at < r->i_u[i]) more = 1;
         }
         x = ctm_G_theta(tp, ema, x, t, next);          // rows that have arrived stay
     }
@@ -6521,23 +6737,18 @@ static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *
 }
 
 // The point at u that the target starts from, by whoever teaches: the teacher, or the average itself [eq:self_teach]. A constant.
-static ctm_tensor *ctm__x_u_whole(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__x_u(ctm_shard *sh, const ctm__batch *r) {
     const ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
-    if (!tr->teacher && cfg->self_teach == CTM_SELF_DATA) return ctm__add_noise(&sh->tape, tr, &tr->rng_noise, sh->first, r->x0, r->u);
-    if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) return ctm__self_jump(&sh->tape, cfg, ema, r);
-    if (r->label) return ctm__solve_with_labels(&sh->tape, teacher, cfg, r);
-    return ctm_solve(&sh->tape, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
-}
-
-// The same without dropout: who teaches [eq:self_teach] does so with all of its units.
-static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
-    const ctm_rng *dropout = sh->tape.dropout;
+    ctm_tape *tp = &sh->tape;
+    ctm_rows rows = tp->rows;
     ctm_tensor *x_u;
-    sh->tape.dropout = NULL;
-    x_u = ctm__x_u_whole(sh, ema, r);
-    sh->tape.dropout = dropout;
+    tp->rows.dropout = NULL;                           // who teaches does so with all of its units
+    if (!tr->teacher && cfg->self_teach == CTM_SELF_DATA)       x_u = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r->x0, r->u);
+    else if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) x_u = ctm__self_jump(tp, cfg, tr->ema[0], r);
+    else x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
+    tp->rows = rows;
     return x_u;
 }
 
@@ -6551,29 +6762,19 @@ static ctm_tensor *ctm__measure(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor 
     return d;
 }
 
-// From here on dropout draws from this stream, for rows that have these numbers in the whole batch.
-static void ctm__dropout_rows(ctm_shard *sh, const ctm_rng *rng, int first) {
-    sh->tape.dropout = sh->tr->cfg.dropout > 0 ? rng : NULL;
-    sh->tape.step = (uint64_t)sh->tr->step;
-    sh->tape.first_row = (uint64_t)first;
-}
-
 // [eq:L_ctm]  L_CTM = E d(x_est, x_target): one shard's part of the batch mean.
 static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
-    ctm_net *theta = sh->theta_ctm, *ema, *inner, *outer;
+    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *inner, *outer;
     ctm_tensor *x_u = NULL, *est_s = NULL, *x_est = NULL, *target_s = NULL, *x_target = NULL, *d = NULL, *d_s = NULL, *L = NULL;
 
     // Draw data, the noise levels t > u >= s, and the noised point.
-    ctm__rows r = ctm__draw_rows(sh);
-    ctm__dropout_rows(sh, &tr->rng_dropout, sh->first);
-    theta->label = r.label;
-    ema = ctm__net_with_labels(tp, tr->ema[0], r.label);
+    ctm__batch r = ctm__draw_batch(sh);
 
     // The teacher walks from t to u.
-    x_u = ctm__x_u(sh, ema, &r);
+    x_u = ctm__x_u(sh, &r);
 
     // The target jumps from u to s, and on to time zero; the estimate jumps from t to s, and on to time zero.
     inner = cfg->target_inner == CTM_ROLE_EMA ? ema : theta;
@@ -6606,31 +6807,28 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
     int B = sh->drows, i;
     ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0 = NULL, *x_t = NULL, *target = NULL, *g = NULL, *d = NULL;
-    const ctm_denoiser *teacher = tr->teacher;
+    const int *label;
     for (i = 0; i < B; i++) {
         double sigma = ctm_dsm_sigma(cfg, (uint64_t)tr->step, (uint64_t)(sh->dfirst + i), (uint64_t)cfg->diagonal_batch);
         t->data[i] = (ctm_real)sigma;
         w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->dsm_weight, sigma, sigma, 1);
     }
     x0 = ctm__draw_data(tp, tr, &tr->rng_dsm_data, sh->dfirst, B);
-    sh->theta_dsm->label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
+    label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
     x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
-    if (teacher) teacher = ctm__denoiser_with_labels(tp, teacher, sh->theta_dsm->label);
-    tp->dropout = NULL;                                // not in the teacher
-    target = cfg->diagonal == CTM_DIAG_EXACT ? teacher->denoise(tp, teacher, x_t, t) : x0;
-    ctm__dropout_rows(sh, &tr->rng_dsm_dropout, sh->dfirst);
+    ctm__set_rows(tp, tr, NULL, sh->dfirst, label);    // no dropout in the teacher
+    target = cfg->diagonal == CTM_DIAG_EXACT ? tr->teacher->denoise(tp, tr->teacher, x_t, t) : x0;
+    ctm__set_rows(tp, tr, &tr->rng_dsm_dropout, sh->dfirst, label);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, target, CTM_L2, 0);
     return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
 }
 
 // What the discriminator is to take for data: the estimate of L_CTM, or one jump from t to time zero.
-static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__rows *r) {
+static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__batch *r) {
     ctm_tape *tp = &sh->tape;
     const ctm_config *cfg = &sh->tr->cfg;
-    ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? ctm__net_with_labels(tp, sh->tr->ema[0], r->label) : theta;
-    ctm__dropout_rows(sh, &sh->tr->rng_dropout, sh->first);
-    theta->label = r->label;
+    ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? sh->tr->ema[0] : theta;
     if (cfg->gan_fake == CTM_FAKE_ONE_STEP)
         return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
     return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
@@ -6644,7 +6842,7 @@ static ctm_tensor *ctm__logits(ctm_shard *sh, ctm_net *disc, ctm_tensor *x) {
 
 // L_GAN of one shard: the gradient goes through the frozen discriminator's input into the student.
 static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
-    ctm__rows r = ctm__draw_rows(sh);
+    ctm__batch r = ctm__draw_batch(sh);
     ctm_tensor *fake = ctm__fake(sh, sh->theta_gan, &r), *l = ctm__logits(sh, sh->disc_frozen, fake);
     return ctm_gan_student_loss(&sh->tape, sh->tr->cfg.gan, l, (double)sh->tr->cfg.batch * l->shape[1]);
 }
@@ -6652,7 +6850,7 @@ static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
 // L_D of one shard: fakes are constants, made by the student as it is.
 static ctm_tensor *ctm__disc_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
-    ctm__rows r = ctm__draw_rows(sh);
+    ctm__batch r = ctm__draw_batch(sh);
     ctm_tensor *fake, *l, *l_fake;
     double n;
     size_t i;
@@ -6682,6 +6880,7 @@ static int ctm__turn(const ctm_trainer *tr) {
 static double ctm__loss_and_gradient(ctm_shard *sh, ctm_net *net, ctm_tensor *(*loss)(ctm_shard *sh)) {
     ctm_tensor *L;
     ctm_tape_reset(&sh->tape);
+    sh->tape.recording = 1;                            // a jump out of CTM_PANIC may have left the step before in the middle
     memset(net->grad, 0, net->len * sizeof(ctm_real));
     L = loss(sh);
     ctm_backward(&sh->tape, L);
@@ -6738,9 +6937,8 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
                  "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher: give one, or set cfg.diagonal = CTM_DIAG_DSM");
     CTM__REQUIRE(!teacher || teacher->dim == theta->dim, "ctm_trainer_new: the student has %d dimensions, the teacher %d", theta->dim,
                  teacher ? teacher->dim : 0);
-    CTM__REQUIRE(!teacher || teacher->denoise != ctm__net_denoise ||
-                 (((const ctm_net *)teacher->impl)->noise.sigma_min <= cfg->noise.sigma_min &&
-                  ((const ctm_net *)teacher->impl)->noise.sigma_max >= cfg->noise.sigma_max),
+    CTM__REQUIRE(!teacher || !teacher->noise ||
+                 (teacher->noise->sigma_min <= cfg->noise.sigma_min && teacher->noise->sigma_max >= cfg->noise.sigma_max),
                  "ctm_trainer_new: the teacher was trained on another range of noise levels than cfg.noise has");
     CTM__REQUIRE(draw != NULL, "ctm_trainer_new: there is no draw function");
     CTM__REQUIRE(ctm__same_noise(&cfg->noise, &theta->noise),
@@ -7077,6 +7275,7 @@ CTM__DEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net) {
     G->name = "cm";
     G->dim = net->dim;
     G->noise = net->noise;
+    G->to_end = 1;
     G->impl = net;
     G->jump = ctm__cm_jump;
     return G;
@@ -7087,7 +7286,7 @@ static ctm_tensor *ctm__jumps(ctm__walk *w, ctm_tensor *x, int n, const ctm__leg
     const ctm_sampler *how = w->draws.how;
     int B = x->shape[0], j;
     for (j = 0; j < n; j++)
-        if (w->G->jump == ctm__cm_jump && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
+        if (w->G->to_end && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
             ctm__fail(tp->ctx, "a consistency model jumps to %g only, not to %g: gamma must be 1", w->G->noise.sigma_min, leg[j].s);
             return NULL;
         }
@@ -7191,11 +7390,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
 static int ctm__check_score(ctm_ctx *ctx, const ctm_denoiser *D, const char *what) {
     if (!D || !D->denoise)
         return ctm__fail(ctx, "%s needs a score, and a model that only jumps has none: give it a denoiser", what);
-    if (D->denoise == ctm__net_denoise) {
-        const ctm_net *net = (const ctm_net *)D->impl;
-        if (!net->with_s && net->noise.inner == CTM_INNER_CM)
-            return ctm__fail(ctx, "%s needs a score, and the consistency model \"%s\" (no s) has none", what, net->kind);
-    }
+    if (D->no_score) return ctm__fail(ctx, "%s needs a score, and the consistency model \"%s\" (no s) has none", what, D->name);
     return 1;
 }
 
@@ -7248,15 +7443,13 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
 // n steps of [alg:heun], [alg:dpm2] or [alg:ddim], each after [alg:churn]'s noise; or of [alg:ancestral], which has its own.
 CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
-    const ctm_noise *ends = NULL;                      // an exact denoiser knows every level, a network those it was trained on
     int recording = tp->recording, j;
     ctm__draws draws;
     double churn;
     ctm_tensor *y;
     how = ctm__how(tp, how);
     if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
-    if (D->denoise == ctm__net_denoise) ends = &((const ctm_net *)D->impl)->noise;
-    if (!ctm__check_levels(tp->ctx, n, ts, ends, 1)) return NULL;
+    if (!ctm__check_levels(tp->ctx, n, ts, D->noise, 1)) return NULL;
     draws.how = how;
     churn = ctm__dmin(how->S_churn / n, sqrt(2.0) - 1);
     tp->recording = 0;
@@ -7289,38 +7482,35 @@ CTM__DEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_t
 
 CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng) {
     enum { ROWS = 1024 };                              // a piece whose activations stay in cache
-    ctm_arena arena;
+    ctm_arena *arena;
     ctm_tape tape;
     ctm_sampler how = ctm_sampler_default();
-    const int *label = net->label;
     ctm_jump *G;
     double *ts;
     ctm_mark m;
     int first, ok = 1;
     if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);
     if (!(gamma >= 0 && gamma <= 1)) return ctm__fail(net->ctx, "gamma is %g; it must lie in [0,1]", gamma);
-    ctm_arena_init(&arena, net->ctx, "samples");
-    ctm_tape_init(&tape, net->ctx, &arena);
+    arena = ctm__guest(net->arena, "samples");
+    ctm_tape_init(&tape, net->ctx, arena);
     tape.recording = 0;
-    G = ctm_net_jump(&arena, net);
-    ts = (double *)ctm_alloc(&arena, ((size_t)jumps + 1) * sizeof(double));
+    G = ctm_net_jump(arena, net);
+    ts = (double *)ctm_alloc(arena, ((size_t)jumps + 1) * sizeof(double));
     ctm_karras_times(&net->noise, jumps + 1, ts);
     how.gamma = gamma;
     how.rng = rng;
-    m = ctm_arena_mark(&arena);
+    m = ctm_arena_mark(arena);
     for (first = 0; first < n && ok; first += ROWS) {
         int rows = ctm__imin(ROWS, n - first);
         ctm_real *at = x + (size_t)first * (size_t)net->dim;
         ctm_tensor *in = ctm_matrix(&tape, "x_T", rows, net->dim), *out;
         memcpy(in->data, at, in->len * sizeof(ctm_real));
         how.first_row = (uint64_t)first;
-        if (label) net->label = label + first;             // without labels nothing is written: threads may share the network
         out = ctm_sample_gamma(&tape, G, in, jumps, ts, &how);
         if (out) memcpy(at, out->data, in->len * sizeof(ctm_real)); else ok = 0;
-        ctm_arena_release(&arena, m);
+        ctm_arena_release(arena, m);
     }
-    if (label) net->label = label;
-    ctm_arena_free(&arena);
+    ctm__guest_free(net->arena, arena);
     return ok;
 }
 
@@ -7367,6 +7557,7 @@ static void ctm__probe(const ctm__trace *q, int p, const double *x, const double
     ctm_tape inner;
     ctm_tensor *xt, *tt, *e, *out;
     ctm_tape_init(&inner, q->tp->ctx, q->tp->arena);
+    inner.rows = q->tp->rows;
     xt = ctm_wants_grad(&inner, ctm_matrix(&inner, "x", (int)q->n, (int)dim));
     tt = ctm_vector(&inner, "t", (int)q->n);
     e = ctm_matrix(&inner, "probe", (int)q->n, (int)dim);
@@ -7894,6 +8085,7 @@ static ctm_tensor *ctm__loss_gradient(ctm_tape *tp, const ctm_guide *guide, cons
     ctm_mark m = ctm_arena_mark(tp->arena);
     ctm_tape inner;
     ctm_tape_init(&inner, tp->ctx, tp->arena);
+    inner.rows = tp->rows;
     leaf = ctm_wants_grad(&inner, ctm__copy_of(&inner, "x", x));
     c = guide->loss(guide->user, &inner, leaf, t);
     if (ctm__check_loss(tp->ctx, c, inner.count)) {
@@ -7979,7 +8171,7 @@ CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ct
 
 // ---- rejection
 // [alg:reject] Sample keep/(1-rate) points, let a classifier judge them, keep the best. At rate r a kept sample has cost 1/(1-r)
-// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is net->label's business; the
+// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is a matter of tp->rows; the
 // callback returns its log-probability.
 
 CTM__DEF int ctm_candidates(int keep, double rate) {
@@ -8025,6 +8217,272 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 
 #ifndef CTM_NO_STDIO
 
+// ---- A file that gets its name when it is complete. Systems differ in a few things, which stand here once for each: how to open and to
+// look, how to hold a file so that others can tell, what a new file takes over from the old one, what is on the disk, and how one file
+// takes the place of another.
+
+#if defined(_WIN32)
+
+// Of the system's functions these few are wanted, not all of <windows.h> with its macros min and far.
+#ifdef __cplusplus
+extern "C" {
+#endif
+struct _SECURITY_ATTRIBUTES;
+__declspec(dllimport) int           __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int, wchar_t *, int);
+__declspec(dllimport) void *        __stdcall CreateFileW(const wchar_t *, unsigned long, unsigned long, struct _SECURITY_ATTRIBUTES *,
+                                                          unsigned long, unsigned long, void *);
+__declspec(dllimport) int           __stdcall MoveFileExW(const wchar_t *, const wchar_t *, unsigned long);
+__declspec(dllimport) unsigned long __stdcall GetLastError(void);
+__declspec(dllimport) void          __stdcall Sleep(unsigned long);
+#ifdef __cplusplus
+}
+#endif
+typedef wchar_t ctm__wide_path[CTM_PATH + 16];
+
+// A path in the system's characters of 16 bits. One that is no UTF-8 is taken to be in the machine's own code page.
+static int ctm__wide(wchar_t *out, const char *path) {
+    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0 || MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    errno = ENAMETOOLONG;
+    return 0;
+}
+
+// The system's last error as errno; 32 and 33 are "another has it open".
+static int ctm__windows_error(void) {
+    const unsigned long e = GetLastError();
+    errno = e == 2 || e == 3 || e == 123 ? ENOENT : e == 5 || e == 19 ? EACCES : e == 32 || e == 33 ? EAGAIN :
+            e == 39 || e == 112 ? ENOSPC : e == 206 ? ENAMETOOLONG : EIO;
+    return -1;
+}
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    ctm__wide_path wide;
+    struct _stat64 s;
+    if (!ctm__wide(wide, path) || _wstat64(wide, &s) != 0) return CTM_NOTHING;
+    return (s.st_mode & _S_IFMT) == _S_IFREG ? CTM_FILE : (s.st_mode & _S_IFMT) == _S_IFDIR ? CTM_FOLDER : CTM_DEVICE;
+}
+
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) {
+    ctm__wide_path wide;
+    wchar_t how[8];
+    int i;
+    for (i = 0; i < 7 && mode[i]; i++) how[i] = (wchar_t)mode[i];
+    how[i] = 0;
+    return ctm__wide(wide, path) ? _wfopen(wide, how) : NULL;
+}
+
+static int ctm__remove(const char *path) {
+    ctm__wide_path wide;
+    return ctm__wide(wide, path) ? _wremove(wide) : -1;
+}
+
+// While it is open, others may read, rename and remove it, but not open it for writing: that alone is the lock.
+CTM__DEF int ctm_hold(const char *path, int trust) {
+    ctm__wide_path wide;
+    void *h;
+    (void)trust;
+    if (!ctm__wide(wide, path)) return -1;
+    h = CreateFileW(wide, 0xC0000000ul /* read, write */, 5 /* others: read, rename */, NULL, 2 /* made anew */, 0x80, NULL);
+    if (h == (void *)(intptr_t)-1) return ctm__windows_error();
+    return _open_osfhandle((intptr_t)h, _O_BINARY);
+}
+
+static int ctm__follow(char *path) { (void)path; return 1; }                                   // a link is replaced, here
+static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }      // ctm__rename refuses by itself
+static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(fd, "wb"); }
+static int ctm__sync(int fd) { return _commit(fd) == 0; }
+static void ctm__close(int fd) { _close(fd); }
+
+// A reader or a virus scanner that has one of the two open is in the way; most are gone a moment later. (Flags: replace what is there,
+// and return when it is on the disk.)
+static int ctm__rename(const char *from, const char *to) {
+    ctm__wide_path a, b;
+    int tries;
+    if (!ctm__wide(a, from) || !ctm__wide(b, to)) return 0;
+    for (tries = 1; tries <= 16; tries++) {
+        if (MoveFileExW(a, b, 1 | 8)) return 1;
+        ctm__windows_error();
+        if (errno != EACCES && errno != EAGAIN) return 0;
+        Sleep(10ul * (unsigned long)tries);                                                    // 1.4 seconds in all
+    }
+    errno = EACCES;
+    return 0;
+}
+
+#elif defined(CTM__POSIX)
+
+#if defined(__STRICT_ANSI__) && !defined(__cplusplus)     // -std=c99 hides these two
+extern FILE   *(fdopen)(int fd, const char *mode);
+extern ssize_t (readlink)(const char *path, char *out, size_t size);
+#endif
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    struct stat s;
+    if (stat(path, &s) != 0) return CTM_NOTHING;
+    return S_ISREG(s.st_mode) ? CTM_FILE : S_ISDIR(s.st_mode) ? CTM_FOLDER : CTM_DEVICE;
+}
+
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) { return fopen(path, mode); }
+
+static int ctm__remove(const char *path) { return remove(path); }
+
+// 1 if `path` is still the name of the open file: another holder may have renamed or removed it before this one got the lock.
+static int ctm__still(int fd, const char *path) {
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// 1: locked, 0: another has it, -1: no locks here.
+static int ctm__lock(int fd) {
+#ifdef LOCK_EX
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 ? 1 : errno == EWOULDBLOCK ? 0 : -1;
+#else
+    (void)fd;
+    return -1;
+#endif
+}
+
+CTM__DEF int ctm_hold(const char *path, int trust) {
+    int tries, fd, old, lock = 1;
+    char c;
+    for (tries = 0; tries < 100 && lock != 0; tries++) {
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+        old = fd < 0 && errno == EEXIST;
+        if (fd < 0 && !old) return -1;
+        if (old && readlink(path, &c, 1) < 0) fd = open(path, O_WRONLY | O_NONBLOCK);          // a link is not ours; a pipe would wait
+        if (fd < 0) continue;
+        lock = ctm__lock(fd);
+        if (lock < 0 && old && !trust) lock = 0;
+        if (lock != 0 && ctm__still(fd, path)) {
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+            if (old) close(open(path, O_WRONLY | O_TRUNC));
+            return fd;
+        }
+        close(fd);
+    }
+    errno = EAGAIN;
+    return -1;
+}
+
+// What a link leads to, in place of its name. What the system offers as a name of an open stream is none.
+static int ctm__follow(char *path) {
+    char link[CTM_PATH];
+    int turns;
+    for (turns = 0; turns < 40; turns++) {
+        const char *slash = strrchr(path, '/');
+        const long n = strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0 ? -1 : (long)readlink(path, link, sizeof link);
+        const size_t folder = n <= 0 || link[0] == '/' || !slash ? 0 : (size_t)(slash - path) + 1;
+        if (n <= 0) return 1;
+        if (folder + (size_t)n >= CTM_PATH) { errno = ENAMETOOLONG; return 0; }
+        memcpy(path + folder, link, (size_t)n);
+        path[folder + (size_t)n] = 0;
+    }
+    errno = ELOOP;
+    return 0;
+}
+
+// Gives tmp the owner (if that is allowed) and the mode of the file that it will replace; 0 if that file may not be written.
+static int ctm__as_before(const char *path, const char *tmp) {
+#ifndef __wasi__
+    struct stat s;
+    if (stat(path, &s) != 0) return 1;
+    if (!(s.st_mode & 0222) || access(path, W_OK) != 0) { errno = EACCES; return 0; }
+    if (chown(tmp, s.st_uid, s.st_gid) == 0 || s.st_uid == getuid()) return chmod(tmp, s.st_mode & 0777) == 0 || errno == EPERM;
+#else
+    (void)path; (void)tmp;
+#endif
+    return 1;
+}
+
+static FILE *ctm__stream(int fd, const char *path) { (void)path; return fdopen(fd, "wb"); }
+static int ctm__sync(int fd) { return fsync(fd) == 0 || errno == EINVAL || errno == ENOSYS; }     // the last two: it cannot be synced
+static void ctm__close(int fd) { close(fd); }
+
+// The new name is on the disk when the folder is.
+static int ctm__rename(const char *from, const char *to) {
+    char folder[CTM_PATH];
+    const char *slash = strrchr(to, '/');
+    int fd;
+    if (rename(from, to) != 0) return 0;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - to) + 1 : 1, slash ? to : ".");
+    fd = open(folder, O_RDONLY);
+    if (fd >= 0) { fsync(fd); close(fd); }
+    return 1;
+}
+
+#else // nothing but C
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (f) fclose(f);
+    return f ? CTM_FILE : CTM_NOTHING;
+}
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) { return fopen(path, mode); }
+CTM__DEF int ctm_hold(const char *path, int trust) { (void)path; (void)trust; return 0; }
+static int ctm__remove(const char *path) { return remove(path); }
+static int ctm__follow(char *path) { (void)path; return 1; }
+static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }
+static FILE *ctm__stream(int fd, const char *path) { (void)fd; return fopen(path, "wb"); }
+static int ctm__sync(int fd) { (void)fd; return 1; }
+static void ctm__close(int fd) { (void)fd; }
+static int ctm__rename(const char *from, const char *to) { return rename(from, to) == 0; }
+
+#endif
+
+CTM__DEF void ctm_let_go(int held, const char *path) {
+    if (held < 0) return;
+    ctm__remove(path);                              // while nobody else can hold it
+    ctm__close(held);
+}
+
+CTM__DEF FILE *ctm_output_open(ctm_output *out, const char *path) {
+    const ctm_kind kind = ctm_path_kind(path);
+    const size_t n = strlen(path);
+    int k;
+    out->file = NULL;
+    out->tmp[0] = 0;
+    out->held = -1;
+    errno = n == 0 ? ENOENT : n >= CTM_PATH ? ENAMETOOLONG : kind == CTM_FOLDER ? EISDIR : 0;
+    if (errno) return NULL;
+    memcpy(out->path, path, n + 1);
+    if (!ctm__follow(out->path)) return NULL;
+    if (kind == CTM_DEVICE || strncmp(out->path, "/proc/", 6) == 0 || strncmp(out->path, "/dev/fd/", 8) == 0) {
+        out->file = ctm_fopen(path, "wb");
+        return out->file;
+    }
+    for (k = 1; k < 100 && out->held < 0; k++) {
+        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->path);
+        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->path, k);
+        out->held = ctm_hold(out->tmp, 0);
+        if (out->held < 0 && errno != EAGAIN) break;
+    }
+    if (out->held < 0) return NULL;
+    if (ctm__as_before(out->path, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
+    k = errno;
+    if (!out->file) ctm_let_go(out->held, out->tmp);
+    errno = out->file ? 0 : k;                      // 0, so that a later value tells why a write failed
+    return out->file;
+}
+
+CTM__DEF int ctm_output_close(ctm_output *out) {
+    int ok = !ferror(out->file), reason;
+    if (ok) errno = 0;
+    ok = ok && fflush(out->file) == 0;
+    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->path);
+    reason = errno ? errno : EIO;
+    if (!ok && out->tmp[0]) ctm__remove(out->tmp);
+    if (fclose(out->file) != 0 && ok) { ok = 0; reason = errno; }
+    out->file = NULL;
+    if (!ok) errno = reason;
+    return ok;
+}
+
+CTM__DEF void ctm_output_drop(ctm_output *out) {
+    if (!out->file) return;
+    if (out->tmp[0]) ctm__remove(out->tmp);
+    fclose(out->file);
+    out->file = NULL;
+}
+
 enum { CTM__HEADER_MAX = 100000000 };                  // of the format
 #define CTM__FILE_MAX (sizeof(size_t) > 4 ? INT64_MAX / 4 : INT32_MAX - 64)      // what this machine could read: it is not written either
 #ifdef _WIN32                                          // long has 32 bits there
@@ -8036,13 +8494,6 @@ enum { CTM__HEADER_MAX = 100000000 };                  // of the format
 #endif
 
 // ---- reading
-
-// An arena for the time of a call. Its owner knows its blocks, too: a CTM_PANIC that jumps out of the call leaves them to be freed with it.
-static void ctm__arena_inside(ctm_arena *a, ctm_arena *owner, const char *name) {
-    ctm_arena_init(a, owner->ctx, name);
-    ctm__free_blocks(owner->ctx, &owner->guest);
-    a->owner = owner;
-}
 
 // A cursor over the JSON header, which is read twice: to count, then to keep. Texts are decoded one behind the other to `out`, which has
 // the header's own length: no text is longer than what stands for it. A ctm__json_ function answers 0 if something else was expected.
@@ -8292,12 +8743,13 @@ static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned 
 
 // The file's bytes in the arena; NULL with ctm_error. In pieces, because not every C library reads more than 2 GiB at once.
 static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
-    FILE *f = fopen(path, "rb");
+    ctm_kind kind = ctm_path_kind(path);
+    FILE *f = kind == CTM_DEVICE ? NULL : ctm_fopen(path, "rb");               // a pipe would wait
     int64_t n = -1;
     size_t at = 0, piece = 1;
     unsigned char *bytes = NULL;
-    if (!f) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
-    if ((fgetc(f) == EOF && ferror(f)) || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0)
+    if (!f && kind != CTM_DEVICE) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
+    if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0)
         ctm__fail(a->ctx, "%s: is not a regular file", path);
     else if (n > CTM__FILE_MAX || (bytes = (unsigned char *)ctm__alloc_try(a, (size_t)n + 1)) == NULL)
         ctm__fail(a->ctx, "%s: has %.1f GB, for which there is not enough memory", path, (double)n / 1e9);
@@ -8305,7 +8757,7 @@ static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
         piece = (size_t)n - at < (size_t)1 << 30 ? (size_t)n - at : (size_t)1 << 30;
         piece = fread(bytes + at, 1, piece, f);
     }
-    fclose(f);
+    if (f) fclose(f);
     *size = at;
     if (!bytes || at == (size_t)n) return bytes;
     ctm__fail(a->ctx, "%s: could not be read to its end", path);
@@ -8438,42 +8890,17 @@ static void ctm__put_real(unsigned char *p, ctm_real v) {
     for (b = 0; b < sizeof v; b++) p[b] = (unsigned char)(bits >> (8 * b));
 }
 
-// Writes all of it and makes sure it has reached the disk; 0 with errno set.
-static int ctm__write_whole(const char *path, const unsigned char *bytes, size_t n) {
-    FILE *f = fopen(path, "wb");
-    int ok;
-    if (!f) return 0;
-    ok = fwrite(bytes, 1, n, f) == n && fflush(f) == 0;
-    if (fclose(f) != 0) ok = 0;
-#ifdef CTM__POSIX
-    if (ok) {
-        int fd = open(path, O_WRONLY);
-        ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);        // EINVAL: something that cannot be synced, such as a pipe
-        if (fd >= 0) close(fd);
+// The numbers in the file's order, [out,in,window], where [window,in,out] is in memory.
+static void ctm__write_item(FILE *f, const struct ctm__item *e) {
+    unsigned char piece[512 * sizeof(ctm_real)];
+    size_t O = e->transposed ? (size_t)e->shape[0] : 1, I = e->transposed ? (size_t)e->shape[1] : 1, K = e->len ? e->len / (O * I) : 0,
+        n = 0, o, i, k;
+    for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++) {
+        ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
+        n += sizeof(ctm_real);
+        if (n == sizeof piece) { fwrite(piece, 1, n, f); n = 0; }
     }
-#endif
-    return ok;
-}
-
-// Under its own name only when complete: PATH.tmp first, then rename.
-static int ctm__write_atomic(ctm_ctx *ctx, const char *path, const unsigned char *bytes, size_t n) {
-    char tmp[1024];
-    int ok, saved;
-#ifdef CTM__POSIX
-    struct stat there;
-    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) return ctm__fail(ctx, "%s: could not be written: it is no regular file", path);
-#endif
-    if (strlen(path) + 5 > sizeof tmp) return ctm__fail(ctx, "%.80s...: the path is too long", path);
-    snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    errno = 0;
-    ok = ctm__write_whole(tmp, bytes, n);
-#ifdef _WIN32
-    if (ok) remove(path);
-#endif
-    if (ok && rename(tmp, path) == 0) return 1;
-    saved = errno;
-    remove(tmp);
-    return ctm__fail(ctx, "%s: could not be written: %s", path, saved ? strerror(saved) : "unknown reason");
+    fwrite(piece, 1, n, f);
 }
 
 // 1 if any reader will take what the writer holds; 0 with ctm_error.
@@ -8498,13 +8925,14 @@ CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     ctm_mark m = ctm_arena_mark(w->arena);
     size_t room = 64, n, b;
     uint64_t at = 0, total = 0;
-    unsigned char *bytes, *p;
+    unsigned char *bytes;
+    ctm_output out;
     char *text;
-    int t, d, ok;
+    int t, d, ok, device;
     for (t = 0; t < w->metas; t++) room += 6 * (strlen(w->meta[t].key) + strlen(w->meta[t].value)) + 8;
     for (t = 0; t < w->count; t++) { room += 6 * strlen(w->item[t].name) + 160; total += w->item[t].len * sizeof(ctm_real); }
     if (!ctm__writer_sound(w, path)) return ctm_arena_release(w->arena, m), 0;
-    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room + (size_t)total);
+    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room);
     text = (char *)bytes + 8;
     n = (size_t)sprintf(text, "{\"__metadata__\":{");
     for (t = 0; t < w->metas; t++) {
@@ -8532,18 +8960,18 @@ CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
         return ctm__fail(w->ctx, "%s: was not written: %.0f bytes of names and text and %.0f of numbers are too many for a file", path,
                          (double)n, (double)total);
     }
-    p = bytes + 8 + n;
-    for (t = 0; t < w->count; t++) {
-        const struct ctm__item *e = &w->item[t];
-        size_t O = e->transposed ? (size_t)e->shape[0] : 1, I = e->transposed ? (size_t)e->shape[1] : 1,
-            K = e->len ? e->len / (O * I) : 0, o, i, k;
-        for (o = 0; o < O; o++)                            // [window,in,out] here, [out,in,window] there
-            for (i = 0; i < I; i++)
-                for (k = 0; k < K; k++, p += sizeof(ctm_real)) ctm__put_real(p, e->data[(k * I + i) * O + o]);
+    device = ctm_path_kind(path) == CTM_DEVICE;
+    ok = !device && ctm_output_open(&out, path) != NULL;
+    if (ok) {                                          // a failure of fwrite is remembered by the file until it is closed
+        fwrite(bytes, 1, 8 + n, out.file);
+        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
+        ok = ctm_output_close(&out);
     }
-    ok = ctm__write_atomic(w->ctx, path, bytes, 8 + n + (size_t)total);
     ctm_arena_release(w->arena, m);
-    return ok;
+    if (ok) return 1;
+    if (device) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
+    if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
+    return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
 }
 
 // ---- the configuration as strings. One table serves printing, saving and loading.
@@ -8830,15 +9258,15 @@ static int ctm__fill_net(ctm_arena *a, ctm_net *net, const ctm_file *f) {
 
 CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
     ctm_mark m = ctm_arena_mark(a);
-    ctm_arena scratch;
+    ctm_arena *scratch;
     ctm_config own;
     ctm_file *f;
     ctm_net *net;
-    ctm__arena_inside(&scratch, a, "file");
-    f = ctm_file_read(&scratch, path);
+    scratch = ctm__guest(a, "file");
+    f = ctm_file_read(scratch, path);
     net = f ? ctm__net_of_file(a, f, "model", cfg ? cfg : &own) : NULL;
     if (net && !ctm__fill_net(a, net, f)) net = NULL;
-    ctm_arena_free(&scratch);
+    ctm__guest_free(a, scratch);
     if (!net) ctm_arena_release(a, m);
     return net;
 }
@@ -8993,16 +9421,16 @@ static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
 CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
     static const double mean[3] = {0.485, 0.456, 0.406}, deviation[3] = {0.229, 0.224, 0.225};   // of ImageNet's pixels in [0,1]
     ctm_lpips *q = NULL;
-    ctm_arena scratch;
+    ctm_arena *scratch;
     ctm_file *f;
     ctm_net *net;
     int window[4], c;
     CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
     CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0,
                  "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
-    ctm__arena_inside(&scratch, a, "file");
-    f = ctm_file_read(&scratch, path);
-    net = f ? ctm__vgg_of_file(&scratch, f) : NULL;
+    scratch = ctm__guest(a, "file");
+    f = ctm_file_read(scratch, path);
+    net = f ? ctm__vgg_of_file(scratch, f) : NULL;
     if (net && ctm__lpips_roots(net, f)) {
         q = (ctm_lpips *)ctm_alloc(a, sizeof *q);
         q->net = ctm_net_clone(a, net);
@@ -9020,7 +9448,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
             q->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
         }
     }
-    ctm_arena_free(&scratch);
+    ctm__guest_free(a, scratch);
     return q;
 }
 #endif // CTM_NO_STDIO
@@ -9028,8 +9456,24 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 #  pragma float_control(pop)
 #elif defined(__FAST_MATH__) && defined(__GNUC__)
 #  pragma GCC pop_options
+#elif defined(_M_FP_FAST)
+#  pragma float_control(pop)
 #endif
-#endif // second part of the implementation
+#ifdef _MSC_VER
+#  pragma warning(pop)
+#endif
+#endif /* second part of the implementation */
+
+#if defined(CTM__NAMES) && !defined(CTM__PASS)  /* your macros and warnings, as they were before this file */
+CTM__NAMES(CTM__BACK)
+#  undef CTM__PRAGMA
+#  undef CTM__ASIDE
+#  undef CTM__BACK
+#  undef CTM__NAMES
+#  ifdef __GNUC__
+#    pragma GCC diagnostic pop
+#  endif
+#endif
 
 /* =====================================================================================================================
    FACTS THAT HAVE CAUSED BUGS
@@ -9041,7 +9485,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
      the teacher it is given; substeps make that teacher nearly exact.
    - One h for the whole batch is the authors' law; one for each sample (h_per_sample) is another: say which in a comparison.
    - karras_weight at sigma_min is 250 004; times c_out² it is 1.
-   - Labels belong to rows: whoever picks some rows, or sorts them, must do the same to net->label.
+   - Labels belong to rows: whoever picks some rows, or sorts them, must says so to the tape (ctm_pick_rows).
    - Self-taught without a diagonal term (or real data in x_u) a student may forget the data: G = (s/t)·x has no loss.
    - CTM_SELF_JUMP under a law with u = s (the gap law) makes the target of the very jump that is trained: it teaches nothing.
    - A discriminator's step that lets the gradient reach the student, or a student's step that trains the discriminator, still

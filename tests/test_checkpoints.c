@@ -2,7 +2,10 @@
 // line that names the file, and never a crash.
 #include "golden.h"
 #if defined(__unix__)
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #endif
 
@@ -613,34 +616,157 @@ static void test_unwritable_paths(void) {
     room_close(&r);
 }
 
-// A full disk. The device /dev/full stands in for PATH.tmp through a link: writing PATH itself as root would replace the device.
+// A full disk, for which a limit on the size of files stands in: the old file stays, the new one goes, under every name.
 static void test_full_disk(void) {
 #if defined(__unix__) && !defined(__STRICT_ANSI__)
     ctm_config c = tiny_config();
     const char *path = scratch_path("full.safetensors");
+    struct rlimit was, small;
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     room r;
     ctm_net *net;
-    char tmp[400];
+    ctm_output out;
     unsigned char *bytes;
     size_t n;
-    struct stat s;
-    if (stat("/dev/full", &s) != 0 || !S_ISCHR(s.st_mode)) SKIP("there is no /dev/full");
     room_open(&r);
     net = tiny_net(&r, &c);
     write_bytes(path, "the old one", 11);
-    snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    CHECK(symlink("/dev/full", tmp) == 0);
-    save_refused(&r, net, &c, path, "could not be written: No space left on device");
-    CHECK(lstat(tmp, &s) != 0);                                                  // nothing of the attempt is left
+    CHECK(getrlimit(RLIMIT_FSIZE, &was) == 0);
+    small = was;
+    small.rlim_cur = 1000;
+    CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    save_refused(&r, net, &c, path, "could not be written: File too large");
+    CHECK(ctm_output_open(&out, path) != NULL);                                  // the buffer is written when it is full, or at last
+    for (n = 0; n < 20000; n++) putc('x', out.file);
+    CHECK(!ctm_output_close(&out) && errno == EFBIG);
+    CHECK(ctm_output_open(&out, path) != NULL);
+    for (n = 0; n < 1001; n++) putc('x', out.file);
+    CHECK(!ctm_output_close(&out) && errno == EFBIG && out.file == NULL && !tmp_left(path));
+    CHECK(setrlimit(RLIMIT_FSIZE, &was) == 0);
+    signal(SIGXFSZ, handler);
     bytes = read_bytes(path, &n);
     CHECK(bytes && n == 11 && memcmp(bytes, "the old one", 11) == 0);
     free(bytes);
-    CHECK(stat("/dev/full", &s) == 0 && S_ISCHR(s.st_mode));
-    remove(tmp);
     remove(path);
+    if (exists("/dev/full")) {
+        CHECK(ctm_output_open(&out, "/dev/full") != NULL && out.tmp[0] == 0);
+        putc('x', out.file);
+        CHECK(!ctm_output_close(&out) && errno == ENOSPC);
+    }
     room_close(&r);
 #else
-    SKIP("needs a device that is full");
+    SKIP("needs a limit on the size of files");
+#endif
+}
+
+// ---- ctm_output -----------------------------------------------------------------------------------------------------
+
+static void put(ctm_output *out, const char *path, const char *text) {
+    CHECK(ctm_output_open(out, path) != NULL);
+    if (out->file) fputs(text, out->file);
+}
+static int file_is(const char *path, const char *text) {
+    size_t n;
+    unsigned char *bytes = read_bytes(path, &n);
+    int same = bytes && n == strlen(text) && memcmp(bytes, text, n) == 0;
+    free(bytes);
+    return same;
+}
+// Until it is closed, and if it is given up, a file is what it was; the name is taken in one go.
+static void test_output_takes_its_name_when_complete(void) {
+    const char *path = scratch_path("output");
+    ctm_output a, b;
+    remove(path);
+    put(&a, path, "one");
+    CHECK(!exists(path) && tmp_left(path));
+    CHECK(ctm_output_close(&a) && file_is(path, "one") && !tmp_left(path));
+    put(&a, path, "half of two");
+    fflush(a.file);
+    CHECK(file_is(path, "one"));
+    ctm_output_drop(&a);
+    ctm_output_drop(&a);                                                         // harmless
+    CHECK(file_is(path, "one") && !tmp_left(path));
+    put(&a, path, "from a");                                                     // two at once: each has a file of its own, the later wins
+    put(&b, path, "and from b");
+    CHECK(strcmp(a.tmp, b.tmp) != 0 && ctm_output_close(&b) && file_is(path, "and from b"));
+    CHECK(ctm_output_close(&a) && file_is(path, "from a") && !exists(b.tmp) && !exists(a.tmp));
+    remove(path);
+    CHECK(!ctm_output_open(&a, "") && errno == ENOENT && !ctm_output_open(&a, "/no/such/folder/x") && errno == ENOENT);
+}
+// What a program that was killed left behind is used again, and does not pile up.
+static void test_output_uses_leftovers(void) {
+#if defined(__unix__)
+    const char *path = scratch_path("left");
+    char tmp[400];
+    ctm_output out;
+    int i, status;
+    snprintf(tmp, sizeof tmp, "%s.2.tmp", path);
+    for (i = 0; i < 3; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            if (ctm_output_open(&out, path)) { fputs("a long line that nobody finishes", out.file); fflush(out.file); }
+            _exit(0);
+        }
+        CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+        CHECK(tmp_left(path) && !exists(path) && !exists(tmp));
+    }
+    put(&out, path, "short");
+    CHECK(ctm_output_close(&out) && file_is(path, "short") && !tmp_left(path));
+    remove(path);
+#else
+    SKIP("needs fork");
+#endif
+}
+// Links lead to the file that is replaced, also to one that is not there yet; its mode stays; one that may not be written is refused.
+static void test_output_keeps_links_and_modes(void) {
+#if defined(__unix__) && !defined(__STRICT_ANSI__)
+    char folder[400], real[420], near_[420], link[420], loop[420];
+    struct stat s;
+    ctm_output out;
+    snprintf(folder, sizeof folder, "%s", scratch_path("links"));
+    if (mkdir(folder, 0755) != 0) SKIP("no folder can be made here");
+    snprintf(real, sizeof real, "%s/real", folder);
+    snprintf(near_, sizeof near_, "%s/near", folder);
+    snprintf(link, sizeof link, "%s/link", folder);
+    snprintf(loop, sizeof loop, "%s/loop", folder);
+    CHECK(symlink("real", near_) == 0 && symlink(near_, link) == 0 && symlink("loop", loop) == 0);
+    put(&out, link, "one");                                                      // link -> near -> real, which does not exist
+    CHECK(ctm_output_close(&out) && file_is(real, "one") && lstat(link, &s) == 0 && S_ISLNK(s.st_mode) && !tmp_left(link));
+    CHECK(chmod(real, 0640) == 0);
+    put(&out, link, "two");
+    CHECK(ctm_output_close(&out) && file_is(real, "two") && stat(real, &s) == 0 && (s.st_mode & 0777) == 0640 && !tmp_left(real));
+    CHECK(chmod(real, 0444) == 0 && !ctm_output_open(&out, link) && errno == EACCES && file_is(real, "two") && !tmp_left(real));
+    CHECK(!ctm_output_open(&out, loop) && errno == ELOOP);
+    CHECK(!ctm_output_open(&out, folder) && errno == EISDIR);
+    snprintf(near_, sizeof near_, "%s/real.tmp", folder);                        // something else has the temporary file's name
+    CHECK(symlink("/dev/null", near_) == 0 && chmod(real, 0600) == 0);
+    put(&out, real, "three");
+    CHECK(ctm_output_close(&out) && file_is(real, "three") && lstat(near_, &s) == 0 && S_ISLNK(s.st_mode));
+    remove(near_); snprintf(near_, sizeof near_, "%s/near", folder);
+    remove(near_); remove(link); remove(loop); remove(real);
+    CHECK(rmdir(folder) == 0);                                                   // nothing is left
+#else
+    SKIP("needs links");
+#endif
+}
+// A file is held by one at a time, and free again when its holder has let go or is no more.
+static void test_hold(void) {
+    const char *path = scratch_path("hold");
+    const int a = ctm_hold(path, 1);
+    CHECK(a >= 0 && exists(path));
+    CHECK(ctm_hold(path, 1) < 0 && errno == EAGAIN);
+    ctm_let_go(a, path);
+    ctm_let_go(-1, path);
+    CHECK(!exists(path));
+#if defined(__unix__)
+    {
+        int status;
+        pid_t pid = fork();
+        if (pid == 0) _exit(ctm_hold(path, 1) < 0);                              // ends without letting go
+        CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 && exists(path));
+        ctm_let_go(ctm_hold(path, 1), path);
+        CHECK(!exists(path));
+    }
 #endif
 }
 
@@ -779,4 +905,5 @@ static void run_checkpoints(void) {
     RUN(model_round_trip); RUN(model_layout_for_others); RUN(hand_made_file); RUN(resume_is_bit_for_bit); RUN(checkpoint_that_does_not_fit);
     RUN(truncated_at_every_length); RUN(random_byte_flips); RUN(hostile_headers); RUN(wrong_in_one_thing); RUN(files_that_are_none);
     RUN(unwritable_paths); RUN(full_disk); RUN(devices_are_not_replaced);
+    RUN(output_takes_its_name_when_complete); RUN(output_uses_leftovers); RUN(output_keeps_links_and_modes); RUN(hold);
 }
