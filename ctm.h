@@ -425,6 +425,8 @@ CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everythi
 
 // Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside the
 // pieces of another parallel_for that is itself shared among threads, it runs on the calling thread alone.
+// A fork copies one thread. With gcc's OpenMP a child whose parent has already used several waits for the others for ever: fork before
+// the first work is shared, or set threads = 1 in the child.
 CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
 
 // ---- CHAPTER 5. TENSORS ---------------------------------------------------------------------------------------------
