@@ -1063,13 +1063,22 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 #define CTM__CHAPTERS_1_TO_7
 
-// -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
-#if defined(__FAST_MATH__) && defined(__clang__)
+// Two liberties of the compiler would change results, and not everywhere alike. Fusing a·b + c into one instruction that rounds once
+// is one: here that happens where it is written (CTM__MADD in chapter 8) and nowhere else. -ffast-math is the other: it would reorder
+// the sums that make exp, sin and the optimiser's square root exact, and drop NaN. Neither in here.
+#if defined(__clang__)
 #  pragma float_control(push)
-#  pragma float_control(precise, on)
-#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#  ifdef __FAST_MATH__
+#    pragma float_control(precise, on)
+#  endif
+#  pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC push_options
-#  pragma GCC optimize("no-fast-math")
+#  ifdef __FAST_MATH__
+#    pragma GCC optimize("no-fast-math", "fp-contract=off")
+#  else
+#    pragma GCC optimize("fp-contract=off")
+#  endif
 #endif
 
 #include <float.h>
@@ -2011,6 +2020,11 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 2
 #    define CTM__TARGET
+#    if defined(__aarch64__) && defined(__clang__) && __clang_major__ >= 16
+#      define CTM__FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
+#    elif defined(__aarch64__) && !defined(__clang__)
+#      define CTM__FUSED(a, b, c) __builtin_aarch64_fmav4sf(a, b, c)
+#    endif
 #    include CTM_SELF
 #  endif
 #  if defined(CTM__X86) && defined(CTM__VECTORS)
@@ -2019,12 +2033,14 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx2,fma")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
 #    include CTM_SELF
 #    define CTM__SUFFIX _avx512
 #    define CTM__W  16
 #    define CTM__MR 8
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx512f")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
 #    include CTM_SELF
 #  endif
 #undef CTM__PASS
@@ -2069,7 +2085,16 @@ CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
     else memcpy(p, v, m * sizeof *p);
 }
 
-CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = *v + c; }
+CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = c - *v; }
+
+// a·b + c, where b is a vector, a and c are vectors or numbers: rounded once where the instruction set has an instruction for that,
+// twice elsewhere. It is written wherever speed asks for it; every other product and sum rounds on its own.
+#ifdef CTM__FUSED
+#  define CTM__ZERO(v)       ((V)((VI)(v) ^ (VI)(v)))        // number - CTM__ZERO(v): the number in all lanes
+#  define CTM__MADD(a, b, c) CTM__FUSED((a) - CTM__ZERO(b), b, (c) - CTM__ZERO(b))
+#else
+#  define CTM__MADD(a, b, c) ((a) * (b) + (c))
+#endif
 
 // THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
 // are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this.
@@ -2088,7 +2113,7 @@ CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM_
         for (i = 0; i < MR; i++) {
             ctm_real a = A[i][k * a_step];
             CTM__UNROLL
-            for (j = 0; j < NV; j++) acc[i][j] += a * b[j];
+            for (j = 0; j < NV; j++) acc[i][j] = CTM__MADD(a, b[j], acc[i][j]);
         }
     }
 }
@@ -2664,35 +2689,35 @@ CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
     CTM__FN(splat)(&hi, 88.0f);
     x = CTM__SELECT(x < lo, lo, x);
     x = CTM__SELECT(x > hi, hi, x);
-    n = CTM__TO_INT(x * 1.44269504f + 127.5f);               // k + 127, and truncation rounds as it is positive
+    n = CTM__TO_INT(CTM__MADD(1.44269504f, x, 127.5f));      // k + 127, and truncation rounds as it is positive
     k = CTM__TO_REAL(n) - 127.0f;
-    r = x - k * 0.693359375f;                                // ln 2 in two parts: the first has few bits, so k times it is exact
-    r = r + k * 2.12194440e-4f;
-    p = 1.0f / 5040 * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    r = CTM__MADD(-0.693359375f, k, x);                      // ln 2 in two parts: the first has few bits, so k times it is exact
+    r = CTM__MADD(2.12194440e-4f, k, r);
+    p = CTM__MADD(1.0f / 5040, r, 1.0f / 720);
+    p = CTM__MADD(p, r, 1.0f / 120);
+    p = CTM__MADD(p, r, 1.0f / 24);
+    p = CTM__MADD(p, r, 1.0f / 6);
+    p = CTM__MADD(p, r, 0.5f);
+    p = CTM__MADD(p, r, 1.0f);
+    p = CTM__MADD(p, r, 1.0f);
     *out = p * CTM__FROM_BITS(n << 23);
 }
 // log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
 CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
     VI bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
     V m = CTM__FROM_BITS(((bits - 0x3f3504f3) & 0x7fffff) + 0x3f3504f3), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
-    p = z * (1.0f / 9) + 1.0f / 7;
-    p = p * z + 1.0f / 5;
-    p = p * z + 1.0f / 3;
+    p = CTM__MADD(1.0f / 9, z, 1.0f / 7);
+    p = CTM__MADD(p, z, 1.0f / 5);
+    p = CTM__MADD(p, z, 1.0f / 3);
     p = p * z * y;
     *out = 2.0f * (p + y) + CTM__TO_REAL(e) * 0.69314718f;
 }
 // sqrt(x) = x · x^(-1/2); halving the exponent bits guesses x^(-1/2) to 3 %, and three Newton steps square that error each.
 CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *in, V *out) {
     V x = *in, h = x * 0.5f, y = CTM__FROM_BITS(0x5f3759df - (CTM__BITS(x) >> 1));
-    y = y * (1.5f - h * y * y);
-    y = y * (1.5f - h * y * y);
-    y = y * (1.5f - h * y * y);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
     *out = x * y;
 }
 // x = k·pi/2 + r, |r| <= pi/4 (pi/2 in three parts); k mod 4 says which of sin r, cos r to take with which sign.
@@ -2703,19 +2728,19 @@ CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
     CTM__FN(splat)(&zero, 0.0f);
     n = CTM__TO_INT(y + CTM__SELECT(y < zero, -half, half));
     k = CTM__TO_REAL(n);
-    r = x - k * 1.5703125f;
-    r = r - k * 4.83751297e-4f;
-    r = r - k * 7.54978995e-8f;
+    r = CTM__MADD(-1.5703125f, k, x);
+    r = CTM__MADD(-4.83751297e-4f, k, r);
+    r = CTM__MADD(-7.54978995e-8f, k, r);
     z = r * r;
-    s = z * (1.0f / 362880) - 1.0f / 5040;
-    s = s * z + 1.0f / 120;
-    s = s * z - 1.0f / 6;
-    s = s * z * r + r;
-    c = z * (-1.0f / 3628800) + 1.0f / 40320;
-    c = c * z - 1.0f / 720;
-    c = c * z + 1.0f / 24;
-    c = c * z - 0.5f;
-    c = c * z + 1.0f;
+    s = CTM__MADD(1.0f / 362880, z, -1.0f / 5040);
+    s = CTM__MADD(s, z, 1.0f / 120);
+    s = CTM__MADD(s, z, -1.0f / 6);
+    s = CTM__MADD(s * z, r, r);
+    c = CTM__MADD(-1.0f / 3628800, z, 1.0f / 40320);
+    c = CTM__MADD(c, z, -1.0f / 720);
+    c = CTM__MADD(c, z, 1.0f / 24);
+    c = CTM__MADD(c, z, -0.5f);
+    c = CTM__MADD(c, z, 1.0f);
     *sine   = CTM__SELECT(-(n & 1), c, s);
     *cosine = CTM__SELECT(-(n & 1), s, c);
     *sine   = CTM__SELECT(-((n >> 1) & 1), -*sine, *sine);
@@ -2779,7 +2804,7 @@ CTM__FUN void CTM__FN(silu_backward)(size_t n, const ctm_real *sig, const ctm_re
         CTM__FN(load)(&y, out + i, n - i);
         CTM__FN(load)(&d, dout + i, n - i);
         CTM__FN(load)(&a, dx + i, n - i);
-        a = a + d * (g + y * ((ctm_real)1 - g));
+        a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
         CTM__FN(store)(dx + i, &a, n - i);
     }
 }
@@ -2791,7 +2816,7 @@ CTM__FUN void CTM__FN(film)(size_t n, const ctm_real *h, const ctm_real *scale, 
         CTM__FN(load)(&a, h + i, n - i);
         CTM__FN(load)(&b, scale + i, n - i);
         CTM__FN(load)(&c, shift + i, n - i);
-        v = a + b * a + c;
+        v = CTM__MADD(b, a, a) + c;
         CTM__FN(vsigmoid)(&v, &g);
         v = v * g;
         CTM__FN(store)(out + i, &v, n - i);
@@ -2837,11 +2862,11 @@ CTM__FUN void CTM__FN(adam)(size_t n, ctm_real *theta, const ctm_real *grad, ctm
         CTM__FN(load)(&g, grad + i, n - i);
         CTM__FN(load)(&m, mean + i, n - i);
         CTM__FN(load)(&v, var + i, n - i);
-        m = b1 * m + a1 * g;
-        v = b2 * v + a2 * (g * g);
+        m = CTM__MADD(b1, m, a1 * g);
+        v = CTM__MADD(b2, v, a2 * (g * g));
         if (adaptive) {
             CTM__FN(vsqrt)(&v, &s);
-            w = w - rate * m / (root * s + eps);
+            w = w - rate * m / CTM__MADD(root, s, eps);
         } else {
             w = w - rate * m;
         }
@@ -2869,7 +2894,7 @@ CTM__FUN void CTM__FN(axpy)(size_t n, double c_, const ctm_real *x, ctm_real *y)
     for (i = 0; i < n; i += CTM__W) {
         CTM__FN(load)(&a, x + i, n - i);
         CTM__FN(load)(&b, y + i, n - i);
-        b = b + c * a;
+        b = CTM__MADD(c, a, b);
         CTM__FN(store)(y + i, &b, n - i);
     }
 }
@@ -2921,9 +2946,8 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, co
     CTM__FN(load)(&e, mean, m);
     v -= e;
     CTM__FN(load)(&e, a, m);
-    v *= e;
-    CTM__FN(load)(&e, beta, m);
-    v += e;
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(v, e, g);
     if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
     CTM__FN(store)(out, &v, m);
 }
@@ -2943,11 +2967,10 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, co
     CTM__FN(load)(dv, dout, m);
     if (!silu) return;
     CTM__FN(load)(&e, a, m);
-    v = *centred * e;
-    CTM__FN(load)(&e, beta, m);
-    v += e;
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(*centred, e, g);
     CTM__FN(vsigmoid)(&v, &g);
-    *dv *= g + v * g * ((ctm_real)1 - g);
+    *dv *= CTM__MADD((ctm_real)1 - g, v * g, g);
 }
 // s1[c] += dv;  s2[c] += dv·(x - mean[c])
 CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
@@ -2959,7 +2982,7 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *
     e += d;
     CTM__FN(store)(s1, &e, m);
     CTM__FN(load)(&e, s2, m);
-    e += d * v;
+    e = CTM__MADD(d, v, e);
     CTM__FN(store)(s2, &e, m);
 }
 CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
@@ -2981,7 +3004,7 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_re
     CTM__FN(load)(&e, k1, m);
     d -= e;
     CTM__FN(load)(&e, k2, m);
-    d -= e * v;
+    d = CTM__MADD(-e, v, d);
     if (add) { CTM__FN(load)(&e, dx, m); d += e; }
     CTM__FN(store)(dx, &d, m);
 }
@@ -3003,7 +3026,7 @@ CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
     memset(&sum, 0, sizeof sum);
     for (i = 0; i < n; i += CTM__W) {
         CTM__FN(load)(&v, row + i, n - i);
-        v = v * scale - top;
+        v = CTM__MADD(scale, v, -top);
         CTM__FN(vexp)(&v, &e);
         CTM__FN(store)(row + i, &e, n - i);
         if (n - i < CTM__W) CTM__FN(load)(&e, row + i, n - i);
@@ -3087,8 +3110,8 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
         memset(&top, 0, sizeof top);
         for (k = 0; k < K; k++) {                                // log of weight times density, up to a common term
             memset(&q, 0, sizeof q);
-            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = q + a * a; }
-            q = q * half + log_w[k];
+            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = CTM__MADD(a, a, q); }
+            q = CTM__MADD(q, half, log_w[k]);
             top = k == 0 ? q : CTM__SELECT(top < q, q, top);
             memcpy(logit + k * CTM__W, &q, sizeof q);
         }
@@ -3099,7 +3122,7 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
             CTM__FN(vexp)(&a, &e);
             sum = sum + e;
             for (d = 0; d < dim; d++) {
-                q = CTM__LOADU(acc + d * CTM__W) + e * mean[k * dim + d];
+                q = CTM__MADD(mean[k * dim + d], e, CTM__LOADU(acc + d * CTM__W));
                 memcpy(acc + d * CTM__W, &q, sizeof q);
             }
         }
@@ -3134,6 +3157,9 @@ static const ctm__kernels CTM__FN(kernels) = {
 #undef CTM__MR
 #undef CTM__NV
 #undef CTM__TARGET
+#undef CTM__FUSED
+#undef CTM__ZERO
+#undef CTM__MADD
 // ---- END OF PASS ----------------------------------------------------------------------------------------------------
 #endif
 
@@ -8750,9 +8776,9 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
     return q;
 }
 #endif // CTM_NO_STDIO
-#if defined(__FAST_MATH__) && defined(__clang__)
+#if defined(__clang__)
 #  pragma float_control(pop)
-#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC pop_options
 #endif
 #endif // second part of the implementation
