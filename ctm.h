@@ -1169,6 +1169,10 @@ static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
 static double ctm__dmin(double a, double b) { return a < b ? a : b; }
 static double ctm__dmax(double a, double b) { return a > b ? a : b; }
 
+// sqrt(a² - b²), and exactly 0 unless a > b. Not by the squares: where a compiler fuses a·a - b·b into one instruction, one of the two
+// is not rounded, and the difference of equal numbers is the other's rounding error.
+static double ctm__root_of_difference(double a, double b) { return a > b ? sqrt((a - b) * (a + b)) : 0; }
+
 // =====================================================================================================================
 // CHAPTER 2. CHANCE
 //
@@ -1888,7 +1892,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
 //      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
 //      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
-//      48 or 96 columns at a time onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
+//      48 or 96 columns at a time for each piece of work: small beside the 256 or more rows of C that it serves.
 //   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
@@ -3219,17 +3223,13 @@ static void ctm__gemm_piece(void *arg, int p) {
 }
 
 // Step 5 of the story: CTM__DEPTH rows and at most CTM__PANEL columns of B are copied together, then used for all rows of this
-// piece of C. The copy lives on the stack of each thread.
-#ifdef __wasm__
-enum { CTM__DEPTH = 32, CTM__PANEL = 96 };       // 12 KB: stacks are small there
-#else
-enum { CTM__DEPTH = 256, CTM__PANEL = 96 };      // 96 KB (double: 192)
-#endif
-static void ctm__gemm_packed(void *arg, int p) {
+// piece of C. The copy is each thread's own, and no part of its stack: it is 96 KB (double: 192), and some stacks have 128.
+enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
+static void ctm__gemm_packed(void *arg, int p, void *scratch) {
     const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
     int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j),
         i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
-    ctm_real panel[CTM__DEPTH * CTM__PANEL];
+    ctm_real *panel = (ctm_real *)scratch;
     for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
         int depth = ctm__imin(CTM__DEPTH, g->K - k0);
         for (k = 0; k < depth; k++) memcpy(panel + k * n, g->B + (k0 + k) * g->b_step + j, (size_t)n * sizeof *panel);
@@ -3242,7 +3242,7 @@ static void ctm__gemm_packed(void *arg, int p) {
 CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
     ctm__gemm_job g;
-    int packed = M >= 256 && N >= 256 && K >= 256;
+    int pieces, packed = M >= 256 && N >= 256 && K >= 256;
     if (M <= 0 || N <= 0) return;
     if ((double)M * N * K < 5e5) {
         ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
@@ -3253,7 +3253,15 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
     g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
     g.m = packed ? (M >= 1024 ? 1024 : 256) : M >= 64 ? 64 : M;
     g.n = packed ? (N >= 1536 ? CTM__PANEL : CTM__PANEL / 2) : M >= 64 ? N : ctm__imin(N, CTM__PANEL);
-    ctm_parallel_for(ctx, ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n), packed ? ctm__gemm_packed : ctm__gemm_piece, &g);
+    pieces = ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n);
+    if (packed) {
+        ctm_arena panels;
+        ctm_arena_init(&panels, ctx, "panels");
+        ctm__parallel_scratch(&panels, pieces, CTM__DEPTH * CTM__PANEL * sizeof(ctm_real), ctm__gemm_packed, &g);
+        ctm_arena_free(&panels);
+    } else {
+        ctm_parallel_for(ctx, pieces, ctm__gemm_piece, &g);
+    }
 }
 
 // ---- convolutions, put together from pieces of work that are cut by the shapes alone
@@ -7092,12 +7100,12 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
     if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
     if (gamma > 0 && n > 1 && !ctm__check_noise(tp->ctx, how, "gamma", gamma)) return NULL;
     leg = (ctm__leg *)ctm_alloc(tp->arena, (size_t)n * sizeof *leg);
-    root = sqrt(1 - gamma * gamma);
+    root = ctm__root_of_difference(1, gamma);
     for (j = 0; j < n; j++) {
         double t_next = leg[j].next = ts[j + 1];
         leg[j].t = ts[j];
         leg[j].s = j == n - 1 ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
-        leg[j].noise = gamma > 0 ? sqrt(ctm__dmax(t_next * t_next - leg[j].s * leg[j].s, 0)) : 0;
+        leg[j].noise = gamma > 0 ? ctm__root_of_difference(t_next, leg[j].s) : 0;
     }
     return leg;
 }
@@ -7123,7 +7131,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
     }
     if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
     memset(leg, 0, sizeof leg);
-    leg[0].t = t0; leg[0].s = t1; leg[0].noise = sqrt(t2 * t2 - t1 * t1); leg[0].next = t2;
+    leg[0].t = t0; leg[0].s = t1; leg[0].noise = ctm__root_of_difference(t2, t1); leg[0].next = t2;
     leg[1].t = t2; leg[1].s = lo; leg[1].next = lo;
     return ctm__jumps(&w, x, 2, leg);
 }
@@ -7219,10 +7227,10 @@ CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int m
         double t = ts[j], t_next = ts[j + 1];
         if (method == CTM_ANCESTRAL) {
             ctm__score_step(tp, D, method, y, t, t_next);
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * sqrt(t * t - t_next * t_next) / t);
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * ctm__root_of_difference(t, t_next) / t);
         } else {
-            double t_hat = t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * sqrt(t_hat * t_hat - t * t));
+            double t_hat = churn > 0 && t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * ctm__root_of_difference(t_hat, t));
             ctm__score_step(tp, D, method, y, t_hat, t_next);
         }
         ctm_arena_release(tp->arena, m);
@@ -7763,11 +7771,11 @@ static ctm_tensor *ctm__edit_land(ctm__walk *w, const ctm__leg *leg, int last, c
 static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     double gamma = how->gamma, t_next = leg->next;
     if (how->form == CTM_FORM_AUTHORS) {
-        leg->s = sqrt(1 - gamma * gamma) * (t_next - lo) + lo;
+        leg->s = ctm__root_of_difference(1, gamma) * (t_next - lo) + lo;
         leg->known = gamma < 1 ? leg->s : 0;
-        leg->noise = gamma < 1 ? gamma * t_next : sqrt(ctm__dmax(t_next * t_next - lo * lo, 0));
+        leg->noise = gamma < 1 ? gamma * t_next : ctm__root_of_difference(t_next, lo);
     } else {
-        leg->known = sqrt(ctm__dmax(leg->s * leg->s - lo * lo, 0));
+        leg->known = ctm__root_of_difference(leg->s, lo);
     }
 }
 
