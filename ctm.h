@@ -248,7 +248,13 @@ typedef double ctm_real;    // the double build exists for tests: finite differe
 typedef float ctm_real;     // the one number type of tensors, weights and samples
 #endif
 
-// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
+// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another. With the same one
+// (and the same ctx.winograd) the same bits come out for any number of threads, and from gcc and clang, C and C++, -O0 to -O3, -flto
+// and -march=native alike: nothing is left to the compiler that changes a result. PORTABLE has the same bits on every machine, V128 on
+// all of one kind (arm64 fuses multiply-adds, others have none). The rest hangs on what is not ours: exp, log and pow of the C library
+// (another library, or the same on another processor, may differ in the last digit), the arithmetic of 32-bit x86 without SSE2, and
+// clang's -ffast-math or -ffp-contract=fast, which fuse in spite of us (gcc's -ffast-math does no harm). Your own draw and teacher
+// are compiled as you say.
 enum { CTM_ISA_PORTABLE, CTM_ISA_V128, CTM_ISA_AVX2, CTM_ISA_AVX512, CTM_ISA_COUNT };
 
 struct ctm__kernels;
@@ -820,6 +826,7 @@ struct ctm_trainer {
     long         step;                 // steps done
     ctm_shard   *shard; int shards;    // this process's
     ctm_processes all;                 // {0, 1, NULL, NULL} if there is only this one
+    char         note[400];            // after ctm_checkpoint_load: one line if the bits may differ from those of a run in one piece, or empty
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
     ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards and processes
     ctm_denoiser *self;                // ema[0] as its own teacher
@@ -1036,7 +1043,8 @@ CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step; and the
 // configuration, which loading does not set: make the trainer with what ctm_config_read finds, or with the same settings as before. The
-// bits also need the same instruction set (ctx.isa, ctx.winograd), draw and label.
+// bits also need the same draw and label, and arithmetic that rounds alike (chapter 1). A checkpoint says which arithmetic wrote it;
+// where this one's differs, or nobody can tell, loading succeeds and leaves a line about it in tr->note.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
@@ -1063,9 +1071,9 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 #define CTM__CHAPTERS_1_TO_7
 
-// Two liberties of the compiler would change results, and not everywhere alike. Fusing a·b + c into one instruction that rounds once
-// is one: here that happens where it is written (CTM__MADD in chapter 8) and nowhere else. -ffast-math is the other: it would reorder
-// the sums that make exp, sin and the optimiser's square root exact, and drop NaN. Neither in here.
+// A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, where and if it
+// likes: in here that is done where it is written (CTM__MADD in chapter 8) and nowhere else. And under -ffast-math it would reorder
+// the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
 #if defined(__clang__)
 #  pragma float_control(push)
 #  ifdef __FAST_MATH__
@@ -8611,10 +8619,70 @@ CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
     return net;
 }
 
+// ---- which build wrote a checkpoint: what can change the bits, as a short text
+
+#define CTM__TEXT2(x) #x
+#define CTM__TEXT(x)  CTM__TEXT2(x)
+#if defined(__clang__)
+#  define CTM__COMPILER "clang " CTM__TEXT(__clang_major__) "." CTM__TEXT(__clang_minor__)
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__COMPILER "gcc " CTM__TEXT(__GNUC__) "." CTM__TEXT(__GNUC_MINOR__)
+#elif defined(_MSC_VER)
+#  define CTM__COMPILER "msvc " CTM__TEXT(_MSC_VER)
+#else
+#  define CTM__COMPILER "another compiler"
+#endif
+
+static uint64_t ctm__mix(uint64_t h, double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    h = (h ^ bits) * 1099511628211ull;
+    return h ^ h >> 32;
+}
+
+// A number made of the last digits of a few thousand results, of the C library's functions, of plain arithmetic and of the kernels: it
+// is another one where any of these rounds otherwise, whatever the reason.
+static uint32_t ctm__arithmetic(const ctm_ctx *ctx) {
+    enum { N = 16 };
+    ctm_rng rng = ctm_stream(0, "arithmetic");
+    uint64_t h = 1469598103934665603ull, i;
+    ctm_real x[N * N], y[2][N * N];
+    int k;
+    for (i = 0; i < N * N; i++) {
+        double u = ctm_uniform(&rng, 0, i), e = exp(-u);
+        x[i] = (ctm_real)u;
+        h = ctm__mix(ctm__mix(ctm__mix(ctm__mix(h, e), log(u)), pow(u, 1.0 / 7)), u * e + u);
+    }
+    for (k = 0; k < 4; k++) {
+        if (k == 0) ctx->kernels->gemm(N, N, N, x, N, 1, x, N, y[0], N, NULL, 0);
+        if (k == 1) ctx->kernels->exp_rows(N * N, x, y[0]);
+        if (k == 2) ctx->kernels->log_rows(N * N, x, y[0]);
+        if (k == 3) ctx->kernels->sincos_rows(N * N, x, y[0], y[1]);
+        for (i = 0; i < N * N; i++) h = ctm__mix(h, (double)y[0][i]);
+    }
+    h = ctm__mix(h, ctx->kernels->sumsq(N * N, x));
+    return (uint32_t)(h >> 32 ^ h);
+}
+
+static void ctm__build_text(const ctm_ctx *ctx, char text[100]) {
+    snprintf(text, 100, "ctm.h %s, %s, winograd %d, %s, arithmetic %08lx", CTM_VERSION, ctm_isa_name(ctx->isa), ctx->winograd,
+             sizeof(ctm_real) == 4 ? "float" : "double", (unsigned long)ctm__arithmetic(ctx));
+}
+
+static void ctm__note_build(ctm_trainer *tr, const ctm_file *f) {
+    const char *build = ctm_file_meta(f, "ctm.build"), *compiler = ctm_file_meta(f, "ctm.compiler");
+    char own[100];
+    ctm__build_text(tr->ctx, own);
+    tr->note[0] = 0;
+    if (build && strcmp(build, own) == 0) return;
+    snprintf(tr->note, sizeof tr->note, "%.90s was written by %.90s (%.20s), this is %s (%s): the bits may differ from those of a run "
+             "in one piece", f->path, build ? build : "a build that it does not name", compiler ? compiler : "?", own, CTM__COMPILER);
+}
+
 CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
     ctm_mark m = ctm_arena_mark(scratch);
     ctm_writer w;
-    char text[40];
+    char text[40], build[100];
     int i, ok;
     ctm_writer_init(&w, scratch);
     ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
@@ -8622,6 +8690,9 @@ CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, cons
     ctm_writer_meta(&w, "ctm.step", text);
     snprintf(text, sizeof text, "%ld", tr->opt.k);
     ctm_writer_meta(&w, "ctm.opt.k", text);
+    ctm__build_text(tr->ctx, build);
+    ctm_writer_meta(&w, "ctm.build", build);
+    ctm_writer_meta(&w, "ctm.compiler", CTM__COMPILER);
     ctm__write_net(&w, tr->theta, "theta.", tr->theta->theta);
     ctm__write_net(&w, tr->theta, "opt.m.", tr->opt.m);
     ctm__write_net(&w, tr->theta, "opt.v.", tr->opt.v);
@@ -8700,6 +8771,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
         tr->step = step;
         tr->opt.k = k;
         tr->disc_opt.k = disc_k;
+        ctm__note_build(tr, f);
     }
     ctm_arena_release(scratch, m);
     return ok;
