@@ -5543,14 +5543,10 @@ static ctm_tensor *ctm__coefficients(ctm_tape *tp, const char *name, const ctm_t
 
 // [eq:tweedie]  score = (D(x,t) - x)/t²
 CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t) {
-    ctm_tensor *d = D->denoise(tp, D, x, t), *a = ctm__coefficients(tp, "1/t^2", t);
-    ctm_tensor *b = ctm__coefficients(tp, "-1/t^2", t);
+    ctm_tensor *d = ctm_sub(tp, D->denoise(tp, D, x, t), x), *a = ctm__coefficients(tp, "1/t^2", t);
     int i;
-    for (i = 0; i < t->shape[0]; i++) {
-        a->data[i] = 1 / (t->data[i] * t->data[i]);
-        b->data[i] = -a->data[i];
-    }
-    return ctm_name(ctm_mix_rows(tp, a, d, b, x), "score");                      // D/t² - x/t²
+    for (i = 0; i < t->shape[0]; i++) a->data[i] = 1 / (t->data[i] * t->data[i]);
+    return ctm_name(ctm_mix_rows(tp, a, d, NULL, NULL), "score");                // D - x first: exactly 0 where they are equal
 }
 
 // =====================================================================================================================
