@@ -127,6 +127,7 @@ info       -                                                               $imag
 synth      s.bin                                                           $images synth --n 3 --out run/s.bin
 edit       e.png                                                           $edit superres --weights images.st --data shapes.idx --n 2 --nfe 2 --threads 1 --out run/e.png
 use        -                                                               $use points.st 5
+hello      -                                                               $build/hello
 END
 }
 # The folder that they all begin in: a table, images, weights, an unfinished run in half, and in run older files of the names to be written.
@@ -344,7 +345,7 @@ part_valgrind() {
     done
     commands | sed "s,$build/,$tmp/vb/,g" >"$tmp/commands"
     while read -r name files command; do
-        [ "$1" = long ] || case $name in table|sample|loglik|isample|edit) ;; *) continue;; esac
+        case $1.$name in *.hello) continue;; long.*|*.table|*.sample|*.loglik|*.isample|*.edit) ;; *) continue;; esac
         fresh "$tmp/now"
         if (cd "$tmp/now" && $check $command >stdout 2>stderr); then ok "valgrind, $name"
         else no "valgrind, $name: $(grep -A 8 -m 1 '^==' "$tmp/now/stderr" || head -3 "$tmp/now/stderr")"; fi
