@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         text = ctm_file_meta(f, "ctm.dim");
         dim = text && text[0] >= '1' && text[0] <= '4' ? text[0] - '0' : 1;
         student = ctm_mlp(&a, &cfg, dim, 1);
-        tr = ctm_trainer_new(&a, &cfg, student, fuzz_hash(data, size) % 4 ? ctm_mixture(&a, dim, 1, mean, NULL, 0.5) : NULL, checkpoint_draw, &dim);
+        tr = ctm_trainer_new(&a, &cfg, student, cfg.diagonal == CTM_DIAG_EXACT || fuzz_hash(data, size) % 4 ? ctm_mixture(&a, dim, 1, mean, NULL, 0.5) : NULL, checkpoint_draw, &dim);
         if (cfg.gan) ctm_trainer_adversary(&a, tr, ctm_mlp_discriminator(&a, &cfg, dim));
         ctx.error[0] = 0;
         if (!ctm_checkpoint_load(&scratch, tr, path)) fuzz_check_line(ctm_error(&ctx), path);
