@@ -71,14 +71,14 @@ kills_of() {
     exec 3<delays
     while [ $killed -lt "$count" ] && [ $bad -lt 5 ]; do
         read -r delay <&3 || break
-        # timeout itself is killed with its command, so that the moment is exact: status 137
+        # in the foreground timeout outlives its command, and tells of its end by status 137
         if [ -f run/checkpoint.safetensors ]; then how=resume; else how=train; fi
         case $how.$kind in resume.images) set -- "$images" train --resume --save-every 1 --sheet-seconds 0.1 --threads 1 --quiet --out run;;
                            resume.*) set -- "$points" train --resume --plain --save-every 5 --law-steps 0 --noises 1000 --threads 1 --quiet --out run;;
                            train.points) set -- "$points" train --data ring --plain --steps 200 --save-every 5 $small_points --out run;;
                            train.gan) set -- "$points" train --data ring --plain --gan --steps 200 --save-every 5 $small_points --out run;;
                            train.images) set -- "$images" train --data "$tmp/small.idx" --steps 10 --teacher-steps 5 --save-every 1 --sheet-seconds 0.1 $small_images --out run;; esac
-        timeout -s KILL "$delay" "$@" >out 2>err
+        timeout --foreground -s KILL "$delay" "$@" >out 2>err
         status=$?
         case $status in
         137) killed=$((killed + 1))
