@@ -50,6 +50,13 @@ static inline const char *fuzz_file(int k, const uint8_t *data, size_t size) {
     return path[k];
 }
 
+// Where a target may write a file to read it again; in memory where the system has a folder for that.
+#ifdef FUZZ_MEMORY
+#define FUZZ_AGAIN "/dev/shm/ctm_fuzz_again"
+#else
+#define FUZZ_AGAIN "build/again.tmp"
+#endif
+
 // What a failure says: one line, not empty, with the name of the file.
 static inline void fuzz_check_line(const char *line, const char *path) {
     FUZZ_EXPECT(line[0] && !strchr(line, '\n') && strlen(line) < 600);

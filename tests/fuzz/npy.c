@@ -7,7 +7,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     unsigned char head[NPY_HEADER_MAX];
     char err[600] = "";
     int *label;
-    size_t n, where, i;
+    size_t n = 0, where, i;
     npy_array a, b;
     if (npy_read_f32(path, &a, err, sizeof err)) {
         FUZZ_EXPECT(a.ndim >= 0 && a.ndim <= NPY_DIMS && a.count * 4 < size);
