@@ -425,6 +425,8 @@ CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everythi
 
 // Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside the
 // pieces of another parallel_for that is itself shared among threads, it runs on the calling thread alone.
+// A fork copies one thread. With gcc's OpenMP a child whose parent has already used several waits for the others for ever: fork before
+// the first work is shared, or set threads = 1 in the child.
 CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
 
 // ---- CHAPTER 5. TENSORS ---------------------------------------------------------------------------------------------
@@ -8752,7 +8754,7 @@ static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
     if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0)
         ctm__fail(a->ctx, "%s: is not a regular file", path);
     else if (n > CTM__FILE_MAX || (bytes = (unsigned char *)ctm__alloc_try(a, (size_t)n + 1)) == NULL)
-        ctm__fail(a->ctx, "%s: has %.1f GB, for which there is not enough memory", path, (double)n / 1e9);
+        ctm__fail(a->ctx, "%s: has %.0f bytes, for which there is not enough memory", path, (double)n);
     for (; bytes && at < (size_t)n && piece; at += piece) {
         piece = (size_t)n - at < (size_t)1 << 30 ? (size_t)n - at : (size_t)1 << 30;
         piece = fread(bytes + at, 1, piece, f);
@@ -8786,29 +8788,35 @@ static int ctm__can_read(const ctm_file *f, const ctm_entry *e) {
                                                  f->path, e->name, e->type);
 }
 
-// The bits of number i. F16 and BF16 become the bits of the float of the same value: BF16 is a float's upper half; F16 has five bits of
-// exponent and ten of fraction where a float has eight and 23.
+// The bits of number i of a tensor, little-endian.
 static uint64_t ctm__stored_bits(const ctm_file *f, const ctm_entry *e, size_t i) {
     size_t width = ctm__dtypes[e->dtype].width, b;
     const unsigned char *p = f->data + e->offset + i * width;
-    uint64_t bits = 0, sign, exponent;
+    uint64_t bits = 0;
     for (b = width; b-- > 0; ) bits = bits << 8 | p[b];
-    if (e->dtype == CTM_BF16) return bits << 16;
-    if (e->dtype != CTM_F16) return bits;
-    sign = bits >> 15 << 31;
-    bits &= 0x7fff;
-    if (!bits) return sign;
-    exponent = bits >> 10 == 31 ? 255 : (bits >> 10) + 112;
-    if (bits >> 10 == 0)                               // below 2^-14 the first digit is not implied: it is moved to where a float implies it
-        for (exponent = 113; !(bits >> 10); exponent--) bits <<= 1;
-    return sign | exponent << 23 | (bits & 0x3ff) << 13;
+    return bits;
+}
+
+// The number whose bits are a sign, E of exponent and F of fraction: by whole numbers alone, as the machine may take tiny floats for zero.
+static double ctm__short_float(uint64_t bits, int E, int F) {
+    const uint64_t top = ((uint64_t)1 << E) - 1, fraction = bits & (((uint64_t)1 << F) - 1), sign = bits >> (E + F) << 63;
+    uint64_t exponent = bits >> F & top;
+    double v;
+    if (exponent == 0) {                               // no digit is implied in front of the fraction
+        v = ldexp((double)fraction, 1 - (int)(top >> 1) - F);
+        return sign ? -v : v;
+    }
+    exponent = exponent == top ? 2047 : exponent + 1023 - (top >> 1);
+    bits = sign | exponent << 52 | fraction << (52 - F);
+    memcpy(&v, &bits, 8);
+    return v;
 }
 
 static double ctm__stored_number(const ctm_file *f, const ctm_entry *e, size_t i) {
     uint64_t bits = ctm__stored_bits(f, e, i);
     if (e->dtype == CTM_F64) { double v; memcpy(&v, &bits, 8); return v; }
     if (e->dtype == CTM_I64) { int64_t v; memcpy(&v, &bits, 8); return (double)v; }
-    else { uint32_t low = (uint32_t)bits; float v; memcpy(&v, &low, 4); return (double)v; }
+    return ctm__short_float(bits, e->dtype == CTM_F16 ? 5 : 8, e->dtype == CTM_F16 ? 10 : e->dtype == CTM_BF16 ? 7 : 23);
 }
 
 CTM__DEF int ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out) {
@@ -9140,8 +9148,8 @@ static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor
     if (!e) return 0;
     for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++, n++) {
         ctm_real v = (ctm_real)ctm__stored_number(f, e, n);
-        if (sizeof v == 4 && e->dtype != CTM_F64 && e->dtype != CTM_I64) {     // even where -ffast-math takes tiny numbers for zero
-            uint32_t bits = (uint32_t)ctm__stored_bits(f, e, n);
+        if (sizeof v == 4 && (e->dtype == CTM_F32 || e->dtype == CTM_BF16)) {  // bit for bit, tiny numbers too
+            uint32_t bits = (uint32_t)ctm__stored_bits(f, e, n) << (e->dtype == CTM_F32 ? 0 : 16);
             memcpy(&v, &bits, 4);
         }
         if (!ctm_is_finite((double)v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);

@@ -311,7 +311,7 @@ part_threads() {
     compile="$clang -g -O1 -fopenmp -fsanitize=thread"
     prepare
     if $compile tests/main.c -o "$tmp/t" -lm 2>"$tmp/log"; then
-        for t in ${1:-parallel thread shard same_bits}; do
+        for t in ${1:-parallel_for same_bits_for_threads}; do
             [ "$t" = long ] && t=
             if OMP_NUM_THREADS=4 "$tmp/t" $t >"$tmp/log" 2>&1 && ! grep -q 'WARNING: ThreadSanitizer' "$tmp/log"; then ok "threads, tests $t: $(tail -n 1 "$tmp/log")"
             else no "threads, tests $t: $(grep -A 12 -m 1 'WARNING: ThreadSanitizer' "$tmp/log" || tail -n 3 "$tmp/log")"; fi
@@ -333,7 +333,7 @@ part_valgrind() {
     prepare
     compile="${CC:-cc} -g -O1 -DCTM_NO_SIMD -DCTM_NO_OPENMP"
     if $compile tests/main.c -o "$tmp/v" -lm 2>"$tmp/log"; then
-        for t in ${1:-arena tape checkpoint safetensors}; do
+        for t in ${1:-base_arena base_tape model_round_trip hand_made_file hostile_headers wrong_in_one_thing output_}; do
             [ "$t" = long ] && t=
             if $check "$tmp/v" $t >"$tmp/log" 2>&1; then ok "valgrind, tests $t: $(tail -n 1 "$tmp/log")"; else no "valgrind, tests $t: $(grep -A 8 -m 1 '^==' "$tmp/log" || tail -n 3 "$tmp/log")"; fi
         done
