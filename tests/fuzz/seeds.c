@@ -201,6 +201,7 @@ static void seed_flags(void) {
     seed_text("flags", "claims", "1\n--only\n3,5\n--seeds=2\n--full");
     seed_text("flags", "images", "2\ntrain\n--data\nfolder\n--config\ntiny\n--attn\n16,8\n--distance=lpips\n--lpips\nl.safetensors");
     seed_text("flags", "eval", "2\neval\n--weights=w.safetensors\n--data\nd.bin\n--n\n10");
+    seed_text("flags", "info", "2\ninfo\n--size\n16\n--channels=1\n--config\ncompact");
     seed_text("flags", "synth", "2\nsynth\n--n=5\n--out\nd.bin");
     seed_text("flags", "edit", "3\ninpaint\n--weights\nw.safetensors\n--data\nd.npy\n--box\n1,2,3,4");
     seed_text("flags", "help", "3\n--help");
