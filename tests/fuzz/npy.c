@@ -55,7 +55,7 @@ static void npy_fit(uint8_t *data, size_t *whole, size_t before) {
             while (shape + first < brace && shape[first] >= '0' && shape[first] <= '9') first++;
             for (p = shape + first; p < brace && *p != ')'; p++) if (*p >= '1' && *p <= '9' && width < size) width *= *p - '0';
             k = (size_t)snprintf(text, sizeof text, "(%0*lu", (int)first - 1, (unsigned long)((size - start) / width));
-            if (k == first) { memcpy(shape, text, k); *whole = before + start + (size - start) / width * width; }
+            if (k == first && k < sizeof text) { memcpy(shape, text, k); *whole = before + start + (size - start) / width * width; }
         }
     }
 }
