@@ -364,7 +364,13 @@ __attribute__((__used__))
 static void (*const ctm__real_is)(void) = CTM__REAL_IS;
 #endif
 
-// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
+// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another. With the same one
+// (and the same ctx.winograd) the same bits come out for any number of threads, and from gcc and clang, C and C++, -O0 to -O3, -flto
+// and -march=native alike: nothing is left to the compiler that changes a result. PORTABLE has the same bits on every machine, V128 on
+// all of one kind (arm64 fuses multiply-adds, others have none). The rest hangs on what is not ours: exp, log and pow of the C library
+// (another library, or the same on another processor, may differ in the last digit), the arithmetic of 32-bit x86 without SSE2, and
+// clang's -ffast-math or -ffp-contract=fast, which fuse in spite of us (gcc's -ffast-math does no harm). Your own draw and teacher
+// are compiled as you say.
 enum { CTM_ISA_PORTABLE, CTM_ISA_V128, CTM_ISA_AVX2, CTM_ISA_AVX512, CTM_ISA_COUNT };
 
 struct ctm__kernels;
@@ -950,6 +956,7 @@ struct ctm_trainer {
     long         step;                 // steps done
     ctm_shard   *shard; int shards;    // this process's
     ctm_processes all;                 // {0, 1, NULL, NULL} if there is only this one
+    char         note[400];            // after ctm_checkpoint_load: one line if the bits may differ from those of a run in one piece, or empty
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
     ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards and processes
     ctm_denoiser *self;                // ema[0] as its own teacher
@@ -1188,8 +1195,10 @@ CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_
 // ctm_error, which names what is missing or superfluous.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step, and the
-// figures of the last step (L_ctm to disc_fake); and the configuration, which loading does not set: make the trainer with what ctm_config_read finds, or with the same settings as before. The
-// bits also need the same instruction set (ctx.isa, ctx.winograd), draw and label.
+// figures of the last step (L_ctm to disc_fake); and the configuration, which loading does not set: make the trainer with what
+// ctm_config_read finds, or with the same settings as before. The bits also need the same draw and label, and arithmetic that rounds
+// alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or nobody can tell, loading succeeds and
+// leaves a line about it in tr->note.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
@@ -1215,13 +1224,22 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #  define CTM_SELF "ctm.h"
 #endif
 
-// -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
-#if defined(__FAST_MATH__) && defined(__clang__)
+// A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, where and if it
+// likes: in here that is done where it is written (CTM__MADD in chapter 8) and nowhere else. And under -ffast-math it would reorder
+// the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
+#if defined(__clang__)
 #  pragma float_control(push)
-#  pragma float_control(precise, on)
-#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#  ifdef __FAST_MATH__
+#    pragma float_control(precise, on)
+#  endif
+#  pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC push_options
-#  pragma GCC optimize("no-fast-math")
+#  ifdef __FAST_MATH__
+#    pragma GCC optimize("no-fast-math", "fp-contract=off")
+#  else
+#    pragma GCC optimize("fp-contract=off")
+#  endif
 #elif defined(_M_FP_FAST)
 #  pragma float_control(precise, on, push)
 #endif
@@ -1381,6 +1399,10 @@ static int ctm__real_read(const char *text, double *v) {
 static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
 static double ctm__dmin(double a, double b) { return a < b ? a : b; }
 static double ctm__dmax(double a, double b) { return a > b ? a : b; }
+
+// sqrt(a² - b²), and exactly 0 unless a > b. Not by the squares: where a compiler fuses a·a - b·b into one instruction, one of the two
+// is not rounded, and the difference of equal numbers is the other's rounding error.
+static double ctm__root_of_difference(double a, double b) { return a > b ? sqrt((a - b) * (a + b)) : 0; }
 
 // =====================================================================================================================
 // CHAPTER 2. CHANCE
@@ -2174,7 +2196,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
 //      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
 //      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
-//      48 or 96 columns at a time onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
+//      48 or 96 columns at a time for each piece of work: small beside the 256 or more rows of C that it serves.
 //   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
@@ -2308,6 +2330,11 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 2
 #    define CTM__TARGET
+#    if defined(__aarch64__) && defined(__clang__) && __clang_major__ >= 16
+#      define CTM__FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
+#    elif defined(__aarch64__) && !defined(__clang__)
+#      define CTM__FUSED(a, b, c) __builtin_aarch64_fmav4sf(a, b, c)
+#    endif
 #    include CTM_SELF
 #  endif
 #  if defined(CTM__X86) && defined(CTM__VECTORS)
@@ -2316,12 +2343,14 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx2,fma")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
 #    include CTM_SELF
 #    define CTM__SUFFIX _avx512
 #    define CTM__W  16
 #    define CTM__MR 8
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx512f")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
 #    include CTM_SELF
 #  endif
 #undef CTM__PASS
@@ -2366,7 +2395,16 @@ CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
     else memcpy(p, v, m * sizeof *p);
 }
 
-CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = *v + c; }
+CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = c - *v; }
+
+// a·b + c, where b is a vector, a and c are vectors or numbers: rounded once where the instruction set has an instruction for that,
+// twice elsewhere. It is written wherever speed asks for it; every other product and sum rounds on its own.
+#ifdef CTM__FUSED
+#  define CTM__ZERO(v)       ((V)((VI)(v) ^ (VI)(v)))        // number - CTM__ZERO(v): the number in all lanes
+#  define CTM__MADD(a, b, c) CTM__FUSED((a) - CTM__ZERO(b), b, (c) - CTM__ZERO(b))
+#else
+#  define CTM__MADD(a, b, c) ((a) * (b) + (c))
+#endif
 
 // THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
 // are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this.
@@ -2385,7 +2423,7 @@ CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM_
         for (i = 0; i < MR; i++) {
             ctm_real a = A[i][k * a_step];
             CTM__UNROLL
-            for (j = 0; j < NV; j++) acc[i][j] += a * b[j];
+            for (j = 0; j < NV; j++) acc[i][j] = CTM__MADD(a, b[j], acc[i][j]);
         }
     }
 }
@@ -2961,35 +2999,35 @@ CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
     CTM__FN(splat)(&hi, 88.0f);
     x = CTM__SELECT(x < lo, lo, x);
     x = CTM__SELECT(x > hi, hi, x);
-    n = CTM__TO_INT(x * 1.44269504f + 127.5f);               // k + 127, and truncation rounds as it is positive
+    n = CTM__TO_INT(CTM__MADD(1.44269504f, x, 127.5f));      // k + 127, and truncation rounds as it is positive
     k = CTM__TO_REAL(n) - 127.0f;
-    r = x - k * 0.693359375f;                                // ln 2 in two parts: the first has few bits, so k times it is exact
-    r = r + k * 2.12194440e-4f;
-    p = 1.0f / 5040 * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    r = CTM__MADD(-0.693359375f, k, x);                      // ln 2 in two parts: the first has few bits, so k times it is exact
+    r = CTM__MADD(2.12194440e-4f, k, r);
+    p = CTM__MADD(1.0f / 5040, r, 1.0f / 720);
+    p = CTM__MADD(p, r, 1.0f / 120);
+    p = CTM__MADD(p, r, 1.0f / 24);
+    p = CTM__MADD(p, r, 1.0f / 6);
+    p = CTM__MADD(p, r, 0.5f);
+    p = CTM__MADD(p, r, 1.0f);
+    p = CTM__MADD(p, r, 1.0f);
     *out = p * CTM__FROM_BITS(n << 23);
 }
 // log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
 CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
     VI bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
     V m = CTM__FROM_BITS(((bits - 0x3f3504f3) & 0x7fffff) + 0x3f3504f3), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
-    p = z * (1.0f / 9) + 1.0f / 7;
-    p = p * z + 1.0f / 5;
-    p = p * z + 1.0f / 3;
+    p = CTM__MADD(1.0f / 9, z, 1.0f / 7);
+    p = CTM__MADD(p, z, 1.0f / 5);
+    p = CTM__MADD(p, z, 1.0f / 3);
     p = p * z * y;
     *out = 2.0f * (p + y) + CTM__TO_REAL(e) * 0.69314718f;
 }
 // sqrt(x) = x · x^(-1/2); halving the exponent bits guesses x^(-1/2) to 3 %, and three Newton steps square that error each.
 CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *in, V *out) {
     V x = *in, h = x * 0.5f, y = CTM__FROM_BITS(0x5f3759df - (CTM__BITS(x) >> 1));
-    y = y * (1.5f - h * y * y);
-    y = y * (1.5f - h * y * y);
-    y = y * (1.5f - h * y * y);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
     *out = x * y;
 }
 // x = k·pi/2 + r, |r| <= pi/4 (pi/2 in three parts); k mod 4 says which of sin r, cos r to take with which sign.
@@ -3000,19 +3038,19 @@ CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
     CTM__FN(splat)(&zero, 0.0f);
     n = CTM__TO_INT(y + CTM__SELECT(y < zero, -half, half));
     k = CTM__TO_REAL(n);
-    r = x - k * 1.5703125f;
-    r = r - k * 4.83751297e-4f;
-    r = r - k * 7.54978995e-8f;
+    r = CTM__MADD(-1.5703125f, k, x);
+    r = CTM__MADD(-4.83751297e-4f, k, r);
+    r = CTM__MADD(-7.54978995e-8f, k, r);
     z = r * r;
-    s = z * (1.0f / 362880) - 1.0f / 5040;
-    s = s * z + 1.0f / 120;
-    s = s * z - 1.0f / 6;
-    s = s * z * r + r;
-    c = z * (-1.0f / 3628800) + 1.0f / 40320;
-    c = c * z - 1.0f / 720;
-    c = c * z + 1.0f / 24;
-    c = c * z - 0.5f;
-    c = c * z + 1.0f;
+    s = CTM__MADD(1.0f / 362880, z, -1.0f / 5040);
+    s = CTM__MADD(s, z, 1.0f / 120);
+    s = CTM__MADD(s, z, -1.0f / 6);
+    s = CTM__MADD(s * z, r, r);
+    c = CTM__MADD(-1.0f / 3628800, z, 1.0f / 40320);
+    c = CTM__MADD(c, z, -1.0f / 720);
+    c = CTM__MADD(c, z, 1.0f / 24);
+    c = CTM__MADD(c, z, -0.5f);
+    c = CTM__MADD(c, z, 1.0f);
     *sine   = CTM__SELECT(-(n & 1), c, s);
     *cosine = CTM__SELECT(-(n & 1), s, c);
     *sine   = CTM__SELECT(-((n >> 1) & 1), -*sine, *sine);
@@ -3076,7 +3114,7 @@ CTM__FUN void CTM__FN(silu_backward)(size_t n, const ctm_real *sig, const ctm_re
         CTM__FN(load)(&y, out + i, n - i);
         CTM__FN(load)(&d, dout + i, n - i);
         CTM__FN(load)(&a, dx + i, n - i);
-        a = a + d * (g + y * ((ctm_real)1 - g));
+        a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
         CTM__FN(store)(dx + i, &a, n - i);
     }
 }
@@ -3088,7 +3126,7 @@ CTM__FUN void CTM__FN(film)(size_t n, const ctm_real *h, const ctm_real *scale, 
         CTM__FN(load)(&a, h + i, n - i);
         CTM__FN(load)(&b, scale + i, n - i);
         CTM__FN(load)(&c, shift + i, n - i);
-        v = a + b * a + c;
+        v = CTM__MADD(b, a, a) + c;
         CTM__FN(vsigmoid)(&v, &g);
         v = v * g;
         CTM__FN(store)(out + i, &v, n - i);
@@ -3134,11 +3172,11 @@ CTM__FUN void CTM__FN(adam)(size_t n, ctm_real *theta, const ctm_real *grad, ctm
         CTM__FN(load)(&g, grad + i, n - i);
         CTM__FN(load)(&m, mean + i, n - i);
         CTM__FN(load)(&v, var + i, n - i);
-        m = b1 * m + a1 * g;
-        v = b2 * v + a2 * (g * g);
+        m = CTM__MADD(b1, m, a1 * g);
+        v = CTM__MADD(b2, v, a2 * (g * g));
         if (adaptive) {
             CTM__FN(vsqrt)(&v, &s);
-            w = w - rate * m / (root * s + eps);
+            w = w - rate * m / CTM__MADD(root, s, eps);
         } else {
             w = w - rate * m;
         }
@@ -3166,7 +3204,7 @@ CTM__FUN void CTM__FN(axpy)(size_t n, double c_, const ctm_real *x, ctm_real *y)
     for (i = 0; i < n; i += CTM__W) {
         CTM__FN(load)(&a, x + i, n - i);
         CTM__FN(load)(&b, y + i, n - i);
-        b = b + c * a;
+        b = CTM__MADD(c, a, b);
         CTM__FN(store)(y + i, &b, n - i);
     }
 }
@@ -3218,9 +3256,8 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, co
     CTM__FN(load)(&e, mean, m);
     v -= e;
     CTM__FN(load)(&e, a, m);
-    v *= e;
-    CTM__FN(load)(&e, beta, m);
-    v += e;
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(v, e, g);
     if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
     CTM__FN(store)(out, &v, m);
 }
@@ -3240,11 +3277,10 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, co
     CTM__FN(load)(dv, dout, m);
     if (!silu) return;
     CTM__FN(load)(&e, a, m);
-    v = *centred * e;
-    CTM__FN(load)(&e, beta, m);
-    v += e;
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(*centred, e, g);
     CTM__FN(vsigmoid)(&v, &g);
-    *dv *= g + v * g * ((ctm_real)1 - g);
+    *dv *= CTM__MADD((ctm_real)1 - g, v * g, g);
 }
 // s1[c] += dv;  s2[c] += dv·(x - mean[c])
 CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
@@ -3256,7 +3292,7 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *
     e += d;
     CTM__FN(store)(s1, &e, m);
     CTM__FN(load)(&e, s2, m);
-    e += d * v;
+    e = CTM__MADD(d, v, e);
     CTM__FN(store)(s2, &e, m);
 }
 CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
@@ -3278,7 +3314,7 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_re
     CTM__FN(load)(&e, k1, m);
     d -= e;
     CTM__FN(load)(&e, k2, m);
-    d -= e * v;
+    d = CTM__MADD(-e, v, d);
     if (add) { CTM__FN(load)(&e, dx, m); d += e; }
     CTM__FN(store)(dx, &d, m);
 }
@@ -3300,7 +3336,7 @@ CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
     memset(&sum, 0, sizeof sum);
     for (i = 0; i < n; i += CTM__W) {
         CTM__FN(load)(&v, row + i, n - i);
-        v = v * scale - top;
+        v = CTM__MADD(scale, v, -top);
         CTM__FN(vexp)(&v, &e);
         CTM__FN(store)(row + i, &e, n - i);
         if (n - i < CTM__W) CTM__FN(load)(&e, row + i, n - i);
@@ -3384,8 +3420,8 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
         memset(&top, 0, sizeof top);
         for (k = 0; k < K; k++) {                                // log of weight times density, up to a common term
             memset(&q, 0, sizeof q);
-            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = q + a * a; }
-            q = q * half + log_w[k];
+            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = CTM__MADD(a, a, q); }
+            q = CTM__MADD(q, half, log_w[k]);
             top = k == 0 ? q : CTM__SELECT(top < q, q, top);
             memcpy(logit + k * CTM__W, &q, sizeof q);
         }
@@ -3396,7 +3432,7 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
             CTM__FN(vexp)(&a, &e);
             sum = sum + e;
             for (d = 0; d < dim; d++) {
-                q = CTM__LOADU(acc + d * CTM__W) + e * mean[k * dim + d];
+                q = CTM__MADD(mean[k * dim + d], e, CTM__LOADU(acc + d * CTM__W));
                 memcpy(acc + d * CTM__W, &q, sizeof q);
             }
         }
@@ -3431,6 +3467,9 @@ static const ctm__kernels CTM__FN(kernels) = {
 #undef CTM__MR
 #undef CTM__NV
 #undef CTM__TARGET
+#undef CTM__FUSED
+#undef CTM__ZERO
+#undef CTM__MADD
 // ---- END OF PASS ----------------------------------------------------------------------------------------------------
 #endif
 
@@ -3490,17 +3529,13 @@ static void ctm__gemm_piece(void *arg, int p) {
 }
 
 // Step 5 of the story: CTM__DEPTH rows and at most CTM__PANEL columns of B are copied together, then used for all rows of this
-// piece of C. The copy lives on the stack of each thread.
-#ifdef __wasm__
-enum { CTM__DEPTH = 32, CTM__PANEL = 96 };       // 12 KB: stacks are small there
-#else
-enum { CTM__DEPTH = 256, CTM__PANEL = 96 };      // 96 KB (double: 192)
-#endif
-static void ctm__gemm_packed(void *arg, int p) {
+// piece of C. The copy is each thread's own, and no part of its stack: it is 96 KB (double: 192), and some stacks have 128.
+enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
+static void ctm__gemm_packed(void *arg, int p, void *scratch) {
     const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
     int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j),
         i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
-    ctm_real panel[CTM__DEPTH * CTM__PANEL];
+    ctm_real *panel = (ctm_real *)scratch;
     for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
         int depth = ctm__imin(CTM__DEPTH, g->K - k0);
         for (k = 0; k < depth; k++) memcpy(panel + k * n, g->B + (k0 + k) * g->b_step + j, (size_t)n * sizeof *panel);
@@ -3513,7 +3548,7 @@ static void ctm__gemm_packed(void *arg, int p) {
 CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
     ctm__gemm_job g;
-    int packed = M >= 256 && N >= 256 && K >= 256;
+    int pieces, packed = M >= 256 && N >= 256 && K >= 256;
     if (M <= 0 || N <= 0) return;
     if ((double)M * N * K < 5e5) {
         ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
@@ -3524,7 +3559,15 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
     g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
     g.m = packed ? (M >= 1024 ? 1024 : 256) : M >= 64 ? 64 : M;
     g.n = packed ? (N >= 1536 ? CTM__PANEL : CTM__PANEL / 2) : M >= 64 ? N : ctm__imin(N, CTM__PANEL);
-    ctm_parallel_for(ctx, ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n), packed ? ctm__gemm_packed : ctm__gemm_piece, &g);
+    pieces = ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n);
+    if (packed) {
+        ctm_arena panels;
+        ctm_arena_init(&panels, ctx, "panels");
+        ctm__parallel_scratch(&panels, pieces, CTM__DEPTH * CTM__PANEL * sizeof(ctm_real), ctm__gemm_packed, &g);
+        ctm_arena_free(&panels);
+    } else {
+        ctm_parallel_for(ctx, pieces, ctm__gemm_piece, &g);
+    }
 }
 
 // ---- convolutions, put together from pieces of work that are cut by the shapes alone
@@ -5800,14 +5843,10 @@ static ctm_tensor *ctm__coefficients(ctm_tape *tp, const char *name, const ctm_t
 
 // [eq:tweedie]  score = (D(x,t) - x)/t²
 CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t) {
-    ctm_tensor *d = D->denoise(tp, D, x, t), *a = ctm__coefficients(tp, "1/t^2", t);
-    ctm_tensor *b = ctm__coefficients(tp, "-1/t^2", t);
+    ctm_tensor *d = ctm_sub(tp, D->denoise(tp, D, x, t), x), *a = ctm__coefficients(tp, "1/t^2", t);
     int i;
-    for (i = 0; i < t->shape[0]; i++) {
-        a->data[i] = 1 / (t->data[i] * t->data[i]);
-        b->data[i] = -a->data[i];
-    }
-    return ctm_name(ctm_mix_rows(tp, a, d, b, x), "score");                      // D/t² - x/t²
+    for (i = 0; i < t->shape[0]; i++) a->data[i] = 1 / (t->data[i] * t->data[i]);
+    return ctm_name(ctm_mix_rows(tp, a, d, NULL, NULL), "score");                // D - x first: exactly 0 where they are equal
 }
 
 // =====================================================================================================================
@@ -7339,12 +7378,12 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
     if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
     if (gamma > 0 && n > 1 && !ctm__check_noise(tp->ctx, how, "gamma", gamma)) return NULL;
     leg = (ctm__leg *)ctm_alloc(tp->arena, (size_t)n * sizeof *leg);
-    root = sqrt(1 - gamma * gamma);
+    root = ctm__root_of_difference(1, gamma);
     for (j = 0; j < n; j++) {
         double t_next = leg[j].next = ts[j + 1];
         leg[j].t = ts[j];
         leg[j].s = j == n - 1 ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
-        leg[j].noise = gamma > 0 ? sqrt(ctm__dmax(t_next * t_next - leg[j].s * leg[j].s, 0)) : 0;
+        leg[j].noise = gamma > 0 ? ctm__root_of_difference(t_next, leg[j].s) : 0;
     }
     return leg;
 }
@@ -7370,7 +7409,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
     }
     if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
     memset(leg, 0, sizeof leg);
-    leg[0].t = t0; leg[0].s = t1; leg[0].noise = sqrt(t2 * t2 - t1 * t1); leg[0].next = t2;
+    leg[0].t = t0; leg[0].s = t1; leg[0].noise = ctm__root_of_difference(t2, t1); leg[0].next = t2;
     leg[1].t = t2; leg[1].s = lo; leg[1].next = lo;
     return ctm__jumps(&w, x, 2, leg);
 }
@@ -7460,10 +7499,10 @@ CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int m
         double t = ts[j], t_next = ts[j + 1];
         if (method == CTM_ANCESTRAL) {
             ctm__score_step(tp, D, method, y, t, t_next);
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * sqrt(t * t - t_next * t_next) / t);
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * ctm__root_of_difference(t, t_next) / t);
         } else {
-            double t_hat = t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * sqrt(t_hat * t_hat - t * t));
+            double t_hat = churn > 0 && t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * ctm__root_of_difference(t_hat, t));
             ctm__score_step(tp, D, method, y, t_hat, t_next);
         }
         ctm_arena_release(tp->arena, m);
@@ -8002,11 +8041,11 @@ static ctm_tensor *ctm__edit_land(ctm__walk *w, const ctm__leg *leg, int last, c
 static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     double gamma = how->gamma, t_next = leg->next;
     if (how->form == CTM_FORM_AUTHORS) {
-        leg->s = sqrt(1 - gamma * gamma) * (t_next - lo) + lo;
+        leg->s = ctm__root_of_difference(1, gamma) * (t_next - lo) + lo;
         leg->known = gamma < 1 ? leg->s : 0;
-        leg->noise = gamma < 1 ? gamma * t_next : sqrt(ctm__dmax(t_next * t_next - lo * lo, 0));
+        leg->noise = gamma < 1 ? gamma * t_next : ctm__root_of_difference(t_next, lo);
     } else {
-        leg->known = sqrt(ctm__dmax(leg->s * leg->s - lo * lo, 0));
+        leg->known = ctm__root_of_difference(leg->s, lo);
     }
 }
 
@@ -9278,6 +9317,66 @@ CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
     return net;
 }
 
+// ---- which build wrote a checkpoint: what can change the bits, as a short text
+
+#define CTM__TEXT2(x) #x
+#define CTM__TEXT(x)  CTM__TEXT2(x)
+#if defined(__clang__)
+#  define CTM__COMPILER "clang " CTM__TEXT(__clang_major__) "." CTM__TEXT(__clang_minor__)
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__COMPILER "gcc " CTM__TEXT(__GNUC__) "." CTM__TEXT(__GNUC_MINOR__)
+#elif defined(_MSC_VER)
+#  define CTM__COMPILER "msvc " CTM__TEXT(_MSC_VER)
+#else
+#  define CTM__COMPILER "another compiler"
+#endif
+
+static uint64_t ctm__mix(uint64_t h, double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    h = (h ^ bits) * 1099511628211ull;
+    return h ^ h >> 32;
+}
+
+// A number made of the last digits of a few thousand results, of the C library's functions, of plain arithmetic and of the kernels: it
+// is another one where any of these rounds otherwise, whatever the reason.
+static uint32_t ctm__arithmetic(const ctm_ctx *ctx) {
+    enum { N = 16 };
+    ctm_rng rng = ctm_stream(0, "arithmetic");
+    uint64_t h = 1469598103934665603ull, i;
+    ctm_real x[N * N], y[2][N * N];
+    int k;
+    for (i = 0; i < N * N; i++) {
+        double u = ctm_uniform(&rng, 0, i), e = exp(-u);
+        x[i] = (ctm_real)u;
+        h = ctm__mix(ctm__mix(ctm__mix(ctm__mix(h, e), log(u)), pow(u, 1.0 / 7)), u * e + u);
+    }
+    for (k = 0; k < 4; k++) {
+        if (k == 0) ctx->kernels->gemm(N, N, N, x, N, 1, x, N, y[0], N, NULL, 0);
+        if (k == 1) ctx->kernels->exp_rows(N * N, x, y[0]);
+        if (k == 2) ctx->kernels->log_rows(N * N, x, y[0]);
+        if (k == 3) ctx->kernels->sincos_rows(N * N, x, y[0], y[1]);
+        for (i = 0; i < N * N; i++) h = ctm__mix(h, (double)y[0][i]);
+    }
+    h = ctm__mix(h, ctx->kernels->sumsq(N * N, x));
+    return (uint32_t)(h >> 32 ^ h);
+}
+
+static void ctm__build_text(const ctm_ctx *ctx, char text[100]) {
+    snprintf(text, 100, "ctm.h %s, %s, winograd %d, %s, arithmetic %08lx", CTM_VERSION, ctm_isa_name(ctx->isa), ctx->winograd,
+             sizeof(ctm_real) == 4 ? "float" : "double", (unsigned long)ctm__arithmetic(ctx));
+}
+
+static void ctm__note_build(ctm_trainer *tr, const ctm_file *f) {
+    const char *build = ctm_file_meta(f, "ctm.build"), *compiler = ctm_file_meta(f, "ctm.compiler");
+    char own[100];
+    ctm__build_text(tr->ctx, own);
+    tr->note[0] = 0;
+    if (build && strcmp(build, own) == 0) return;
+    snprintf(tr->note, sizeof tr->note, "%.90s was written by %.90s (%.20s), this is %s (%s): the bits may differ from those of a run "
+             "in one piece", f->path, build ? build : "a build that it does not name", compiler ? compiler : "?", own, CTM__COMPILER);
+}
+
 // The arrays of a trainer that a checkpoint holds, and the networks they belong to.
 enum { CTM__PLACES = 10 };
 typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; int squares; } ctm__place;
@@ -9313,7 +9412,7 @@ CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, cons
     ctm_mark m = ctm_arena_mark(scratch);
     ctm__place place[CTM__PLACES];
     ctm_writer w;
-    char text[40];
+    char text[40], build[100];
     int i, n = ctm__trainer_places(tr, place), ok;
     ctm_writer_init(&w, scratch);
     ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
@@ -9321,6 +9420,9 @@ CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, cons
     ctm_writer_meta(&w, "ctm.step", text);
     snprintf(text, sizeof text, "%ld", tr->opt.k);
     ctm_writer_meta(&w, "ctm.opt.k", text);
+    ctm__build_text(tr->ctx, build);
+    ctm_writer_meta(&w, "ctm.build", build);
+    ctm_writer_meta(&w, "ctm.compiler", CTM__COMPILER);
     for (i = 0; i < CTM__LAST; i++) {
         char key[64];
         double value;
@@ -9376,6 +9478,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     if (ok) {                                          // all of it is looked at before any of it is stored
         for (i = 0; i < n; i++) ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, place[i].values);
         *tr = next;
+        ctm__note_build(tr, f);
     }
     ctm_arena_release(scratch, m);
     return ok;
@@ -9459,9 +9562,9 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
     return q;
 }
 #endif // CTM_NO_STDIO
-#if defined(__FAST_MATH__) && defined(__clang__)
+#if defined(__clang__)
 #  pragma float_control(pop)
-#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC pop_options
 #elif defined(_M_FP_FAST)
 #  pragma float_control(pop)

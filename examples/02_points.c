@@ -355,7 +355,7 @@ static void plan_steps(run *r) {
         r->cfg.steps = n < 1 ? 1 : n > 1e9 ? 1000000000L : (long)n;
     }
     r->set.steps = r->cfg.steps;                     // from now on as if it had been asked for
-    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps);
+    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps + 1e-9);
     r->teacher_steps = learned ? r->cfg.steps : 0;
 }
 
@@ -416,6 +416,7 @@ static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
         args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
         return -1;
     }
+    if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
     restore_losses(r->losses, "points", r->from);
     return 1;
 }
