@@ -23,7 +23,7 @@ static size_t fuzz_size[FUZZ_FILES];
 
 static inline int fuzz_number(const char *path) {          // of a file made by fuzz_file; -1: of none
     size_t n = strlen(path);
-    return n > 5 && memcmp(path + n - 5, ".fuzz", 5) == 0 && path[n - 6] >= '0' && path[n - 6] < '0' + FUZZ_FILES ? path[n - 6] - '0' : -1;
+    return n == 12 && memcmp(path + n - 5, ".fuzz", 5) == 0 && path[n - 6] >= '0' && path[n - 6] < '0' + FUZZ_FILES ? path[n - 6] - '0' : -1;
 }
 
 #ifdef FUZZ_MEMORY
