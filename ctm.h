@@ -6270,6 +6270,8 @@ static const char *ctm__config_fault(const ctm_config *c) {
     if (!(c->label_dropout >= 0 && c->label_dropout <= 1)) return "label_dropout";
     if (!(c->lr >= 0)) return "lr";
     if (!(c->huber_c >= 0)) return "huber_c";
+    if (!(c->ema_rate[0] > 0)) return "ema_rate[0]";                // the losses need this average
+    if (c->gan && !c->consistency) return "gan";                    // an adversary judges jumps, of which there are none
     for (i = 0; i < sizeof number / sizeof number[0]; i++)
         if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;
     return NULL;
@@ -6987,8 +6989,6 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
                  theta->classes, cfg->classes);
-    CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->consistency,
-                 "ctm_trainer_new: an adversary judges jumps, and consistency = 0 trains none");
     CTM__REQUIRE(teacher || !cfg->consistency || cfg->self_teach != CTM_SELF_JUMP || (cfg->law != CTM_LAW_GAP && cfg->match != CTM_GLOBAL),
                  "ctm_trainer_new: CTM_SELF_JUMP needs u before s, and this law of times has u = s: the jump would be its own target");
     tr->ctx = a->ctx;
@@ -6998,7 +6998,6 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     tr->draw = draw;
     tr->user = user;
     for (i = 0; i < 4 && cfg->ema_rate[i] > 0; i++) tr->ema[tr->emas++] = ctm_net_clone(a, theta);
-    CTM__REQUIRE(tr->emas > 0, "ctm_trainer_new: the losses need at least one moving average (ema_rate[0])");
     tr->self = ctm_net_denoiser(a, tr->ema[0]);
     ctm_opt_init(a, &tr->opt, cfg->optimiser, theta->len, cfg->lr);
     tr->opt.beta1 = cfg->beta1;

@@ -533,7 +533,8 @@ static void test_wrong_in_one_thing(void) {
         {"\"ctm.format\":\"model\"", "\"ctm.format\":\"novel\"", "holds a novel, but a model was expected"},
         {"\"ctm.format\":\"model\"", "\"ctm.forget\":\"model\"", "has none of ctm.h's metadata"},
         {"\"ctm.noise.rho\":\"7\"", "\"ctm.noise.rho\":\"0\"", "makes no sense"},
-        {"\"ctm.noise.N\":\"18\"", "\"ctm.noise.N\":\"-8\"", "makes no sense"}};
+        {"\"ctm.noise.N\":\"18\"", "\"ctm.noise.N\":\"-8\"", "makes no sense"},
+        {"\"ctm.ema_rate[0]\":\"0.999\"", "\"ctm.ema_rate[0]\":\"0.000\"", "makes no sense"}};
     ctm_config c = tiny_config();
     const char *path = scratch_path("wrong.safetensors");
     room r;
