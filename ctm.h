@@ -197,14 +197,17 @@
      CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
 */
 
+#ifdef CTM_LINKED
+#  undef CTM_IMPLEMENTATION
+#endif
+
 #ifndef CTM_H
 #define CTM_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-#ifdef CTM_LINKED
-#  undef CTM_IMPLEMENTATION
+#ifndef CTM_NO_STDIO
+#  include <stdio.h>
 #endif
 
 #define CTM_VERSION_MAJOR 0
@@ -994,6 +997,28 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
+// Files. A path is UTF-8, on Windows too, and these four answer with errno, not with ctm_error, when they fail.
+enum { CTM_PATH = 1024 };               // bytes that a path to write to may have, with its ending
+typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
+CTMDEF ctm_kind ctm_path_kind(const char *path);                       // what is there; CTM_DEVICE: a pipe and all else, too
+CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);         // fopen
+// Holds the file `path`, made if need be, until it is closed or the process ends, however that ends: a lock. A descriptor, or -1:
+// with EAGAIN another holder has it. Where the file system knows no locks, a new file is held; one that was there only if `trust`.
+CTMDEF int      ctm_hold(const char *path, int trust);
+CTMDEF void     ctm_let_go(int held, const char *path);                // removes it, too; -1 is harmless
+
+// A file that gets its name when it is complete; until then, and whatever fails, the one that had the name stays. It grows as PATH.tmp
+// beside it (PATH.2.tmp and so on while others write the same); a leftover of a program that was killed is used again. Links are
+// followed, a replaced file keeps its mode, one without permission to write is refused, a device or pipe is written to directly.
+typedef struct ctm_output {
+    FILE *file;                        // to be written with stdio's functions, binary; NULL: not open
+    char  path[CTM_PATH], tmp[CTM_PATH + 16];   // the name it will get; the one it has (empty: it is written to directly)
+    int   held;                        // tmp's lock
+} ctm_output;
+CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL with errno
+CTMDEF int   ctm_output_close(ctm_output *out);    // on the disk and renamed: 1. Else 0 with errno: also if any write failed before
+CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, leaves nothing; harmless if it is not open
+
 enum { CTM_F32, CTM_F64, CTM_I64, CTM_F16, CTM_BF16, CTM_OTHER };   // types of numbers in a file; CTM_OTHER cannot be read
 typedef struct ctm_entry {             // one tensor of a safetensors file
     const char *name, *type;           // type: the file's word for it, "F32"
@@ -1015,7 +1040,7 @@ CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
 CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers. 1; CTM_OTHER: 0 with ctm_error
-// Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error. Names, shapes and
+// Writing: fill in a list, then write it in one go, as a ctm_output. 1, or 0 with ctm_error. Names, shapes and
 // metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is that of
 // data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..]. What no reader would take (text
 // that is no UTF-8, a name twice) is refused by ctm_writer_save.
@@ -1089,14 +1114,19 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #if defined(__linux__)
 #  include <sys/mman.h>
 #endif
-#if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
+#include <errno.h>
+#if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__) || defined(__wasi__))
 #  define CTM__POSIX 1
 #  include <unistd.h>
 #  include <fcntl.h>
 #  include <sys/stat.h>
-#  include <errno.h>
-#else
-#  include <errno.h>
+#  ifndef __wasi__
+#    include <sys/file.h>
+#  endif
+#elif !defined(CTM_NO_STDIO) && defined(_WIN32)
+#  include <fcntl.h>
+#  include <io.h>
+#  include <sys/stat.h>
 #endif
 
 // =====================================================================================================================
@@ -8025,6 +8055,272 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 
 #ifndef CTM_NO_STDIO
 
+// ---- A file that gets its name when it is complete. Systems differ in a few things, which stand here once for each: how to open and to
+// look, how to hold a file so that others can tell, what a new file takes over from the old one, what is on the disk, and how one file
+// takes the place of another.
+
+#if defined(_WIN32)
+
+// Of the system's functions these few are wanted, not all of <windows.h> with its macros min and far.
+#ifdef __cplusplus
+extern "C" {
+#endif
+struct _SECURITY_ATTRIBUTES;
+__declspec(dllimport) int           __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int, wchar_t *, int);
+__declspec(dllimport) void *        __stdcall CreateFileW(const wchar_t *, unsigned long, unsigned long, struct _SECURITY_ATTRIBUTES *,
+                                                          unsigned long, unsigned long, void *);
+__declspec(dllimport) int           __stdcall MoveFileExW(const wchar_t *, const wchar_t *, unsigned long);
+__declspec(dllimport) unsigned long __stdcall GetLastError(void);
+__declspec(dllimport) void          __stdcall Sleep(unsigned long);
+#ifdef __cplusplus
+}
+#endif
+typedef wchar_t ctm__wide_path[CTM_PATH + 16];
+
+// A path in the system's characters of 16 bits. One that is no UTF-8 is taken to be in the machine's own code page.
+static int ctm__wide(wchar_t *out, const char *path) {
+    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0 || MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    errno = ENAMETOOLONG;
+    return 0;
+}
+
+// The system's last error as errno; 32 and 33 are "another has it open".
+static int ctm__windows_error(void) {
+    const unsigned long e = GetLastError();
+    errno = e == 2 || e == 3 || e == 123 ? ENOENT : e == 5 || e == 19 ? EACCES : e == 32 || e == 33 ? EAGAIN :
+            e == 39 || e == 112 ? ENOSPC : e == 206 ? ENAMETOOLONG : EIO;
+    return -1;
+}
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    ctm__wide_path wide;
+    struct _stat64 s;
+    if (!ctm__wide(wide, path) || _wstat64(wide, &s) != 0) return CTM_NOTHING;
+    return (s.st_mode & _S_IFMT) == _S_IFREG ? CTM_FILE : (s.st_mode & _S_IFMT) == _S_IFDIR ? CTM_FOLDER : CTM_DEVICE;
+}
+
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) {
+    ctm__wide_path wide;
+    wchar_t how[8];
+    int i;
+    for (i = 0; i < 7 && mode[i]; i++) how[i] = (wchar_t)mode[i];
+    how[i] = 0;
+    return ctm__wide(wide, path) ? _wfopen(wide, how) : NULL;
+}
+
+static int ctm__remove(const char *path) {
+    ctm__wide_path wide;
+    return ctm__wide(wide, path) ? _wremove(wide) : -1;
+}
+
+// While it is open, others may read, rename and remove it, but not open it for writing: that alone is the lock.
+CTM__DEF int ctm_hold(const char *path, int trust) {
+    ctm__wide_path wide;
+    void *h;
+    (void)trust;
+    if (!ctm__wide(wide, path)) return -1;
+    h = CreateFileW(wide, 0xC0010000ul /* read, write, rename */, 5 /* others: read, rename */, NULL, 2 /* made anew */, 0x80, NULL);
+    if (h == (void *)(intptr_t)-1) return ctm__windows_error();
+    return _open_osfhandle((intptr_t)h, _O_BINARY);
+}
+
+static int ctm__follow(char *path) { (void)path; return 1; }                                   // a link is replaced, here
+static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }      // ctm__rename refuses by itself
+static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(fd, "wb"); }
+static int ctm__sync(int fd) { return _commit(fd) == 0; }
+static void ctm__close(int fd) { _close(fd); }
+
+// A reader or a virus scanner that has one of the two open is in the way; most are gone a moment later. (Flags: replace what is there,
+// and return when it is on the disk.)
+static int ctm__rename(const char *from, const char *to) {
+    ctm__wide_path a, b;
+    int tries;
+    if (!ctm__wide(a, from) || !ctm__wide(b, to)) return 0;
+    for (tries = 1; tries <= 16; tries++) {
+        if (MoveFileExW(a, b, 1 | 8)) return 1;
+        ctm__windows_error();
+        if (errno != EACCES && errno != EAGAIN) return 0;
+        Sleep(10ul * (unsigned long)tries);                                                    // 1.4 seconds in all
+    }
+    errno = EACCES;
+    return 0;
+}
+
+#elif defined(CTM__POSIX)
+
+#if defined(__STRICT_ANSI__) && !defined(__cplusplus)     // -std=c99 hides these two
+extern FILE   *(fdopen)(int fd, const char *mode);
+extern ssize_t (readlink)(const char *path, char *out, size_t size);
+#endif
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    struct stat s;
+    if (stat(path, &s) != 0) return CTM_NOTHING;
+    return S_ISREG(s.st_mode) ? CTM_FILE : S_ISDIR(s.st_mode) ? CTM_FOLDER : CTM_DEVICE;
+}
+
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) { return fopen(path, mode); }
+
+static int ctm__remove(const char *path) { return remove(path); }
+
+// 1 if `path` is still the name of the open file: another holder may have renamed or removed it before this one got the lock.
+static int ctm__still(int fd, const char *path) {
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// 1: locked, 0: another has it, -1: no locks here.
+static int ctm__lock(int fd) {
+#ifdef LOCK_EX
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 ? 1 : errno == EWOULDBLOCK ? 0 : -1;
+#else
+    (void)fd;
+    return -1;
+#endif
+}
+
+CTM__DEF int ctm_hold(const char *path, int trust) {
+    int tries, fd, old, lock = 1;
+    char c;
+    for (tries = 0; tries < 100 && lock != 0; tries++) {
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+        old = fd < 0 && errno == EEXIST;
+        if (fd < 0 && !old) return -1;
+        if (old && readlink(path, &c, 1) < 0) fd = open(path, O_WRONLY | O_NONBLOCK);          // a link is not ours; a pipe would wait
+        if (fd < 0) continue;
+        lock = ctm__lock(fd);
+        if (lock < 0 && old && !trust) lock = 0;
+        if (lock != 0 && ctm__still(fd, path)) {
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+            if (old) close(open(path, O_WRONLY | O_TRUNC));
+            return fd;
+        }
+        close(fd);
+    }
+    errno = EAGAIN;
+    return -1;
+}
+
+// What a link leads to, in place of its name. What the system offers as a name of an open stream is none.
+static int ctm__follow(char *path) {
+    char link[CTM_PATH];
+    int turns;
+    for (turns = 0; turns < 40; turns++) {
+        const char *slash = strrchr(path, '/');
+        const long n = strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0 ? -1 : (long)readlink(path, link, sizeof link);
+        const size_t folder = n <= 0 || link[0] == '/' || !slash ? 0 : (size_t)(slash - path) + 1;
+        if (n <= 0) return 1;
+        if (folder + (size_t)n >= CTM_PATH) { errno = ENAMETOOLONG; return 0; }
+        memcpy(path + folder, link, (size_t)n);
+        path[folder + (size_t)n] = 0;
+    }
+    errno = ELOOP;
+    return 0;
+}
+
+// Gives tmp the owner (if that is allowed) and the mode of the file that it will replace; 0 if that file may not be written.
+static int ctm__as_before(const char *path, const char *tmp) {
+#ifndef __wasi__
+    struct stat s;
+    if (stat(path, &s) != 0) return 1;
+    if (!(s.st_mode & 0222) || access(path, W_OK) != 0) { errno = EACCES; return 0; }
+    if (chown(tmp, s.st_uid, s.st_gid) == 0 || s.st_uid == getuid()) return chmod(tmp, s.st_mode & 0777) == 0 || errno == EPERM;
+#else
+    (void)path; (void)tmp;
+#endif
+    return 1;
+}
+
+static FILE *ctm__stream(int fd, const char *path) { (void)path; return fdopen(fd, "wb"); }
+static int ctm__sync(int fd) { return fsync(fd) == 0 || errno == EINVAL || errno == ENOSYS; }     // the last two: it cannot be synced
+static void ctm__close(int fd) { close(fd); }
+
+// The new name is on the disk when the folder is.
+static int ctm__rename(const char *from, const char *to) {
+    char folder[CTM_PATH];
+    const char *slash = strrchr(to, '/');
+    int fd;
+    if (rename(from, to) != 0) return 0;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - to) + 1 : 1, slash ? to : ".");
+    fd = open(folder, O_RDONLY);
+    if (fd >= 0) { fsync(fd); close(fd); }
+    return 1;
+}
+
+#else // nothing but C
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (f) fclose(f);
+    return f ? CTM_FILE : CTM_NOTHING;
+}
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) { return fopen(path, mode); }
+CTM__DEF int ctm_hold(const char *path, int trust) { (void)path; (void)trust; return 0; }
+static int ctm__remove(const char *path) { return remove(path); }
+static int ctm__follow(char *path) { (void)path; return 1; }
+static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }
+static FILE *ctm__stream(int fd, const char *path) { (void)fd; return fopen(path, "wb"); }
+static int ctm__sync(int fd) { (void)fd; return 1; }
+static void ctm__close(int fd) { (void)fd; }
+static int ctm__rename(const char *from, const char *to) { return rename(from, to) == 0; }
+
+#endif
+
+CTM__DEF void ctm_let_go(int held, const char *path) {
+    if (held < 0) return;
+    ctm__remove(path);                              // while nobody else can hold it
+    ctm__close(held);
+}
+
+CTM__DEF FILE *ctm_output_open(ctm_output *out, const char *path) {
+    const ctm_kind kind = ctm_path_kind(path);
+    const size_t n = strlen(path);
+    int k;
+    out->file = NULL;
+    out->tmp[0] = 0;
+    out->held = -1;
+    errno = n == 0 ? ENOENT : n >= CTM_PATH ? ENAMETOOLONG : kind == CTM_FOLDER ? EISDIR : 0;
+    if (errno) return NULL;
+    memcpy(out->path, path, n + 1);
+    if (!ctm__follow(out->path)) return NULL;
+    if (kind == CTM_DEVICE || strncmp(out->path, "/proc/", 6) == 0 || strncmp(out->path, "/dev/fd/", 8) == 0) {
+        out->file = ctm_fopen(path, "wb");
+        return out->file;
+    }
+    for (k = 1; k < 100 && out->held < 0; k++) {
+        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->path);
+        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->path, k);
+        out->held = ctm_hold(out->tmp, 0);
+        if (out->held < 0 && errno != EAGAIN) break;
+    }
+    if (out->held < 0) return NULL;
+    if (ctm__as_before(out->path, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
+    k = errno;
+    if (!out->file) ctm_let_go(out->held, out->tmp);
+    errno = out->file ? 0 : k;                      // 0, so that a later value tells why a write failed
+    return out->file;
+}
+
+CTM__DEF int ctm_output_close(ctm_output *out) {
+    int ok = !ferror(out->file), reason;
+    if (ok) errno = 0;
+    ok = ok && fflush(out->file) == 0;
+    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->path);
+    reason = errno ? errno : EIO;
+    if (!ok && out->tmp[0]) ctm__remove(out->tmp);
+    if (fclose(out->file) != 0 && ok) { ok = 0; reason = errno; }
+    out->file = NULL;
+    if (!ok) errno = reason;
+    return ok;
+}
+
+CTM__DEF void ctm_output_drop(ctm_output *out) {
+    if (!out->file) return;
+    if (out->tmp[0]) ctm__remove(out->tmp);
+    fclose(out->file);
+    out->file = NULL;
+}
+
 enum { CTM__HEADER_MAX = 100000000 };                  // of the format
 #define CTM__FILE_MAX (sizeof(size_t) > 4 ? INT64_MAX / 4 : INT32_MAX - 64)      // what this machine could read: it is not written either
 #ifdef _WIN32                                          // long has 32 bits there
@@ -8292,20 +8588,21 @@ static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned 
 
 // The file's bytes in the arena; NULL with ctm_error. In pieces, because not every C library reads more than 2 GiB at once.
 static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
-    FILE *f = fopen(path, "rb");
+    ctm_kind kind = ctm_path_kind(path);
+    FILE *f = kind == CTM_DEVICE ? NULL : ctm_fopen(path, "rb");               // a pipe would wait
     int64_t n = -1;
     size_t at = 0, piece = 1;
     unsigned char *bytes = NULL;
-    if (!f) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
-    if ((fgetc(f) == EOF && ferror(f)) || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0)
+    if (!f && kind != CTM_DEVICE) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
+    if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0)
         ctm__fail(a->ctx, "%s: is not a regular file", path);
     else if (n > CTM__FILE_MAX || (bytes = (unsigned char *)ctm__alloc_try(a, (size_t)n + 1)) == NULL)
-        ctm__fail(a->ctx, "%s: has %.1f GB, for which there is not enough memory", path, (double)n / 1e9);
+        ctm__fail(a->ctx, "%s: has %.0f bytes, for which there is not enough memory", path, (double)n);
     for (; bytes && at < (size_t)n && piece; at += piece) {
         piece = (size_t)n - at < (size_t)1 << 30 ? (size_t)n - at : (size_t)1 << 30;
         piece = fread(bytes + at, 1, piece, f);
     }
-    fclose(f);
+    if (f) fclose(f);
     *size = at;
     if (!bytes || at == (size_t)n) return bytes;
     ctm__fail(a->ctx, "%s: could not be read to its end", path);
@@ -8334,29 +8631,35 @@ static int ctm__can_read(const ctm_file *f, const ctm_entry *e) {
                                                  f->path, e->name, e->type);
 }
 
-// The bits of number i. F16 and BF16 become the bits of the float of the same value: BF16 is a float's upper half; F16 has five bits of
-// exponent and ten of fraction where a float has eight and 23.
+// The bits of number i of a tensor, little-endian.
 static uint64_t ctm__stored_bits(const ctm_file *f, const ctm_entry *e, size_t i) {
     size_t width = ctm__dtypes[e->dtype].width, b;
     const unsigned char *p = f->data + e->offset + i * width;
-    uint64_t bits = 0, sign, exponent;
+    uint64_t bits = 0;
     for (b = width; b-- > 0; ) bits = bits << 8 | p[b];
-    if (e->dtype == CTM_BF16) return bits << 16;
-    if (e->dtype != CTM_F16) return bits;
-    sign = bits >> 15 << 31;
-    bits &= 0x7fff;
-    if (!bits) return sign;
-    exponent = bits >> 10 == 31 ? 255 : (bits >> 10) + 112;
-    if (bits >> 10 == 0)                               // below 2^-14 the first digit is not implied: it is moved to where a float implies it
-        for (exponent = 113; !(bits >> 10); exponent--) bits <<= 1;
-    return sign | exponent << 23 | (bits & 0x3ff) << 13;
+    return bits;
+}
+
+// The number whose bits are a sign, E of exponent and F of fraction: by whole numbers alone, as the machine may take tiny floats for zero.
+static double ctm__short_float(uint64_t bits, int E, int F) {
+    const uint64_t top = ((uint64_t)1 << E) - 1, fraction = bits & (((uint64_t)1 << F) - 1), sign = bits >> (E + F) << 63;
+    uint64_t exponent = bits >> F & top;
+    double v;
+    if (exponent == 0) {                               // no digit is implied in front of the fraction
+        v = ldexp((double)fraction, 1 - (int)(top >> 1) - F);
+        return sign ? -v : v;
+    }
+    exponent = exponent == top ? 2047 : exponent + 1023 - (top >> 1);
+    bits = sign | exponent << 52 | fraction << (52 - F);
+    memcpy(&v, &bits, 8);
+    return v;
 }
 
 static double ctm__stored_number(const ctm_file *f, const ctm_entry *e, size_t i) {
     uint64_t bits = ctm__stored_bits(f, e, i);
     if (e->dtype == CTM_F64) { double v; memcpy(&v, &bits, 8); return v; }
     if (e->dtype == CTM_I64) { int64_t v; memcpy(&v, &bits, 8); return (double)v; }
-    else { uint32_t low = (uint32_t)bits; float v; memcpy(&v, &low, 4); return (double)v; }
+    return ctm__short_float(bits, e->dtype == CTM_F16 ? 5 : 8, e->dtype == CTM_F16 ? 10 : e->dtype == CTM_BF16 ? 7 : 23);
 }
 
 CTM__DEF int ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out) {
@@ -8438,42 +8741,17 @@ static void ctm__put_real(unsigned char *p, ctm_real v) {
     for (b = 0; b < sizeof v; b++) p[b] = (unsigned char)(bits >> (8 * b));
 }
 
-// Writes all of it and makes sure it has reached the disk; 0 with errno set.
-static int ctm__write_whole(const char *path, const unsigned char *bytes, size_t n) {
-    FILE *f = fopen(path, "wb");
-    int ok;
-    if (!f) return 0;
-    ok = fwrite(bytes, 1, n, f) == n && fflush(f) == 0;
-    if (fclose(f) != 0) ok = 0;
-#ifdef CTM__POSIX
-    if (ok) {
-        int fd = open(path, O_WRONLY);
-        ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);        // EINVAL: something that cannot be synced, such as a pipe
-        if (fd >= 0) close(fd);
+// The numbers in the file's order, [out,in,window], where [window,in,out] is in memory.
+static void ctm__write_item(FILE *f, const struct ctm__item *e) {
+    unsigned char piece[512 * sizeof(ctm_real)];
+    size_t O = e->transposed ? (size_t)e->shape[0] : 1, I = e->transposed ? (size_t)e->shape[1] : 1, K = e->len ? e->len / (O * I) : 0,
+        n = 0, o, i, k;
+    for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++) {
+        ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
+        n += sizeof(ctm_real);
+        if (n == sizeof piece) { fwrite(piece, 1, n, f); n = 0; }
     }
-#endif
-    return ok;
-}
-
-// Under its own name only when complete: PATH.tmp first, then rename.
-static int ctm__write_atomic(ctm_ctx *ctx, const char *path, const unsigned char *bytes, size_t n) {
-    char tmp[1024];
-    int ok, saved;
-#ifdef CTM__POSIX
-    struct stat there;
-    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) return ctm__fail(ctx, "%s: could not be written: it is no regular file", path);
-#endif
-    if (strlen(path) + 5 > sizeof tmp) return ctm__fail(ctx, "%.80s...: the path is too long", path);
-    snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    errno = 0;
-    ok = ctm__write_whole(tmp, bytes, n);
-#ifdef _WIN32
-    if (ok) remove(path);
-#endif
-    if (ok && rename(tmp, path) == 0) return 1;
-    saved = errno;
-    remove(tmp);
-    return ctm__fail(ctx, "%s: could not be written: %s", path, saved ? strerror(saved) : "unknown reason");
+    fwrite(piece, 1, n, f);
 }
 
 // 1 if any reader will take what the writer holds; 0 with ctm_error.
@@ -8498,13 +8776,14 @@ CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     ctm_mark m = ctm_arena_mark(w->arena);
     size_t room = 64, n, b;
     uint64_t at = 0, total = 0;
-    unsigned char *bytes, *p;
+    unsigned char *bytes;
+    ctm_output out;
     char *text;
-    int t, d, ok;
+    int t, d, ok, device;
     for (t = 0; t < w->metas; t++) room += 6 * (strlen(w->meta[t].key) + strlen(w->meta[t].value)) + 8;
     for (t = 0; t < w->count; t++) { room += 6 * strlen(w->item[t].name) + 160; total += w->item[t].len * sizeof(ctm_real); }
     if (!ctm__writer_sound(w, path)) return ctm_arena_release(w->arena, m), 0;
-    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room + (size_t)total);
+    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room);
     text = (char *)bytes + 8;
     n = (size_t)sprintf(text, "{\"__metadata__\":{");
     for (t = 0; t < w->metas; t++) {
@@ -8532,18 +8811,18 @@ CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
         return ctm__fail(w->ctx, "%s: was not written: %.0f bytes of names and text and %.0f of numbers are too many for a file", path,
                          (double)n, (double)total);
     }
-    p = bytes + 8 + n;
-    for (t = 0; t < w->count; t++) {
-        const struct ctm__item *e = &w->item[t];
-        size_t O = e->transposed ? (size_t)e->shape[0] : 1, I = e->transposed ? (size_t)e->shape[1] : 1,
-            K = e->len ? e->len / (O * I) : 0, o, i, k;
-        for (o = 0; o < O; o++)                            // [window,in,out] here, [out,in,window] there
-            for (i = 0; i < I; i++)
-                for (k = 0; k < K; k++, p += sizeof(ctm_real)) ctm__put_real(p, e->data[(k * I + i) * O + o]);
+    device = ctm_path_kind(path) == CTM_DEVICE;
+    ok = !device && ctm_output_open(&out, path) != NULL;
+    if (ok) {                                          // a failure of fwrite is remembered by the file until it is closed
+        fwrite(bytes, 1, 8 + n, out.file);
+        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
+        ok = ctm_output_close(&out);
     }
-    ok = ctm__write_atomic(w->ctx, path, bytes, 8 + n + (size_t)total);
     ctm_arena_release(w->arena, m);
-    return ok;
+    if (ok) return 1;
+    if (device) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
+    if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
+    return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
 }
 
 // ---- the configuration as strings. One table serves printing, saving and loading.
@@ -8712,8 +8991,8 @@ static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor
     if (!e) return 0;
     for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++, n++) {
         ctm_real v = (ctm_real)ctm__stored_number(f, e, n);
-        if (sizeof v == 4 && e->dtype != CTM_F64 && e->dtype != CTM_I64) {     // even where -ffast-math takes tiny numbers for zero
-            uint32_t bits = (uint32_t)ctm__stored_bits(f, e, n);
+        if (sizeof v == 4 && (e->dtype == CTM_F32 || e->dtype == CTM_BF16)) {  // bit for bit, tiny numbers too
+            uint32_t bits = (uint32_t)ctm__stored_bits(f, e, n) << (e->dtype == CTM_F32 ? 0 : 16);
             memcpy(&v, &bits, 4);
         }
         if (!ctm_is_finite((double)v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);

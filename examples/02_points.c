@@ -188,42 +188,42 @@ static void note_units(notes *t, const dataset *d) {
     }
 }
 
-static double meta_number(const ctm_file *f, const char *key, int j, double otherwise) {
+static const char *meta_of(const ctm_file *f, const char *key, int j) {
     char name[64];
-    double value;
-    const char *text;
     snprintf(name, sizeof name, "%s.%d", key, j);
-    text = ctm_file_meta(f, name);
-    return text && args_real(text, &value) == 1 ? value : otherwise;
+    return ctm_file_meta(f, name);
 }
 
-// The other way round. A model without such lines works in standardised units, columns x0, x1, ...
-static void units_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int dim) {
+// The other way round. A model without any such line works in standardised units, columns x0, x1, ... Some of them only: a line in err.
+static int units_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int dim, char *err, size_t errlen) {
+    const int has_units = ctm_file_meta(f, "data.name") || meta_of(f, "data.column", 0) || meta_of(f, "data.mean", 0) || meta_of(f, "data.unit", 0);
     units_alloc(d, a, dim);
     for (int j = 0; j < dim; j++) {
-        char key[40], plain[16];
-        const char *name;
-        snprintf(key, sizeof key, "data.column.%d", j);
+        char plain[16];
+        const char *name = meta_of(f, "data.column", j), *mean = meta_of(f, "data.mean", j), *unit = meta_of(f, "data.unit", j);
         snprintf(plain, sizeof plain, "x%d", j);
-        name = ctm_file_meta(f, key);
         d->column[j] = keep_text(a, name ? name : plain);
-        d->mean[j] = meta_number(f, "data.mean", j, 0);
-        d->unit[j] = meta_number(f, "data.unit", j, 1);
+        d->mean[j] = 0;
+        d->unit[j] = 1;
+        if (has_units && (!name || !mean || !unit || args_real(mean, &d->mean[j]) != 1 || args_real(unit, &d->unit[j]) != 1 || !(d->unit[j] > 0)))
+            return args_fail(err, errlen, "%s: has no sound data.column.%d, data.mean.%d and data.unit.%d in its metadata, without which the "
+                             "units of its data are not known", f->path, j, j, j);
     }
+    return 1;
 }
 
-// The classes of a model, by name; a class whose name the file lacks is called by its number.
-static void classes_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int classes) {
+// The classes of a model, by name; if the file names none of them, they are called by their numbers.
+static int classes_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int classes, char *err, size_t errlen) {
     d->classes = classes;
     d->class_name = (const char **)ctm_alloc(a, ((size_t)classes + 1)*sizeof *d->class_name);
     for (int k = 0; k < classes; k++) {
-        char key[40], number[16];
-        const char *name;
-        snprintf(key, sizeof key, "data.class.%d", k);
+        char number[16];
+        const char *name = meta_of(f, "data.class", k);
+        if (!name && meta_of(f, "data.class", 0)) return args_fail(err, errlen, "%s: has no data.class.%d in its metadata", f->path, k);
         snprintf(number, sizeof number, "%d", k);
-        name = ctm_file_meta(f, key);
         d->class_name[k] = keep_text(a, name ? name : number);
     }
+    return 1;
 }
 
 // ---- The run and its settings ------------------------------------------------------------------------------------------
@@ -241,6 +241,7 @@ typedef struct settings {
 typedef struct run {
     settings            set;
     run_settings        flags;
+    run_lock            lock;
     ctm_ctx             ctx;
     ctm_arena           memory, scratch;
     dataset             data;
@@ -438,7 +439,7 @@ static int load_teacher(run *r, const char *path) {
         return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d columns, but the data has %d", path, net->dim, r->data.dim);
     if (net->classes && net->classes != r->data.classes)
         return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d classes, but the data has %d", path, net->classes, r->data.classes);
-    units_of_file(&other, &r->memory, f, net->dim);
+    if (!units_of_file(&other, &r->memory, f, net->dim, r->line, sizeof r->line)) return 0;
     for (int j = 0; j < net->dim; j++)
         if (fabs(other.mean[j] - r->data.mean[j]) > 1e-6*r->data.unit[j] || fabs(other.unit[j]/r->data.unit[j] - 1) > 1e-6)
             return args_fail(r->line, sizeof r->line, "%s: was trained on other data: its column %d (\"%s\") has mean %g and unit %g, here they are %g and %g",
@@ -641,7 +642,7 @@ static void measure_run(run *r, ctm_net *net, measures *m) {
 
 static int write_metrics(run *r, const measures *m) {
     char path[ARGS_PATH], number[ARGS_NUMBER];
-    args_file file;
+    ctm_output file;
     FILE *f = args_open_atomic(&file, out_path(r, "metrics.csv", path), r->line, sizeof r->line);
     if (!f) return 0;
     fprintf(f, "name,value\n");
@@ -830,7 +831,7 @@ static int train_run(run *r) {
     if (!r->set.teacher) r->set.teacher = r->data.is_toy ? "exact" : "learned";
     configure(r);
     if (!find_teacher(r)) return wrong(r->line);
-    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
+    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line) || !run_take(&r->lock, r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     if (!r->set.resume) run_say_earlier(r->set.common.out);
     plan_steps(r);
     if (r->from && !resume_config(r)) return wrong(r->line);
@@ -870,8 +871,8 @@ static int names_file(const char *flag, const char *value) {
 
 // Flags that contradict each other or what exists.
 static int check_settings(const settings *s) {
-    if (s->teacher && !is_teacher_kind(s->teacher) && args_path_kind(s->teacher) == 0 && !strpbrk(s->teacher, "./\\")) return unknown_teacher(s->teacher);
-    if (!is_toy_name(s->data) && args_path_kind(s->data) == 0 && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
+    if (s->teacher && !is_teacher_kind(s->teacher) && ctm_path_kind(s->teacher) == CTM_NOTHING && !strpbrk(s->teacher, "./\\")) return unknown_teacher(s->teacher);
+    if (!is_toy_name(s->data) && ctm_path_kind(s->data) == CTM_NOTHING && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
     if (s->label && is_toy_name(s->data) && !s->resume) return misused("flag --label: goes with --data FILE.csv");
     if (s->method && s->gan) return misused("flags --method cm and --gan: give one of them; the plain consistency model has no adversary");
     if (s->method && (s->match || s->law)) return misused("flags --method cm and --match or --law: the consistency model has its own (t,u,s)");
@@ -894,8 +895,10 @@ static int train_with(run *r) {
     ctm_arena_init(&r->memory, &r->ctx, "model");
     ctm_arena_init(&r->scratch, &r->ctx, "scratch");
     r->losses = (story_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
+    r->lock.held = -1;
     run_catch_signals();
     status = train_run(r);
+    run_release(&r->lock);
     if (r->tr) ctm_trainer_free(r->tr);
     table_free(&r->data.file);
     ctm_arena_free(&r->scratch);
@@ -1107,8 +1110,8 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
         args_fail(err, sizeof err, "%s: is a teacher, a network without s; it cannot jump: use --sampler heun or euler", q->weights);
         return wrong(err);
     }
-    units_of_file(&units, a, f, q->net->dim);
-    classes_of_file(&units, a, f, q->net->classes);
+    if (!units_of_file(&units, a, f, q->net->dim, err, sizeof err)) return wrong(err);
+    if (!classes_of_file(&units, a, f, q->net->classes, err, sizeof err)) return wrong(err);
     if (!choose_class(&q->label, MEASURE_CHUNK, q->class_name, a, &units, q->weights, err, sizeof err)) return wrong(err);
     sampling_levels(q, a);
     q->rng = ctm_stream((uint64_t)q->common.seed, "sample.gamma");
@@ -1200,7 +1203,7 @@ static char *column_list(ctm_arena *a, const dataset *units) {
 
 // A line for every row of the table; that of a row with a missing value is "", since an empty line would be no row.
 static int write_logp(const char *path, const table *t, const double *logp, char *err, size_t errlen) {
-    args_file file;
+    ctm_output file;
     FILE *f = args_open_atomic(&file, path, err, errlen);
     if (!f) return 0;
     fputs("logp\n", f);
@@ -1226,8 +1229,8 @@ static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const cha
     if (!f) return wrong(ctm_error(ctx));
     net = load_points(a, weights, err, sizeof err);
     if (!net) return wrong(err);
-    units_of_file(&units, a, f, net->dim);
-    classes_of_file(&units, a, f, net->classes);
+    if (!units_of_file(&units, a, f, net->dim, err, sizeof err)) return wrong(err);
+    if (!classes_of_file(&units, a, f, net->classes, err, sizeof err)) return wrong(err);
     if (!choose_class(&label, MEASURE_LOGLIK_ROWS, class_name, a, &units, weights, err, sizeof err)) return wrong(err);
     net->label = label;                     // the same for all rows, so any piece may begin at the first
     if (!table_read_any_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
@@ -1274,6 +1277,7 @@ static int loglik_main(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    args_utf8(&argc, &argv);
     const int command = args_command("points", "train,sample,loglik", &argc, &argv);
     const int status = command < 0 ? 2 : command == 1 ? sample_main(argc, argv) : command == 2 ? loglik_main(argc, argv) : train_main(argc, argv);
     return args_finish("points", status);

@@ -269,6 +269,7 @@ static int check_flags(const edit *e) {
 int main(int argc, char **argv) {
     edit e;
     int status;
+    args_utf8(&argc, &argv);
     memset(&e, 0, sizeof e);
     e.command = args_command("edit", COMMANDS, &argc, &argv);
     if (e.command < 0) return 2;

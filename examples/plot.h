@@ -1,5 +1,5 @@
 /*
- * plot.h - small, dependency-free SVG figures in C99 (also compiles as C++).
+ * plot.h - small SVG figures in C99 (also compiles as C++). Needs ctm.h only for its files (ctm_output).
  *
  *     plot *p = plot_open("figure.svg", 900, 420, "Two moons");
  *     plot_grid_panel(p, 1, 2, 0, "data");
@@ -36,6 +36,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../ctm.h"
 
 /* The text colour of the current light or dark mode. */
 #define PLOT_INK "currentColor"
@@ -598,45 +599,24 @@ static inline plot *plot_open(const char *path, double w, double h,
     return p;
 }
 
-/* Writes the buffer to a new file. Returns 0, or an errno value. */
-static inline int plot_write(const plot *p, const char *path)
-{
-    int err = 0;
-    FILE *f;
-    errno = 0;
-    f = fopen(path, "wb");
-    if (!f) return errno ? errno : EIO;
-    if (fwrite(p->s, 1, p->n, f) != p->n || fflush(f) != 0)
-        err = errno ? errno : EIO;
-    if (fclose(f) != 0 && !err) err = errno ? errno : EIO;
-    return err;
-}
-
 /*
- * Finishes the figure, writes it and releases p in every case. The file first
- * grows as path.tmp and is then renamed, so that readers never see half of
- * it. Returns 0, or -1 with errno set; an existing figure is then untouched.
+ * Finishes the figure, writes it and releases p in every case. The file gets
+ * its name when it is complete, so that readers never see half of it. Returns
+ * 0, or -1 with errno set; an existing figure is then untouched.
  */
 static inline int plot_close(plot *p)
 {
+    ctm_output out;
     int err;
-    char *tmp;
     if (!p) { errno = ENOMEM; return -1; }
     plot_panel_end(p);
     plot_puts(p, "</svg>\n");
     err = p->failed;
-    tmp = (char *)malloc(strlen(p->path) + 5);
-    if (!tmp && !err) err = ENOMEM;
+    if (!err && !ctm_output_open(&out, p->path)) err = errno;
     if (!err) {
-        strcat(strcpy(tmp, p->path), ".tmp");
-        err = plot_write(p, tmp);
-#ifdef _WIN32
-        if (!err) remove(p->path); /* rename() does not replace files there */
-#endif
-        if (!err && rename(tmp, p->path) != 0) err = errno ? errno : EIO;
-        if (err) remove(tmp);
+        fwrite(p->s, 1, p->n, out.file);
+        if (!ctm_output_close(&out)) err = errno;
     }
-    free(tmp);
     free(p->path);
     free(p->s);
     free(p);

@@ -815,7 +815,7 @@ static inline int story_inline(story *s, FILE *f, const char *file) {
     size_t n;
     FILE *in;
     args_join(path, sizeof path, s->folder, file);
-    in = fopen(path, "rb");
+    in = ctm_fopen(path, "rb");
     if (!in) return args_fail(s->error, sizeof s->error, "cannot read %s: %s", path, strerror(errno));
     while ((n = fread(buffer, 1, sizeof buffer, in)) > 0) fwrite(buffer, 1, n, f);
     fclose(in);
@@ -882,7 +882,7 @@ static inline void story_closing(const story *s, FILE *f) {
 
 static inline int story_page(story *s) {
     char path[ARGS_PATH];
-    args_file page;
+    ctm_output page;
     FILE *f;
     args_join(path, sizeof path, s->folder, "index.html");
     f = args_open_atomic(&page, path, s->error, sizeof s->error);
@@ -891,7 +891,7 @@ static inline int story_page(story *s) {
     story_opening(s, f);
     for (int i = 0; i < s->figures; i++) {
         fprintf(f, "<section><h2>%s</h2>\n<div class='wide'>\n", s->figure[i].title);
-        if (!story_inline(s, f, s->figure[i].file)) { args_abandon_atomic(&page); return 0; }
+        if (!story_inline(s, f, s->figure[i].file)) { ctm_output_drop(&page); return 0; }
         fprintf(f, "</div>\n<p>%s <a href='%s'>(figure alone)</a></p></section>\n", s->figure[i].text, s->figure[i].file);
     }
     story_measures_table(s, f);

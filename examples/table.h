@@ -94,7 +94,7 @@ static inline void table_free(table *t) {
 static inline unsigned char *table_read_file(const char *path, size_t *length, char *err, size_t errlen) {
     size_t size = 1 << 16, used = 0, got;
     unsigned char *buffer = (unsigned char *)malloc(size), *bigger;
-    FILE *f = fopen(path, "rb");
+    FILE *f = ctm_fopen(path, "rb");
     if (f == NULL) args_fail(err, errlen, "cannot read %s: %s", path, strerror(errno));
     while (f && buffer) {
         errno = 0;
@@ -796,19 +796,19 @@ static inline int table_digits(double x, double unit) {
 /* Write n rows of d columns. With unit[d] as many digits as values of that spread need, else all there are. */
 static inline int table_write_rows(const char *path, const char *const *names, size_t n, int d, const double *data,
                                    const double *unit, char *err, size_t errlen) {
-    args_file a;
+    ctm_output a;
     size_t i, columns = (size_t)d;
     char text[ARGS_NUMBER];
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
     for (i = 0; i < columns; i++) {
-        if (i > 0) fputc(',', a.f);
-        table_write_text(a.f, names[i]);
+        if (i > 0) fputc(',', a.file);
+        table_write_text(a.file, names[i]);
     }
-    fputc('\n', a.f);
-    for (i = 0; i < n * columns && !ferror(a.f); i++) {
-        if (unit && args_finite(data[i])) fputs(args_number(text, data[i], table_digits(data[i], unit[i % columns])), a.f);
-        else table_write_number(a.f, data[i]);
-        fputc((i + 1) % columns ? ',' : '\n', a.f);
+    fputc('\n', a.file);
+    for (i = 0; i < n * columns && !ferror(a.file); i++) {
+        if (unit && args_finite(data[i])) fputs(args_number(text, data[i], table_digits(data[i], unit[i % columns])), a.file);
+        else table_write_number(a.file, data[i]);
+        fputc((i + 1) % columns ? ',' : '\n', a.file);
     }
     return args_close_atomic(&a, err, errlen);
 }
@@ -1067,13 +1067,13 @@ static inline size_t npy_make_header(unsigned char *out, const char *descr, int 
    replaced only when the new file is complete. */
 static inline int npy_write_f32(const char *path, int ndim, const size_t *shape, const float *data, char *err, size_t errlen) {
     unsigned char block[4096], head[NPY_HEADER_MAX];
-    args_file a;
+    ctm_output a;
     size_t i, count = 1, used = 0;
     if (ndim < 0 || ndim > NPY_DIMS) return args_fail(err, errlen, "cannot write %s: found %d dimensions, expected 0 to 5", path, ndim);
     for (i = 0; i < (size_t)ndim; i++) count *= shape[i];
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
-    fwrite(head, 1, npy_make_header(head, "<f4", ndim, shape), a.f);
-    for (i = 0; i < count && !ferror(a.f); i++) {
+    fwrite(head, 1, npy_make_header(head, "<f4", ndim, shape), a.file);
+    for (i = 0; i < count && !ferror(a.file); i++) {
         unsigned int bits;
         memcpy(&bits, data + i, 4);
         block[used++] = (unsigned char)(bits & 0xFF);
@@ -1081,7 +1081,7 @@ static inline int npy_write_f32(const char *path, int ndim, const size_t *shape,
         block[used++] = (unsigned char)(bits >> 16 & 0xFF);
         block[used++] = (unsigned char)(bits >> 24 & 0xFF);
         if (used < sizeof block && i + 1 < count) continue;
-        fwrite(block, 1, used, a.f);
+        fwrite(block, 1, used, a.file);
         used = 0;
     }
     return args_close_atomic(&a, err, errlen);
