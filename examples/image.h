@@ -800,6 +800,7 @@ static inline unsigned long long image_fingerprint(image_set *s) {
     const size_t dim = (size_t)s->size * (size_t)s->size * (size_t)s->channels;
     IMAGE_REAL *x = (IMAGE_REAL *)malloc(dim * sizeof *x);
     size_t k, j;
+    if (x == NULL) image_mark(&s->part[0], 2);
     h = (h ^ s->n) * 1099511628211ull;
     h = (h ^ dim) * 1099511628211ull;
     for (k = 0; x && k < 64; k++) {
