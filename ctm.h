@@ -197,14 +197,17 @@
      CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
 */
 
+#ifdef CTM_LINKED
+#  undef CTM_IMPLEMENTATION
+#endif
+
 #ifndef CTM_H
 #define CTM_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-#ifdef CTM_LINKED
-#  undef CTM_IMPLEMENTATION
+#ifndef CTM_NO_STDIO
+#  include <stdio.h>
 #endif
 
 #define CTM_VERSION_MAJOR 0
@@ -293,6 +296,8 @@ typedef struct ctm_arena {
     ctm_ctx *ctx;
     struct ctm__block *first, *now;     // all blocks; the one in use
     size_t   used, high;                // bytes in use; the most there ever were
+    struct ctm_arena  *owner;           // of an arena that lives inside a call: the caller's
+    struct ctm__block *guest;           // what such an arena holds just now
 } ctm_arena;
 typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
 
@@ -992,33 +997,57 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
-enum { CTM_F32, CTM_F64, CTM_I64 };     // types of numbers in a file; others are refused
+// Files. A path is UTF-8, on Windows too, and these four answer with errno, not with ctm_error, when they fail.
+enum { CTM_PATH = 1024 };               // bytes that a path to write to may have, with its ending
+typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
+CTMDEF ctm_kind ctm_path_kind(const char *path);                       // what is there; CTM_DEVICE: a pipe and all else, too
+CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);         // fopen
+// Holds the file `path`, made if need be, until it is closed or the process ends, however that ends: a lock. A descriptor, or -1:
+// with EAGAIN another holder has it. Where the file system knows no locks, a new file is held; one that was there only if `trust`.
+CTMDEF int      ctm_hold(const char *path, int trust);
+CTMDEF void     ctm_let_go(int held, const char *path);                // removes it, too; -1 is harmless
+
+// A file that gets its name when it is complete; until then, and whatever fails, the one that had the name stays. It grows as PATH.tmp
+// beside it (PATH.2.tmp and so on while others write the same); a leftover of a program that was killed is used again. Links are
+// followed, a replaced file keeps its mode, one without permission to write is refused, a device or pipe is written to directly.
+typedef struct ctm_output {
+    FILE *file;                        // to be written with stdio's functions, binary; NULL: not open
+    char  path[CTM_PATH], tmp[CTM_PATH + 16];   // the name it will get; the one it has (empty: it is written to directly)
+    int   held;                        // tmp's lock
+} ctm_output;
+CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL with errno
+CTMDEF int   ctm_output_close(ctm_output *out);    // on the disk and renamed: 1. Else 0 with errno: also if any write failed before
+CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, leaves nothing; harmless if it is not open
+
+enum { CTM_F32, CTM_F64, CTM_I64, CTM_F16, CTM_BF16, CTM_OTHER };   // types of numbers in a file; CTM_OTHER cannot be read
 typedef struct ctm_entry {             // one tensor of a safetensors file
-    char   name[128];
-    int    dtype, ndim, shape[4];
-    size_t len, offset;                // numbers; bytes from the start of the file's data part
+    const char *name, *type;           // type: the file's word for it, "F32"
+    int    dtype, ndim, shape[4];      // ndim may be above 4: shape has the first four. A size of 2^31 or more stands as -1
+    size_t len, offset, end;           // numbers; the first of its bytes in the file's data part, and the first after them
 } ctm_entry;
+typedef struct ctm_pair { const char *key, *value; } ctm_pair;
 typedef struct ctm_file {              // a file in memory
     ctm_ctx *ctx;
     char     path[512];
     int      count, metas;
-    ctm_entry *entry;
-    char   **meta_key, **meta_value;
+    ctm_entry *entry;                  // ordered by name
+    ctm_pair  *meta;                   // ordered by key
     const unsigned char *data;         // the data part, in the arena
 } ctm_file;
-// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, short, or not what it says it is.
+// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, short, or not what it says it is. Refused are:
+// what is no UTF-8, names and keys that occur twice, tensors that overlap or leave holes. Text is UTF-8 without zero bytes.
 CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
-CTMDEF void             ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers, any dtype
-// Writing: fill in a list, then write it in one go: to PATH.tmp, flushed, then renamed. 1, or 0 with ctm_error. Names, shapes and
+CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers. 1; CTM_OTHER: 0 with ctm_error
+// Writing: fill in a list, then write it in one go, as a ctm_output. 1, or 0 with ctm_error. Names, shapes and
 // metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is that of
-// data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..].
+// data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..]. What no reader would take (text
+// that is no UTF-8, a name twice) is refused by ctm_writer_save.
 typedef struct ctm_writer {
     ctm_ctx *ctx; ctm_arena *arena;
-    int count, capacity, metas;
-    ctm_entry *entry; const ctm_real **src; int *transposed;
-    char *meta; size_t meta_len;
+    int count, metas;
+    struct ctm__item *item; ctm_pair *meta;
 } ctm_writer;
 CTMDEF void ctm_writer_init(ctm_writer *w, ctm_arena *a);
 CTMDEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value);
@@ -1073,6 +1102,7 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #endif
 
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -1084,14 +1114,19 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #if defined(__linux__)
 #  include <sys/mman.h>
 #endif
-#if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__))
+#include <errno.h>
+#if !defined(CTM_NO_STDIO) && (defined(__unix__) || defined(__APPLE__) || defined(__wasi__))
 #  define CTM__POSIX 1
 #  include <unistd.h>
 #  include <fcntl.h>
 #  include <sys/stat.h>
-#  include <errno.h>
-#else
-#  include <errno.h>
+#  ifndef __wasi__
+#    include <sys/file.h>
+#  endif
+#elif !defined(CTM_NO_STDIO) && defined(_WIN32)
+#  include <fcntl.h>
+#  include <io.h>
+#  include <sys/stat.h>
 #endif
 
 // =====================================================================================================================
@@ -1155,6 +1190,37 @@ CTM__DEF int ctm_is_finite(double v) {
     memcpy(&bits, &v, 8);
     return (bits >> 52 & 0x7ff) != 0x7ff;    // all exponent bits set: infinite or not a number
 }
+
+#ifndef CTM_NO_STDIO
+// Numbers as text. The C library writes and reads them with the decimal point of the user's language, which may be a comma and more
+// than one byte; files and what is printed have '.'. The language's point is what it writes between the figures of 0.5.
+static void ctm__point(char point[8]) {
+    char half[16];
+    int n = snprintf(half, sizeof half, "%.1f", 0.5) - 2;
+    memset(point, 0, 8);
+    memcpy(point, half + 1, (size_t)(n < 7 ? n : 7));
+}
+
+static void ctm__real_text(char *text, size_t size, int digits, double v) {
+    char point[8], *at;
+    ctm__point(point);
+    snprintf(text, size, "%.*g", digits, v);
+    at = strstr(text, point);
+    if (at) { *at = '.'; memmove(at + 1, at + strlen(point), strlen(at + strlen(point)) + 1); }
+}
+
+// A finite number and nothing else.
+static int ctm__real_read(const char *text, double *v) {
+    char here[64], point[8], *end;
+    const char *at = strchr(text, '.');
+    ctm__point(point);
+    if (!*text || text[strspn(text, "0123456789+-.eE")] || strlen(text) > 50) return 0;
+    if (at) snprintf(here, sizeof here, "%.*s%s%s", (int)(at - text), text, point, at + 1);
+    else    snprintf(here, sizeof here, "%s", text);
+    *v = strtod(here, &end);
+    return *end == 0 && ctm_is_finite(*v);
+}
+#endif
 
 static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
 static double ctm__dmin(double a, double b) { return a < b ? a : b; }
@@ -1321,8 +1387,7 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     if (size > (size_t)1 << 26) size = (size_t)1 << 26;
     if (size < need) size = need;
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
-    CTM__REQUIRE(raw != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name,
-                 (unsigned long)a->used, (unsigned long)size);
+    if (!raw) return NULL;
     ctm__large_pages(raw, size);
     b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
     b->start = raw + 128;
@@ -1335,27 +1400,41 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
 }
 
 // Makes the block after the one in use a block with room for `need` bytes: the first later one that is large enough, or a new one.
+// NULL if the system has no more.
 static ctm__block *ctm__next_block(ctm_arena *a, size_t need) {
     ctm__block **link = a->now ? &a->now->next : &a->first, **at = link, *b;
     while (*at && (*at)->size < need) at = &(*at)->next;
     b = *at;
     if (b) *at = b->next;
-    else b = ctm__block_new(a, need);
+    else if ((b = ctm__block_new(a, need)) == NULL) return NULL;
     b->next = *link;
     *link = b;
     b->used = 0;
+    if (a->owner) a->owner->guest = a->first;
     return b;
 }
 
-CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
+// NULL if the system has no more: for sizes that a file asks for.
+static void *ctm__alloc_try(ctm_arena *a, size_t bytes) {
     size_t need = (bytes + 63) / 64 * 64;
     unsigned char *p;
-    CTM__REQUIRE(need >= bytes, "arena \"%s\": %lu bytes is no size", a->name, (unsigned long)bytes);
-    if (!a->now || a->now->size - a->now->used < need) a->now = ctm__next_block(a, need);
+    if (need < bytes) return NULL;
+    if (!a->now || a->now->size - a->now->used < need) {
+        ctm__block *b = ctm__next_block(a, need);
+        if (!b) return NULL;
+        a->now = b;
+    }
     p = a->now->start + a->now->used;
     a->now->used += need;
     a->used += need;
     if (a->used > a->high) a->high = a->used;
+    return p;
+}
+
+CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
+    void *p = ctm__alloc_try(a, bytes);
+    CTM__REQUIRE(p != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name, (unsigned long)a->used,
+                 (unsigned long)bytes);
     return p;
 }
 
@@ -1379,15 +1458,20 @@ CTM__DEF void ctm_arena_release(ctm_arena *a, ctm_mark m) {
     a->used = m.used;
 }
 
-CTM__DEF void ctm_arena_free(ctm_arena *a) {
-    ctm__block *b = a->first;
-    while (b) {
-        ctm__block *next = b->next;
-        ctm__count_memory(a->ctx, 0, b->size);
-        CTM_FREE(a->ctx, b);
-        b = next;
+static void ctm__free_blocks(ctm_ctx *ctx, ctm__block **first) {
+    while (*first) {
+        ctm__block *b = *first;
+        *first = b->next;
+        ctm__count_memory(ctx, 0, b->size);
+        CTM_FREE(ctx, b);
     }
-    a->first = a->now = NULL;
+}
+
+CTM__DEF void ctm_arena_free(ctm_arena *a) {
+    ctm__free_blocks(a->ctx, &a->first);
+    ctm__free_blocks(a->ctx, &a->guest);
+    if (a->owner) a->owner->guest = NULL;
+    a->now = NULL;
     a->used = 0;
 }
 
@@ -1576,9 +1660,16 @@ CTM__DEF CTM__SEAT void ctm_on_backward(ctm_tensor *t) { (void)t; }
 static void ctm__print_row(const char *label, const ctm_real *v, size_t n) {
     size_t i;
     double lo = n ? (double)v[0] : 0, hi = lo, sum = 0;
+    char text[3][40];
     for (i = 0; i < n; i++) { lo = ctm__dmin(lo, (double)v[i]); hi = ctm__dmax(hi, (double)v[i]); sum += (double)v[i]; }
-    printf("  %-5s min %.5g  mean %.5g  max %.5g :", label, lo, n ? sum / (double)n : 0, hi);
-    for (i = 0; i < n && i < 8; i++) printf(" %.5g", (double)v[i]);
+    ctm__real_text(text[0], sizeof text[0], 5, lo);
+    ctm__real_text(text[1], sizeof text[1], 5, n ? sum / (double)n : 0);
+    ctm__real_text(text[2], sizeof text[2], 5, hi);
+    printf("  %-5s min %s  mean %s  max %s :", label, text[0], text[1], text[2]);
+    for (i = 0; i < n && i < 8; i++) {
+        ctm__real_text(text[0], sizeof text[0], 5, (double)v[i]);
+        printf(" %s", text[0]);
+    }
     printf(n > 8 ? " ...\n" : "\n");
 }
 
@@ -1601,11 +1692,12 @@ CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
     const ctm_tensor *x;
     printf("   #  name                     op             shape         rms data     rms grad   from\n");
     for (x = tp->first; x; x = x->next) {
-        char shape[48];
+        char shape[48], data[40], grad[40];
         int i;
         ctm_shape_text(x, shape, sizeof shape);
-        printf("%4d  %-24s %-14s %-12s %9.3g    %9.3g  ", x->id, x->name, x->op, shape,
-               ctm__rms(x->data, x->len), x->grad ? ctm__rms(x->grad, x->len) : 0.0);
+        ctm__real_text(data, sizeof data, 3, ctm__rms(x->data, x->len));
+        ctm__real_text(grad, sizeof grad, 3, x->grad ? ctm__rms(x->grad, x->len) : 0.0);
+        printf("%4d  %-24s %-14s %-12s %9s    %9s  ", x->id, x->name, x->op, shape, data, grad);
         for (i = 0; i < 8; i++) if (x->src[i]) printf(" %s", x->src[i]->name);
         printf("\n");
     }
@@ -4751,8 +4843,9 @@ static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, c
     return ctm_linear(tp, h, w[0], w[1]);                                        // F                         [B,D]
 }
 
-// [eq:film]  Registers the parameters in the order in which ctm__mlp_forward takes them.
-CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
+// [eq:film]  Registers the parameters in the order in which ctm__mlp_forward takes them. They have no memory yet: a file is compared
+// with their names and shapes first.
+static ctm_net *ctm__mlp_bare(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
     int H = cfg->hidden, L = cfg->layers, E = cfg->embed, F = 2 * CTM__TIME_FREQS + 1, l;
     ctm_net *net = ctm_net_new(a, "mlp", &cfg->noise, dim, with_s);
     char name[32];
@@ -4772,11 +4865,16 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
     }
     ctm_param(a, net, "out.weight", H, dim);
     ctm_param(a, net, "out.bias", dim, 0);
-    ctm_net_ready(a, net);
     net->iconf[0] = H;
     net->iconf[1] = L;
     net->iconf[2] = E;
     net->forward = ctm__mlp_forward;
+    return net;
+}
+
+CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
+    ctm_net *net = ctm__mlp_bare(a, cfg, dim, with_s);
+    ctm_net_ready(a, net);
     ctm_net_init(net, cfg->seed, 0.1);
     return net;
 }
@@ -5015,7 +5113,7 @@ static void ctm__unet_init(ctm_net *net, uint64_t seed) {
 }
 
 // [eq:unet]  Registers the blocks in the order of ctm__unet_forward, under the authors' names.
-CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
+static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) {
     int width = cfg->model_channels, levels = 0, c = width, l, b, n = 0, skip[64];
     ctm_net *net;
     ctm__unet *u;
@@ -5064,8 +5162,13 @@ CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     ctm__unet_param(a, net, "", name, 0, 0, c);
     snprintf(name, sizeof name, "dec.%dx%d_aux_conv", cfg->size, cfg->size);
     ctm__unet_param(a, net, "", name, 3, c, cfg->channels);
-    ctm_net_ready(a, net);
     net->forward = ctm__unet_forward;
+    return net;
+}
+
+CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
+    ctm_net *net = ctm__unet_bare(a, cfg, with_s);
+    ctm_net_ready(a, net);
     ctm__unet_init(net, cfg->seed);
     return net;
 }
@@ -7952,10 +8055,299 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 
 #ifndef CTM_NO_STDIO
 
+// ---- A file that gets its name when it is complete. Systems differ in a few things, which stand here once for each: how to open and to
+// look, how to hold a file so that others can tell, what a new file takes over from the old one, what is on the disk, and how one file
+// takes the place of another.
+
+#if defined(_WIN32)
+
+// Of the system's functions these few are wanted, not all of <windows.h> with its macros min and far.
+#ifdef __cplusplus
+extern "C" {
+#endif
+struct _SECURITY_ATTRIBUTES;
+__declspec(dllimport) int           __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int, wchar_t *, int);
+__declspec(dllimport) void *        __stdcall CreateFileW(const wchar_t *, unsigned long, unsigned long, struct _SECURITY_ATTRIBUTES *,
+                                                          unsigned long, unsigned long, void *);
+__declspec(dllimport) int           __stdcall MoveFileExW(const wchar_t *, const wchar_t *, unsigned long);
+__declspec(dllimport) unsigned long __stdcall GetLastError(void);
+__declspec(dllimport) void          __stdcall Sleep(unsigned long);
+#ifdef __cplusplus
+}
+#endif
+typedef wchar_t ctm__wide_path[CTM_PATH + 16];
+
+// A path in the system's characters of 16 bits. One that is no UTF-8 is taken to be in the machine's own code page.
+static int ctm__wide(wchar_t *out, const char *path) {
+    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0 || MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    errno = ENAMETOOLONG;
+    return 0;
+}
+
+// The system's last error as errno; 32 and 33 are "another has it open".
+static int ctm__windows_error(void) {
+    const unsigned long e = GetLastError();
+    errno = e == 2 || e == 3 || e == 123 ? ENOENT : e == 5 || e == 19 ? EACCES : e == 32 || e == 33 ? EAGAIN :
+            e == 39 || e == 112 ? ENOSPC : e == 206 ? ENAMETOOLONG : EIO;
+    return -1;
+}
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    ctm__wide_path wide;
+    struct _stat64 s;
+    if (!ctm__wide(wide, path) || _wstat64(wide, &s) != 0) return CTM_NOTHING;
+    return (s.st_mode & _S_IFMT) == _S_IFREG ? CTM_FILE : (s.st_mode & _S_IFMT) == _S_IFDIR ? CTM_FOLDER : CTM_DEVICE;
+}
+
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) {
+    ctm__wide_path wide;
+    wchar_t how[8];
+    int i;
+    for (i = 0; i < 7 && mode[i]; i++) how[i] = (wchar_t)mode[i];
+    how[i] = 0;
+    return ctm__wide(wide, path) ? _wfopen(wide, how) : NULL;
+}
+
+static int ctm__remove(const char *path) {
+    ctm__wide_path wide;
+    return ctm__wide(wide, path) ? _wremove(wide) : -1;
+}
+
+// While it is open, others may read, rename and remove it, but not open it for writing: that alone is the lock.
+CTM__DEF int ctm_hold(const char *path, int trust) {
+    ctm__wide_path wide;
+    void *h;
+    (void)trust;
+    if (!ctm__wide(wide, path)) return -1;
+    h = CreateFileW(wide, 0xC0010000ul /* read, write, rename */, 5 /* others: read, rename */, NULL, 2 /* made anew */, 0x80, NULL);
+    if (h == (void *)(intptr_t)-1) return ctm__windows_error();
+    return _open_osfhandle((intptr_t)h, _O_BINARY);
+}
+
+static int ctm__follow(char *path) { (void)path; return 1; }                                   // a link is replaced, here
+static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }      // ctm__rename refuses by itself
+static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(fd, "wb"); }
+static int ctm__sync(int fd) { return _commit(fd) == 0; }
+static void ctm__close(int fd) { _close(fd); }
+
+// A reader or a virus scanner that has one of the two open is in the way; most are gone a moment later. (Flags: replace what is there,
+// and return when it is on the disk.)
+static int ctm__rename(const char *from, const char *to) {
+    ctm__wide_path a, b;
+    int tries;
+    if (!ctm__wide(a, from) || !ctm__wide(b, to)) return 0;
+    for (tries = 1; tries <= 16; tries++) {
+        if (MoveFileExW(a, b, 1 | 8)) return 1;
+        ctm__windows_error();
+        if (errno != EACCES && errno != EAGAIN) return 0;
+        Sleep(10ul * (unsigned long)tries);                                                    // 1.4 seconds in all
+    }
+    errno = EACCES;
+    return 0;
+}
+
+#elif defined(CTM__POSIX)
+
+#if defined(__STRICT_ANSI__) && !defined(__cplusplus)     // -std=c99 hides these two
+extern FILE   *(fdopen)(int fd, const char *mode);
+extern ssize_t (readlink)(const char *path, char *out, size_t size);
+#endif
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    struct stat s;
+    if (stat(path, &s) != 0) return CTM_NOTHING;
+    return S_ISREG(s.st_mode) ? CTM_FILE : S_ISDIR(s.st_mode) ? CTM_FOLDER : CTM_DEVICE;
+}
+
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) { return fopen(path, mode); }
+
+static int ctm__remove(const char *path) { return remove(path); }
+
+// 1 if `path` is still the name of the open file: another holder may have renamed or removed it before this one got the lock.
+static int ctm__still(int fd, const char *path) {
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// 1: locked, 0: another has it, -1: no locks here.
+static int ctm__lock(int fd) {
+#ifdef LOCK_EX
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 ? 1 : errno == EWOULDBLOCK ? 0 : -1;
+#else
+    (void)fd;
+    return -1;
+#endif
+}
+
+CTM__DEF int ctm_hold(const char *path, int trust) {
+    int tries, fd, old, lock = 1;
+    char c;
+    for (tries = 0; tries < 100 && lock != 0; tries++) {
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+        old = fd < 0 && errno == EEXIST;
+        if (fd < 0 && !old) return -1;
+        if (old && readlink(path, &c, 1) < 0) fd = open(path, O_WRONLY | O_NONBLOCK);          // a link is not ours; a pipe would wait
+        if (fd < 0) continue;
+        lock = ctm__lock(fd);
+        if (lock < 0 && old && !trust) lock = 0;
+        if (lock != 0 && ctm__still(fd, path)) {
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+            if (old) close(open(path, O_WRONLY | O_TRUNC));
+            return fd;
+        }
+        close(fd);
+    }
+    errno = EAGAIN;
+    return -1;
+}
+
+// What a link leads to, in place of its name. What the system offers as a name of an open stream is none.
+static int ctm__follow(char *path) {
+    char link[CTM_PATH];
+    int turns;
+    for (turns = 0; turns < 40; turns++) {
+        const char *slash = strrchr(path, '/');
+        const long n = strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0 ? -1 : (long)readlink(path, link, sizeof link);
+        const size_t folder = n <= 0 || link[0] == '/' || !slash ? 0 : (size_t)(slash - path) + 1;
+        if (n <= 0) return 1;
+        if (folder + (size_t)n >= CTM_PATH) { errno = ENAMETOOLONG; return 0; }
+        memcpy(path + folder, link, (size_t)n);
+        path[folder + (size_t)n] = 0;
+    }
+    errno = ELOOP;
+    return 0;
+}
+
+// Gives tmp the owner (if that is allowed) and the mode of the file that it will replace; 0 if that file may not be written.
+static int ctm__as_before(const char *path, const char *tmp) {
+#ifndef __wasi__
+    struct stat s;
+    if (stat(path, &s) != 0) return 1;
+    if (!(s.st_mode & 0222) || access(path, W_OK) != 0) { errno = EACCES; return 0; }
+    if (chown(tmp, s.st_uid, s.st_gid) == 0 || s.st_uid == getuid()) return chmod(tmp, s.st_mode & 0777) == 0 || errno == EPERM;
+#else
+    (void)path; (void)tmp;
+#endif
+    return 1;
+}
+
+static FILE *ctm__stream(int fd, const char *path) { (void)path; return fdopen(fd, "wb"); }
+static int ctm__sync(int fd) { return fsync(fd) == 0 || errno == EINVAL || errno == ENOSYS; }     // the last two: it cannot be synced
+static void ctm__close(int fd) { close(fd); }
+
+// The new name is on the disk when the folder is.
+static int ctm__rename(const char *from, const char *to) {
+    char folder[CTM_PATH];
+    const char *slash = strrchr(to, '/');
+    int fd;
+    if (rename(from, to) != 0) return 0;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - to) + 1 : 1, slash ? to : ".");
+    fd = open(folder, O_RDONLY);
+    if (fd >= 0) { fsync(fd); close(fd); }
+    return 1;
+}
+
+#else // nothing but C
+
+CTM__DEF ctm_kind ctm_path_kind(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (f) fclose(f);
+    return f ? CTM_FILE : CTM_NOTHING;
+}
+CTM__DEF FILE *ctm_fopen(const char *path, const char *mode) { return fopen(path, mode); }
+CTM__DEF int ctm_hold(const char *path, int trust) { (void)path; (void)trust; return 0; }
+static int ctm__remove(const char *path) { return remove(path); }
+static int ctm__follow(char *path) { (void)path; return 1; }
+static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }
+static FILE *ctm__stream(int fd, const char *path) { (void)fd; return fopen(path, "wb"); }
+static int ctm__sync(int fd) { (void)fd; return 1; }
+static void ctm__close(int fd) { (void)fd; }
+static int ctm__rename(const char *from, const char *to) { return rename(from, to) == 0; }
+
+#endif
+
+CTM__DEF void ctm_let_go(int held, const char *path) {
+    if (held < 0) return;
+    ctm__remove(path);                              // while nobody else can hold it
+    ctm__close(held);
+}
+
+CTM__DEF FILE *ctm_output_open(ctm_output *out, const char *path) {
+    const ctm_kind kind = ctm_path_kind(path);
+    const size_t n = strlen(path);
+    int k;
+    out->file = NULL;
+    out->tmp[0] = 0;
+    out->held = -1;
+    errno = n == 0 ? ENOENT : n >= CTM_PATH ? ENAMETOOLONG : kind == CTM_FOLDER ? EISDIR : 0;
+    if (errno) return NULL;
+    memcpy(out->path, path, n + 1);
+    if (!ctm__follow(out->path)) return NULL;
+    if (kind == CTM_DEVICE || strncmp(out->path, "/proc/", 6) == 0 || strncmp(out->path, "/dev/fd/", 8) == 0) {
+        out->file = ctm_fopen(path, "wb");
+        return out->file;
+    }
+    for (k = 1; k < 100 && out->held < 0; k++) {
+        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->path);
+        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->path, k);
+        out->held = ctm_hold(out->tmp, 0);
+        if (out->held < 0 && errno != EAGAIN) break;
+    }
+    if (out->held < 0) return NULL;
+    if (ctm__as_before(out->path, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
+    k = errno;
+    if (!out->file) ctm_let_go(out->held, out->tmp);
+    errno = out->file ? 0 : k;                      // 0, so that a later value tells why a write failed
+    return out->file;
+}
+
+CTM__DEF int ctm_output_close(ctm_output *out) {
+    int ok = !ferror(out->file), reason;
+    if (ok) errno = 0;
+    ok = ok && fflush(out->file) == 0;
+    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->path);
+    reason = errno ? errno : EIO;
+    if (!ok && out->tmp[0]) ctm__remove(out->tmp);
+    if (fclose(out->file) != 0 && ok) { ok = 0; reason = errno; }
+    out->file = NULL;
+    if (!ok) errno = reason;
+    return ok;
+}
+
+CTM__DEF void ctm_output_drop(ctm_output *out) {
+    if (!out->file) return;
+    if (out->tmp[0]) ctm__remove(out->tmp);
+    fclose(out->file);
+    out->file = NULL;
+}
+
+enum { CTM__HEADER_MAX = 100000000 };                  // of the format
+#define CTM__FILE_MAX (sizeof(size_t) > 4 ? INT64_MAX / 4 : INT32_MAX - 64)      // what this machine could read: it is not written either
+#ifdef _WIN32                                          // long has 32 bits there
+#  define CTM__FSEEK _fseeki64
+#  define CTM__FTELL _ftelli64
+#else
+#  define CTM__FSEEK fseek
+#  define CTM__FTELL ftell
+#endif
+
 // ---- reading
 
-// A cursor over the JSON header. Every ctm__json_ function returns 0 when the text is not what it should be.
-typedef struct ctm__json { const char *p, *end; } ctm__json;
+// An arena for the time of a call. Its owner knows its blocks, too: a CTM_PANIC that jumps out of the call leaves them to be freed with it.
+static void ctm__arena_inside(ctm_arena *a, ctm_arena *owner, const char *name) {
+    ctm_arena_init(a, owner->ctx, name);
+    ctm__free_blocks(owner->ctx, &owner->guest);
+    a->owner = owner;
+}
+
+// A cursor over the JSON header, which is read twice: to count, then to keep. Texts are decoded one behind the other to `out`, which has
+// the header's own length: no text is longer than what stands for it. A ctm__json_ function answers 0 if something else was expected.
+typedef struct ctm__json { const char *start, *p, *end; char *out; } ctm__json;
+
+static int ctm__json_fail(const ctm_file *f, const ctm__json *j, const char *expected) {
+    return ctm__fail(f->ctx, "%s: damaged safetensors file: at byte %lu of its header, expected %s", f->path,
+                     (unsigned long)(j->p - j->start), expected);
+}
 
 static void ctm__json_space(ctm__json *j) {
     while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
@@ -7968,23 +8360,77 @@ static int ctm__json_char(ctm__json *j, char c) {
     return 1;
 }
 
-// A string into `out`, cut off at size-1 bytes. Escapes \" \\ \/ \n \t \r \b \f are read; \uXXXX becomes '?'.
-static int ctm__json_string(ctm__json *j, char *out, size_t size) {
-    size_t n = 0;
-    if (!ctm__json_char(j, '"')) return 0;
-    while (j->p < j->end && *j->p != '"') {
-        char c = *j->p++;
-        if (c == '\\') {
-            if (j->p >= j->end) return 0;
-            c = *j->p++;
-            if (c == 'n') c = '\n'; else if (c == 't') c = '\t'; else if (c == 'r') c = '\r';
-            else if (c == 'b') c = '\b'; else if (c == 'f') c = '\f';
-            else if (c == 'u') { if (j->end - j->p < 4) return 0; j->p += 4; c = '?'; }
-        }
-        if (n + 1 < size) out[n++] = c;
+// How many of the n > 0 bytes at `text` make its first character in UTF-8; 0 if they make none. Each of the bytes that follow the first
+// gives six bits; a character is not written longer than it need be, and the halves of pairs (D800 to DFFF) are none.
+static int ctm__utf8(const char *text, size_t n) {
+    static const uint32_t least[4] = {0, 0x80, 0x800, 0x10000};
+    const unsigned char *p = (const unsigned char *)text;
+    const int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4;
+    uint32_t c = more ? (uint32_t)*p & (0x3fu >> more) : *p;
+    int i;
+    if (more == 4 || (size_t)more >= n) return 0;
+    for (i = 1; i <= more; i++) {
+        if (p[i] >> 6 != 2) return 0;
+        c = c << 6 | (p[i] & 0x3f);
     }
-    out[n] = 0;
-    return ctm__json_char(j, '"');
+    return c >= least[more] && c <= 0x10ffff && c >> 11 != 0xd800 >> 11 ? more + 1 : 0;
+}
+
+static int ctm__is_utf8(const char *text) {
+    size_t n = strlen(text), at = 0;
+    int k;
+    for (; at < n; at += (size_t)k) if ((k = ctm__utf8(text + at, n - at)) == 0) return 0;
+    return 1;
+}
+
+// The four digits of \uXXXX; 0 also for the character zero, which no text of C can hold.
+static uint32_t ctm__json_hex(ctm__json *j) {
+    uint32_t c = 0;
+    int i;
+    for (i = 0; i < 4; i++) {
+        const char *at, *digits = "0123456789abcdef0123456789ABCDEF";
+        if (j->p >= j->end || !*j->p || (at = strchr(digits, *j->p)) == NULL) return 0;
+        c = c << 4 | ((uint32_t)(at - digits) & 15);
+        j->p++;
+    }
+    return c;
+}
+
+// \uXXXX as UTF-8. Characters beyond FFFF are written as two of these, ten bits in each.
+static int ctm__json_unicode(ctm__json *j) {
+    uint32_t c = ctm__json_hex(j), low;
+    int more;
+    if (c >> 10 == 0xd800 >> 10) {
+        if (j->end - j->p < 2 || *j->p++ != '\\' || *j->p++ != 'u') return 0;
+        low = ctm__json_hex(j);
+        if (low >> 10 != 0xdc00 >> 10) return 0;
+        c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
+    }
+    if (!c || c >> 10 == 0xdc00 >> 10) return 0;
+    more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
+    *j->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
+    while (more--) *j->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
+    return 1;
+}
+
+static const char *ctm__json_string(ctm__json *j) {
+    static const char escape[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    const char *text = j->out, *at;
+    if (!ctm__json_char(j, '"')) return NULL;
+    while (j->p < j->end && *j->p != '"') {
+        int n = ctm__utf8(j->p, (size_t)(j->end - j->p));
+        if (!n || (unsigned char)*j->p < 32) return NULL;
+        if (*j->p != '\\') {
+            while (n--) *j->out++ = *j->p++;
+            continue;
+        }
+        if (++j->p >= j->end || !*j->p) return NULL;
+        at = strchr(escape, *j->p++);
+        if (at) *j->out++ = meant[at - escape];
+        else if (j->p[-1] != 'u' || !ctm__json_unicode(j)) return NULL;
+    }
+    *j->out++ = 0;
+    return ctm__json_char(j, '"') ? text : NULL;
 }
 
 static int ctm__json_size(ctm__json *j, size_t *v) {
@@ -7999,220 +8445,292 @@ static int ctm__json_size(ctm__json *j, size_t *v) {
     return digits > 0;
 }
 
+static int ctm__json_shape(ctm__json *j, ctm_entry *e) {
+    size_t v;
+    e->len = 1;
+    if (!ctm__json_char(j, '[')) return 0;
+    for (e->ndim = 0; !ctm__json_char(j, ']'); e->ndim++) {
+        if ((e->ndim && !ctm__json_char(j, ',')) || !ctm__json_size(j, &v) || (v && e->len > SIZE_MAX / 16 / v)) return 0;
+        e->len *= v;
+        if (e->ndim < 4) e->shape[e->ndim] = v > 0x7fffffff ? -1 : (int)v;
+    }
+    return 1;
+}
+
+// The types of the format with their bytes, in the order of the enum; the later ones are not read, but their size is checked.
+static const struct { const char *name; size_t width; } ctm__dtypes[] = {{"F32", 4}, {"F64", 8}, {"I64", 8}, {"F16", 2}, {"BF16", 2},
+    {"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U16", 2}, {"I16", 2}, {"U32", 4}, {"I32", 4}, {"U64", 8}};
+enum { CTM__DTYPES = (int)(sizeof ctm__dtypes / sizeof ctm__dtypes[0]) };
+
 // {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}
-static const char *ctm__json_entry(ctm__json *j, ctm_entry *e, size_t data_len) {
-    char key[32], type[16];
-    size_t begin = 0, end = 0, v, bytes;
-    int have = 0;
-    if (!ctm__json_char(j, '{')) return "a tensor's description should be an object";
+static int ctm__json_entry(ctm_file *f, ctm__json *j, ctm_entry *e, size_t data_len) {
+    int have = 0, i;
+    size_t bytes;
+    if (!ctm__json_char(j, '{')) return ctm__json_fail(f, j, "a tensor's dtype, shape and data_offsets");
     do {
-        if (!ctm__json_string(j, key, sizeof key) || !ctm__json_char(j, ':')) return "a key and a colon were expected";
-        if (strcmp(key, "dtype") == 0) {
-            if (!ctm__json_string(j, type, sizeof type)) return "dtype should be a string";
-            e->dtype = strcmp(type, "F32") == 0 ? CTM_F32 : strcmp(type, "F64") == 0 ? CTM_F64 : strcmp(type, "I64") == 0 ? CTM_I64 : -1;
-            have |= 1;
-        } else if (strcmp(key, "shape") == 0) {
-            if (!ctm__json_char(j, '[')) return "shape should be a list";
-            e->len = 1;
-            for (e->ndim = 0; !ctm__json_char(j, ']'); ) {
-                if (e->ndim && !ctm__json_char(j, ',')) return "a comma was expected in a shape";
-                if (!ctm__json_size(j, &v) || v > 0x7fffffff || e->ndim == 4) return "a shape has at most four dimensions below 2^31";
-                if (v && e->len > SIZE_MAX / 16 / v) return "a shape is too large";
-                e->len *= v;
-                e->shape[e->ndim++] = (int)v;
-            }
-            have |= 2;
-        } else if (strcmp(key, "data_offsets") == 0) {
-            if (!ctm__json_char(j, '[') || !ctm__json_size(j, &begin) || !ctm__json_char(j, ',') || !ctm__json_size(j, &end) ||
-                !ctm__json_char(j, ']')) return "data_offsets should be two numbers";
-            have |= 4;
-        } else {
-            return "an unknown key in a tensor's description";
-        }
+        const char *key = ctm__json_string(j);
+        int now = !key ? 0 : strcmp(key, "dtype") == 0 ? 1 : strcmp(key, "shape") == 0 ? 2 : strcmp(key, "data_offsets") == 0 ? 4 : 0;
+        if (!now || (have & now) || !ctm__json_char(j, ':')) return ctm__json_fail(f, j, "dtype, shape and data_offsets, each once");
+        have |= now;
+        if (now == 1 && (e->type = ctm__json_string(j)) == NULL) return ctm__json_fail(f, j, "dtype to be a string");
+        if (now == 2 && !ctm__json_shape(j, e)) return ctm__json_fail(f, j, "shape to be a list of sizes that memory can hold");
+        if (now == 4 && !(ctm__json_char(j, '[') && ctm__json_size(j, &e->offset) && ctm__json_char(j, ',') && ctm__json_size(j, &e->end) &&
+                          ctm__json_char(j, ']'))) return ctm__json_fail(f, j, "data_offsets to be two sizes");
     } while (ctm__json_char(j, ','));
-    if (!ctm__json_char(j, '}') || have != 7) return "a tensor needs dtype, shape and data_offsets";
-    if (e->dtype < 0) return "only F32, F64 and I64 tensors are known";
-    bytes = e->len * (e->dtype == CTM_F32 ? 4 : 8);
-    if (begin > end || end > data_len || end - begin != bytes) return "data_offsets do not fit the shape or the file";
-    e->offset = begin;
+    if (!ctm__json_char(j, '}') || have != 7) return ctm__json_fail(f, j, "dtype, shape and data_offsets, each once");
+    for (i = 0; i < CTM__DTYPES && strcmp(e->type, ctm__dtypes[i].name) != 0; i++) { }
+    e->dtype = ctm__imin(i, CTM_OTHER);
+    bytes = e->end - e->offset;                        // in a type that is not in the list a number has a bit at least
+    if (e->offset > e->end || e->end > data_len || (i < CTM__DTYPES ? bytes != e->len * ctm__dtypes[i].width : bytes < e->len / 8))
+        return ctm__fail(f->ctx, "%s: damaged safetensors file: tensor \"%.80s\": its data_offsets do not fit its shape or the file",
+                         f->path, e->name);
+    return 1;
+}
+
+// Reads the header; f->entry and f->meta keep what it holds, if they are there yet.
+static int ctm__json_header(ctm_file *f, ctm__json *j, size_t data_len) {
+    int seen = 0;
+    f->count = f->metas = 0;
+    if (!ctm__json_char(j, '{')) return ctm__json_fail(f, j, "a JSON object");
+    while (!ctm__json_char(j, '}')) {
+        ctm_entry e;
+        ctm_pair m;
+        if ((f->count || seen) && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end");
+        memset(&e, 0, sizeof e);
+        e.name = ctm__json_string(j);
+        if (!e.name || !ctm__json_char(j, ':')) return ctm__json_fail(f, j, "a name in UTF-8 and a colon");
+        if (strcmp(e.name, "__metadata__") != 0) {
+            if (!ctm__json_entry(f, j, &e, data_len)) return 0;
+            if (f->entry) f->entry[f->count] = e;
+            f->count++;
+            continue;
+        }
+        if (seen++ || !ctm__json_char(j, '{')) return ctm__json_fail(f, j, "__metadata__ to be one object");
+        while (!ctm__json_char(j, '}')) {
+            if (f->metas && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end of __metadata__");
+            m.key = ctm__json_string(j);
+            m.value = m.key && ctm__json_char(j, ':') ? ctm__json_string(j) : NULL;
+            if (!m.value) return ctm__json_fail(f, j, "__metadata__ to hold strings in UTF-8 only");
+            if (f->meta) f->meta[f->metas] = m;
+            f->metas++;
+        }
+    }
+    ctm__json_space(j);
+    return j->p == j->end ? 1 : ctm__json_fail(f, j, "nothing after the object");
+}
+
+// Records that begin with a pointer to their name: ctm_entry, ctm_pair and ctm__item.
+static int ctm__by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+// Puts n records of `size` bytes into the order of their names. Returns a name that occurs twice, NULL if there is none.
+static const char *ctm__sort_names(void *records, int n, size_t size) {
+    const char *at = (const char *)records;
+    int i;
+    if (n) qsort(records, (size_t)n, size, ctm__by_name);
+    for (i = 1; i < n; i++, at += size) if (ctm__by_name(at, at + size) == 0) return *(const char *const *)(const void *)at;
     return NULL;
 }
 
-static char *ctm__keep(ctm_arena *a, const char *text) {
-    size_t n = strlen(text) + 1;
-    char *copy = (char *)ctm_alloc_raw(a, n);
-    memcpy(copy, text, n);
-    return copy;
+static int ctm__by_place(const void *a, const void *b) {
+    const ctm_entry *p = (const ctm_entry *)a, *q = (const ctm_entry *)b;
+    if (p->offset != q->offset) return p->offset < q->offset ? -1 : 1;
+    return p->end < q->end ? -1 : p->end > q->end;
 }
 
-static const char *ctm__json_header(ctm_file *f, ctm_arena *a, ctm__json *j, size_t data_len) {
-    char name[128], *text = (char *)ctm_alloc_raw(a, (size_t)(j->end - j->p) + 1);
-    size_t room = (size_t)(j->end - j->p) + 1;
-    int capacity = 0, metas = 0;
-    const char *p;
-    for (p = j->p; p < j->end; p++) if (*p == ':') { capacity++; metas++; }     // an upper bound for both
-    f->entry = (ctm_entry *)ctm_alloc(a, ((size_t)capacity / 3 + 1) * sizeof(ctm_entry));
-    f->meta_key = (char **)ctm_alloc(a, ((size_t)metas + 1) * sizeof(char *));
-    f->meta_value = (char **)ctm_alloc(a, ((size_t)metas + 1) * sizeof(char *));
-    if (!ctm__json_char(j, '{')) return "the header is not a JSON object";
-    if (ctm__json_char(j, '}')) return NULL;
-    do {
-        if (!ctm__json_string(j, name, sizeof name) || !ctm__json_char(j, ':')) return "a name and a colon were expected";
-        if (strcmp(name, "__metadata__") == 0) {
-            if (!ctm__json_char(j, '{')) return "__metadata__ should be an object";
-            if (ctm__json_char(j, '}')) continue;
-            do {
-                if (!ctm__json_string(j, name, sizeof name) || !ctm__json_char(j, ':') || !ctm__json_string(j, text, room))
-                    return "__metadata__ should hold strings only";
-                if (f->metas == metas) return "too many entries";
-                f->meta_key[f->metas] = ctm__keep(a, name);
-                f->meta_value[f->metas++] = ctm__keep(a, text);
-            } while (ctm__json_char(j, ','));
-            if (!ctm__json_char(j, '}')) return "__metadata__ does not end";
-        } else {
-            const char *wrong;
-            if (f->count >= capacity / 3 + 1) return "too many entries";
-            snprintf(f->entry[f->count].name, sizeof f->entry[f->count].name, "%s", name);
-            wrong = ctm__json_entry(j, &f->entry[f->count], data_len);
-            if (wrong) return wrong;
-            f->count++;
-        }
-    } while (ctm__json_char(j, ','));
-    if (!ctm__json_char(j, '}')) return "the header does not end";
-    ctm__json_space(j);
-    return j->p == j->end ? NULL : "there is text after the header";
+// The tensors fill the data part from its beginning to its end: they do not overlap and leave nothing between them.
+static int ctm__no_gaps(ctm_file *f, size_t data_len) {
+    size_t at = 0;
+    int i;
+    if (f->count) qsort(f->entry, (size_t)f->count, sizeof *f->entry, ctm__by_place);
+    for (i = 0; i < f->count; at = f->entry[i++].end)
+        if (f->entry[i].offset != at)
+            return ctm__fail(f->ctx, "%s: damaged safetensors file: tensor \"%.80s\" begins at byte %llu of the data, expected %llu (%s)",
+                             f->path, f->entry[i].name, (unsigned long long)f->entry[i].offset, (unsigned long long)at,
+                             f->entry[i].offset < at ? "tensors overlap" : "there is a hole");
+    return at == data_len ? 1 : ctm__fail(f->ctx, "%s: damaged safetensors file: its tensors end at byte %llu of %llu of the data", f->path,
+                                          (unsigned long long)at, (unsigned long long)data_len);
 }
 
-// The file's bytes in the arena; NULL with ctm_error.
-static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
-    FILE *f = fopen(path, "rb");
-    long n;
-    unsigned char *bytes;
-    if (!f) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
-    if (fseek(f, 0, SEEK_END) != 0 || (n = ftell(f)) < 0 || n > 0x7ffffffe || fseek(f, 0, SEEK_SET) != 0) {
-        ctm__fail(a->ctx, "%s: not a regular file of less than 2 GiB", path);
-        fclose(f);
-        return NULL;
-    }
-    bytes = (unsigned char *)ctm_alloc_raw(a, (size_t)n + 1);
-    *size = (size_t)n;
-    if (fread(bytes, 1, (size_t)n, f) != (size_t)n) {
-        ctm__fail(a->ctx, "%s: could not be read to its end", path);
-        fclose(f);
-        return NULL;
-    }
-    fclose(f);
-    return bytes;
-}
-
-CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
+// A file out of its bytes, which must stay; path is for messages. NULL with ctm_error.
+static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned char *bytes, size_t size) {
     ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
-    size_t size = 0, header = 0;
-    unsigned char *bytes = ctm__slurp(a, path, &size);
-    const char *wrong;
+    uint64_t header = 0;
+    size_t data_len;
+    const char *twice;
+    char *text;
     ctm__json j;
     int i;
-    if (!bytes) return NULL;
     f->ctx = a->ctx;
     snprintf(f->path, sizeof f->path, "%s", path);
     for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
-    if (size < 10 || header > size - 8 || bytes[8] != '{') {
-        ctm__fail(a->ctx, "%s: not a safetensors file, or cut off in its header (%lu bytes)", path, (unsigned long)size);
+    if (size < 10 || header > size - 8 || header > CTM__HEADER_MAX || bytes[8] != '{') {
+        ctm__fail(a->ctx, "%s: not a safetensors file, or cut off in its header (%llu bytes)", path, (unsigned long long)size);
         return NULL;
     }
-    j.p = (const char *)bytes + 8;
-    j.end = j.p + header;
-    wrong = ctm__json_header(f, a, &j, size - 8 - header);
-    if (wrong) { ctm__fail(a->ctx, "%s: damaged safetensors file: %s", path, wrong); return NULL; }
+    data_len = size - 8 - (size_t)header;
+    text = (char *)ctm_alloc_raw(a, (size_t)header);
+    for (i = 0; i < 2; i++) {
+        j.start = j.p = (const char *)bytes + 8;
+        j.end = j.p + header;
+        j.out = text;
+        if (!ctm__json_header(f, &j, data_len)) return NULL;
+        if (i) break;
+        f->entry = (ctm_entry *)ctm_alloc_raw(a, (size_t)f->count * sizeof *f->entry);
+        f->meta = (ctm_pair *)ctm_alloc_raw(a, (size_t)f->metas * sizeof *f->meta);
+    }
+    if (!ctm__no_gaps(f, data_len)) return NULL;
+    twice = ctm__sort_names(f->meta, f->metas, sizeof *f->meta);
+    if (!twice) twice = ctm__sort_names(f->entry, f->count, sizeof *f->entry);
+    if (twice) { ctm__fail(a->ctx, "%s: damaged safetensors file: it has \"%.80s\" twice", path, twice); return NULL; }
     f->data = bytes + 8 + header;
     return f;
 }
 
-CTM__DEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name) {
-    int i;
-    for (i = 0; i < f->count; i++) if (strcmp(f->entry[i].name, name) == 0) return &f->entry[i];
-    return NULL;
-}
-
-CTM__DEF const char *ctm_file_meta(const ctm_file *f, const char *key) {
-    int i;
-    for (i = 0; i < f->metas; i++) if (strcmp(f->meta_key[i], key) == 0) return f->meta_value[i];
-    return NULL;
-}
-
-CTM__DEF void ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out) {
-    const unsigned char *p = f->data + e->offset;
-    int width = e->dtype == CTM_F32 ? 4 : 8, b;
-    size_t i;
-    for (i = 0; i < e->len; i++, p += width) {
-        uint64_t bits = 0;
-        for (b = width - 1; b >= 0; b--) bits = bits << 8 | p[b];
-        if (e->dtype == CTM_F32)      { uint32_t low = (uint32_t)bits; float v; memcpy(&v, &low, 4); out[i] = (double)v; }
-        else if (e->dtype == CTM_F64) { double v; memcpy(&v, &bits, 8); out[i] = v; }
-        else                          { int64_t v; memcpy(&v, &bits, 8); out[i] = (double)v; }
+// The file's bytes in the arena; NULL with ctm_error. In pieces, because not every C library reads more than 2 GiB at once.
+static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
+    ctm_kind kind = ctm_path_kind(path);
+    FILE *f = kind == CTM_DEVICE ? NULL : ctm_fopen(path, "rb");               // a pipe would wait
+    int64_t n = -1;
+    size_t at = 0, piece = 1;
+    unsigned char *bytes = NULL;
+    if (!f && kind != CTM_DEVICE) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
+    if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0)
+        ctm__fail(a->ctx, "%s: is not a regular file", path);
+    else if (n > CTM__FILE_MAX || (bytes = (unsigned char *)ctm__alloc_try(a, (size_t)n + 1)) == NULL)
+        ctm__fail(a->ctx, "%s: has %.0f bytes, for which there is not enough memory", path, (double)n);
+    for (; bytes && at < (size_t)n && piece; at += piece) {
+        piece = (size_t)n - at < (size_t)1 << 30 ? (size_t)n - at : (size_t)1 << 30;
+        piece = fread(bytes + at, 1, piece, f);
     }
+    if (f) fclose(f);
+    *size = at;
+    if (!bytes || at == (size_t)n) return bytes;
+    ctm__fail(a->ctx, "%s: could not be read to its end", path);
+    return NULL;
+}
+
+CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
+    size_t size = 0;
+    unsigned char *bytes = ctm__slurp(a, path, &size);
+    return bytes ? ctm__file_parse(a, path, bytes, size) : NULL;
+}
+
+static const void *ctm__find(const void *records, int n, size_t size, const char *name) {
+    return n ? bsearch(&name, records, (size_t)n, size, ctm__by_name) : NULL;
+}
+CTM__DEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name) {
+    return (const ctm_entry *)ctm__find(f->entry, f->count, sizeof *f->entry, name);
+}
+CTM__DEF const char *ctm_file_meta(const ctm_file *f, const char *key) {
+    const ctm_pair *m = (const ctm_pair *)ctm__find(f->meta, f->metas, sizeof *f->meta, key);
+    return m ? m->value : NULL;
+}
+
+static int ctm__can_read(const ctm_file *f, const ctm_entry *e) {
+    return e->dtype != CTM_OTHER ? 1 : ctm__fail(f->ctx, "%s: tensor \"%.80s\" has type %.20s; F32, F64, F16, BF16 and I64 can be read",
+                                                 f->path, e->name, e->type);
+}
+
+// The bits of number i of a tensor, little-endian.
+static uint64_t ctm__stored_bits(const ctm_file *f, const ctm_entry *e, size_t i) {
+    size_t width = ctm__dtypes[e->dtype].width, b;
+    const unsigned char *p = f->data + e->offset + i * width;
+    uint64_t bits = 0;
+    for (b = width; b-- > 0; ) bits = bits << 8 | p[b];
+    return bits;
+}
+
+// The number whose bits are a sign, E of exponent and F of fraction: by whole numbers alone, as the machine may take tiny floats for zero.
+static double ctm__short_float(uint64_t bits, int E, int F) {
+    const uint64_t top = ((uint64_t)1 << E) - 1, fraction = bits & (((uint64_t)1 << F) - 1), sign = bits >> (E + F) << 63;
+    uint64_t exponent = bits >> F & top;
+    double v;
+    if (exponent == 0) {                               // no digit is implied in front of the fraction
+        v = ldexp((double)fraction, 1 - (int)(top >> 1) - F);
+        return sign ? -v : v;
+    }
+    exponent = exponent == top ? 2047 : exponent + 1023 - (top >> 1);
+    bits = sign | exponent << 52 | fraction << (52 - F);
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+static double ctm__stored_number(const ctm_file *f, const ctm_entry *e, size_t i) {
+    uint64_t bits = ctm__stored_bits(f, e, i);
+    if (e->dtype == CTM_F64) { double v; memcpy(&v, &bits, 8); return v; }
+    if (e->dtype == CTM_I64) { int64_t v; memcpy(&v, &bits, 8); return (double)v; }
+    return ctm__short_float(bits, e->dtype == CTM_F16 ? 5 : 8, e->dtype == CTM_F16 ? 10 : e->dtype == CTM_BF16 ? 7 : 23);
+}
+
+CTM__DEF int ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out) {
+    size_t i;
+    if (!ctm__can_read(f, e)) return 0;
+    for (i = 0; i < e->len; i++) out[i] = ctm__stored_number(f, e, i);
+    return 1;
 }
 
 // ---- writing
+
+struct ctm__item { const char *name; const ctm_real *data; int ndim, shape[4], transposed; size_t len; };    // shape: as in the file
 
 CTM__DEF void ctm_writer_init(ctm_writer *w, ctm_arena *a) {
     memset(w, 0, sizeof *w);
     w->ctx = a->ctx;
     w->arena = a;
-    w->meta = ctm__keep(a, "");
 }
 
-// `text` as a JSON string at the end of `out`.
-static size_t ctm__json_quote(char *out, const char *text) {
-    size_t n = 0;
-    out[n++] = '"';
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\') { out[n++] = '\\'; out[n++] = *text; }
-        else if ((unsigned char)*text < 32) out[n++] = ' ';
-        else out[n++] = *text;
+static const char *ctm__keep(ctm_arena *a, const char *text) {
+    size_t n = strlen(text) + 1;
+    return (const char *)memcpy(ctm_alloc_raw(a, n), text, n);
+}
+
+// The place behind n records of `size` bytes. Whenever n is a power of two they move to where there is room for twice as many.
+static void *ctm__one_more(ctm_arena *a, void **records, int n, size_t size) {
+    if ((n & (n - 1)) == 0) {
+        void *more = ctm_alloc_raw(a, (n ? 2 * (size_t)n : 1) * size);
+        if (n) memcpy(more, *records, (size_t)n * size);
+        *records = more;
     }
-    out[n++] = '"';
-    out[n] = 0;
-    return n;
+    return (char *)*records + (size_t)n * size;
 }
 
 CTM__DEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value) {
-    char *grown = (char *)ctm_alloc_raw(w->arena, w->meta_len + 2 * strlen(key) + 2 * strlen(value) + 16);
-    memcpy(grown, w->meta, w->meta_len);
-    if (w->metas++) grown[w->meta_len++] = ',';
-    w->meta_len += ctm__json_quote(grown + w->meta_len, key);
-    grown[w->meta_len++] = ':';
-    w->meta_len += ctm__json_quote(grown + w->meta_len, value);
-    w->meta = grown;
+    void *all = w->meta;
+    ctm_pair *m = (ctm_pair *)ctm__one_more(w->arena, &all, w->metas++, sizeof *m);
+    w->meta = (ctm_pair *)all;
+    m->key = ctm__keep(w->arena, key);
+    m->value = ctm__keep(w->arena, value);
 }
 
 CTM__DEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed) {
-    ctm_entry *e;
+    void *all = w->item;
+    struct ctm__item *e = (struct ctm__item *)ctm__one_more(w->arena, &all, w->count++, sizeof *e);
     int i;
-    if (w->count == w->capacity) {
-        int room = w->capacity ? 2 * w->capacity : 64;
-        ctm_entry *entry = (ctm_entry *)ctm_alloc(w->arena, (size_t)room * sizeof *entry);
-        const ctm_real **src = (const ctm_real **)ctm_alloc(w->arena, (size_t)room * sizeof *src);
-        int *flag = (int *)ctm_alloc(w->arena, (size_t)room * sizeof *flag);
-        if (w->count) {
-            memcpy(entry, w->entry, (size_t)w->count * sizeof *entry);
-            memcpy(src, w->src, (size_t)w->count * sizeof *src);
-            memcpy(flag, w->transposed, (size_t)w->count * sizeof *flag);
-        }
-        w->entry = entry; w->src = src; w->transposed = flag; w->capacity = room;
-    }
-    e = &w->entry[w->count];
-    snprintf(e->name, sizeof e->name, "%s", name);
-    e->dtype = sizeof(ctm_real) == 4 ? CTM_F32 : CTM_F64;
+    CTM__REQUIRE(ndim >= 0 && ndim <= 4 && (!transposed || ndim == 2 || ndim == 4), "ctm_writer_add: \"%s\" has %d dimensions", name, ndim);
+    w->item = (struct ctm__item *)all;
+    e->name = ctm__keep(w->arena, name);
+    e->data = data;
     e->ndim = ndim;
+    e->transposed = transposed;
     e->len = 1;
     for (i = 0; i < ndim; i++) {
         e->shape[i] = !transposed ? shape[i] : ndim == 2 ? shape[1 - i] : shape[i < 2 ? 3 - i : i - 2];
         e->len *= (size_t)shape[i];
     }
-    e->offset = w->count ? w->entry[w->count - 1].offset + w->entry[w->count - 1].len * sizeof(ctm_real) : 0;
-    w->src[w->count] = data;
-    w->transposed[w->count++] = transposed;
+}
+
+// `text` as a JSON string at the end of `out`, where there is room for six characters in place of each, and three more.
+static size_t ctm__json_quote(char *out, const char *text) {
+    size_t n = 0;
+    out[n++] = '"';
+    for (; *text; text++) {
+        if ((unsigned char)*text < 32) { n += (size_t)sprintf(out + n, "\\u%04x", *text); continue; }
+        if (*text == '"' || *text == '\\') out[n++] = '\\';
+        out[n++] = *text;
+    }
+    out[n++] = '"';
+    out[n] = 0;
+    return n;
 }
 
 static void ctm__put_real(unsigned char *p, ctm_real v) {
@@ -8223,82 +8741,88 @@ static void ctm__put_real(unsigned char *p, ctm_real v) {
     for (b = 0; b < sizeof v; b++) p[b] = (unsigned char)(bits >> (8 * b));
 }
 
-// Writes all of it and makes sure it has reached the disk; 0 with errno set.
-static int ctm__write_whole(const char *path, const unsigned char *bytes, size_t n) {
-    FILE *f = fopen(path, "wb");
-    int ok;
-    if (!f) return 0;
-    ok = fwrite(bytes, 1, n, f) == n && fflush(f) == 0;
-    if (fclose(f) != 0) ok = 0;
-#ifdef CTM__POSIX
-    if (ok) {
-        int fd = open(path, O_WRONLY);
-        ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);        // EINVAL: something that cannot be synced, such as a pipe
-        if (fd >= 0) close(fd);
+// The numbers in the file's order, [out,in,window], where [window,in,out] is in memory.
+static void ctm__write_item(FILE *f, const struct ctm__item *e) {
+    unsigned char piece[512 * sizeof(ctm_real)];
+    size_t O = e->transposed ? (size_t)e->shape[0] : 1, I = e->transposed ? (size_t)e->shape[1] : 1, K = e->len ? e->len / (O * I) : 0,
+        n = 0, o, i, k;
+    for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++) {
+        ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
+        n += sizeof(ctm_real);
+        if (n == sizeof piece) { fwrite(piece, 1, n, f); n = 0; }
     }
-#endif
-    return ok;
+    fwrite(piece, 1, n, f);
 }
 
-// Under its own name only when complete: PATH.tmp first, then rename.
-static int ctm__write_atomic(ctm_ctx *ctx, const char *path, const unsigned char *bytes, size_t n) {
-    char tmp[1024];
-    int ok, saved;
-#ifdef CTM__POSIX
-    struct stat there;
-    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) return ctm__fail(ctx, "%s: could not be written: it is no regular file", path);
-#endif
-    if (strlen(path) + 5 > sizeof tmp) return ctm__fail(ctx, "%.80s...: the path is too long", path);
-    snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    errno = 0;
-    ok = ctm__write_whole(tmp, bytes, n);
-#ifdef _WIN32
-    if (ok) remove(path);
-#endif
-    if (ok && rename(tmp, path) == 0) return 1;
-    saved = errno;
-    remove(tmp);
-    return ctm__fail(ctx, "%s: could not be written: %s", path, saved ? strerror(saved) : "unknown reason");
+// 1 if any reader will take what the writer holds; 0 with ctm_error.
+static int ctm__writer_sound(const ctm_writer *w, const char *path) {
+    ctm_pair *meta = (ctm_pair *)ctm_alloc_raw(w->arena, (size_t)w->metas * sizeof *meta);
+    struct ctm__item *item = (struct ctm__item *)ctm_alloc_raw(w->arena, (size_t)w->count * sizeof *item);
+    const char *wrong = NULL, *twice;
+    int i;
+    for (i = 0; i < w->metas && !wrong; i++)
+        if (!ctm__is_utf8(w->meta[i].key) || !ctm__is_utf8(w->meta[i].value)) wrong = w->meta[i].key;
+    for (i = 0; i < w->count && !wrong; i++)
+        if (!ctm__is_utf8(w->item[i].name) || strcmp(w->item[i].name, "__metadata__") == 0) wrong = w->item[i].name;
+    if (wrong) return ctm__fail(w->ctx, "%s: was not written: the text of \"%.80s\" is not UTF-8, or its name is taken", path, wrong);
+    if (w->metas) memcpy(meta, w->meta, (size_t)w->metas * sizeof *meta);        // in the file they keep their order
+    if (w->count) memcpy(item, w->item, (size_t)w->count * sizeof *item);
+    twice = ctm__sort_names(meta, w->metas, sizeof *meta);
+    if (!twice) twice = ctm__sort_names(item, w->count, sizeof *item);
+    return twice ? ctm__fail(w->ctx, "%s: was not written: it would have \"%.80s\" twice", path, twice) : 1;
 }
 
 CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
-    size_t room = w->meta_len + 64, n, total = 0, header, b;
-    unsigned char *bytes, *p;
-    char *text;
-    int t, d, ok;
     ctm_mark m = ctm_arena_mark(w->arena);
-    for (t = 0; t < w->count; t++) { room += 2 * strlen(w->entry[t].name) + 160; total += w->entry[t].len * sizeof(ctm_real); }
-    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room + total);
+    size_t room = 64, n, b;
+    uint64_t at = 0, total = 0;
+    unsigned char *bytes;
+    ctm_output out;
+    char *text;
+    int t, d, ok, device;
+    for (t = 0; t < w->metas; t++) room += 6 * (strlen(w->meta[t].key) + strlen(w->meta[t].value)) + 8;
+    for (t = 0; t < w->count; t++) { room += 6 * strlen(w->item[t].name) + 160; total += w->item[t].len * sizeof(ctm_real); }
+    if (!ctm__writer_sound(w, path)) return ctm_arena_release(w->arena, m), 0;
+    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room);
     text = (char *)bytes + 8;
     n = (size_t)sprintf(text, "{\"__metadata__\":{");
-    memcpy(text + n, w->meta, w->meta_len);
-    n += w->meta_len;
+    for (t = 0; t < w->metas; t++) {
+        if (t) text[n++] = ',';
+        n += ctm__json_quote(text + n, w->meta[t].key);
+        text[n++] = ':';
+        n += ctm__json_quote(text + n, w->meta[t].value);
+    }
     text[n++] = '}';
     for (t = 0; t < w->count; t++) {
-        const ctm_entry *e = &w->entry[t];
+        const struct ctm__item *e = &w->item[t];
         text[n++] = ',';
         n += ctm__json_quote(text + n, e->name);
-        n += (size_t)sprintf(text + n, ":{\"dtype\":\"%s\",\"shape\":[", e->dtype == CTM_F32 ? "F32" : "F64");
+        n += (size_t)sprintf(text + n, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
         for (d = 0; d < e->ndim; d++) n += (size_t)sprintf(text + n, d ? ",%d" : "%d", e->shape[d]);
-        n += (size_t)sprintf(text + n, "],\"data_offsets\":[%lu,%lu]}", (unsigned long)e->offset,
-                             (unsigned long)(e->offset + e->len * sizeof(ctm_real)));
+        n += (size_t)sprintf(text + n, "],\"data_offsets\":[%llu,", (unsigned long long)at);
+        at += e->len * sizeof(ctm_real);
+        n += (size_t)sprintf(text + n, "%llu]}", (unsigned long long)at);
     }
     text[n++] = '}';
     while (n % 8) text[n++] = ' ';
-    header = n;
-    for (b = 0; b < 8; b++) bytes[b] = (unsigned char)((uint64_t)header >> (8 * b));
-    p = bytes + 8 + header;
-    for (t = 0; t < w->count; t++) {
-        const ctm_entry *e = &w->entry[t];
-        size_t O = w->transposed[t] ? (size_t)e->shape[0] : 1, I = w->transposed[t] ? (size_t)e->shape[1] : 1,
-            K = e->len ? e->len / (O * I) : 0, o, i, k;
-        for (o = 0; o < O; o++)                            // [window,in,out] here, [out,in,window] there
-            for (i = 0; i < I; i++)
-                for (k = 0; k < K; k++, p += sizeof(ctm_real)) ctm__put_real(p, w->src[t][(k * I + i) * O + o]);
+    for (b = 0; b < 8; b++) bytes[b] = (unsigned char)((uint64_t)n >> (8 * b));
+    if (n > CTM__HEADER_MAX || total > (uint64_t)CTM__FILE_MAX - n - 8) {
+        ctm_arena_release(w->arena, m);
+        return ctm__fail(w->ctx, "%s: was not written: %.0f bytes of names and text and %.0f of numbers are too many for a file", path,
+                         (double)n, (double)total);
     }
-    ok = ctm__write_atomic(w->ctx, path, bytes, 8 + header + total);
+    device = ctm_path_kind(path) == CTM_DEVICE;
+    ok = !device && ctm_output_open(&out, path) != NULL;
+    if (ok) {                                          // a failure of fwrite is remembered by the file until it is closed
+        fwrite(bytes, 1, 8 + n, out.file);
+        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
+        ok = ctm_output_close(&out);
+    }
     ctm_arena_release(w->arena, m);
-    return ok;
+    if (ok) return 1;
+    if (device) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
+    if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
+    return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
 }
 
 // ---- the configuration as strings. One table serves printing, saving and loading.
@@ -8330,40 +8854,46 @@ static const ctm__field ctm__fields[] = {
 #undef CTM__F
 enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]), CTM__VITAL = 10 };   // a file must have the first ten
 
-static void ctm__field_text(const void *of, const ctm__field *f, char text[40]) {
+static void ctm__field_text(const void *of, const ctm__field *f, int digits, char text[40]) {
     const char *at = (const char *)of + f->at;
     switch (f->type) {
     case 'i': { int v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%d", v); break; }
     case 'l': { long v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%ld", v); break; }
     case 'u': { uint64_t v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%llu", (unsigned long long)v); break; }
-    default:  { double v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%.17g", v); break; }
+    default:  { double v; memcpy(&v, at, sizeof v); ctm__real_text(text, 40, digits, v); break; }
     }
+}
+
+// A whole number from lo to hi, and nothing else.
+static int ctm__whole_read(const char *text, long long lo, long long hi, long long *v) {
+    char *end;
+    errno = 0;
+    *v = strtoll(text, &end, 10);
+    return strchr("-0123456789", *text) && *text && *end == 0 && errno == 0 && *v >= lo && *v <= hi;
 }
 
 static int ctm__field_read(void *of, const ctm__field *f, const char *text) {
     char *at = (char *)of + f->at, *end;
-    errno = 0;
+    long long v;
     switch (f->type) {
-    case 'i': { long v = strtol(text, &end, 10); int x = (int)v; if (x != v) return 0; memcpy(at, &x, sizeof x); break; }
-    case 'l': { long v = strtol(text, &end, 10); memcpy(at, &v, sizeof v); break; }
+    case 'i': { int x; if (!ctm__whole_read(text, INT_MIN, INT_MAX, &v)) return 0; x = (int)v; memcpy(at, &x, sizeof x); return 1; }
+    case 'l': { long x; if (!ctm__whole_read(text, LONG_MIN, LONG_MAX, &v)) return 0; x = (long)v; memcpy(at, &x, sizeof x); return 1; }
     case 'u': {
-        unsigned long long v = strtoull(text, &end, 10);
-        uint64_t x = v;
-        if (*text == '-') return 0;
+        uint64_t x;
+        errno = 0;
+        x = strtoull(text, &end, 10);
         memcpy(at, &x, sizeof x);
-        break;
+        return *text >= '0' && *text <= '9' && *end == 0 && errno == 0;
     }
-    default:  { double v = strtod(text, &end); if (!ctm_is_finite(v)) return 0; memcpy(at, &v, sizeof v); break; }
+    default: { double x; if (!ctm__real_read(text, &x)) return 0; memcpy(at, &x, sizeof x); return 1; }
     }
-    return *text && *end == 0 && errno == 0;
 }
 
 CTM__DEF void ctm_config_print(const ctm_config *cfg) {
     int i;
     for (i = 0; i < CTM__FIELDS; i++) {
         char text[40];
-        ctm__field_text(cfg, &ctm__fields[i], text);
-        if (ctm__fields[i].type == 'd') snprintf(text, sizeof text, "%g", strtod(text, NULL));
+        ctm__field_text(cfg, &ctm__fields[i], 6, text);
         printf("%-18s %-10s%s", ctm__fields[i].name, text, i % 4 == 3 || i == CTM__FIELDS - 1 ? "\n" : " ");
     }
 }
@@ -8410,7 +8940,7 @@ static void ctm__write_config(ctm_writer *w, const ctm_net *net, const ctm_confi
     ctm_writer_meta(w, "ctm.with_s", net->with_s ? "1" : "0");
     for (i = 0; i < CTM__FIELDS; i++) {
         snprintf(key, sizeof key, "ctm.%s", ctm__fields[i].name);
-        ctm__field_text(cfg, &ctm__fields[i], text);
+        ctm__field_text(cfg, &ctm__fields[i], 17, text);
         ctm_writer_meta(w, key, text);
     }
     for (; pairs && pairs[0]; pairs += 2) ctm_writer_meta(w, pairs[0], pairs[1]);
@@ -8432,51 +8962,55 @@ CTM__DEF int ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *
     return ctm_save_with(scratch, net, cfg, path, NULL);
 }
 
-// Fills the values of parameter t from the file's tensor, turning [out,in,window] into [window,in,out]; every number must be finite.
-static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, ctm_real *values) {
+// The file's tensor for parameter t, which has its shape and a type that can be read; NULL with ctm_error.
+static const ctm_entry *ctm__entry_of(const ctm_file *f, const char *name, const ctm_tensor *t) {
     const ctm_entry *e = ctm_file_find(f, name);
-    int wanted[4], window = t->ndim == 4 ? t->shape[0] * t->shape[1] : 1, I = t->ndim > 1 ? t->shape[t->ndim - 2] : 1,
-        O = t->shape[t->ndim - 1], o, i, k;
-    ctm_entry one;
-    if (!e) return ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name);
-    wanted[0] = O;
-    wanted[1] = I;
-    wanted[2] = wanted[3] = t->shape[0];
-    if (e->ndim != t->ndim || memcmp(e->shape, wanted, (size_t)t->ndim * sizeof(int)) != 0) {
-        char has[48], needs[48];
-        ctm_tensor shape = *t;
-        memcpy(shape.shape, wanted, sizeof wanted);
-        ctm_shape_text(&shape, needs, sizeof needs);
-        shape.ndim = e->ndim;
-        memcpy(shape.shape, e->shape, sizeof shape.shape);
-        ctm_shape_text(&shape, has, sizeof has);
-        return ctm__fail(f->ctx, "%s: tensor \"%s\" is %s, but this network needs %s", f->path, name, has, needs);
+    ctm_tensor needs = *t, has = *t;
+    char needs_text[48], has_text[48];
+    if (!e) { ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name); return NULL; }
+    needs.shape[0] = t->shape[t->ndim - 1];            // a file has [out,in,window]
+    if (t->ndim > 1) needs.shape[1] = t->shape[t->ndim - 2];
+    if (t->ndim > 2) needs.shape[2] = needs.shape[3] = t->shape[0];
+    if (e->ndim != t->ndim || memcmp(e->shape, needs.shape, (size_t)t->ndim * sizeof(int)) != 0) {
+        has.ndim = ctm__imin(e->ndim, 4);
+        memcpy(has.shape, e->shape, sizeof has.shape);
+        ctm_shape_text(&has, has_text, sizeof has_text);
+        ctm_shape_text(&needs, needs_text, sizeof needs_text);
+        ctm__fail(f->ctx, "%s: tensor \"%s\" is %s%s, but this network needs %s", f->path, name, has_text,
+                  e->ndim > 4 ? " and more" : "", needs_text);
+        return NULL;
     }
-    one = *e;
-    one.len = 1;
-    for (o = 0; o < O; o++) for (i = 0; i < I; i++)
-        for (k = 0; k < window; k++, one.offset += e->dtype == CTM_F32 ? 4 : 8) {
-            double v;
-            ctm_real *to = values + ((size_t)k * (size_t)I + (size_t)i) * (size_t)O + (size_t)o;
-            ctm_file_get(f, &one, &v);
-            if (!ctm_is_finite(v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);
-            *to = (ctm_real)v;
-            if (sizeof *to == 4 && e->dtype == CTM_F32) {  // bit for bit, even where -ffast-math takes tiny numbers for zero
-                const unsigned char *p = f->data + one.offset;
-                uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-                memcpy(to, &bits, 4);
-            }
+    return ctm__can_read(f, e) ? e : NULL;
+}
+
+// Reads parameter t, turning [out,in,window] into [window,in,out]; every number must be finite in the type of weights, and not negative
+// if it is a square. With `values` NULL it is looked at only.
+static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, int squares, ctm_real *values) {
+    const ctm_entry *e = ctm__entry_of(f, name, t);
+    size_t I = t->ndim > 1 ? (size_t)t->shape[t->ndim - 2] : 1, O = (size_t)t->shape[t->ndim - 1], K = t->len / (O * I), o, i, k, n = 0;
+    if (!e) return 0;
+    for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++, n++) {
+        ctm_real v = (ctm_real)ctm__stored_number(f, e, n);
+        if (sizeof v == 4 && (e->dtype == CTM_F32 || e->dtype == CTM_BF16)) {  // bit for bit, tiny numbers too
+            uint32_t bits = (uint32_t)ctm__stored_bits(f, e, n) << (e->dtype == CTM_F32 ? 0 : 16);
+            memcpy(&v, &bits, 4);
         }
+        if (!ctm_is_finite((double)v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);
+        if (squares && copysign(1, (double)v) < 0)
+            return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but means of squares are not negative", f->path, name, (double)v);
+        if (values) values[(k * I + i) * O + o] = v;
+    }
     return 1;
 }
 
-static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *prefix, ctm_real *values) {
+// The values of a network's parameters, or of what goes with each of them, such as the optimiser's averages. NULL: see above.
+static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *prefix, int squares, ctm_real *values) {
     int p;
     for (p = 0; p < net->count; p++) {
         const ctm_tensor *t = net->param[p];
         char name[128];
         snprintf(name, sizeof name, "%s%s", prefix, t->name);
-        if (!ctm__read_param(f, name, t, values + (t->data - net->theta))) return 0;
+        if (!ctm__read_param(f, name, t, squares, values ? values + (t->data - net->theta) : NULL)) return 0;
     }
     return 1;
 }
@@ -8499,16 +9033,18 @@ static void ctm__list_name(char *list, size_t size, int *count, const char *name
 // Strict: every parameter must be in the file, and every tensor under the prefix must have been wanted.
 static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *prefix) {
     char missing[200] = "", extra[200] = "", name[128];
-    int i, p, lacks = 0, more = 0;
-    for (p = 0; p < net->count; p++) {
+    int i, p, lacks = 0, more = 0, listed = 0;
+    for (p = 0; p < net->count; p++, more--) {         // more: how many tensors there are beyond those that are wanted
         snprintf(name, sizeof name, "%s%s", prefix, net->param[p]->name);
-        if (!ctm_file_find(f, name)) ctm__list_name(missing, sizeof missing, &lacks, name);
+        if (!ctm_file_find(f, name)) { ctm__list_name(missing, sizeof missing, &lacks, name); more++; }
     }
-    for (i = 0; i < f->count; i++) {
+    for (i = 0; i < f->count; i++)
+        more += strncmp(f->entry[i].name, prefix, strlen(prefix)) == 0 && !ctm__passed_over(f->entry[i].name + strlen(prefix));
+    for (i = 0; i < f->count && listed < ctm__imin(more, 4); i++) {
         const char *own = f->entry[i].name + strlen(prefix);
         if (strncmp(f->entry[i].name, prefix, strlen(prefix)) != 0 || ctm__passed_over(own)) continue;
         for (p = 0; p < net->count && strcmp(net->param[p]->name, own) != 0; p++) { }
-        if (p == net->count) ctm__list_name(extra, sizeof extra, &more, f->entry[i].name);
+        if (p == net->count) ctm__list_name(extra, sizeof extra, &listed, f->entry[i].name);
     }
     if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)",
                                         f->path, missing, lacks, extra, more);
@@ -8517,127 +9053,78 @@ static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *pre
     return 1;
 }
 
-CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
-    return ctm__names_fit(net, f, prefix) && ctm__read_values(net, f, prefix, net->theta);
+// All is looked at before anything is stored: a network is read whole or left as it was.
+static int ctm__net_fits(const ctm_net *net, const ctm_file *f, const char *prefix) {
+    return ctm__names_fit(net, f, prefix) && ctm__read_values(net, f, prefix, 0, NULL);
 }
 
-// The network that a file's metadata describe, with fresh weights; NULL with ctm_error.
+CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
+    return ctm__net_fits(net, f, prefix) && ctm__read_values(net, f, prefix, 0, net->theta);
+}
+
+// The network that a file's metadata describe, without memory for its weights yet; NULL with ctm_error.
 static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *what, ctm_config *cfg) {
     const char *format = ctm_file_meta(f, "ctm.format"), *kind = ctm_file_meta(f, "ctm.network");
     const char *dim = ctm_file_meta(f, "ctm.dim"), *with_s = ctm_file_meta(f, "ctm.with_s");
-    long d = dim ? strtol(dim, NULL, 10) : 0;
-    double holds = 0, needs;
-    int i;
+    long long d;
+    char why[512];
     if (!format || strcmp(format, what) != 0) {
         if (format) ctm__fail(f->ctx, "%s: holds a %.40s, but a %s was expected", f->path, format, what);
         else ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a %s was expected", f->path, what);
         return NULL;
     }
     if (!kind || (strcmp(kind, "mlp") != 0 && strcmp(kind, "unet") != 0)) {
-        ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?");
+        ctm__fail(f->ctx, "%s: its network is \"%.40s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?");
         return NULL;
     }
-    if (d < 1 || d > 0x4000000 || !with_s) { ctm__fail(f->ctx, "%s: its data dimension is \"%s\"", f->path, dim ? dim : "?"); return NULL; }
+    if (!dim || !ctm__whole_read(dim, 1, 0x4000000, &d)) {
+        ctm__fail(f->ctx, "%s: its data dimension is \"%.40s\"", f->path, dim ? dim : "?");
+        return NULL;
+    }
+    if (!with_s || (strcmp(with_s, "0") != 0 && strcmp(with_s, "1") != 0)) {
+        ctm__fail(f->ctx, "%s: \"ctm.with_s\" is \"%.40s\", expected 0 or 1", f->path, with_s ? with_s : "?");
+        return NULL;
+    }
     if (!ctm_config_read(f, cfg)) return NULL;
-    for (i = 0; i < f->count; i++) holds += (double)f->entry[i].len;
-    if (strcmp(kind, "unet") == 0) {
-        char why[512];
-        if (!ctm_unet_fits(f->ctx, cfg)) {
-            memcpy(why, f->ctx->error, sizeof why);
-            ctm__fail(f->ctx, "%s: %s", f->path, why);
-            return NULL;
-        }
-        for (needs = 0, i = 0; i < 8 && cfg->channel_mult[i] > 0; i++)         // second convolutions alone
-            needs += 9.0 * pow((double)cfg->model_channels * cfg->channel_mult[i], 2) * (2 * cfg->num_blocks + 1);
-        if ((double)d != (double)cfg->size * cfg->size * cfg->channels || needs > holds) {
-            ctm__fail(f->ctx, "%s: its configuration does not fit its %ld data dimensions and %.0f numbers", f->path, d, holds);
-            return NULL;
-        }
-        return ctm_unet(a, cfg, with_s[0] == '1');
-    }
-    needs = (double)cfg->hidden * (2.0 * cfg->embed * cfg->layers + (double)cfg->hidden * (cfg->layers - 1) + 2.0 * (double)d) +
-            (double)cfg->classes * cfg->embed;
-    if (needs > holds) {                               // before that much memory is asked for
-        ctm__fail(f->ctx, "%s: its configuration asks for at least %.0f numbers, but it holds %.0f", f->path, needs, holds);
+    if (strcmp(kind, "mlp") == 0) return ctm__mlp_bare(a, cfg, (int)d, with_s[0] == '1');
+    if (!ctm_unet_fits(f->ctx, cfg)) {
+        memcpy(why, f->ctx->error, sizeof why);
+        ctm__fail(f->ctx, "%s: %s", f->path, why);
         return NULL;
     }
-    return ctm_mlp(a, cfg, (int)d, with_s[0] == '1');
+    if (d != (long long)cfg->size * cfg->size * cfg->channels) {
+        ctm__fail(f->ctx, "%s: its data dimension is %lld, but its images have %d x %d pixels of %d numbers", f->path, d, cfg->size, cfg->size,
+                  cfg->channels);
+        return NULL;
+    }
+    return ctm__unet_bare(a, cfg, with_s[0] == '1');
+}
+
+// Memory and weights for a network that has none, once the file is known to fit: a file may claim a size of any kind.
+static int ctm__fill_net(ctm_arena *a, ctm_net *net, const ctm_file *f) {
+    if (!ctm__net_fits(net, f, "")) return 0;
+    ctm_net_ready(a, net);
+    return ctm__read_values(net, f, "", 0, net->theta);
 }
 
 CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
+    ctm_mark m = ctm_arena_mark(a);
     ctm_arena scratch;
     ctm_config own;
     ctm_file *f;
-    ctm_net *net = NULL;
-    ctm_arena_init(&scratch, a->ctx, "file");
+    ctm_net *net;
+    ctm__arena_inside(&scratch, a, "file");
     f = ctm_file_read(&scratch, path);
-    if (f) net = ctm__net_of_file(a, f, "model", cfg ? cfg : &own);
-    if (net && !ctm_net_read(net, f, "")) net = NULL;
+    net = f ? ctm__net_of_file(a, f, "model", cfg ? cfg : &own) : NULL;
+    if (net && !ctm__fill_net(a, net, f)) net = NULL;
     ctm_arena_free(&scratch);
+    if (!net) ctm_arena_release(a, m);
     return net;
-}
-
-// What a trainer says of its last step. The next step may be the discriminator's and leave the student's figures as they are.
-#define CTM__F(name) {#name, 'd', offsetof(ctm_trainer, name)}
-static const ctm__field ctm__last_step[] = {
-    CTM__F(L_ctm), CTM__F(L_dsm), CTM__F(lambda_dsm), CTM__F(grad_norm), CTM__F(lr), CTM__F(L_gan), CTM__F(L_disc), CTM__F(lambda_gan),
-    CTM__F(disc_real), CTM__F(disc_fake)};
-#undef CTM__F
-enum { CTM__LAST = (int)(sizeof ctm__last_step / sizeof ctm__last_step[0]) };
-
-CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
-    ctm_mark m = ctm_arena_mark(scratch);
-    ctm_writer w;
-    char text[40];
-    int i, ok;
-    ctm_writer_init(&w, scratch);
-    ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
-    snprintf(text, sizeof text, "%ld", tr->step);
-    ctm_writer_meta(&w, "ctm.step", text);
-    snprintf(text, sizeof text, "%ld", tr->opt.k);
-    ctm_writer_meta(&w, "ctm.opt.k", text);
-    for (i = 0; i < CTM__LAST; i++) {
-        char key[64];
-        double value;
-        memcpy(&value, (const char *)tr + ctm__last_step[i].at, sizeof value);
-        if (!ctm_is_finite(value)) continue;           // after a step that failed; a file holds no such number
-        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
-        ctm__field_text(tr, &ctm__last_step[i], text);
-        ctm_writer_meta(&w, key, text);
-    }
-    ctm__write_net(&w, tr->theta, "theta.", tr->theta->theta);
-    ctm__write_net(&w, tr->theta, "opt.m.", tr->opt.m);
-    ctm__write_net(&w, tr->theta, "opt.v.", tr->opt.v);
-    for (i = 0; i < tr->emas; i++) {
-        char prefix[16];
-        snprintf(prefix, sizeof prefix, "ema%d.", i);
-        ctm__write_net(&w, tr->theta, prefix, tr->ema[i]->theta);
-    }
-    if (tr->disc) {
-        snprintf(text, sizeof text, "%ld", tr->disc_opt.k);
-        ctm_writer_meta(&w, "ctm.disc.k", text);
-        ctm__write_net(&w, tr->disc, "disc.", tr->disc->theta);
-        ctm__write_net(&w, tr->disc, "disc.m.", tr->disc_opt.m);
-        ctm__write_net(&w, tr->disc, "disc.v.", tr->disc_opt.v);
-    }
-    ok = ctm_writer_save(&w, path);
-    ctm_arena_release(scratch, m);
-    return ok;
-}
-
-// A count in the metadata: digits, no sign.
-static int ctm__read_count(const ctm_file *f, const char *key, long *count) {
-    const char *text = ctm_file_meta(f, key);
-    char *end;
-    if (!text) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
-    *count = strtol(text, &end, 10);
-    if (!*text || *end || *count < 0) return ctm__fail(f->ctx, "%s: its step is \"%s\"", f->path, text);
-    return 1;
 }
 
 // The arrays of a trainer that a checkpoint holds, and the networks they belong to.
 enum { CTM__PLACES = 10 };
-typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; } ctm__place;
+typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; int squares; } ctm__place;
 
 static int ctm__trainer_places(const ctm_trainer *tr, ctm__place place[CTM__PLACES]) {
     static const char *const prefix[CTM__PLACES] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.",
@@ -8652,16 +9139,63 @@ static int ctm__trainer_places(const ctm_trainer *tr, ctm__place place[CTM__PLAC
         if (!values[i]) continue;
         place[n].net = i < 7 ? tr->theta : tr->disc;
         place[n].prefix = prefix[i];
+        place[n].squares = i == 2 || i == 9;
         place[n++].values = values[i];
     }
     return n;
+}
+
+// What a trainer says of its last step. The next step may be the discriminator's and leave the student's figures as they are.
+#define CTM__F(name) {#name, 'd', offsetof(ctm_trainer, name)}
+static const ctm__field ctm__last_step[] = {
+    CTM__F(L_ctm), CTM__F(L_dsm), CTM__F(lambda_dsm), CTM__F(grad_norm), CTM__F(lr), CTM__F(L_gan), CTM__F(L_disc), CTM__F(lambda_gan),
+    CTM__F(disc_real), CTM__F(disc_fake)};
+#undef CTM__F
+enum { CTM__LAST = (int)(sizeof ctm__last_step / sizeof ctm__last_step[0]) };
+
+CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
+    ctm_mark m = ctm_arena_mark(scratch);
+    ctm__place place[CTM__PLACES];
+    ctm_writer w;
+    char text[40];
+    int i, n = ctm__trainer_places(tr, place), ok;
+    ctm_writer_init(&w, scratch);
+    ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
+    snprintf(text, sizeof text, "%ld", tr->step);
+    ctm_writer_meta(&w, "ctm.step", text);
+    snprintf(text, sizeof text, "%ld", tr->opt.k);
+    ctm_writer_meta(&w, "ctm.opt.k", text);
+    for (i = 0; i < CTM__LAST; i++) {
+        char key[64];
+        double value;
+        memcpy(&value, (const char *)tr + ctm__last_step[i].at, sizeof value);
+        if (!ctm_is_finite(value)) continue;           // after a step that failed; a file holds no such number
+        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
+        ctm__field_text(tr, &ctm__last_step[i], 17, text);
+        ctm_writer_meta(&w, key, text);
+    }
+    snprintf(text, sizeof text, "%ld", tr->disc_opt.k);
+    if (tr->disc) ctm_writer_meta(&w, "ctm.disc.k", text);
+    for (i = 0; i < n; i++) ctm__write_net(&w, place[i].net, place[i].prefix, place[i].values);
+    ok = ctm_writer_save(&w, path);
+    ctm_arena_release(scratch, m);
+    return ok;
+}
+
+// A count in the metadata. Half of what a long can hold leaves room to count on.
+static int ctm__read_count(const ctm_file *f, const char *key, long *count) {
+    const char *text = ctm_file_meta(f, key);
+    long long v;
+    if (!text) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
+    if (!ctm__whole_read(text, 0, LONG_MAX / 2, &v)) return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no count", f->path, key, text);
+    *count = (long)v;
+    return 1;
 }
 
 CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path) {
     ctm_mark m = ctm_arena_mark(scratch);
     ctm_file *f = ctm_file_read(scratch, path);
     ctm__place place[CTM__PLACES];
-    ctm_real *values[CTM__PLACES];
     const char *format;
     ctm_trainer next = *tr;                                      // with the counts and figures of the file
     int i, n = ctm__trainer_places(tr, place), ok = f != NULL;
@@ -8682,12 +9216,9 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
         if (text && !ctm__field_read(&next, &ctm__last_step[i], text))
             ok = ctm__fail(tr->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", path, key, text);
     }
-    for (i = 0; i < n && ok; i++) {                              // all of it is read before any of it is used
-        values[i] = (ctm_real *)ctm_alloc(scratch, place[i].net->len * sizeof(ctm_real));
-        ok = ctm__read_values(place[i].net, f, place[i].prefix, values[i]);
-    }
-    if (ok) {
-        for (i = 0; i < n; i++) memcpy(place[i].values, values[i], place[i].net->len * sizeof(ctm_real));
+    for (i = 0; i < n && ok; i++) ok = ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, NULL);
+    if (ok) {                                          // all of it is looked at before any of it is stored
+        for (i = 0; i < n; i++) ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, place[i].values);
         *tr = next;
     }
     ctm_arena_release(scratch, m);
@@ -8720,8 +9251,7 @@ static ctm_net *ctm__vgg_of_file(ctm_arena *a, const ctm_file *f) {
         snprintf(name, sizeof name, "lin%d.model.1.weight", l);
         ctm_param_conv(a, net, name, 1, width[l], 1);
     }
-    ctm_net_ready(a, net);
-    return ctm_net_read(net, f, "") ? net : NULL;
+    return ctm__fill_net(a, net, f) ? net : NULL;
 }
 
 static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
@@ -8749,7 +9279,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
     CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
     CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0,
                  "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
-    ctm_arena_init(&scratch, a->ctx, "file");
+    ctm__arena_inside(&scratch, a, "file");
     f = ctm_file_read(&scratch, path);
     net = f ? ctm__vgg_of_file(&scratch, f) : NULL;
     if (net && ctm__lpips_roots(net, f)) {

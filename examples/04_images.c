@@ -384,6 +384,7 @@ enum { PIXELS, LPIPS };                            // --distance
 typedef struct run {
     settings            set;
     run_settings        flags;
+    run_lock            lock;
     ctm_ctx             ctx;
     ctm_arena           memory, scratch;
     dataset             data;
@@ -759,7 +760,7 @@ static void measure(measures *m, const char *name, double value) {
 }
 
 static int write_measures(const measures *m, const char *path, char *err, size_t errlen) {
-    args_file file;
+    ctm_output file;
     char number[ARGS_NUMBER];
     FILE *f = args_open_atomic(&file, path, err, errlen);
     if (!f) return 0;
@@ -855,7 +856,7 @@ static int train_run(run *r) {
     if (strcmp(r->set.teacher, "learned") != 0 && strcmp(r->set.teacher, "none") != 0 && !load_teacher(r, r->set.teacher)) return wrong(r->line);
     if (r->set.distance == LPIPS && !load_lpips(r, r->set.lpips)) return wrong(r->line);
     if (r->from && r->lpips && !same_hash(r, "images.lpips_hash", r->lpips_hash, "the file of --lpips")) return wrong(r->line);
-    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
+    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line) || !run_take(&r->lock, r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
     if (!r->set.resume) run_say_earlier(r->set.common.out);
     plan_steps(r);
     report_settings(r);
@@ -873,8 +874,10 @@ static int train_with(run *r) {
     ctm_arena_init(&r->memory, &r->ctx, "model");
     ctm_arena_init(&r->scratch, &r->ctx, "scratch");
     r->losses = (run_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
+    r->lock.held = -1;
     run_catch_signals();
     status = train_run(r);
+    run_release(&r->lock);
     if (r->tr) ctm_trainer_free(r->tr);
     image_close(&r->data.set);
     ctm_arena_free(&r->scratch);
@@ -1711,7 +1714,7 @@ static int synth_main(int argc, char **argv) {
     long long n = 10000;
     int status;
     char err[600];
-    args_file file;
+    ctm_output file;
     FILE *f;
     const args_option options[] = {
         {"n", ARGS_INT, &n, 1, 1e9, NULL, "how many images"},
@@ -1742,6 +1745,7 @@ static int synth_main(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    args_utf8(&argc, &argv);
     const int command = args_command("images", "train,sample,eval,info,synth", &argc, &argv);
     int status;
     if (command < 0) return 2;

@@ -291,6 +291,7 @@ static int check_flags(const edit *e) {
 int main(int argc, char **argv) {
     edit e;
     int status;
+    args_utf8(&argc, &argv);
     memset(&e, 0, sizeof e);
     e.command = args_command("edit", COMMANDS, &argc, &argv);
     if (e.command < 0) return 2;
@@ -321,7 +322,7 @@ int main(int argc, char **argv) {
         ARGS_COMMON(e.common)
     };
     status = args_parse("edit", "edit inpaint|colorize|superres|stroke|guide --weights W.safetensors --data IMAGES [flags]", options, ARGS_COUNT(options), argc, argv);
-    if (status) return args_exit_status(status);
+    if (status) return args_finish("edit", args_exit_status(status));
     status = check_flags(&e);
     if (status) return status;
     ctm_init(&e.ctx);

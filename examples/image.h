@@ -99,10 +99,10 @@ static inline void image_put_big(unsigned char *p, unsigned long v) {
 
 /* 1 if a file can be written at path; to be asked before the work whose result it will hold. What is there stays. */
 static inline int image_can_write(const char *path, char *err, size_t errlen) {
-    args_file a;
-    if (args_path_kind(path) == 3) return 1;        /* a device or a pipe: its reader would take this for the end      */
+    ctm_output a;
+    if (ctm_path_kind(path) == CTM_DEVICE) return 1;  /* a device or a pipe: its reader would take this for the end      */
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
-    args_abandon_atomic(&a);
+    ctm_output_drop(&a);
     return 1;
 }
 
@@ -149,7 +149,7 @@ static inline int image_write_png(const char *path, int width, int height, int c
     unsigned char *raw = (unsigned char *)malloc(n + 1), *packed = (unsigned char *)malloc(n + n / 65535 * 5 + 16), head[13];
     size_t length;
     int y, good;
-    args_file a;
+    ctm_output a;
     if (raw == NULL || packed == NULL) {
         free(raw);
         free(packed);
@@ -167,10 +167,10 @@ static inline int image_write_png(const char *path, int width, int height, int c
     head[10] = head[11] = head[12] = 0;
     good = args_open_atomic(&a, path, err, errlen) != NULL;
     if (good) {
-        fwrite("\x89PNG\r\n\x1a\n", 1, 8, a.f);
-        image_chunk(a.f, "IHDR", head, 13);
-        image_chunk(a.f, "IDAT", packed, length);
-        image_chunk(a.f, "IEND", head, 0);
+        fwrite("\x89PNG\r\n\x1a\n", 1, 8, a.file);
+        image_chunk(a.file, "IHDR", head, 13);
+        image_chunk(a.file, "IDAT", packed, length);
+        image_chunk(a.file, "IEND", head, 0);
         good = args_close_atomic(&a, err, errlen);
     }
     free(raw);
@@ -236,7 +236,7 @@ static inline int image_write_npz(const char *path, size_t n, int size, int chan
     const size_t header = npy_make_header(head, "|u1", 4, shape), total = header + count;
     unsigned long crc;
     size_t i;
-    args_file a;
+    ctm_output a;
     int good;
     if (total >= 0xFFFF0000ul) return args_fail(err, errlen, "cannot write %s: %lu bytes are too many for a plain .npz; use .npy", path, (unsigned long)total);
     bytes = (unsigned char *)malloc(count + 1);
@@ -263,13 +263,13 @@ static inline int image_write_npz(const char *path, size_t n, int size, int chan
     image_put_little(end + 16, (unsigned long)(sizeof local + sizeof name - 1 + total), 4);
     good = args_open_atomic(&a, path, err, errlen) != NULL;
     if (good) {
-        fwrite(local, 1, sizeof local, a.f);
-        fwrite(name, 1, sizeof name - 1, a.f);
-        fwrite(head, 1, header, a.f);
-        fwrite(bytes, 1, count, a.f);
-        fwrite(central, 1, sizeof central, a.f);
-        fwrite(name, 1, sizeof name - 1, a.f);
-        fwrite(end, 1, sizeof end, a.f);
+        fwrite(local, 1, sizeof local, a.file);
+        fwrite(name, 1, sizeof name - 1, a.file);
+        fwrite(head, 1, header, a.file);
+        fwrite(bytes, 1, count, a.file);
+        fwrite(central, 1, sizeof central, a.file);
+        fwrite(name, 1, sizeof name - 1, a.file);
+        fwrite(end, 1, sizeof end, a.file);
         good = args_close_atomic(&a, err, errlen);
     }
     free(bytes);
@@ -373,15 +373,15 @@ static inline long long image_length(FILE *f) {
 
 /* Open a file for image_read; what is no file of the disk is read at once. */
 static inline int image_load(image_part *p, char *err, size_t errlen) {
-    const int kind = args_path_kind(p->path);
+    const ctm_kind kind = ctm_path_kind(p->path);
     long long length;
-    if (kind == 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno ? errno : ENOENT));
-    if (kind == 2) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
-    if (kind == 3) {
+    if (kind == CTM_NOTHING) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno ? errno : ENOENT));
+    if (kind == CTM_FOLDER) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
+    if (kind == CTM_DEVICE) {
         p->bytes = table_read_file(p->path, &p->length, err, errlen);
         return p->bytes != NULL;
     }
-    p->f = fopen(p->path, "rb");
+    p->f = ctm_fopen(p->path, "rb");
     length = p->f ? image_length(p->f) : -1;
     if (length < 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno));
     if ((unsigned long long)length > (size_t)-1 / 2) return args_fail(err, errlen, "cannot read %s: it is too large for this machine", p->path);
@@ -677,17 +677,17 @@ static const char *const image_folder_names[] = {"data_batch_1.bin", "data_batch
    those that can be a training set. What is there under the whole name is one file, whatever commas the name has. */
 static inline char *image_names(const char *data, size_t *used) {
     const size_t length = strlen(data) + 32;
-    const int kind = args_path_kind(data);
+    const ctm_kind kind = ctm_path_kind(data);
     char *names = (char *)malloc(ARGS_COUNT(image_folder_names) * length), *p;
     int i;
     *used = strlen(data) + 1;
     if (names == NULL) return NULL;
     memcpy(names, data, *used);
-    for (p = names; kind == 0 && (p = strchr(p, ',')) != NULL; p++) *p = '\0';
-    if (kind != 2) return names;
+    for (p = names; kind == CTM_NOTHING && (p = strchr(p, ',')) != NULL; p++) *p = '\0';
+    if (kind != CTM_FOLDER) return names;
     *used = 0;
     for (i = 0; i < ARGS_COUNT(image_folder_names); i++)
-        if (args_join(names + *used, length, data, image_folder_names[i]) && args_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
+        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
     return names;
 }
 

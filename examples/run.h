@@ -5,7 +5,11 @@
 #ifndef CTM_EXAMPLES_RUN_H
 #define CTM_EXAMPLES_RUN_H
 
+#if defined(__wasi__) && !defined(_WASI_EMULATED_SIGNAL)
+#define RUN_NO_SIGNALS                 // WebAssembly has none
+#else
 #include <signal.h>
+#endif
 #include "args.h"
 #include "../ctm.h"
 #include "table.h"
@@ -31,11 +35,14 @@ static inline int ends_with(const char *text, const char *end) {
 
 // ---- Lines for the metadata of weights: NULL-terminated pairs key, value, key, value, NULL.
 
-enum { NOTES_MAX = 4000 };
-typedef struct notes { ctm_arena *arena; int n; const char *pair[NOTES_MAX + 1]; } notes;
+typedef struct notes { ctm_arena *arena; int n; const char **pair; } notes;     // begins with n = 0
 
 static inline void note(notes *t, const char *key, const char *value) {
-    if (t->n + 2 > NOTES_MAX) return;
+    if ((t->n & (t->n - 1)) == 0) {                    // full at 0, 2, 4, 8, ...: room for as many again, for these two and the NULL
+        const char **more = (const char **)ctm_alloc(t->arena, (2*(size_t)t->n + 3)*sizeof *more);
+        if (t->n) memcpy(more, t->pair, (size_t)t->n*sizeof *more);
+        t->pair = more;
+    }
     t->pair[t->n++] = keep_text(t->arena, key);
     t->pair[t->n++] = keep_text(t->arena, value);
     t->pair[t->n] = NULL;
@@ -164,7 +171,7 @@ static inline int restore_settings(const run_settings *s, const ctm_file *from, 
         } else if (was && o->kind == ARGS_FLAG) *(int *)o->target = 1;
         else if (was && !args_store(o, was))
             return args_fail(err, errlen, "%s: \"%s\" is \"%s\", which is not a value of --%s", from->path, key, was, s->kept[i]);
-        else if (run_is_file(s, o, was) && !strchr(was, ',') && args_path_kind(was) == 0) return run_file_gone(s, o->name, was, a, err, errlen);
+        else if (run_is_file(s, o, was) && !strchr(was, ',') && ctm_path_kind(was) == CTM_NOTHING) return run_file_gone(s, o->name, was, a, err, errlen);
     }
     return 1;
 }
@@ -277,17 +284,35 @@ static inline void restore_losses(run_losses *l, const char *program, const ctm_
     l->summed = summed ? strtol(summed, NULL, 10) : 0;
 }
 
+// Two runs in one folder would replace each other's files: the second is told. The lock goes with the process, however that ends.
+typedef struct run_lock { int held; char path[ARGS_PATH]; } run_lock;
+
+static inline int run_take(run_lock *l, const char *out, char *err, size_t errlen) {
+    if (!args_join(l->path, sizeof l->path, out, ".lock")) return args_fail(err, errlen, "%.40s...: the path is too long", out);
+    l->held = ctm_hold(l->path, 1);
+    if (l->held >= 0) return 1;
+    if (errno != EAGAIN) return args_fail(err, errlen, "cannot write into folder %s: %s", out, strerror(errno));
+    return args_fail(err, errlen, "%s: another run is writing into this folder; wait for it, or choose another with --out", out);
+}
+
+static inline void run_release(const run_lock *l) { ctm_let_go(l->held, l->path); }
+
 // A folder that is used again: said on stderr, because a run that is stopped leaves some files of the earlier one beside its own.
 static inline void run_say_earlier(const char *out) {
     char path[ARGS_PATH];
     args_join(path, sizeof path, out, "checkpoint.safetensors");
-    if (args_path_kind(path)) fprintf(stderr, "note: %s holds an earlier run, whose files are replaced one by one (--resume would go on with it)\n", out);
+    if (ctm_path_kind(path) != CTM_NOTHING) fprintf(stderr, "note: %s holds an earlier run, whose files are replaced one by one (--resume would go on with it)\n", out);
 }
 
 // ---- Stopping. The only variable outside of a program's own structures: a signal handler can reach nothing else.
 
 enum { RUN_STOPPED = 3 };                  // the exit status of a run that a signal has stopped: its state is saved, it is not done
 
+#ifdef RUN_NO_SIGNALS
+static int asked_to_stop;
+static inline void run_catch_signals(void) {}
+static inline void run_leave_signals(void) {}
+#else
 static volatile sig_atomic_t asked_to_stop;
 
 static const int run_signals[] = {SIGINT, SIGTERM,
@@ -314,7 +339,11 @@ static void on_signal(int number) {
 static inline void run_catch_signals(void) {
     for (size_t i = 0; i < sizeof run_signals/sizeof run_signals[0]; i++)
         if (signal(run_signals[i], on_signal) == SIG_IGN) signal(run_signals[i], SIG_IGN);
+#ifdef SIGXFSZ
+    signal(SIGXFSZ, SIG_IGN);              // a file that outgrows a limit: the write fails and is told, the program is not killed
+#endif
 }
+#endif
 
 // Says where a run has stopped and how it goes on. Returns the exit status: --stop-at has got what it asked for.
 static inline int run_stopped(const run_settings *s, ctm_arena *a, const ctm_trainer *tr) {

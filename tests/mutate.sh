@@ -85,8 +85,8 @@ cat >"$tmp/list" <<'END'
 - if (a->now) a->now->used = m.block_used;
 + if (a->now) a->now->used = 0;
 = 3 a freed arena still counts
-- ctm__count_memory(a->ctx, 0, b->size);
-+ ctm__count_memory(a->ctx, 0, 0);
+- ctm__count_memory(ctx, 0, b->size);
++ ctm__count_memory(ctx, 0, 0);
 = 4 threads inside threads
 - threads > 1 && n > 1 && !omp_in_parallel()
 + threads > 1 && n > 1
@@ -319,11 +319,11 @@ cat >"$tmp/list" <<'END'
 - k % dim == (size_t)p);
 + k % dim == 0);
 = 21 files hold matrices untransposed
-- ctm__put_real(p, w->src[t][(k * I + i) * O + o]);
-+ ctm__put_real(p, w->src[t][(k * O + o) * I + i]);
+- ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
++ ctm__put_real(piece + n, e->data[(k * O + o) * I + i]);
 = 21 the bounds of a tensor are not checked
-- if (begin > end || end > data_len || end - begin != bytes) return
-+ if (begin > end || end - begin != bytes) return
+- if (e->offset > e->end || e->end > data_len || (i <
++ if (e->offset > e->end || (i <
 = 8 a pixel outside the image is its neighbour
 - row[i] = inside ? centre[i] + shift : g->zero;
 + row[i] = inside ? centre[i] + shift : centre[i];
