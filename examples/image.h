@@ -687,7 +687,7 @@ static inline char *image_names(const char *data, size_t *used) {
     if (kind != CTM_FOLDER) return names;
     *used = 0;
     for (i = 0; i < ARGS_COUNT(image_folder_names); i++)
-        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
+        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == CTM_FILE) *used += strlen(names + *used) + 1;
     return names;
 }
 
