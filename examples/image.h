@@ -687,7 +687,7 @@ static inline char *image_names(const char *data, size_t *used) {
     if (kind != CTM_FOLDER) return names;
     *used = 0;
     for (i = 0; i < ARGS_COUNT(image_folder_names); i++)
-        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
+        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == CTM_FILE) *used += strlen(names + *used) + 1;
     return names;
 }
 
@@ -800,6 +800,7 @@ static inline unsigned long long image_fingerprint(image_set *s) {
     const size_t dim = (size_t)s->size * (size_t)s->size * (size_t)s->channels;
     IMAGE_REAL *x = (IMAGE_REAL *)malloc(dim * sizeof *x);
     size_t k, j;
+    if (x == NULL) image_mark(&s->part[0], 2);
     h = (h ^ s->n) * 1099511628211ull;
     h = (h ^ dim) * 1099511628211ull;
     for (k = 0; x && k < 64; k++) {
