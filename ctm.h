@@ -1010,7 +1010,8 @@ CTMDEF void     ctm_let_go(int held, const char *path);                // remove
 // followed, a replaced file keeps its mode, one without permission to write is refused, a device or pipe is written to directly.
 typedef struct ctm_output {
     FILE *file;                        // to be written with stdio's functions, binary; NULL: not open
-    char  path[CTM_PATH], tmp[CTM_PATH + 16];   // the name it will get; the one it has (empty: it is written to directly)
+    char  path[CTM_PATH], target[CTM_PATH];     // the name given; the one it will get, where links of that name lead
+    char  tmp[CTM_PATH + 16];          // the one it has; empty: it is written to directly
     int   held;                        // tmp's lock
 } ctm_output;
 CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL with errno
@@ -8060,7 +8061,13 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
 }
 
 static int ctm__follow(char *path) { (void)path; return 1; }                                   // a link is replaced, here
-static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }      // ctm__rename refuses by itself
+// 0 if the file may not be written.
+static int ctm__as_before(const char *path, const char *tmp) {
+    ctm__wide_path wide;
+    (void)tmp;
+    return ctm__wide(wide, path) && (_waccess(wide, 0) != 0 || _waccess(wide, 2) == 0);
+}
+
 static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(fd, "wb"); }
 static int ctm__sync(int fd) { return _commit(fd) == 0; }
 static void ctm__close(int fd) { _close(fd); }
@@ -8120,9 +8127,9 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
     for (tries = 0; tries < 100 && lock != 0; tries++) {
         fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
         old = fd < 0 && errno == EEXIST;
-        if (fd < 0 && !old) return -1;
         if (old && readlink(path, &c, 1) < 0) fd = open(path, O_WRONLY | O_NONBLOCK);          // a link is not ours; a pipe would wait
-        if (fd < 0) continue;
+        if (fd < 0 && old && errno == ENOENT) continue;                                        // it has just gone
+        if (fd < 0) return -1;
         lock = ctm__lock(fd);
         if (lock < 0 && old && !trust) lock = 0;
         if (lock != 0 && ctm__still(fd, path)) {
@@ -8217,19 +8224,19 @@ CTM__DEF FILE *ctm_output_open(ctm_output *out, const char *path) {
     errno = n == 0 ? ENOENT : n >= CTM_PATH ? ENAMETOOLONG : kind == CTM_FOLDER ? EISDIR : 0;
     if (errno) return NULL;
     memcpy(out->path, path, n + 1);
-    if (!ctm__follow(out->path)) return NULL;
-    if (kind == CTM_DEVICE || strncmp(out->path, "/proc/", 6) == 0 || strncmp(out->path, "/dev/fd/", 8) == 0) {
+    memcpy(out->target, path, n + 1);
+    if (!ctm__follow(out->target)) return NULL;
+    if (kind == CTM_DEVICE || strncmp(out->target, "/proc/", 6) == 0 || strncmp(out->target, "/dev/fd/", 8) == 0) {
         out->file = ctm_fopen(path, "wb");
         return out->file;
     }
     for (k = 1; k < 100 && out->held < 0; k++) {
-        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->path);
-        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->path, k);
+        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->target);
+        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->target, k);
         out->held = ctm_hold(out->tmp, 0);
-        if (out->held < 0 && errno != EAGAIN) break;
     }
     if (out->held < 0) return NULL;
-    if (ctm__as_before(out->path, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
+    if (ctm__as_before(out->target, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
     k = errno;
     if (!out->file) ctm_let_go(out->held, out->tmp);
     errno = out->file ? 0 : k;                      // 0, so that a later value tells why a write failed
@@ -8240,7 +8247,7 @@ CTM__DEF int ctm_output_close(ctm_output *out) {
     int ok = !ferror(out->file), reason;
     if (ok) errno = 0;
     ok = ok && fflush(out->file) == 0;
-    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->path);
+    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->target);
     reason = errno ? errno : EIO;
     if (!ok && out->tmp[0]) ctm__remove(out->tmp);
     if (fclose(out->file) != 0 && ok) { ok = 0; reason = errno; }
