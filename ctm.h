@@ -1128,27 +1128,29 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
-// Files. A path is UTF-8, on Windows too, and these four answer with errno, not with ctm_error, when they fail.
-enum { CTM_PATH = 1024 };               // bytes that a path to write to may have, with its ending
+// Files. Paths are UTF-8, on Windows too. These functions say what failed in errno, not in ctm_error.
+enum { CTM_PATH = 1024 };              // bytes that a path to write to may have, with its ending
 typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
-CTMDEF ctm_kind ctm_path_kind(const char *path);                       // what is there; CTM_DEVICE: a pipe and all else, too
-CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);         // fopen
-// Holds the file `path`, made if need be, until it is closed or the process ends, however that ends: a lock. A descriptor, or -1:
-// with EAGAIN another holder has it. Where the file system knows no locks, a new file is held; one that was there only if `trust`.
+CTMDEF ctm_kind ctm_path_kind(const char *path);                   // what is there; CTM_DEVICE: a pipe and all else, too
+CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);     // fopen
+// A lock: holds the file `path`, made if need be, until ctm_let_go removes it or the process ends, however it ends. A descriptor, or -1;
+// EAGAIN: another holds it. Where a file system has no locks a new file is held, and one that was there only if `trust`.
 CTMDEF int      ctm_hold(const char *path, int trust);
-CTMDEF void     ctm_let_go(int held, const char *path);                // removes it, too; -1 is harmless
+CTMDEF void     ctm_let_go(int held, const char *path);            // harmless with -1
 
-// A file that gets its name when it is complete; until then, and whatever fails, the one that had the name stays. It grows as PATH.tmp
-// beside it (PATH.2.tmp and so on while others write the same); a leftover of a program that was killed is used again. Links are
-// followed, a replaced file keeps its mode, one without permission to write is refused, a device or pipe is written to directly.
+// A file that gets its name when it is complete; until then, and whatever fails, the file of that name stays as it was. It grows beside it
+// as PATH.tmp (PATH.2.tmp and so on while others write the same), and what a killed program left there is used again. Links are followed
+// (not on Windows, where they are replaced), a replaced file keeps its mode, one that may not be written is refused, a device or pipe is
+// written to directly.
 typedef struct ctm_output {
-    FILE *file;                        // to be written with stdio's functions, binary; NULL: not open
-    char  path[CTM_PATH], tmp[CTM_PATH + 16];   // the name it will get; the one it has (empty: it is written to directly)
-    int   held;                        // tmp's lock
+    FILE *file;                        // write to it with stdio's functions; binary. NULL: not open
+    char  path[CTM_PATH], target[CTM_PATH];     // the name given; the one it will get, where links of that name lead
+    char  tmp[CTM_PATH + 16];          // the one it has; empty: it is written to directly
+    int   held;                        // the lock of tmp
 } ctm_output;
-CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL with errno
-CTMDEF int   ctm_output_close(ctm_output *out);    // on the disk and renamed: 1. Else 0 with errno: also if any write failed before
-CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, leaves nothing; harmless if it is not open
+CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL
+CTMDEF int   ctm_output_close(ctm_output *out);    // 1: on the disk, with its name. 0: nothing is left; also if a write failed before
+CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, and nothing is left; harmless if it is not open
 
 enum { CTM_F32, CTM_F64, CTM_I64, CTM_F16, CTM_BF16, CTM_OTHER };   // types of numbers in a file; CTM_OTHER cannot be read
 typedef struct ctm_entry {             // one tensor of a safetensors file
@@ -8283,7 +8285,8 @@ typedef wchar_t ctm__wide_path[CTM_PATH + 16];
 
 // A path in the system's characters of 16 bits. One that is no UTF-8 is taken to be in the machine's own code page.
 static int ctm__wide(wchar_t *out, const char *path) {
-    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0 || MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    if (MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
     errno = ENAMETOOLONG;
     return 0;
 }
@@ -8329,7 +8332,13 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
 }
 
 static int ctm__follow(char *path) { (void)path; return 1; }                                   // a link is replaced, here
-static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }      // ctm__rename refuses by itself
+// 0 if the file may not be written.
+static int ctm__as_before(const char *path, const char *tmp) {
+    ctm__wide_path wide;
+    (void)tmp;
+    return ctm__wide(wide, path) && (_waccess(wide, 0) != 0 || _waccess(wide, 2) == 0);
+}
+
 static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(fd, "wb"); }
 static int ctm__sync(int fd) { return _commit(fd) == 0; }
 static void ctm__close(int fd) { _close(fd); }
@@ -8389,9 +8398,9 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
     for (tries = 0; tries < 100 && lock != 0; tries++) {
         fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
         old = fd < 0 && errno == EEXIST;
-        if (fd < 0 && !old) return -1;
         if (old && readlink(path, &c, 1) < 0) fd = open(path, O_WRONLY | O_NONBLOCK);          // a link is not ours; a pipe would wait
-        if (fd < 0) continue;
+        if (fd < 0 && old && errno == ENOENT) continue;                                        // it has just gone
+        if (fd < 0) return -1;
         lock = ctm__lock(fd);
         if (lock < 0 && old && !trust) lock = 0;
         if (lock != 0 && ctm__still(fd, path)) {
@@ -8486,19 +8495,19 @@ CTM__DEF FILE *ctm_output_open(ctm_output *out, const char *path) {
     errno = n == 0 ? ENOENT : n >= CTM_PATH ? ENAMETOOLONG : kind == CTM_FOLDER ? EISDIR : 0;
     if (errno) return NULL;
     memcpy(out->path, path, n + 1);
-    if (!ctm__follow(out->path)) return NULL;
-    if (kind == CTM_DEVICE || strncmp(out->path, "/proc/", 6) == 0 || strncmp(out->path, "/dev/fd/", 8) == 0) {
+    memcpy(out->target, path, n + 1);
+    if (!ctm__follow(out->target)) return NULL;
+    if (kind == CTM_DEVICE || strncmp(out->target, "/proc/", 6) == 0 || strncmp(out->target, "/dev/fd/", 8) == 0) {
         out->file = ctm_fopen(path, "wb");
         return out->file;
     }
     for (k = 1; k < 100 && out->held < 0; k++) {
-        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->path);
-        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->path, k);
+        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->target);
+        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->target, k);
         out->held = ctm_hold(out->tmp, 0);
-        if (out->held < 0 && errno != EAGAIN) break;
     }
     if (out->held < 0) return NULL;
-    if (ctm__as_before(out->path, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
+    if (ctm__as_before(out->target, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
     k = errno;
     if (!out->file) ctm_let_go(out->held, out->tmp);
     errno = out->file ? 0 : k;                      // 0, so that a later value tells why a write failed
@@ -8509,7 +8518,7 @@ CTM__DEF int ctm_output_close(ctm_output *out) {
     int ok = !ferror(out->file), reason;
     if (ok) errno = 0;
     ok = ok && fflush(out->file) == 0;
-    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->path);
+    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->target);
     reason = errno ? errno : EIO;
     if (!ok && out->tmp[0]) ctm__remove(out->tmp);
     if (fclose(out->file) != 0 && ok) { ok = 0; reason = errno; }
