@@ -85,7 +85,7 @@ static ctm_config variant_config(int v, long steps, uint64_t seed) {
     if (v == GLOBAL)       c.match = CTM_GLOBAL;
     if (v == NO_DSM)       c.diagonal = CTM_DIAG_NONE;
     if (v == FIXED_WEIGHT) c.adaptive = 0;
-    if (v == GAN)          { c.gan = CTM_GAN_LOG; c.gan_start = (long)(0.6*(double)c.steps); }
+    if (v == GAN)          { c.gan = CTM_GAN_LOG; c.gan_start = (long)(0.6*(double)c.steps + 1e-9); }
     if (v == SELF_SOLVE)   { c.self_teach = CTM_SELF_SOLVE; c.substeps = 1; }
     if (v == SELF_JUMP)    c.self_teach = CTM_SELF_JUMP;
     if (v == ONE_HEUN)     c.substeps = 1;
@@ -741,14 +741,14 @@ static int train_all(lab *l, unsigned needs) {
 
 // ---- Output ----------------------------------------------------------------------------------------------------------------------
 
-static FILE *open_csv(lab *l, args_file *a, const char *name) {
+static FILE *open_csv(lab *l, ctm_output *a, const char *name) {
     char path[ARGS_PATH];
     if (!args_join(path, sizeof path, l->common.out, name)) { args_fail(l->line, sizeof l->line, "%s: the path is too long", l->common.out); return NULL; }
     return args_open_atomic(a, path, l->line, sizeof l->line);
 }
 
 static int write_claims(lab *l, int n, const claim *const *which, const result *r) {
-    args_file a;
+    ctm_output a;
     FILE *f = open_csv(l, &a, "claims.csv");
     if (!f) return 0;
     fputs("claim,question,measured,verdict,why\n", f);                 // no text of ours holds a quote
@@ -757,7 +757,7 @@ static int write_claims(lab *l, int n, const claim *const *which, const result *
 }
 
 static int write_values(lab *l, int n, const claim *const *which, const result *r) {
-    args_file a;
+    ctm_output a;
     FILE *f = open_csv(l, &a, "values.csv");
     if (!f) return 0;
     fputs("claim,quantity,limit,seed,value\n", f);
@@ -773,7 +773,7 @@ static int write_values(lab *l, int n, const claim *const *which, const result *
 }
 
 static int write_runs(lab *l) {
-    args_file a;
+    ctm_output a;
     FILE *f = open_csv(l, &a, "runs.csv");
     if (!f) return 0;
     fputs("variant,seed,steps,seconds,text\n", f);
@@ -786,7 +786,7 @@ static int write_runs(lab *l) {
 }
 
 static int write_page(lab *l, story *s, int n, const claim *const *which, const result *r, const char *command) {
-    args_file page;
+    ctm_output page;
     FILE *f = open_csv(l, &page, "index.html");
     if (!f) return 0;
     story_head(s, f);
@@ -800,7 +800,7 @@ static int write_page(lab *l, story *s, int n, const claim *const *which, const 
     fputs("</table></div>\n", f);
     for (int i = 0; i < n; i++) {
         fprintf(f, "<section><h2>%s. %s: %s</h2>\n<p>%s</p>\n<div class='wide'>\n", which[i]->id, which[i]->question, verdict_names[r[i].verdict], which[i]->text);
-        if (!story_inline(s, f, s->figure[i].file)) { args_abandon_atomic(&page); return args_fail(l->line, sizeof l->line, "%s", s->error); }
+        if (!story_inline(s, f, s->figure[i].file)) { ctm_output_drop(&page); return args_fail(l->line, sizeof l->line, "%s", s->error); }
         fprintf(f, "</div>\n<p>%s. <b>Verdict:</b> %s, because %s. <a href='%s'>(figure alone)</a></p></section>\n", r[i].measured, verdict_names[r[i].verdict], r[i].why, s->figure[i].file);
     }
     fputs("<p>All numbers: <a href='claims.csv'>claims.csv</a>, <a href='values.csv'>values.csv</a>, <a href='runs.csv'>runs.csv</a>. Bars and curves are medians over seeds, "
@@ -844,6 +844,7 @@ int main(int argc, char **argv) {
     char command[200];
     int status, done;
     if (!l) return wrong("not enough memory");
+    args_utf8(&argc, &argv);
     l->common = args_common_defaults("out/claims");
     l->common.seed = 0;
     const args_option options[] = {
@@ -855,7 +856,7 @@ int main(int argc, char **argv) {
     };
     status = args_parse("claims", "claims [flags]: tests the paper's claims on eight Gaussians", options, ARGS_COUNT(options), argc, argv);
     only = status ? 0 : chosen(l->only);
-    if (status || !only) { free(l); return status ? args_exit_status(status) : 2; }
+    if (status || !only) { free(l); return args_finish("claims", status ? args_exit_status(status) : 2); }
     if (!l->steps) l->steps = l->full ? FULL_STEPS : STEPS;
     if (!l->seeds) l->seeds = SEEDS;
     l->noises = l->steps >= 2000 ? NOISES : (int)(NOISES*l->steps/2000) > 256 ? (int)(NOISES*l->steps/2000) : 256;
@@ -871,5 +872,5 @@ int main(int argc, char **argv) {
     status = done ? 0 : wrong(l->line);
     ctm_arena_free(&l->memory);
     free(l);
-    return status;
+    return args_finish("claims", status);
 }

@@ -1,7 +1,7 @@
 /* args.h - flags, folders, safe files, a progress line and a clock for the example programs.
 
-   Part of the examples of ctm.h, not of ctm.h itself. libc only; C99, also C++. Include it before other headers where
-   possible: with -std=c99 that makes the POSIX clock visible (without it a less steady clock is used, nothing breaks).
+   Part of the examples of ctm.h, not of ctm.h itself, whose files (ctm_output) it uses; C99, also C++. Include it before other
+   headers where possible: with -std=c99 that makes the POSIX clock visible (without it a less steady clock is used, nothing breaks).
 
    A program describes its flags in one table and parses the command line with it:
 
@@ -18,8 +18,8 @@
 
    Conventions. Functions that can fail take (char *err, size_t errlen), return 1 when done and 0 when not, and then leave
    one line without a newline in err (err may be NULL with errlen 0). args_parse is the exception: it prints by itself.
-   There is no global state. Numbers are read with a decimal point; the program must stay in the "C" locale, which is the
-   one it starts in. Nothing here relies on infinities or NaN in arithmetic, so -ffast-math is harmless. */
+   There is no global state. Numbers are read and written with a decimal point, whatever the locale. Nothing here relies on
+   infinities or NaN in arithmetic, so -ffast-math is harmless. */
 #ifndef CTM_EXAMPLES_ARGS_H
 #define CTM_EXAMPLES_ARGS_H
 
@@ -28,7 +28,13 @@
 #define _POSIX_C_SOURCE 200809L
 #endif
 
+/* Microsoft's compiler would have fopen and strcpy replaced by functions of its own. */
+#if defined(_MSC_VER) && !defined(_CRT_SECURE_NO_WARNINGS)
+#define _CRT_SECURE_NO_WARNINGS
+#endif
+
 #include <errno.h>
+#include <locale.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -39,21 +45,33 @@
 #if defined(_WIN32)
 #include <direct.h>
 #include <io.h>
-#include <sys/stat.h>
-#include <sys/types.h>
 #define ARGS_WINDOWS 1
-#elif defined(__unix__) || defined(__APPLE__)
+#ifdef __cplusplus
+extern "C" {
+#endif
+__declspec(dllimport) wchar_t * __stdcall GetCommandLineW(void);
+__declspec(dllimport) wchar_t **__stdcall CommandLineToArgvW(const wchar_t *line, int *count);
+__declspec(dllimport) int       __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int, wchar_t *, int);
+__declspec(dllimport) int       __stdcall WideCharToMultiByte(unsigned, unsigned long, const wchar_t *, int, char *, int, const char *, int *);
+__declspec(dllimport) int       __stdcall SetConsoleOutputCP(unsigned);
+#ifdef __cplusplus
+}
+#endif
+#if defined(_MSC_VER)
+#pragma comment(lib, "shell32")
+#endif
+#elif defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/types.h>
 #include <unistd.h>
 #define ARGS_POSIX 1
-/* When a header was included before this one, the request above came too late. These two exist all the same. */
+/* When a header was included before this one, the request above came too late. This one exists all the same. */
 #if defined(__STRICT_ANSI__) && !defined(__cplusplus)
 extern int (fileno)(FILE *f);
-extern int (fsync)(int descriptor);
 #endif
 #endif
+#include "../ctm.h"
 
 #if defined(__MINGW32__) && !defined(__clang__)
 #define ARGS_PRINTF(text, first) __attribute__((__format__(gnu_printf, text, first)))
@@ -96,21 +114,27 @@ typedef struct {
     int         quiet;      /* 1: no progress line, only results and errors                                           */
 } args_common;
 
-#define ARGS_COMMON(c)                                                                                                 \
+#define ARGS_COMMON(c) ARGS_COMMON_OUT(c, "where results go")
+#define ARGS_COMMON_OUT(c, out_help)                                                                                   \
     {"seed",    ARGS_INT,  &(c).seed,    0, 9223372036854775807.0, NULL, "seed of all random numbers"},                \
     {"threads", ARGS_INT,  &(c).threads, 0, 4096,                  NULL, "number of threads; 0 takes all cores"},      \
-    {"out",     ARGS_TEXT, &(c).out,     0, 0,                     NULL, "where results go"},                          \
+    {"out",     ARGS_TEXT, &(c).out,     0, 0,                     NULL, out_help},                                    \
     {"quiet",   ARGS_FLAG, &(c).quiet,   0, 0,                     NULL, "no progress line"}
 
 /* args_parse's answer as an exit status: help was printed -> 0, wrong usage -> 2. */
 static inline int args_exit_status(int parsed) { return parsed == 2 ? 2 : 0; }
 
-/* A file under construction: it bears its name only once it is complete. */
-typedef struct {
-    FILE *f;
-    char *path;             /* the name it will have                                                                  */
-    char *temporary;        /* path + ".tmp"; NULL when path is a device or a pipe, which is written to directly      */
-} args_file;
+/* The end of every main: what was printed must have arrived. Returns status, or 1 after one line when stdout took not all of
+   it (a full disk). */
+static inline int args_finish(const char *program, int status) {
+    int reason, bad = ferror(stdout);
+    errno = 0;
+    if (fflush(stdout) == 0 && !bad) return status;
+    reason = errno;
+    if (status) return status;                      /* that fault has its line                                        */
+    fprintf(stderr, "%s: cannot write to standard output%s%s\n", program, reason ? ": " : "", reason ? strerror(reason) : "");
+    return 1;
+}
 
 /* The progress line of a loop over steps. */
 typedef struct {
@@ -137,6 +161,20 @@ static inline int args_fail(char *err, size_t errlen, const char *format, ...) {
     for (p = err; *p; p++)
         if ((unsigned char)*p < 32 || *p == 127) *p = ' ';
     return 0;
+}
+
+/* The first byte of text that is no UTF-8, or NULL when all of it is. (Neither longer than needed, nor half of a UTF-16 pair.) */
+static inline const char *args_not_utf8(const char *text) {
+    const unsigned char *p = (const unsigned char *)text;
+    while (*p) {
+        int n = *p < 0x80 ? 1 : *p >= 0xC2 && *p <= 0xDF ? 2 : *p >= 0xE0 && *p <= 0xEF ? 3 : *p >= 0xF0 && *p <= 0xF4 ? 4 : 0, i;
+        for (i = 1; i < n; i++)
+            if ((p[i] & 0xC0) != 0x80) n = 0;
+        if (n == 0 || (*p == 0xE0 && p[1] < 0xA0) || (*p == 0xED && p[1] > 0x9F) || (*p == 0xF0 && p[1] < 0x90) ||
+            (*p == 0xF4 && p[1] > 0x8F)) return (const char *)p;
+        p += n;
+    }
+    return NULL;
 }
 
 /* Copy text into out for use in a message: at most 40 bytes (and at most size - 1), then "...". A character of several
@@ -187,13 +225,58 @@ static inline int args_is_number(const char *s) {
     return *s == '\0';
 }
 
+/* The decimal point of the locale, which an application that includes this file may have set. */
+static inline const char *args_locale_point(void) {
+    const struct lconv *l = localeconv();
+    return l && l->decimal_point && l->decimal_point[0] ? l->decimal_point : ".";
+}
+
+/* strtod for a text that args_is_number accepts, in every locale with a decimal point. 0 when memory is short. */
+static inline int args_strtod(const char *s, double *value) {
+    const char *point = args_locale_point(), *dot = strchr(s, '.');
+    char near_by[64], *copy = near_by;
+    size_t length = strlen(s), extra = strlen(point);
+    if (dot == NULL || strcmp(point, ".") == 0) {
+        *value = strtod(s, NULL);
+        return 1;
+    }
+    if (length + extra >= sizeof near_by) copy = (char *)malloc(length + extra);
+    if (copy == NULL) return 0;
+    memcpy(copy, s, (size_t)(dot - s));
+    memcpy(copy + (dot - s), point, extra);
+    memcpy(copy + (dot - s) + extra, dot + 1, strlen(dot + 1) + 1);
+    *value = strtod(copy, NULL);
+    if (copy != near_by) free(copy);
+    return 1;
+}
+
+enum { ARGS_NUMBER = 40 };                          /* room for a number as text                                      */
+
+/* x as text with so many significant digits, in every locale with a decimal point. Returns out. */
+static inline const char *args_number(char out[ARGS_NUMBER], double x, int digits) {
+    const char *point = args_locale_point();
+    char *found;
+    snprintf(out, ARGS_NUMBER, "%.*g", digits, x);
+    found = strstr(out, point);
+    if (found) {
+        *found = '.';
+        memmove(found + 1, found + strlen(point), strlen(found + strlen(point)) + 1);
+    }
+    return out;
+}
+
+/* x with the fewest significant digits, at_least so many, from which strtod gets it back. Returns out. */
+static inline const char *args_shortest(char out[ARGS_NUMBER], double x, int at_least) {
+    double back = 0;
+    int digits = at_least;
+    while (args_strtod(args_number(out, x, digits), &back) && back != x && digits < 17) digits++;
+    return out;
+}
+
 /* Read all of s as a finite number. 1: *value is set; 0: not a number; -1: a number too large for a double. */
 static inline int args_real(const char *s, double *value) {
-    char *end;
     double v;
-    if (!args_is_number(s)) return 0;
-    v = strtod(s, &end);
-    if (*end != '\0') return 0;
+    if (!args_is_number(s) || !args_strtod(s, &v)) return 0;
     if (!args_finite(v)) return -1;
     *value = v;
     return 1;
@@ -368,11 +451,14 @@ static inline args_common args_common_defaults(const char *out) {
 static inline void args_range(const args_option *o, char *out, size_t size) {
     double huge = o->kind == ARGS_INT ? 9.2e18 : 1e300;
     int low = o->min > -huge, high = o->max < huge;
+    char least[ARGS_NUMBER], most[ARGS_NUMBER];
+    args_number(least, o->min, 15);
+    args_number(most, o->max, 15);
     out[0] = '\0';
     if (o->min == 0 && o->max == 0) return;
-    if (low && high) snprintf(out, size, "from %.15g to %.15g", o->min, o->max);
-    else if (low)    snprintf(out, size, "at least %.15g", o->min);
-    else if (high)   snprintf(out, size, "at most %.15g", o->max);
+    if (low && high) snprintf(out, size, "from %s to %s", least, most);
+    else if (low)    snprintf(out, size, "at least %s", least);
+    else if (high)   snprintf(out, size, "at most %s", most);
 }
 
 static inline int args_in_range(const args_option *o, double value) {
@@ -394,7 +480,7 @@ static inline int args_bad_choice(const char *program, const char *what, const c
 
 /* Say on stderr which value of a flag was found and what was expected. Returns 2. */
 static inline int args_bad_value(const char *program, const args_option *o, const char *value) {
-    char what[80], range[80], found[64], line[512];
+    char what[80], range[96], found[64], line[512];
     const char *kind = o->kind == ARGS_INT ? "a whole number" : o->kind == ARGS_REAL ? "a number" : "a text";
     long long v;
     snprintf(what, sizeof what, "flag --%s", o->name);
@@ -480,7 +566,7 @@ static inline void args_help_head(const args_option *o, char *out, size_t size) 
 
 /* "(from 1 to 1000; default 20)": range or choices and the present value of the target; "" for a flag that is off. */
 static inline void args_help_tail(const args_option *o, char *out, size_t size) {
-    char range[80], list[256], word[64];
+    char range[96], list[256], word[64];
     const char *text;
     args_range(o, range, sizeof range);
     out[0] = '\0';
@@ -488,7 +574,7 @@ static inline void args_help_tail(const args_option *o, char *out, size_t size) 
     if (o->kind == ARGS_INT && args_in_range(o, (double)*(long long *)o->target))
         snprintf(out, size, " (%s%sdefault %lld)", range, range[0] ? "; " : "", *(long long *)o->target);
     else if (o->kind == ARGS_REAL && args_in_range(o, *(double *)o->target))
-        snprintf(out, size, " (%s%sdefault %.6g)", range, range[0] ? "; " : "", *(double *)o->target);
+        snprintf(out, size, " (%s%sdefault %s)", range, range[0] ? "; " : "", args_number(word, *(double *)o->target, 6));
     else if ((o->kind == ARGS_INT || o->kind == ARGS_REAL) && range[0])
         snprintf(out, size, " (%s)", range);           /* a default out of range stands for "not given" */
     if (o->kind == ARGS_TEXT) {
@@ -538,7 +624,10 @@ static inline void args_print_help(FILE *f, const char *usage, const args_option
         snprintf(text, sizeof text, "%s%s", o[i].help, tail);
         args_wrap(f, text, column, indent);
     }
-    fprintf(f, "  --help              this text\n");
+    fprintf(f, "  --help              this text\n\n"
+               "exit status: 0 done; 1 a file or the machine is at fault, one line says how;\n"
+               "2 wrong usage; 3 a signal has stopped a training run: its state is saved, and\n"
+               "--resume goes on (a second signal ends it at once)\n");
 }
 
 /* 1 if the command line holds --name or --name=value. */
@@ -604,6 +693,29 @@ static inline int args_parse(const char *program, const char *usage, const args_
     return 0;
 }
 
+/* The first thing in main: the arguments in UTF-8. Other systems hand them over so; Windows has them in 16 bits a character,
+   and its console is told that UTF-8 comes. The copy is never freed; without memory for it the arguments stay as they are. */
+static inline void args_utf8(int *argc, char ***argv) {
+#if defined(ARGS_WINDOWS)
+    int count = 0, i, length;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &count);
+    char **list = wide ? (char **)calloc((size_t)count + 1, sizeof *list) : NULL;
+    SetConsoleOutputCP(65001);
+    for (i = 0; list && i < count; i++) {
+        length = WideCharToMultiByte(65001, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        list[i] = length > 0 ? (char *)malloc((size_t)length) : NULL;
+        if (list[i] == NULL) return;
+        WideCharToMultiByte(65001, 0, wide[i], -1, list[i], length, NULL, NULL);
+    }
+    if (list == NULL) return;
+    *argc = count;
+    *argv = list;
+#else
+    (void)argc;
+    (void)argv;
+#endif
+}
+
 /* A program with commands: take the word argv[1] off the line. Returns its position in commands ("train,sample,loglik"),
    0 when the line begins with a flag or is empty, -1 after one line on stderr when the word is none of them. */
 static inline int args_command(const char *program, const char *commands, int *argc, char ***argv) {
@@ -623,24 +735,6 @@ static inline int args_command(const char *program, const char *commands, int *a
 /* ---------------------------------------------------------------------------------------------------------------- */
 /*  Folders and files                                                                                                 */
 /* ---------------------------------------------------------------------------------------------------------------- */
-
-/* What path is: 0 nothing, 1 a file, 2 a folder, 3 something else (a device, a pipe). */
-static inline int args_path_kind(const char *path) {
-#if defined(ARGS_POSIX)
-    struct stat s;
-    if (stat(path, &s) != 0) return 0;
-    return S_ISREG(s.st_mode) ? 1 : S_ISDIR(s.st_mode) ? 2 : 3;
-#elif defined(ARGS_WINDOWS)
-    struct _stat s;
-    if (_stat(path, &s) != 0) return 0;
-    return (s.st_mode & _S_IFMT) == _S_IFREG ? 1 : (s.st_mode & _S_IFMT) == _S_IFDIR ? 2 : 3;
-#else
-    FILE *f = fopen(path, "rb");
-    if (f == NULL) return 0;
-    fclose(f);
-    return 1;
-#endif
-}
 
 /* 1 if c separates folders in a path. */
 static inline int args_is_slash(char c) {
@@ -668,11 +762,14 @@ static inline int args_mkdir_one(const char *path) {
 #if defined(ARGS_POSIX)
     made = mkdir(path, 0777);
 #elif defined(ARGS_WINDOWS)
-    made = _mkdir(path);
+    {
+        wchar_t wide[ARGS_PATH];
+        if (MultiByteToWideChar(65001, 0, path, -1, wide, ARGS_PATH) > 0) made = _wmkdir(wide);
+    }
 #endif
     if (made == 0) return 1;
     reason = errno;
-    if (args_path_kind(path) == 2) return 1;
+    if (ctm_path_kind(path) == CTM_FOLDER) return 1;
     errno = reason;
     return 0;
 }
@@ -680,16 +777,30 @@ static inline int args_mkdir_one(const char *path) {
 /* Try to create and remove a file in folder. Returns 1, or 0 with the reason in errno. */
 static inline int args_can_write(const char *folder) {
     char probe[ARGS_PATH];
-    FILE *f;
+    int held;
     if (!args_join(probe, sizeof probe, folder, ".write_test.tmp")) {
         errno = ERANGE;
         return 0;
     }
-    f = fopen(probe, "wb");
-    if (f == NULL) return 0;
-    fclose(f);
-    remove(probe);
+    held = ctm_hold(probe, 1);
+    if (held < 0 && errno != EAGAIN) return 0;      /* another program that is trying just this can write, too        */
+    ctm_let_go(held, probe);
     return 1;
+}
+
+/* How much of path is there without being a folder that could be made: "/", on Windows "C:\", "\\server\share\". */
+static inline size_t args_root(const char *path) {
+    size_t i = 0;
+#if defined(ARGS_WINDOWS)
+    if (path[0] && path[1] == ':') return args_is_slash(path[2]) ? 3 : 2;
+    if (args_is_slash(path[0]) && args_is_slash(path[1])) {
+        int names = 0;
+        for (i = 2; path[i] && names < 2; i++) names += args_is_slash(path[i]);
+        return i;
+    }
+#endif
+    while (args_is_slash(path[i])) i++;
+    return i;
 }
 
 /* Make a folder with its parents, unless it exists, and make sure that files can be created in it. On failure err says
@@ -701,15 +812,15 @@ static inline int args_mkdir(const char *path, char *err, size_t errlen) {
     if (length >= sizeof part)
         return args_fail(err, errlen, "cannot make folder %s: the name is too long", args_excerpt(path, shown, sizeof shown));
     memcpy(part, path, length + 1);
-    for (i = 1; i <= length; i++) {
+    for (i = args_root(path) + 1; i <= length; i++) {
         char c = part[i];
         if (c != '\0' && !args_is_slash(c)) continue;
-        if (args_is_slash(part[i - 1]) || part[i - 1] == ':') continue;          /* "a//b", "C:\"                     */
+        if (args_is_slash(part[i - 1])) continue;   /* "a//b"                                                         */
         part[i] = '\0';
-        if (args_path_kind(part) != 2 && !args_mkdir_one(part)) {
+        if (ctm_path_kind(part) != CTM_FOLDER && !args_mkdir_one(part)) {
             int reason = errno;
             return args_fail(err, errlen, "cannot make folder %s: %s", part,
-                             args_path_kind(part) ? "a file of that name is in the way" : strerror(reason));
+                             ctm_path_kind(part) != CTM_NOTHING ? "a file of that name is in the way" : strerror(reason));
         }
         part[i] = c;
     }
@@ -717,84 +828,13 @@ static inline int args_mkdir(const char *path, char *err, size_t errlen) {
     return 1;
 }
 
-/* Release the names of a file under construction. */
-static inline void args_forget_atomic(args_file *a) {
-    free(a->path);
-    free(a->temporary);
-    a->f = NULL;
-    a->path = a->temporary = NULL;
+/* A ctm_output whose failures are a line in err: args_open_atomic returns out->file or NULL, args_close_atomic 1 or 0. */
+static inline FILE *args_open_atomic(ctm_output *out, const char *path, char *err, size_t errlen) {
+    if (!ctm_output_open(out, path)) args_fail(err, errlen, "cannot write %s: %s", path, strerror(errno));
+    return out->file;
 }
-
-/* Begin to write a file (binary mode). Returns a->f to write to, or NULL with a reason. The file that may already be at
-   path stays as it is until args_close_atomic; every successful open needs args_close_atomic or args_abandon_atomic. */
-static inline FILE *args_open_atomic(args_file *a, const char *path, char *err, size_t errlen) {
-    int kind = args_path_kind(path);
-    size_t length = strlen(path);
-    a->f = NULL;
-    a->path = (char *)malloc(length + 1);
-    a->temporary = kind == 3 ? NULL : (char *)malloc(length + 5);
-    if (a->path == NULL || (kind != 3 && a->temporary == NULL)) {
-        args_fail(err, errlen, "cannot write %s: no memory", path);
-    } else {
-        memcpy(a->path, path, length + 1);
-        if (a->temporary) {
-            memcpy(a->temporary, path, length);
-            memcpy(a->temporary + length, ".tmp", 5);
-        }
-        if (kind == 2) args_fail(err, errlen, "cannot write %s: it is a folder", path);
-        else {
-            a->f = fopen(a->temporary ? a->temporary : path, "wb");
-            if (a->f == NULL) args_fail(err, errlen, "cannot write %s: %s", path, strerror(errno));
-        }
-    }
-    if (a->f == NULL) args_forget_atomic(a);
-    errno = 0;                                      /* so that a later value tells why writing failed                 */
-    return a->f;
-}
-
-/* Give up a file under construction: nothing of it remains. Harmless after a failed open or a close. */
-static inline void args_abandon_atomic(args_file *a) {
-    if (a->f) fclose(a->f);
-    if (a->f && a->temporary) remove(a->temporary);
-    args_forget_atomic(a);
-}
-
-/* Bring what was written to the disk. Returns 1, or 0 with the reason in errno (0 when unknown). */
-static inline int args_sync(FILE *f, int regular) {
-    if (ferror(f)) return 0;                        /* errno is still that of the write that failed                   */
-    errno = 0;
-    if (fflush(f) != 0) return 0;
-    if (!regular) return 1;
-#if defined(ARGS_POSIX)
-    if (fsync(fileno(f)) != 0 && errno != EINVAL && errno != ENOSYS) return 0;      /* some file systems have none    */
-#elif defined(ARGS_WINDOWS)
-    if (_commit(_fileno(f)) != 0) return 0;
-#endif
-    return 1;
-}
-
-/* Complete a file: flush, sync, close, rename. On failure (a full disk, say) the unfinished file is removed and what was
-   at path before is untouched. Earlier errors of fwrite and fprintf are found here too: no need to check each. */
-static inline int args_close_atomic(args_file *a, char *err, size_t errlen) {
-    int good = args_sync(a->f, a->temporary != NULL), reason = errno;
-    errno = 0;
-    if (fclose(a->f) != 0 && good) {
-        good = 0;
-        reason = errno;
-    }
-#if defined(ARGS_WINDOWS)
-    if (good && a->temporary) remove(a->path);      /* here rename does not replace                                   */
-#endif
-    if (good && a->temporary && rename(a->temporary, a->path) != 0) {
-        good = 0;
-        reason = errno;
-    }
-    if (!good) {
-        if (a->temporary) remove(a->temporary);
-        args_fail(err, errlen, "cannot write %s: %s", a->path, reason ? strerror(reason) : "the data could not be stored");
-    }
-    args_forget_atomic(a);
-    return good;
+static inline int args_close_atomic(ctm_output *out, char *err, size_t errlen) {
+    return ctm_output_close(out) ? 1 : args_fail(err, errlen, "cannot write %s: %s", out->path, strerror(errno));
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /*
- * plot.h - small, dependency-free SVG figures in C99 (also compiles as C++).
+ * plot.h - small SVG figures in C99 (also compiles as C++). Needs ctm.h only for its files (ctm_output).
  *
  *     plot *p = plot_open("figure.svg", 900, 420, "Two moons");
  *     plot_grid_panel(p, 1, 2, 0, "data");
@@ -36,6 +36,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../ctm.h"
 
 /* The text colour of the current light or dark mode. */
 #define PLOT_INK "currentColor"
@@ -187,18 +188,53 @@ static inline void plot_puts(plot *p, const char *s)
     plot_put(p, s, strlen(s));
 }
 
-/* Appends text with the characters that are special in XML escaped. */
+/*
+ * Bytes of the UTF-8 character at s, or 0 if it is none that XML may hold: a
+ * broken one, a control character, half of a UTF-16 pair, U+FFFE or U+FFFF.
+ */
+static inline int plot_char(const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    unsigned long code;
+    int n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3
+          : *p < 0xF5 ? 4 : 0, i;
+    code = n < 2 ? *p : *p & (0x7Fu >> n);
+    for (i = 1; i < n; i++) {
+        if ((p[i] & 0xC0) != 0x80) return 0;
+        code = code << 6 | (p[i] & 0x3Fu);
+    }
+    if ((code < 32 && code != '\t' && code != '\n' && code != '\r') || (n == 3 && code < 0x800) || (n == 4 && code < 0x10000)
+        || (code >= 0xD800 && code < 0xE000) || code == 0xFFFE
+        || code == 0xFFFF || code > 0x10FFFF) return 0;
+    return n;
+}
+
+/*
+ * Markup for the character at s, whose bytes are counted in *bytes; buf has
+ * room for 5. What XML cannot hold becomes U+FFFD.
+ */
+static inline const char *plot_markup(const char *s, int *bytes, char *buf)
+{
+    *bytes = 1;
+    if (*s == '&') return "&amp;";
+    if (*s == '<') return "&lt;";
+    if (*s == '>') return "&gt;";
+    if (*s == '"') return "&quot;";
+    if (*s == '\'') return "&#39;";
+    if (*s == '\r') return "&#13;";
+    *bytes = plot_char(s);
+    if (*bytes == 0) { *bytes = 1; return "\xEF\xBF\xBD"; }
+    memcpy(buf, s, (size_t)*bytes);
+    buf[*bytes] = 0;
+    return buf;
+}
+
+/* Appends text with what is special in XML escaped. */
 static inline void plot_escape(plot *p, const char *s)
 {
-    for (; s && *s; s++) {
-        if (*s == '&') plot_puts(p, "&amp;");
-        else if (*s == '<') plot_puts(p, "&lt;");
-        else if (*s == '>') plot_puts(p, "&gt;");
-        else if (*s == '"') plot_puts(p, "&quot;");
-        else if (*s == '\'') plot_puts(p, "&#39;");
-        else if ((unsigned char)*s < 32) plot_puts(p, " ");
-        else plot_put(p, s, 1);
-    }
+    char buf[8];
+    int n;
+    for (; s && *s; s += n) plot_puts(p, plot_markup(s, &n, buf));
 }
 
 static inline void plot_number(plot *p, double v)
@@ -563,45 +599,24 @@ static inline plot *plot_open(const char *path, double w, double h,
     return p;
 }
 
-/* Writes the buffer to a new file. Returns 0, or an errno value. */
-static inline int plot_write(const plot *p, const char *path)
-{
-    int err = 0;
-    FILE *f;
-    errno = 0;
-    f = fopen(path, "wb");
-    if (!f) return errno ? errno : EIO;
-    if (fwrite(p->s, 1, p->n, f) != p->n || fflush(f) != 0)
-        err = errno ? errno : EIO;
-    if (fclose(f) != 0 && !err) err = errno ? errno : EIO;
-    return err;
-}
-
 /*
- * Finishes the figure, writes it and releases p in every case. The file first
- * grows as path.tmp and is then renamed, so that readers never see half of
- * it. Returns 0, or -1 with errno set; an existing figure is then untouched.
+ * Finishes the figure, writes it and releases p in every case. The file gets
+ * its name when it is complete, so that readers never see half of it. Returns
+ * 0, or -1 with errno set; an existing figure is then untouched.
  */
 static inline int plot_close(plot *p)
 {
+    ctm_output out;
     int err;
-    char *tmp;
     if (!p) { errno = ENOMEM; return -1; }
     plot_panel_end(p);
     plot_puts(p, "</svg>\n");
     err = p->failed;
-    tmp = (char *)malloc(strlen(p->path) + 5);
-    if (!tmp && !err) err = ENOMEM;
+    if (!err && !ctm_output_open(&out, p->path)) err = errno;
     if (!err) {
-        strcat(strcpy(tmp, p->path), ".tmp");
-        err = plot_write(p, tmp);
-#ifdef _WIN32
-        if (!err) remove(p->path); /* rename() does not replace files there */
-#endif
-        if (!err && rename(tmp, p->path) != 0) err = errno ? errno : EIO;
-        if (err) remove(tmp);
+        fwrite(p->s, 1, p->n, out.file);
+        if (!ctm_output_close(&out)) err = errno;
     }
-    free(tmp);
     free(p->path);
     free(p->s);
     free(p);
