@@ -345,8 +345,6 @@ static inline void run_catch_signals(void) {
 }
 #endif
 
-#endif
-
 // Says where a run has stopped and how it goes on. Returns the exit status: --stop-at has got what it asked for.
 static inline int run_stopped(const run_settings *s, ctm_arena *a, const ctm_trainer *tr) {
     printf("stopped after step %ld of %ld of the %s; saved; to go on: build/%s train --resume --out %s\n", tr->step, tr->cfg.steps,

@@ -1367,7 +1367,6 @@ static void test_load_without_memory_leaves_nothing(void) {
     room r;
     ctm_net *net;
     static ctm_real x[4000];
-    static int label[2000];
     volatile int loaded = 0, sampled = 0, panics = 0, errors = 0;
     volatile long k;
     room_open(&r);
@@ -1384,19 +1383,16 @@ static void test_load_without_memory_leaves_nothing(void) {
         CHECK(r.ctx.allocated == 0);
     }
     CHECK(loaded && panics > 1 && errors > 0);
-    room_open(&r);
-    c.classes = 2;
-    net = ctm_mlp(&r.keep, &c, 2, 1);
-    net->label = label;
     for (panics = 0, k = 0; k < 50 && !sampled; k++) {
-        size_t held = r.ctx.allocated;
+        room_open(&r);
+        net = ctm_mlp(&r.keep, &c, 2, 1);
         test_allocations = k;
         if (PANICS(sampled = ctm_sample_points(net, x, 2000, 2, 0, NULL))) panics++;
         test_allocations = -1;
-        CHECK(r.ctx.allocated == held && net->label == label);
+        room_close(&r);
+        CHECK(r.ctx.allocated == 0);
     }
     CHECK(sampled && panics > 2);
-    room_close(&r);
     remove(path);
 }
 
