@@ -113,6 +113,14 @@ echo "hello" >"$tmp/foreign.safetensors"
 sample() { refuses "$1" 1 "$2" $points sample --weights "$2" --n 5 --nfe 1 --out "$tmp/y.csv"; }
 sample "no weights" "$tmp/nowhere.safetensors"; sample "cut in the header" "$tmp/cut.safetensors"; sample "cut in the data" "$tmp/cut2.safetensors"
 sample "foreign file" "$tmp/foreign.safetensors"; sample "checkpoint as weights" "$run/checkpoint.safetensors"
+# a mean that is missing, a unit that is no number: the data's units are not guessed
+LC_ALL=C sed 's/"data.mean.1"/"data.neam.1"/' "$run/model.safetensors" >"$tmp/mean.safetensors"
+LC_ALL=C sed 's/"data.unit.0":"./"data.unit.0":"x/' "$run/model.safetensors" >"$tmp/unit.safetensors"
+LC_ALL=C sed 's/"data.column.1"/"data.dolumn.1"/' "$run/model.safetensors" >"$tmp/column.safetensors"
+for what in mean unit column; do
+    refuses "half of the units: $what" 1 "has no sound data.column" $points sample --weights "$tmp/$what.safetensors" --n 5 --nfe 1 --out "$tmp/y.csv"
+    refuses "density, half of the units: $what" 1 "has no sound data.column" $points loglik --weights "$tmp/$what.safetensors" --data "$run/samples.csv" --out "$tmp/y.csv"
+done
 absent "$tmp/y.csv"
 refuses "resume without a checkpoint" 1 "checkpoint.safetensors" $points train --data ring --steps 5 --out "$tmp/fresh" --resume --quiet
 mkdir "$tmp/other"; cp "$tmp/table/checkpoint.safetensors" "$tmp/other/"
