@@ -364,7 +364,13 @@ __attribute__((__used__))
 static void (*const ctm__real_is)(void) = CTM__REAL_IS;
 #endif
 
-// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
+// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another. With the same one
+// (and the same ctx.winograd) the same bits come out for any number of threads, and from gcc and clang, C and C++, -O0 to -O3, -flto
+// and -march=native alike: nothing is left to the compiler that changes a result. PORTABLE has the same bits on every machine, V128 on
+// all of one kind (arm64 fuses multiply-adds, others have none). The rest hangs on what is not ours: exp, log and pow of the C library
+// (another library, or the same on another processor, may differ in the last digit), the arithmetic of 32-bit x86 without SSE2, and
+// clang's -ffast-math or -ffp-contract=fast, which fuse in spite of us (gcc's -ffast-math does no harm). Your own draw and teacher
+// are compiled as you say.
 enum { CTM_ISA_PORTABLE, CTM_ISA_V128, CTM_ISA_AVX2, CTM_ISA_AVX512, CTM_ISA_COUNT };
 
 struct ctm__kernels;
@@ -950,6 +956,7 @@ struct ctm_trainer {
     long         step;                 // steps done
     ctm_shard   *shard; int shards;    // this process's
     ctm_processes all;                 // {0, 1, NULL, NULL} if there is only this one
+    char         note[400];            // after ctm_checkpoint_load: one line if the bits may differ from those of a run in one piece, or empty
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
     ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards and processes
     ctm_denoiser *self;                // ema[0] as its own teacher
@@ -1121,27 +1128,29 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
-// Files. A path is UTF-8, on Windows too, and these four answer with errno, not with ctm_error, when they fail.
-enum { CTM_PATH = 1024 };               // bytes that a path to write to may have, with its ending
+// Files. Paths are UTF-8, on Windows too. These functions say what failed in errno, not in ctm_error.
+enum { CTM_PATH = 1024 };              // bytes that a path to write to may have, with its ending
 typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
-CTMDEF ctm_kind ctm_path_kind(const char *path);                       // what is there; CTM_DEVICE: a pipe and all else, too
-CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);         // fopen
-// Holds the file `path`, made if need be, until it is closed or the process ends, however that ends: a lock. A descriptor, or -1:
-// with EAGAIN another holder has it. Where the file system knows no locks, a new file is held; one that was there only if `trust`.
+CTMDEF ctm_kind ctm_path_kind(const char *path);                   // what is there; CTM_DEVICE: a pipe and all else, too
+CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);     // fopen
+// A lock: holds the file `path`, made if need be, until ctm_let_go removes it or the process ends, however it ends. A descriptor, or -1;
+// EAGAIN: another holds it. Where a file system has no locks a new file is held, and one that was there only if `trust`.
 CTMDEF int      ctm_hold(const char *path, int trust);
-CTMDEF void     ctm_let_go(int held, const char *path);                // removes it, too; -1 is harmless
+CTMDEF void     ctm_let_go(int held, const char *path);            // harmless with -1
 
-// A file that gets its name when it is complete; until then, and whatever fails, the one that had the name stays. It grows as PATH.tmp
-// beside it (PATH.2.tmp and so on while others write the same); a leftover of a program that was killed is used again. Links are
-// followed, a replaced file keeps its mode, one without permission to write is refused, a device or pipe is written to directly.
+// A file that gets its name when it is complete; until then, and whatever fails, the file of that name stays as it was. It grows beside it
+// as PATH.tmp (PATH.2.tmp and so on while others write the same), and what a killed program left there is used again. Links are followed
+// (not on Windows, where they are replaced), a replaced file keeps its mode, one that may not be written is refused, a device or pipe is
+// written to directly.
 typedef struct ctm_output {
-    FILE *file;                        // to be written with stdio's functions, binary; NULL: not open
-    char  path[CTM_PATH], tmp[CTM_PATH + 16];   // the name it will get; the one it has (empty: it is written to directly)
-    int   held;                        // tmp's lock
+    FILE *file;                        // write to it with stdio's functions; binary. NULL: not open
+    char  path[CTM_PATH], target[CTM_PATH];     // the name given; the one it will get, where links of that name lead
+    char  tmp[CTM_PATH + 16];          // the one it has; empty: it is written to directly
+    int   held;                        // the lock of tmp
 } ctm_output;
-CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL with errno
-CTMDEF int   ctm_output_close(ctm_output *out);    // on the disk and renamed: 1. Else 0 with errno: also if any write failed before
-CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, leaves nothing; harmless if it is not open
+CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL
+CTMDEF int   ctm_output_close(ctm_output *out);    // 1: on the disk, with its name. 0: nothing is left; also if a write failed before
+CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, and nothing is left; harmless if it is not open
 
 enum { CTM_F32, CTM_F64, CTM_I64, CTM_F16, CTM_BF16, CTM_OTHER };   // types of numbers in a file; CTM_OTHER cannot be read
 typedef struct ctm_entry {             // one tensor of a safetensors file
@@ -1188,8 +1197,10 @@ CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_
 // ctm_error, which names what is missing or superfluous.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step, and the
-// figures of the last step (L_ctm to disc_fake); and the configuration, which loading does not set: make the trainer with what ctm_config_read finds, or with the same settings as before. The
-// bits also need the same instruction set (ctx.isa, ctx.winograd), draw and label.
+// figures of the last step (L_ctm to disc_fake); and the configuration, which loading does not set: make the trainer with what
+// ctm_config_read finds, or with the same settings as before. The bits also need the same draw and label, and arithmetic that rounds
+// alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or nobody can tell, loading succeeds and
+// leaves a line about it in tr->note.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
@@ -1215,13 +1226,22 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #  define CTM_SELF "ctm.h"
 #endif
 
-// -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
-#if defined(__FAST_MATH__) && defined(__clang__)
+// A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, where and if it
+// likes: in here that is done where it is written (CTM__MADD in chapter 8) and nowhere else. And under -ffast-math it would reorder
+// the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
+#if defined(__clang__)
 #  pragma float_control(push)
-#  pragma float_control(precise, on)
-#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#  ifdef __FAST_MATH__
+#    pragma float_control(precise, on)
+#  endif
+#  pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC push_options
-#  pragma GCC optimize("no-fast-math")
+#  ifdef __FAST_MATH__
+#    pragma GCC optimize("no-fast-math", "fp-contract=off")
+#  else
+#    pragma GCC optimize("fp-contract=off")
+#  endif
 #elif defined(_M_FP_FAST)
 #  pragma float_control(precise, on, push)
 #endif
@@ -1381,6 +1401,10 @@ static int ctm__real_read(const char *text, double *v) {
 static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
 static double ctm__dmin(double a, double b) { return a < b ? a : b; }
 static double ctm__dmax(double a, double b) { return a > b ? a : b; }
+
+// sqrt(a² - b²), and exactly 0 unless a > b. Not by the squares: where a compiler fuses a·a - b·b into one instruction, one of the two
+// is not rounded, and the difference of equal numbers is the other's rounding error.
+static double ctm__root_of_difference(double a, double b) { return a > b ? sqrt((a - b) * (a + b)) : 0; }
 
 // =====================================================================================================================
 // CHAPTER 2. CHANCE
@@ -2174,7 +2198,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
 //      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
 //      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
-//      48 or 96 columns at a time onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
+//      48 or 96 columns at a time for each piece of work: small beside the 256 or more rows of C that it serves.
 //   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
@@ -2308,6 +2332,11 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 2
 #    define CTM__TARGET
+#    if defined(__aarch64__) && defined(__clang__) && __clang_major__ >= 16
+#      define CTM__FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
+#    elif defined(__aarch64__) && !defined(__clang__)
+#      define CTM__FUSED(a, b, c) __builtin_aarch64_fmav4sf(a, b, c)
+#    endif
 #    include CTM_SELF
 #  endif
 #  if defined(CTM__X86) && defined(CTM__VECTORS)
@@ -2316,12 +2345,14 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx2,fma")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
 #    include CTM_SELF
 #    define CTM__SUFFIX _avx512
 #    define CTM__W  16
 #    define CTM__MR 8
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx512f")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
 #    include CTM_SELF
 #  endif
 #undef CTM__PASS
@@ -2366,7 +2397,16 @@ CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
     else memcpy(p, v, m * sizeof *p);
 }
 
-CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = *v + c; }
+CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = c - *v; }
+
+// a·b + c, where b is a vector, a and c are vectors or numbers: rounded once where the instruction set has an instruction for that,
+// twice elsewhere. It is written wherever speed asks for it; every other product and sum rounds on its own.
+#ifdef CTM__FUSED
+#  define CTM__ZERO(v)       ((V)((VI)(v) ^ (VI)(v)))        // number - CTM__ZERO(v): the number in all lanes
+#  define CTM__MADD(a, b, c) CTM__FUSED((a) - CTM__ZERO(b), b, (c) - CTM__ZERO(b))
+#else
+#  define CTM__MADD(a, b, c) ((a) * (b) + (c))
+#endif
 
 // THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
 // are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this.
@@ -2385,7 +2425,7 @@ CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM_
         for (i = 0; i < MR; i++) {
             ctm_real a = A[i][k * a_step];
             CTM__UNROLL
-            for (j = 0; j < NV; j++) acc[i][j] += a * b[j];
+            for (j = 0; j < NV; j++) acc[i][j] = CTM__MADD(a, b[j], acc[i][j]);
         }
     }
 }
@@ -2961,35 +3001,35 @@ CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
     CTM__FN(splat)(&hi, 88.0f);
     x = CTM__SELECT(x < lo, lo, x);
     x = CTM__SELECT(x > hi, hi, x);
-    n = CTM__TO_INT(x * 1.44269504f + 127.5f);               // k + 127, and truncation rounds as it is positive
+    n = CTM__TO_INT(CTM__MADD(1.44269504f, x, 127.5f));      // k + 127, and truncation rounds as it is positive
     k = CTM__TO_REAL(n) - 127.0f;
-    r = x - k * 0.693359375f;                                // ln 2 in two parts: the first has few bits, so k times it is exact
-    r = r + k * 2.12194440e-4f;
-    p = 1.0f / 5040 * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    r = CTM__MADD(-0.693359375f, k, x);                      // ln 2 in two parts: the first has few bits, so k times it is exact
+    r = CTM__MADD(2.12194440e-4f, k, r);
+    p = CTM__MADD(1.0f / 5040, r, 1.0f / 720);
+    p = CTM__MADD(p, r, 1.0f / 120);
+    p = CTM__MADD(p, r, 1.0f / 24);
+    p = CTM__MADD(p, r, 1.0f / 6);
+    p = CTM__MADD(p, r, 0.5f);
+    p = CTM__MADD(p, r, 1.0f);
+    p = CTM__MADD(p, r, 1.0f);
     *out = p * CTM__FROM_BITS(n << 23);
 }
 // log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
 CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
     VI bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
     V m = CTM__FROM_BITS(((bits - 0x3f3504f3) & 0x7fffff) + 0x3f3504f3), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
-    p = z * (1.0f / 9) + 1.0f / 7;
-    p = p * z + 1.0f / 5;
-    p = p * z + 1.0f / 3;
+    p = CTM__MADD(1.0f / 9, z, 1.0f / 7);
+    p = CTM__MADD(p, z, 1.0f / 5);
+    p = CTM__MADD(p, z, 1.0f / 3);
     p = p * z * y;
     *out = 2.0f * (p + y) + CTM__TO_REAL(e) * 0.69314718f;
 }
 // sqrt(x) = x · x^(-1/2); halving the exponent bits guesses x^(-1/2) to 3 %, and three Newton steps square that error each.
 CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *in, V *out) {
     V x = *in, h = x * 0.5f, y = CTM__FROM_BITS(0x5f3759df - (CTM__BITS(x) >> 1));
-    y = y * (1.5f - h * y * y);
-    y = y * (1.5f - h * y * y);
-    y = y * (1.5f - h * y * y);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
     *out = x * y;
 }
 // x = k·pi/2 + r, |r| <= pi/4 (pi/2 in three parts); k mod 4 says which of sin r, cos r to take with which sign.
@@ -3000,19 +3040,19 @@ CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
     CTM__FN(splat)(&zero, 0.0f);
     n = CTM__TO_INT(y + CTM__SELECT(y < zero, -half, half));
     k = CTM__TO_REAL(n);
-    r = x - k * 1.5703125f;
-    r = r - k * 4.83751297e-4f;
-    r = r - k * 7.54978995e-8f;
+    r = CTM__MADD(-1.5703125f, k, x);
+    r = CTM__MADD(-4.83751297e-4f, k, r);
+    r = CTM__MADD(-7.54978995e-8f, k, r);
     z = r * r;
-    s = z * (1.0f / 362880) - 1.0f / 5040;
-    s = s * z + 1.0f / 120;
-    s = s * z - 1.0f / 6;
-    s = s * z * r + r;
-    c = z * (-1.0f / 3628800) + 1.0f / 40320;
-    c = c * z - 1.0f / 720;
-    c = c * z + 1.0f / 24;
-    c = c * z - 0.5f;
-    c = c * z + 1.0f;
+    s = CTM__MADD(1.0f / 362880, z, -1.0f / 5040);
+    s = CTM__MADD(s, z, 1.0f / 120);
+    s = CTM__MADD(s, z, -1.0f / 6);
+    s = CTM__MADD(s * z, r, r);
+    c = CTM__MADD(-1.0f / 3628800, z, 1.0f / 40320);
+    c = CTM__MADD(c, z, -1.0f / 720);
+    c = CTM__MADD(c, z, 1.0f / 24);
+    c = CTM__MADD(c, z, -0.5f);
+    c = CTM__MADD(c, z, 1.0f);
     *sine   = CTM__SELECT(-(n & 1), c, s);
     *cosine = CTM__SELECT(-(n & 1), s, c);
     *sine   = CTM__SELECT(-((n >> 1) & 1), -*sine, *sine);
@@ -3076,7 +3116,7 @@ CTM__FUN void CTM__FN(silu_backward)(size_t n, const ctm_real *sig, const ctm_re
         CTM__FN(load)(&y, out + i, n - i);
         CTM__FN(load)(&d, dout + i, n - i);
         CTM__FN(load)(&a, dx + i, n - i);
-        a = a + d * (g + y * ((ctm_real)1 - g));
+        a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
         CTM__FN(store)(dx + i, &a, n - i);
     }
 }
@@ -3088,7 +3128,7 @@ CTM__FUN void CTM__FN(film)(size_t n, const ctm_real *h, const ctm_real *scale, 
         CTM__FN(load)(&a, h + i, n - i);
         CTM__FN(load)(&b, scale + i, n - i);
         CTM__FN(load)(&c, shift + i, n - i);
-        v = a + b * a + c;
+        v = CTM__MADD(b, a, a) + c;
         CTM__FN(vsigmoid)(&v, &g);
         v = v * g;
         CTM__FN(store)(out + i, &v, n - i);
@@ -3134,11 +3174,11 @@ CTM__FUN void CTM__FN(adam)(size_t n, ctm_real *theta, const ctm_real *grad, ctm
         CTM__FN(load)(&g, grad + i, n - i);
         CTM__FN(load)(&m, mean + i, n - i);
         CTM__FN(load)(&v, var + i, n - i);
-        m = b1 * m + a1 * g;
-        v = b2 * v + a2 * (g * g);
+        m = CTM__MADD(b1, m, a1 * g);
+        v = CTM__MADD(b2, v, a2 * (g * g));
         if (adaptive) {
             CTM__FN(vsqrt)(&v, &s);
-            w = w - rate * m / (root * s + eps);
+            w = w - rate * m / CTM__MADD(root, s, eps);
         } else {
             w = w - rate * m;
         }
@@ -3166,7 +3206,7 @@ CTM__FUN void CTM__FN(axpy)(size_t n, double c_, const ctm_real *x, ctm_real *y)
     for (i = 0; i < n; i += CTM__W) {
         CTM__FN(load)(&a, x + i, n - i);
         CTM__FN(load)(&b, y + i, n - i);
-        b = b + c * a;
+        b = CTM__MADD(c, a, b);
         CTM__FN(store)(y + i, &b, n - i);
     }
 }
@@ -3218,9 +3258,8 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, co
     CTM__FN(load)(&e, mean, m);
     v -= e;
     CTM__FN(load)(&e, a, m);
-    v *= e;
-    CTM__FN(load)(&e, beta, m);
-    v += e;
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(v, e, g);
     if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
     CTM__FN(store)(out, &v, m);
 }
@@ -3240,11 +3279,10 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, co
     CTM__FN(load)(dv, dout, m);
     if (!silu) return;
     CTM__FN(load)(&e, a, m);
-    v = *centred * e;
-    CTM__FN(load)(&e, beta, m);
-    v += e;
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(*centred, e, g);
     CTM__FN(vsigmoid)(&v, &g);
-    *dv *= g + v * g * ((ctm_real)1 - g);
+    *dv *= CTM__MADD((ctm_real)1 - g, v * g, g);
 }
 // s1[c] += dv;  s2[c] += dv·(x - mean[c])
 CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
@@ -3256,7 +3294,7 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *
     e += d;
     CTM__FN(store)(s1, &e, m);
     CTM__FN(load)(&e, s2, m);
-    e += d * v;
+    e = CTM__MADD(d, v, e);
     CTM__FN(store)(s2, &e, m);
 }
 CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
@@ -3278,7 +3316,7 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_re
     CTM__FN(load)(&e, k1, m);
     d -= e;
     CTM__FN(load)(&e, k2, m);
-    d -= e * v;
+    d = CTM__MADD(-e, v, d);
     if (add) { CTM__FN(load)(&e, dx, m); d += e; }
     CTM__FN(store)(dx, &d, m);
 }
@@ -3300,7 +3338,7 @@ CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
     memset(&sum, 0, sizeof sum);
     for (i = 0; i < n; i += CTM__W) {
         CTM__FN(load)(&v, row + i, n - i);
-        v = v * scale - top;
+        v = CTM__MADD(scale, v, -top);
         CTM__FN(vexp)(&v, &e);
         CTM__FN(store)(row + i, &e, n - i);
         if (n - i < CTM__W) CTM__FN(load)(&e, row + i, n - i);
@@ -3384,8 +3422,8 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
         memset(&top, 0, sizeof top);
         for (k = 0; k < K; k++) {                                // log of weight times density, up to a common term
             memset(&q, 0, sizeof q);
-            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = q + a * a; }
-            q = q * half + log_w[k];
+            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = CTM__MADD(a, a, q); }
+            q = CTM__MADD(q, half, log_w[k]);
             top = k == 0 ? q : CTM__SELECT(top < q, q, top);
             memcpy(logit + k * CTM__W, &q, sizeof q);
         }
@@ -3396,7 +3434,7 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
             CTM__FN(vexp)(&a, &e);
             sum = sum + e;
             for (d = 0; d < dim; d++) {
-                q = CTM__LOADU(acc + d * CTM__W) + e * mean[k * dim + d];
+                q = CTM__MADD(mean[k * dim + d], e, CTM__LOADU(acc + d * CTM__W));
                 memcpy(acc + d * CTM__W, &q, sizeof q);
             }
         }
@@ -3431,6 +3469,9 @@ static const ctm__kernels CTM__FN(kernels) = {
 #undef CTM__MR
 #undef CTM__NV
 #undef CTM__TARGET
+#undef CTM__FUSED
+#undef CTM__ZERO
+#undef CTM__MADD
 // ---- END OF PASS ----------------------------------------------------------------------------------------------------
 #endif
 
@@ -3490,17 +3531,13 @@ static void ctm__gemm_piece(void *arg, int p) {
 }
 
 // Step 5 of the story: CTM__DEPTH rows and at most CTM__PANEL columns of B are copied together, then used for all rows of this
-// piece of C. The copy lives on the stack of each thread.
-#ifdef __wasm__
-enum { CTM__DEPTH = 32, CTM__PANEL = 96 };       // 12 KB: stacks are small there
-#else
-enum { CTM__DEPTH = 256, CTM__PANEL = 96 };      // 96 KB (double: 192)
-#endif
-static void ctm__gemm_packed(void *arg, int p) {
+// piece of C. The copy is each thread's own, and no part of its stack: it is 96 KB (double: 192), and some stacks have 128.
+enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
+static void ctm__gemm_packed(void *arg, int p, void *scratch) {
     const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
     int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j),
         i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
-    ctm_real panel[CTM__DEPTH * CTM__PANEL];
+    ctm_real *panel = (ctm_real *)scratch;
     for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
         int depth = ctm__imin(CTM__DEPTH, g->K - k0);
         for (k = 0; k < depth; k++) memcpy(panel + k * n, g->B + (k0 + k) * g->b_step + j, (size_t)n * sizeof *panel);
@@ -3513,7 +3550,7 @@ static void ctm__gemm_packed(void *arg, int p) {
 CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
     ctm__gemm_job g;
-    int packed = M >= 256 && N >= 256 && K >= 256;
+    int pieces, packed = M >= 256 && N >= 256 && K >= 256;
     if (M <= 0 || N <= 0) return;
     if ((double)M * N * K < 5e5) {
         ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
@@ -3524,7 +3561,15 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
     g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
     g.m = packed ? (M >= 1024 ? 1024 : 256) : M >= 64 ? 64 : M;
     g.n = packed ? (N >= 1536 ? CTM__PANEL : CTM__PANEL / 2) : M >= 64 ? N : ctm__imin(N, CTM__PANEL);
-    ctm_parallel_for(ctx, ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n), packed ? ctm__gemm_packed : ctm__gemm_piece, &g);
+    pieces = ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n);
+    if (packed) {
+        ctm_arena panels;
+        ctm_arena_init(&panels, ctx, "panels");
+        ctm__parallel_scratch(&panels, pieces, CTM__DEPTH * CTM__PANEL * sizeof(ctm_real), ctm__gemm_packed, &g);
+        ctm_arena_free(&panels);
+    } else {
+        ctm_parallel_for(ctx, pieces, ctm__gemm_piece, &g);
+    }
 }
 
 // ---- convolutions, put together from pieces of work that are cut by the shapes alone
@@ -5800,14 +5845,10 @@ static ctm_tensor *ctm__coefficients(ctm_tape *tp, const char *name, const ctm_t
 
 // [eq:tweedie]  score = (D(x,t) - x)/t²
 CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t) {
-    ctm_tensor *d = D->denoise(tp, D, x, t), *a = ctm__coefficients(tp, "1/t^2", t);
-    ctm_tensor *b = ctm__coefficients(tp, "-1/t^2", t);
+    ctm_tensor *d = ctm_sub(tp, D->denoise(tp, D, x, t), x), *a = ctm__coefficients(tp, "1/t^2", t);
     int i;
-    for (i = 0; i < t->shape[0]; i++) {
-        a->data[i] = 1 / (t->data[i] * t->data[i]);
-        b->data[i] = -a->data[i];
-    }
-    return ctm_name(ctm_mix_rows(tp, a, d, b, x), "score");                      // D/t² - x/t²
+    for (i = 0; i < t->shape[0]; i++) a->data[i] = 1 / (t->data[i] * t->data[i]);
+    return ctm_name(ctm_mix_rows(tp, a, d, NULL, NULL), "score");                // D - x first: exactly 0 where they are equal
 }
 
 // =====================================================================================================================
@@ -6231,6 +6272,8 @@ static const char *ctm__config_fault(const ctm_config *c) {
     if (!(c->label_dropout >= 0 && c->label_dropout <= 1)) return "label_dropout";
     if (!(c->lr >= 0)) return "lr";
     if (!(c->huber_c >= 0)) return "huber_c";
+    if (!(c->ema_rate[0] > 0)) return "ema_rate[0]";                // the losses need this average
+    if (c->gan && !c->consistency) return "gan";                    // an adversary judges jumps, of which there are none
     for (i = 0; i < sizeof number / sizeof number[0]; i++)
         if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;
     return NULL;
@@ -6948,8 +6991,6 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
                  theta->classes, cfg->classes);
-    CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->consistency,
-                 "ctm_trainer_new: an adversary judges jumps, and consistency = 0 trains none");
     CTM__REQUIRE(teacher || !cfg->consistency || cfg->self_teach != CTM_SELF_JUMP || (cfg->law != CTM_LAW_GAP && cfg->match != CTM_GLOBAL),
                  "ctm_trainer_new: CTM_SELF_JUMP needs u before s, and this law of times has u = s: the jump would be its own target");
     tr->ctx = a->ctx;
@@ -6959,7 +7000,6 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     tr->draw = draw;
     tr->user = user;
     for (i = 0; i < 4 && cfg->ema_rate[i] > 0; i++) tr->ema[tr->emas++] = ctm_net_clone(a, theta);
-    CTM__REQUIRE(tr->emas > 0, "ctm_trainer_new: the losses need at least one moving average (ema_rate[0])");
     tr->self = ctm_net_denoiser(a, tr->ema[0]);
     ctm_opt_init(a, &tr->opt, cfg->optimiser, theta->len, cfg->lr);
     tr->opt.beta1 = cfg->beta1;
@@ -7340,12 +7380,12 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
     if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
     if (gamma > 0 && n > 1 && !ctm__check_noise(tp->ctx, how, "gamma", gamma)) return NULL;
     leg = (ctm__leg *)ctm_alloc(tp->arena, (size_t)n * sizeof *leg);
-    root = sqrt(1 - gamma * gamma);
+    root = ctm__root_of_difference(1, gamma);
     for (j = 0; j < n; j++) {
         double t_next = leg[j].next = ts[j + 1];
         leg[j].t = ts[j];
         leg[j].s = j == n - 1 ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
-        leg[j].noise = gamma > 0 ? sqrt(ctm__dmax(t_next * t_next - leg[j].s * leg[j].s, 0)) : 0;
+        leg[j].noise = gamma > 0 ? ctm__root_of_difference(t_next, leg[j].s) : 0;
     }
     return leg;
 }
@@ -7371,7 +7411,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
     }
     if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
     memset(leg, 0, sizeof leg);
-    leg[0].t = t0; leg[0].s = t1; leg[0].noise = sqrt(t2 * t2 - t1 * t1); leg[0].next = t2;
+    leg[0].t = t0; leg[0].s = t1; leg[0].noise = ctm__root_of_difference(t2, t1); leg[0].next = t2;
     leg[1].t = t2; leg[1].s = lo; leg[1].next = lo;
     return ctm__jumps(&w, x, 2, leg);
 }
@@ -7461,10 +7501,10 @@ CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int m
         double t = ts[j], t_next = ts[j + 1];
         if (method == CTM_ANCESTRAL) {
             ctm__score_step(tp, D, method, y, t, t_next);
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * sqrt(t * t - t_next * t_next) / t);
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * ctm__root_of_difference(t, t_next) / t);
         } else {
-            double t_hat = t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * sqrt(t_hat * t_hat - t * t));
+            double t_hat = churn > 0 && t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * ctm__root_of_difference(t_hat, t));
             ctm__score_step(tp, D, method, y, t_hat, t_next);
         }
         ctm_arena_release(tp->arena, m);
@@ -8003,11 +8043,11 @@ static ctm_tensor *ctm__edit_land(ctm__walk *w, const ctm__leg *leg, int last, c
 static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     double gamma = how->gamma, t_next = leg->next;
     if (how->form == CTM_FORM_AUTHORS) {
-        leg->s = sqrt(1 - gamma * gamma) * (t_next - lo) + lo;
+        leg->s = ctm__root_of_difference(1, gamma) * (t_next - lo) + lo;
         leg->known = gamma < 1 ? leg->s : 0;
-        leg->noise = gamma < 1 ? gamma * t_next : sqrt(ctm__dmax(t_next * t_next - lo * lo, 0));
+        leg->noise = gamma < 1 ? gamma * t_next : ctm__root_of_difference(t_next, lo);
     } else {
-        leg->known = sqrt(ctm__dmax(leg->s * leg->s - lo * lo, 0));
+        leg->known = ctm__root_of_difference(leg->s, lo);
     }
 }
 
@@ -8213,8 +8253,10 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 //
 // Files are safetensors: eight bytes with the length of a JSON header, the header (name, type, shape and place of every
 // tensor, and a map of strings), then the numbers, little-endian. Python opens them with one call. All bytes are put
-// together by hand, so a file means the same on every machine. Reading believes nothing: every length is checked against
-// the file before it is used. Writing goes to PATH.tmp, which takes PATH's name only when it is complete on disk.
+// together by hand, and numbers in text have a point in every language, so a file means the same on every machine. Reading
+// believes nothing: every length is checked against the file before memory is taken for it, which therefore stays in
+// proportion to the file, and what would not be read again is not written. Writing goes to PATH.tmp, which takes PATH's
+// name only when it is complete on disk.
 // =====================================================================================================================
 
 #ifndef CTM_NO_STDIO
@@ -8243,7 +8285,8 @@ typedef wchar_t ctm__wide_path[CTM_PATH + 16];
 
 // A path in the system's characters of 16 bits. One that is no UTF-8 is taken to be in the machine's own code page.
 static int ctm__wide(wchar_t *out, const char *path) {
-    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0 || MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    if (MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
     errno = ENAMETOOLONG;
     return 0;
 }
@@ -8289,7 +8332,13 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
 }
 
 static int ctm__follow(char *path) { (void)path; return 1; }                                   // a link is replaced, here
-static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }      // ctm__rename refuses by itself
+// 0 if the file may not be written.
+static int ctm__as_before(const char *path, const char *tmp) {
+    ctm__wide_path wide;
+    (void)tmp;
+    return ctm__wide(wide, path) && (_waccess(wide, 0) != 0 || _waccess(wide, 2) == 0);
+}
+
 static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(fd, "wb"); }
 static int ctm__sync(int fd) { return _commit(fd) == 0; }
 static void ctm__close(int fd) { _close(fd); }
@@ -8349,9 +8398,9 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
     for (tries = 0; tries < 100 && lock != 0; tries++) {
         fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
         old = fd < 0 && errno == EEXIST;
-        if (fd < 0 && !old) return -1;
         if (old && readlink(path, &c, 1) < 0) fd = open(path, O_WRONLY | O_NONBLOCK);          // a link is not ours; a pipe would wait
-        if (fd < 0) continue;
+        if (fd < 0 && old && errno == ENOENT) continue;                                        // it has just gone
+        if (fd < 0) return -1;
         lock = ctm__lock(fd);
         if (lock < 0 && old && !trust) lock = 0;
         if (lock != 0 && ctm__still(fd, path)) {
@@ -8446,19 +8495,19 @@ CTM__DEF FILE *ctm_output_open(ctm_output *out, const char *path) {
     errno = n == 0 ? ENOENT : n >= CTM_PATH ? ENAMETOOLONG : kind == CTM_FOLDER ? EISDIR : 0;
     if (errno) return NULL;
     memcpy(out->path, path, n + 1);
-    if (!ctm__follow(out->path)) return NULL;
-    if (kind == CTM_DEVICE || strncmp(out->path, "/proc/", 6) == 0 || strncmp(out->path, "/dev/fd/", 8) == 0) {
+    memcpy(out->target, path, n + 1);
+    if (!ctm__follow(out->target)) return NULL;
+    if (kind == CTM_DEVICE || strncmp(out->target, "/proc/", 6) == 0 || strncmp(out->target, "/dev/fd/", 8) == 0) {
         out->file = ctm_fopen(path, "wb");
         return out->file;
     }
     for (k = 1; k < 100 && out->held < 0; k++) {
-        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->path);
-        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->path, k);
+        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->target);
+        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->target, k);
         out->held = ctm_hold(out->tmp, 0);
-        if (out->held < 0 && errno != EAGAIN) break;
     }
     if (out->held < 0) return NULL;
-    if (ctm__as_before(out->path, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
+    if (ctm__as_before(out->target, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
     k = errno;
     if (!out->file) ctm_let_go(out->held, out->tmp);
     errno = out->file ? 0 : k;                      // 0, so that a later value tells why a write failed
@@ -8469,7 +8518,7 @@ CTM__DEF int ctm_output_close(ctm_output *out) {
     int ok = !ferror(out->file), reason;
     if (ok) errno = 0;
     ok = ok && fflush(out->file) == 0;
-    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->path);
+    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->target);
     reason = errno ? errno : EIO;
     if (!ok && out->tmp[0]) ctm__remove(out->tmp);
     if (fclose(out->file) != 0 && ok) { ok = 0; reason = errno; }
@@ -8517,26 +8566,21 @@ static int ctm__json_char(ctm__json *j, char c) {
     return 1;
 }
 
-// How many of the n > 0 bytes at `text` make its first character in UTF-8; 0 if they make none. Each of the bytes that follow the first
-// gives six bits; a character is not written longer than it need be, and the halves of pairs (D800 to DFFF) are none.
-static int ctm__utf8(const char *text, size_t n) {
+// UTF-8: the first byte of a character tells how many follow, and each of those gives six bits. A character is not written longer than
+// it need be, and the halves of pairs (D800 to DFFF) are none.
+static int ctm__is_utf8(const char *text, size_t n) {
     static const uint32_t least[4] = {0, 0x80, 0x800, 0x10000};
-    const unsigned char *p = (const unsigned char *)text;
-    const int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4;
-    uint32_t c = more ? (uint32_t)*p & (0x3fu >> more) : *p;
-    int i;
-    if (more == 4 || (size_t)more >= n) return 0;
-    for (i = 1; i <= more; i++) {
-        if (p[i] >> 6 != 2) return 0;
-        c = c << 6 | (p[i] & 0x3f);
+    const unsigned char *p = (const unsigned char *)text, *end = p + n;
+    while (p < end) {
+        int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4, i;
+        uint32_t c = more ? (uint32_t)*p & (0x3fu >> more) : *p;
+        if (more == 4 || end - p <= more) return 0;
+        for (i = 0, p++; i < more; i++, p++) {
+            if (*p >> 6 != 2) return 0;
+            c = c << 6 | (*p & 0x3f);
+        }
+        if (c < least[more] || c > 0x10ffff || c >> 11 == 0xd800 >> 11) return 0;
     }
-    return c >= least[more] && c <= 0x10ffff && c >> 11 != 0xd800 >> 11 ? more + 1 : 0;
-}
-
-static int ctm__is_utf8(const char *text) {
-    size_t n = strlen(text), at = 0;
-    int k;
-    for (; at < n; at += (size_t)k) if ((k = ctm__utf8(text + at, n - at)) == 0) return 0;
     return 1;
 }
 
@@ -8575,17 +8619,14 @@ static const char *ctm__json_string(ctm__json *j) {
     const char *text = j->out, *at;
     if (!ctm__json_char(j, '"')) return NULL;
     while (j->p < j->end && *j->p != '"') {
-        int n = ctm__utf8(j->p, (size_t)(j->end - j->p));
-        if (!n || (unsigned char)*j->p < 32) return NULL;
-        if (*j->p != '\\') {
-            while (n--) *j->out++ = *j->p++;
-            continue;
-        }
+        if ((unsigned char)*j->p < 32) return NULL;
+        if (*j->p != '\\') { *j->out++ = *j->p++; continue; }
         if (++j->p >= j->end || !*j->p) return NULL;
         at = strchr(escape, *j->p++);
         if (at) *j->out++ = meant[at - escape];
         else if (j->p[-1] != 'u' || !ctm__json_unicode(j)) return NULL;
     }
+    if (!ctm__is_utf8(text, (size_t)(j->out - text))) return NULL;
     *j->out++ = 0;
     return ctm__json_char(j, '"') ? text : NULL;
 }
@@ -8667,7 +8708,8 @@ static int ctm__json_header(ctm_file *f, ctm__json *j, size_t data_len) {
             if (f->metas && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end of __metadata__");
             m.key = ctm__json_string(j);
             m.value = m.key && ctm__json_char(j, ':') ? ctm__json_string(j) : NULL;
-            if (!m.value) return ctm__json_fail(f, j, "__metadata__ to hold strings in UTF-8 only");
+            if (!m.key) return ctm__json_fail(f, j, "a key in UTF-8");
+            if (!m.value) return ctm__fail(f->ctx, "%s: damaged safetensors file: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, m.key);
             if (f->meta) f->meta[f->metas] = m;
             f->metas++;
         }
@@ -8708,7 +8750,7 @@ static int ctm__no_gaps(ctm_file *f, size_t data_len) {
                                           (unsigned long long)at, (unsigned long long)data_len);
 }
 
-// A file out of its bytes, which must stay; path is for messages. NULL with ctm_error.
+// A file out of its bytes, which must stay; path is for messages. Of `size` bytes only the header is looked at. NULL with ctm_error.
 static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned char *bytes, size_t size) {
     ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
     uint64_t header = 0;
@@ -8720,8 +8762,12 @@ static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned 
     f->ctx = a->ctx;
     snprintf(f->path, sizeof f->path, "%s", path);
     for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
-    if (size < 10 || header > size - 8 || header > CTM__HEADER_MAX || bytes[8] != '{') {
+    if (size < 10 || header > size - 8 || bytes[8] != '{') {
         ctm__fail(a->ctx, "%s: not a safetensors file, or cut off in its header (%llu bytes)", path, (unsigned long long)size);
+        return NULL;
+    }
+    if (header > CTM__HEADER_MAX) {
+        ctm__fail(a->ctx, "%s: its header of %.0f bytes is longer than the format allows, %d", path, (double)header, (int)CTM__HEADER_MAX);
         return NULL;
     }
     data_len = size - 8 - (size_t)header;
@@ -8911,72 +8957,66 @@ static void ctm__write_item(FILE *f, const struct ctm__item *e) {
     fwrite(piece, 1, n, f);
 }
 
-// 1 if any reader will take what the writer holds; 0 with ctm_error.
-static int ctm__writer_sound(const ctm_writer *w, const char *path) {
-    ctm_pair *meta = (ctm_pair *)ctm_alloc_raw(w->arena, (size_t)w->metas * sizeof *meta);
-    struct ctm__item *item = (struct ctm__item *)ctm_alloc_raw(w->arena, (size_t)w->count * sizeof *item);
-    const char *wrong = NULL, *twice;
-    int i;
-    for (i = 0; i < w->metas && !wrong; i++)
-        if (!ctm__is_utf8(w->meta[i].key) || !ctm__is_utf8(w->meta[i].value)) wrong = w->meta[i].key;
-    for (i = 0; i < w->count && !wrong; i++)
-        if (!ctm__is_utf8(w->item[i].name) || strcmp(w->item[i].name, "__metadata__") == 0) wrong = w->item[i].name;
-    if (wrong) return ctm__fail(w->ctx, "%s: was not written: the text of \"%.80s\" is not UTF-8, or its name is taken", path, wrong);
-    if (w->metas) memcpy(meta, w->meta, (size_t)w->metas * sizeof *meta);        // in the file they keep their order
-    if (w->count) memcpy(item, w->item, (size_t)w->count * sizeof *item);
-    twice = ctm__sort_names(meta, w->metas, sizeof *meta);
-    if (!twice) twice = ctm__sort_names(item, w->count, sizeof *item);
-    return twice ? ctm__fail(w->ctx, "%s: was not written: it would have \"%.80s\" twice", path, twice) : 1;
+// The header with its length in front, for n bytes in all; *total becomes how many bytes of numbers follow.
+static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *total) {
+    size_t room = 64;
+    unsigned char *bytes;
+    char *text, *at;
+    int t, d;
+    for (t = 0; t < w->metas; t++) room += 6 * (strlen(w->meta[t].key) + strlen(w->meta[t].value)) + 8;
+    for (t = 0; t < w->count; t++) room += 6 * strlen(w->item[t].name) + 160;
+    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room);
+    text = (char *)bytes + 8;
+    at = text + sprintf(text, "{\"__metadata__\":{");
+    for (t = 0; t < w->metas; t++) {
+        if (t) *at++ = ',';
+        at += ctm__json_quote(at, w->meta[t].key);
+        *at++ = ':';
+        at += ctm__json_quote(at, w->meta[t].value);
+    }
+    *at++ = '}';
+    for (t = 0, *total = 0; t < w->count; t++) {
+        const struct ctm__item *e = &w->item[t];
+        *at++ = ',';
+        at += ctm__json_quote(at, e->name);
+        at += sprintf(at, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
+        for (d = 0; d < e->ndim; d++) at += sprintf(at, d ? ",%d" : "%d", e->shape[d]);
+        at += sprintf(at, "],\"data_offsets\":[%llu,", (unsigned long long)*total);
+        *total += e->len * sizeof(ctm_real);
+        at += sprintf(at, "%llu]}", (unsigned long long)*total);
+    }
+    *at++ = '}';
+    while ((at - text) % 8) *at++ = ' ';
+    *n = (size_t)(at - text);
+    for (d = 0; d < 8; d++) bytes[d] = (unsigned char)((uint64_t)*n >> 8 * d);
+    *n += 8;
+    return bytes;
 }
 
 CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     ctm_mark m = ctm_arena_mark(w->arena);
-    size_t room = 64, n, b;
-    uint64_t at = 0, total = 0;
-    unsigned char *bytes;
+    uint64_t total;
+    size_t n;
+    unsigned char *header = ctm__writer_header(w, &n, &total);
+    char why[512];
     ctm_output out;
-    char *text;
-    int t, d, ok, device;
-    for (t = 0; t < w->metas; t++) room += 6 * (strlen(w->meta[t].key) + strlen(w->meta[t].value)) + 8;
-    for (t = 0; t < w->count; t++) { room += 6 * strlen(w->item[t].name) + 160; total += w->item[t].len * sizeof(ctm_real); }
-    if (!ctm__writer_sound(w, path)) return ctm_arena_release(w->arena, m), 0;
-    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room);
-    text = (char *)bytes + 8;
-    n = (size_t)sprintf(text, "{\"__metadata__\":{");
-    for (t = 0; t < w->metas; t++) {
-        if (t) text[n++] = ',';
-        n += ctm__json_quote(text + n, w->meta[t].key);
-        text[n++] = ':';
-        n += ctm__json_quote(text + n, w->meta[t].value);
-    }
-    text[n++] = '}';
-    for (t = 0; t < w->count; t++) {
-        const struct ctm__item *e = &w->item[t];
-        text[n++] = ',';
-        n += ctm__json_quote(text + n, e->name);
-        n += (size_t)sprintf(text + n, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
-        for (d = 0; d < e->ndim; d++) n += (size_t)sprintf(text + n, d ? ",%d" : "%d", e->shape[d]);
-        n += (size_t)sprintf(text + n, "],\"data_offsets\":[%llu,", (unsigned long long)at);
-        at += e->len * sizeof(ctm_real);
-        n += (size_t)sprintf(text + n, "%llu]}", (unsigned long long)at);
-    }
-    text[n++] = '}';
-    while (n % 8) text[n++] = ' ';
-    for (b = 0; b < 8; b++) bytes[b] = (unsigned char)((uint64_t)n >> (8 * b));
-    if (n > CTM__HEADER_MAX || total > (uint64_t)CTM__FILE_MAX - n - 8) {
+    int t, ok = 0, device = ctm_path_kind(path) == CTM_DEVICE, readable;
+    if (total > (uint64_t)CTM__FILE_MAX - n) {
         ctm_arena_release(w->arena, m);
-        return ctm__fail(w->ctx, "%s: was not written: %.0f bytes of names and text and %.0f of numbers are too many for a file", path,
-                         (double)n, (double)total);
+        return ctm__fail(w->ctx, "%s: not written: %.0f bytes are more than could be read on this machine", path, (double)total);
     }
-    device = ctm_path_kind(path) == CTM_DEVICE;
-    ok = !device && ctm_output_open(&out, path) != NULL;
-    if (ok) {                                          // a failure of fwrite is remembered by the file until it is closed
-        fwrite(bytes, 1, 8 + n, out.file);
+    readable = ctm__file_parse(w->arena, "not written", header, n + (size_t)total) != NULL;      // what nobody could read
+    if (readable && !device && ctm_output_open(&out, path)) {
+        fwrite(header, 1, n, out.file);                // a failure is remembered by the file until it is closed
         for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
         ok = ctm_output_close(&out);
     }
     ctm_arena_release(w->arena, m);
     if (ok) return 1;
+    if (!readable) {
+        memcpy(why, w->ctx->error, sizeof why);
+        return ctm__fail(w->ctx, "%s: %s", path, why);
+    }
     if (device) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
     if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
     return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
@@ -9279,6 +9319,66 @@ CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
     return net;
 }
 
+// ---- which build wrote a checkpoint: what can change the bits, as a short text
+
+#define CTM__TEXT2(x) #x
+#define CTM__TEXT(x)  CTM__TEXT2(x)
+#if defined(__clang__)
+#  define CTM__COMPILER "clang " CTM__TEXT(__clang_major__) "." CTM__TEXT(__clang_minor__)
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__COMPILER "gcc " CTM__TEXT(__GNUC__) "." CTM__TEXT(__GNUC_MINOR__)
+#elif defined(_MSC_VER)
+#  define CTM__COMPILER "msvc " CTM__TEXT(_MSC_VER)
+#else
+#  define CTM__COMPILER "another compiler"
+#endif
+
+static uint64_t ctm__mix(uint64_t h, double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    h = (h ^ bits) * 1099511628211ull;
+    return h ^ h >> 32;
+}
+
+// A number made of the last digits of a few thousand results, of the C library's functions, of plain arithmetic and of the kernels: it
+// is another one where any of these rounds otherwise, whatever the reason.
+static uint32_t ctm__arithmetic(const ctm_ctx *ctx) {
+    enum { N = 16 };
+    ctm_rng rng = ctm_stream(0, "arithmetic");
+    uint64_t h = 1469598103934665603ull, i;
+    ctm_real x[N * N], y[2][N * N];
+    int k;
+    for (i = 0; i < N * N; i++) {
+        double u = ctm_uniform(&rng, 0, i), e = exp(-u);
+        x[i] = (ctm_real)u;
+        h = ctm__mix(ctm__mix(ctm__mix(ctm__mix(h, e), log(u)), pow(u, 1.0 / 7)), u * e + u);
+    }
+    for (k = 0; k < 4; k++) {
+        if (k == 0) ctx->kernels->gemm(N, N, N, x, N, 1, x, N, y[0], N, NULL, 0);
+        if (k == 1) ctx->kernels->exp_rows(N * N, x, y[0]);
+        if (k == 2) ctx->kernels->log_rows(N * N, x, y[0]);
+        if (k == 3) ctx->kernels->sincos_rows(N * N, x, y[0], y[1]);
+        for (i = 0; i < N * N; i++) h = ctm__mix(h, (double)y[0][i]);
+    }
+    h = ctm__mix(h, ctx->kernels->sumsq(N * N, x));
+    return (uint32_t)(h >> 32 ^ h);
+}
+
+static void ctm__build_text(const ctm_ctx *ctx, char text[100]) {
+    snprintf(text, 100, "ctm.h %s, %s, winograd %d, %s, arithmetic %08lx", CTM_VERSION, ctm_isa_name(ctx->isa), ctx->winograd,
+             sizeof(ctm_real) == 4 ? "float" : "double", (unsigned long)ctm__arithmetic(ctx));
+}
+
+static void ctm__note_build(ctm_trainer *tr, const ctm_file *f) {
+    const char *build = ctm_file_meta(f, "ctm.build"), *compiler = ctm_file_meta(f, "ctm.compiler");
+    char own[100];
+    ctm__build_text(tr->ctx, own);
+    tr->note[0] = 0;
+    if (build && strcmp(build, own) == 0) return;
+    snprintf(tr->note, sizeof tr->note, "%.90s was written by %.90s (%.20s), this is %s (%s): the bits may differ from those of a run "
+             "in one piece", f->path, build ? build : "a build that it does not name", compiler ? compiler : "?", own, CTM__COMPILER);
+}
+
 // The arrays of a trainer that a checkpoint holds, and the networks they belong to.
 enum { CTM__PLACES = 10 };
 typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; int squares; } ctm__place;
@@ -9314,7 +9414,7 @@ CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, cons
     ctm_mark m = ctm_arena_mark(scratch);
     ctm__place place[CTM__PLACES];
     ctm_writer w;
-    char text[40];
+    char text[40], build[100];
     int i, n = ctm__trainer_places(tr, place), ok;
     ctm_writer_init(&w, scratch);
     ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
@@ -9322,6 +9422,9 @@ CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, cons
     ctm_writer_meta(&w, "ctm.step", text);
     snprintf(text, sizeof text, "%ld", tr->opt.k);
     ctm_writer_meta(&w, "ctm.opt.k", text);
+    ctm__build_text(tr->ctx, build);
+    ctm_writer_meta(&w, "ctm.build", build);
+    ctm_writer_meta(&w, "ctm.compiler", CTM__COMPILER);
     for (i = 0; i < CTM__LAST; i++) {
         char key[64];
         double value;
@@ -9377,6 +9480,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     if (ok) {                                          // all of it is looked at before any of it is stored
         for (i = 0; i < n; i++) ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, place[i].values);
         *tr = next;
+        ctm__note_build(tr, f);
     }
     ctm_arena_release(scratch, m);
     return ok;
@@ -9460,9 +9564,9 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
     return q;
 }
 #endif // CTM_NO_STDIO
-#if defined(__FAST_MATH__) && defined(__clang__)
+#if defined(__clang__)
 #  pragma float_control(pop)
-#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC pop_options
 #elif defined(_M_FP_FAST)
 #  pragma float_control(pop)

@@ -355,7 +355,7 @@ static void plan_steps(run *r) {
         r->cfg.steps = n < 1 ? 1 : n > 1e9 ? 1000000000L : (long)n;
     }
     r->set.steps = r->cfg.steps;                     // from now on as if it had been asked for
-    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps);
+    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps + 1e-9);
     r->teacher_steps = learned ? r->cfg.steps : 0;
 }
 
@@ -416,6 +416,7 @@ static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
         args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
         return -1;
     }
+    if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
     restore_losses(r->losses, "points", r->from);
     return 1;
 }
@@ -813,7 +814,20 @@ static int resume_config(run *r) {
     return 1;
 }
 
+// What a checkpoint's configuration may ask for and this run does not have.
+static int trainable(run *r) {
+    const ctm_config *c = &r->cfg;
+    const ctm_noise *z = r->teacher ? r->teacher->noise : NULL;
+    const int still = c->self_teach == CTM_SELF_JUMP && (c->law == CTM_LAW_GAP || c->match == CTM_GLOBAL);
+    if (r->from && !r->teacher && (c->diagonal == CTM_DIAG_EXACT || still))
+        return args_fail(r->line, sizeof r->line, "%s: its configuration needs a teacher, and this run has none", r->from->path);
+    if (r->from && z && (z->sigma_min > c->noise.sigma_min || z->sigma_max < c->noise.sigma_max))
+        return args_fail(r->line, sizeof r->line, "%s: its noise levels reach beyond those of its teacher", r->from->path);
+    return 1;
+}
+
 static int train_student(run *r) {
+    if (!trainable(r)) return wrong(r->line);
     ctm_trainer *tr = r->tr = trainer(r, &r->memory, &r->cfg, r->teacher);
     int resumed = resume_phase(r, tr, "student"), state;
     if (resumed < 0) return wrong(r->line);

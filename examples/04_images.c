@@ -508,7 +508,7 @@ static void plan_steps(run *r) {
     }
     r->set.steps = r->cfg.steps;                     // from now on as if they had been asked for
     r->set.teacher_steps = r->teacher_steps;
-    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps);
+    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps + 1e-9);
 }
 
 // ---- Pictures of a run -------------------------------------------------------------------------------------------------
@@ -679,6 +679,7 @@ static int in_phase(const run *r, const char *phase) { return r->from && strcmp(
 static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
     if (!in_phase(r, phase)) return 0;
     if (!ctm_checkpoint_load(&r->scratch, tr, r->from->path)) { failed(r); return -1; }
+    if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
     restore_losses(r->losses, "images", r->from);
     if (!r->set.common.quiet) printf("resumed after step %ld of the %s\n", tr->step, phase);
     return 1;

@@ -106,7 +106,7 @@ cat >"$tmp/list" <<'END'
 - CTM__TO_REAL(e) * 0.69314718f
 + CTM__TO_REAL(e) * 0.69310000f
 = 8 exp loses a Taylor term
-- p = p * r + 1.0f / 120;
+- p = CTM__MADD(p, r, 1.0f / 120);
 + p = p * r;
 = 8 the sign of the cosine
 - CTM__SELECT(-(((n + 1) >> 1) & 1), -*cosine, *cosine);
@@ -124,10 +124,10 @@ cat >"$tmp/list" <<'END'
 - out->grad, O, dw, O, NULL, 1);
 + out->grad, O, dw, O, NULL, 0);
 = 9 silu: wrong slope
-- a = a + d * (g + y * ((ctm_real)1 - g));
-+ a = a + d * (g + y * g);
+- a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
++ a = CTM__MADD(CTM__MADD(g, y, g), d, a);
 = 9 film: scale instead of 1 + scale
-- v = a + b * a + c;
+- v = CTM__MADD(b, a, a) + c;
 + v = b * a + c;
 = 9 film: backward forgets the 1
 - sum = sum + d + b * d;
@@ -211,8 +211,8 @@ cat >"$tmp/list" <<'END'
 - 0.5 * g->dim * log(2 *
 + 0.25 * g->dim * log(2 *
 = 12 the score points away
-- b->data[i] = -a->data[i];
-+ b->data[i] = a->data[i];
+- a->data[i] = 1 / (t->data[i] * t->data[i]);
++ a->data[i] = -1 / (t->data[i] * t->data[i]);
 = 13 Heun without its correction
 - (slope + slope_y) / 2;
 + slope;
@@ -301,11 +301,14 @@ cat >"$tmp/list" <<'END'
 - if (!ctm_is_finite(tr->L_ctm)) return
 + if (0) return
 = 18 gamma noise of the paper below sigma_min
-- leg[j].noise = gamma > 0 ? sqrt(ctm__dmax(t_next * t_next - leg[j].s * leg[j].s, 0)) : 0;
+- leg[j].noise = gamma > 0 ? ctm__root_of_difference(t_next, leg[j].s) : 0;
 + leg[j].noise = gamma * t_next;
 = 18 gamma and its complement change places
-- root = sqrt(1 - gamma * gamma);
+- root = ctm__root_of_difference(1, gamma);
 + root = gamma;
+= 18 the difference of two squares
+- a > b ? sqrt((a - b) * (a + b)) : 0;
++ sqrt(fabs(a * a - b * b) + 1e-18);
 = 18 every jump adds the same noise
 - how->noise + (size_t)w->count * z->len
 + how->noise

@@ -58,6 +58,57 @@ static void test_sampler_golden(void) {
     golden_close(g);
 }
 
+// Equal noise levels have no noise between them, whatever the compiler makes of a difference of two squares: samplers that were given no
+// stream draw nothing (or would crash), at any level, and what is known of an image comes out as it went in.
+static ctm_tensor *stay(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    (void)self; (void)t; (void)s;
+    return ctm_scale(tp, x, 1);
+}
+static void test_no_noise_between_equal_levels(void) {
+    static const double mean[2] = {0.3, -0.2};
+    static const unsigned char all[2] = {1, 1};
+    ctm_noise z = ctm_noise_default();
+    ctm_rng rng = ctm_stream(1, "x");
+    ctm_sampler how = ctm_sampler_default();
+    ctm_known known = ctm_known_mask(2, all, 0);
+    ctm_jump G;
+    ctm_denoiser *D;
+    ctm_tensor *x, *y;
+    double ts[18];
+    room r;
+    int k;
+    room_open(&r);
+    D = ctm_mixture(&r.keep, 2, 1, mean, NULL, 0.1);
+    x = ctm_matrix(&r.tape, "x", 4, 2);
+    ctm_normals(&rng, 0, 0, 8, x->data);
+    ctm_karras_times(&z, 18, ts);
+    y = ctm_sample_heun(&r.tape, D, x, 17, ts);
+    CHECK(y != NULL);
+    if (y) { CHECK_CLOSE(y->data[0], 0.299950, 2e-6); CHECK_CLOSE(y->data[1], -0.198426, 2e-6); }
+    memset(&G, 0, sizeof G);
+    G.name = "stay";
+    G.dim = 2;
+    G.noise = z;
+    G.jump = stay;
+    for (k = 0; k < 200; k++) {
+        double lo = 0.001 + 0.01 * ctm_uniform(&rng, 1, 2 * (uint64_t)k), t = 0.1 + 70 * ctm_uniform(&rng, 1, 2 * (uint64_t)k + 1);
+        ctm_mark m = ctm_arena_mark(r.tape.arena);
+        G.noise.sigma_min = lo;
+        ts[0] = 79; ts[1] = t; ts[2] = lo;
+        CHECK(ctm_sample_score(&r.tape, D, CTM_EULER, x, 2, ts, NULL) != NULL);
+        CHECK(ctm_sample_two_step(&r.tape, &G, x, 79, t, t, NULL) != NULL);
+        how.gamma = 1;
+        ts[1] = lo;                                                              // one jump: the last, and no noise after it
+        y = ctm_sample_gamma(&r.tape, &G, x, 1, ts, &how);
+        CHECK(y && memcmp(y->data, x->data, x->len * sizeof(ctm_real)) == 0);
+        how.gamma = 0;
+        y = ctm_edit(&r.tape, &G, &known, x, ctm_scale(&r.tape, x, 2), 1, ts, &how);
+        CHECK(y && memcmp(y->data, x->data, x->len * sizeof(ctm_real)) == 0);
+        ctm_arena_release(r.tape.arena, m);
+    }
+    room_close(&r);
+}
+
 static ctm_tensor *start_noise(room *r, int rows, int dim) {
     ctm_tensor *x = ctm_matrix(&r->tape, "x_T", rows, dim);
     ctm_rng rng = ctm_stream(12, "x_T");
@@ -1816,7 +1867,7 @@ static void test_likelihood_says_no(void) {
 }
 
 static void run_sampling(void) {
-    RUN(sampler_golden); RUN(invariant_51_gamma_0_is_deterministic); RUN(invariant_52_chain_and_evaluations); RUN(invariant_53_variance_is_kept);
+    RUN(no_noise_between_equal_levels); RUN(sampler_golden); RUN(invariant_51_gamma_0_is_deterministic); RUN(invariant_52_chain_and_evaluations); RUN(invariant_53_variance_is_kept);
     RUN(invariant_54_levels_and_noise); RUN(samplers_refuse_bad_arguments); RUN(watch_stops); RUN(sample_points_is_the_long_way);
     RUN(heun_sampler_is_the_solver); RUN(sampler_shape_panics);
     RUN(score_samplers_golden); RUN(edit_golden); RUN(guide_golden); RUN(likelihood_probes_golden);
