@@ -17,7 +17,7 @@ MAKEFLAGS += --jobs=2      # compile two programs at a time
 
 MPI     := $(shell command -v mpicc 2>/dev/null >/dev/null && echo build/mpi)
 
-all: build/hello build/points build/claims build/images build/edit build/use_weights $(MPI)     ## build the examples
+all: build/mini build/hello build/points build/claims build/images build/edit build/use_weights $(MPI)     ## build the examples
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
@@ -25,10 +25,10 @@ demo: build/points                                  ## train on the ring of eigh
 claims: build/claims                                ## the paper's claims in miniature: a table of verdicts, a figure each into out/claims
 	build/claims --out out/claims
 
-test: build/test_float build/test_double build/test_fuzz all        ## all tests; ends with "N passed, N failed"
+test: build/test_float build/test_double build/test_fuzz build/test_mini all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
 
-test-long: build/test_float build/test_double build/test_fuzz all   ## the slow ones too: fast-math, other builds, limits on one full demo run
+test-long: build/test_float build/test_double build/test_fuzz build/test_mini all   ## the slow ones too: fast-math, other builds, limits on one full demo run
 	@sh tests/run.sh long
 
 bench: build/bench                                  ## speed: lines `bench NAME value UNIT`
@@ -64,6 +64,8 @@ help:                                               ## this list
 
 build/ctm.o: ctm.h | build                           # the implementation, once for all programs; without make each has its own
 	$(BUILD) -DCTM_IMPLEMENTATION -x c -c ctm.h -o $@
+build/mini: examples/00_mini.c | build
+	$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) $< -o $@ -lm
 build/hello: examples/01_hello.c $(HELPERS) build/ctm.o
 	$(LINKED) examples/01_hello.c build/ctm.o -o $@ -lm
 build/points: examples/02_points.c $(HELPERS) build/ctm.o
@@ -82,6 +84,8 @@ build/test_fuzz: $(wildcard tests/fuzz/*.c tests/fuzz/*.h) $(HELPERS) build/ctm.
 	$(LINKED) $(NO_G) tests/fuzz/replay.c build/ctm.o -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
 	$(BUILD) tests/bench.c -o $@ -lm
+build/test_mini: tests/test_mini.c examples/00_mini.c ctm.h | build
+	$(BUILD) $(NO_G) -O1 tests/test_mini.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build
 	$(BUILD) $(NO_G) tests/main.c -o $@ -lm
 build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build

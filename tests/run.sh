@@ -19,6 +19,7 @@ part() {                                # part LANE COMMAND...: its output is sh
 } &
 part b build/test_double
 part b build/test_fuzz
+part b build/test_mini
 for t in header images edit; do part b sh tests/test_$t.sh; done
 wait
 if [ "$1" = long ]; then
