@@ -6264,6 +6264,8 @@ static const char *ctm__config_fault(const ctm_config *c) {
         {"gan", c->gan, 0, CTM_GAN_MINIMAX}, {"gan_fake", c->gan_fake, 0, CTM_FAKE_ONE_STEP}, {"gan_period", c->gan_period, 1, 1000000},
         {"gan_layers", c->gan_layers, 1, 64}, {"gan_hidden", c->gan_hidden, 1, 65536}, {"optimiser", c->optimiser, 0, CTM_RADAM},
         {"batch", c->batch, 1, 1 << 30}, {"shards", c->shards, 1, 1 << 30}};
+    const struct { const char *name; double value; } decay[] = {{"beta1", c->beta1}, {"beta2", c->beta2}, {"gan_beta1", c->gan_beta1},
+        {"gan_beta2", c->gan_beta2}};
     size_t i;
     if (!(z->sigma_min > 0)) return "noise.sigma_min";
     if (!(z->sigma_max > z->sigma_min)) return "noise.sigma_max";
@@ -6272,7 +6274,10 @@ static const char *ctm__config_fault(const ctm_config *c) {
     if (!(c->label_dropout >= 0 && c->label_dropout <= 1)) return "label_dropout";
     if (!(c->lr >= 0)) return "lr";
     if (!(c->huber_c >= 0)) return "huber_c";
+    if (!(c->eps > 0)) return "eps";
     if (!(c->ema_rate[0] > 0)) return "ema_rate[0]";                // the losses need this average
+    for (i = 0; i < 4; i++) if (!(c->ema_rate[i] >= 0 && c->ema_rate[i] <= 1)) return "ema_rate";
+    for (i = 0; i < 4; i++) if (!(decay[i].value >= 0 && decay[i].value < 1)) return decay[i].name;
     if (c->gan && !c->consistency) return "gan";                    // an adversary judges jumps, of which there are none
     for (i = 0; i < sizeof number / sizeof number[0]; i++)
         if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;

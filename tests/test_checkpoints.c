@@ -534,7 +534,10 @@ static void test_wrong_in_one_thing(void) {
         {"\"ctm.format\":\"model\"", "\"ctm.forget\":\"model\"", "has none of ctm.h's metadata"},
         {"\"ctm.noise.rho\":\"7\"", "\"ctm.noise.rho\":\"0\"", "makes no sense"},
         {"\"ctm.noise.N\":\"18\"", "\"ctm.noise.N\":\"-8\"", "makes no sense"},
-        {"\"ctm.ema_rate[0]\":\"0.999\"", "\"ctm.ema_rate[0]\":\"0.000\"", "makes no sense"}};
+        {"\"ctm.ema_rate[0]\":\"0.999\"", "\"ctm.ema_rate[0]\":\"0.000\"", "makes no sense"},
+        {"\"ctm.ema_rate[2]\":\"0\"", "\"ctm.ema_rate[2]\":\"2\"", "makes no sense"},
+        {"\"ctm.eps\":\"1e-08\"", "\"ctm.eps\":\"0e-08\"", "makes no sense"}, {"\"ctm.beta1\":\"0", "\"ctm.beta1\":\"1", "makes no sense"},
+        {"\"ctm.beta2\":\"0", "\"ctm.beta2\":\"2", "makes no sense"}, {"\"ctm.gan_beta2\":\"0", "\"ctm.gan_beta2\":\"-", "makes no sense"}};
     ctm_config c = tiny_config();
     const char *path = scratch_path("wrong.safetensors");
     room r;
