@@ -186,7 +186,7 @@ static int draw_chunk(edit *e, ctm_tape *tp, int first, int rows, const double *
     how.rng = &noise;
     how.first_row = (uint64_t)first;
     for (int i = 0; i < rows; i++) label[i] = (int)e->label;
-    e->net->label = e->net->classes ? label : NULL;
+    tp->rows.label = label;
     if (known.per_row) known.mask = e->kept + at;
     if (e->command == STROKE) x = ctm_stroke(tp, e->G, ref, (int)e->nfe, ts, &how);
     else if (e->command == GUIDE) {
@@ -200,7 +200,7 @@ static int draw_chunk(edit *e, ctm_tape *tp, int first, int rows, const double *
         guide.steps = (int)e->steps;
         x = ctm_sample_guided(tp, e->G, &guide, x, (int)e->nfe, ts, &how);
     } else x = ctm_edit(tp, e->G, &known, ref, x, (int)e->nfe, ts, &how);
-    e->net->label = NULL;
+    tp->rows.label = NULL;
     if (!x) return fail(e);
     memcpy(e->out + at, x->data, x->len*sizeof(ctm_real));
     return 1;
