@@ -235,7 +235,7 @@ typedef struct settings {
     args_common common;
     const char *data, *columns, *label, *teacher;
     long long   steps, batch, hidden, layers;      // 0: the recipe's
-    long long   stop_at, law_steps, noises;
+    long long   stop_at, save_every, law_steps, noises;
     double      seconds, lr, chains;
     int         match, law, gan, resume, plain;
     int         gan_loss, method, self_teach, init;
@@ -358,7 +358,7 @@ static void plan_steps(run *r) {
         r->cfg.steps = n < 1 ? 1 : n > 1e9 ? 1000000000L : (long)n;
     }
     r->set.steps = r->cfg.steps;                     // from now on as if it had been asked for
-    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps);
+    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps + 1e-9);
     r->teacher_steps = learned ? r->cfg.steps : 0;
 }
 
@@ -403,7 +403,7 @@ static int train(run *r, ctm_trainer *tr) {
             snprintf(losses, sizeof losses, "%sL_ctm %.2g L_dsm %.2g lambda %.2g", text, tr->L_ctm, tr->L_dsm, tr->lambda_dsm);
             args_progress_print(&line, tr->step, losses);
         }
-        if (now - saved < CHECKPOINT_SECONDS) continue;
+        if (r->set.save_every ? tr->step%(long)r->set.save_every != 0 : now - saved < CHECKPOINT_SECONDS) continue;
         if (!save_checkpoint(r, tr)) return -1;
         saved = now = args_seconds();
     }
@@ -419,6 +419,7 @@ static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
         args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
         return -1;
     }
+    if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
     restore_losses(r->losses, "points", r->from);
     return 1;
 }
@@ -532,7 +533,7 @@ static double held_out_nll(run *r, ctm_net *net) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
     const size_t n = r->data.held < 2000 ? r->data.held : 2000;
     double *logp = (double *)ctm_alloc(&r->scratch, n*sizeof(double)), sum = 0;
-    measure_loglik(net, n, r->data.held_row, 80, logp);
+    measure_loglik(net, NULL, n, r->data.held_row, 80, logp);
     for (size_t i = 0; i < n; i++) sum -= logp[i];
     ctm_arena_release(&r->scratch, mark);
     return sum/(double)n;
@@ -553,7 +554,8 @@ static double class_mean_rms(run *r, ctm_net *net, int with_class) {
         ctm_tape_init(&tp, &r->ctx, &r->scratch);
         tp.recording = 0;
         for (int i = 0; i < CLASS_SAMPLES; i++) label[i] = k;
-        ctm_jump *G = ctm_guided_jump(&r->scratch, net, label, with_class);
+        tp.rows.label = label;
+        ctm_jump *G = ctm_guided_jump(&r->scratch, net, with_class);
         ctm_tensor *x = ctm_matrix(&tp, "x", CLASS_SAMPLES, d->dim), *T = ctm_fill(ctm_vector(&tp, "T", CLASS_SAMPLES), net->noise.sigma_max);
         ctm_normals(&rng, (uint64_t)k, 0, x->len, x->data);
         for (size_t i = 0; i < x->len; i++) x->data[i] *= (ctm_real)net->noise.sigma_max;
@@ -936,6 +938,7 @@ static int train_main(int argc, char **argv) {
         {"chains",    ARGS_REAL,   &s->chains,    0, 0.9, NULL, "with --law gap: share of the practised jumps that are pieces of a chain of 2 to 17 equal jumps"},
         {"resume",    ARGS_FLAG,   &s->resume,    0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
         {"stop-at",   ARGS_INT,    &s->stop_at,   1, 1e9, NULL, "stop after this step as if interrupted; --resume goes on"},
+        {"save-every", ARGS_INT,   &s->save_every, 1, 1e9, NULL, "steps between two checkpoints; one every ten seconds if not given"},
         {"batch",     ARGS_INT,    &s->batch,     1, 65536, NULL, "points per step; the recipe's if not given"},
         {"hidden",    ARGS_INT,    &s->hidden,    1, 4096, NULL, "width of the network; the recipe's if not given"},
         {"layers",    ARGS_INT,    &s->layers,    1, 64,  NULL, "depth of the network; the recipe's if not given"},
@@ -1015,9 +1018,10 @@ static ctm_tensor *sample_piece(ctm_tape *tp, ctm_tensor *x, size_t first, const
     const sampling *q = (const sampling *)arg;
     ctm_sampler how = ctm_sampler_default();
     const double w = q->label ? q->guidance : 0;
-    const int by_class = q->net->classes > 0;          // pieces run at the same time: each has its own wrapper
+    const int by_class = q->net->classes > 0;
+    tp->rows.label = q->label;
     if (q->sampler == BY_HEUN || q->sampler == BY_EULER) {
-        const ctm_denoiser *D = by_class ? ctm_guided_denoiser(tp->arena, q->net, q->label, w) : ctm_net_denoiser(tp->arena, q->net);
+        const ctm_denoiser *D = by_class ? ctm_guided_denoiser(tp->arena, q->net, w) : ctm_net_denoiser(tp->arena, q->net);
         return q->sampler == BY_HEUN ? ctm_sample_heun(tp, D, x, q->jumps, q->ts) : ctm_sample_euler(tp, D, x, q->jumps, q->ts);
     }
     how.gamma = q->sampler == BY_GAMMA ? q->gamma : q->sampler == BY_CM ? 1 : 0;
@@ -1025,7 +1029,7 @@ static ctm_tensor *sample_piece(ctm_tape *tp, ctm_tensor *x, size_t first, const
     how.rng = &q->rng;
     how.first_row = first;
     how.noise = noise_of_piece(q, tp->arena, first, (size_t)x->shape[0]);
-    return ctm_sample_gamma(tp, by_class ? ctm_guided_jump(tp->arena, q->net, q->label, w) : ctm_net_jump(tp->arena, q->net), x, q->jumps, q->ts, &how);
+    return ctm_sample_gamma(tp, by_class ? ctm_guided_jump(tp->arena, q->net, w) : ctm_net_jump(tp->arena, q->net), x, q->jumps, q->ts, &how);
 }
 
 // The starting points: sigma_max times unit noise, from the file or from a stream of the seed.
@@ -1236,7 +1240,6 @@ static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const cha
     if (!units_of_file(&units, a, f, net->dim, err, sizeof err)) return wrong(err);
     if (!classes_of_file(&units, a, f, net->classes, err, sizeof err)) return wrong(err);
     if (!choose_class(&label, MEASURE_LOGLIK_ROWS, class_name, a, &units, weights, err, sizeof err)) return wrong(err);
-    net->label = label;                     // the same for all rows, so any piece may begin at the first
     if (!table_read_any_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
     x = (ctm_real *)ctm_alloc(a, t.n*(size_t)t.d*sizeof *x);
     logp = (double *)ctm_alloc(a, t.n*sizeof *logp);
@@ -1244,7 +1247,7 @@ static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const cha
         const size_t j = i%(size_t)t.d;
         x[i] = (ctm_real)((t.data[i] - units.mean[j])/units.unit[j]);
     }
-    measure_loglik(net, t.n, x, 80, logp);
+    measure_loglik(net, label, t.n, x, 80, logp);
     for (size_t i = 0; i < t.n; i++) {
         for (int j = 0; j < t.d; j++) logp[i] -= log(units.unit[j]);
         sum += logp[i];

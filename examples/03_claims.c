@@ -85,7 +85,7 @@ static ctm_config variant_config(int v, long steps, uint64_t seed) {
     if (v == GLOBAL)       c.match = CTM_GLOBAL;
     if (v == NO_DSM)       c.diagonal = CTM_DIAG_NONE;
     if (v == FIXED_WEIGHT) c.adaptive = 0;
-    if (v == GAN)          { c.gan = CTM_GAN_LOG; c.gan_start = (long)(0.6*(double)c.steps); }
+    if (v == GAN)          { c.gan = CTM_GAN_LOG; c.gan_start = (long)(0.6*(double)c.steps + 1e-9); }
     if (v == SELF_SOLVE)   { c.self_teach = CTM_SELF_SOLVE; c.substeps = 1; }
     if (v == SELF_JUMP)    c.self_teach = CTM_SELF_JUMP;
     if (v == ONE_HEUN)     c.substeps = 1;

@@ -307,20 +307,22 @@ static const ctm_real *noise_of(const drawing *q, ctm_arena *a, size_t first, si
     return out;
 }
 
+static const int *labels_from(const int *label, size_t first) { return label ? label + first : NULL; }
+
 static ctm_tensor *draw_chunk(ctm_tape *tp, const drawing *q, ctm_tensor *x, size_t first) {
     static const int method[] = {CTM_HEUN, CTM_EULER, CTM_DPM2, CTM_ANCESTRAL};
     ctm_sampler how = ctm_sampler_default();
     const int labelled = q->net->classes > 0 && q->label != NULL;
-    const int *label = labelled ? q->label + first : NULL;
+    tp->rows.label = labels_from(q->label, first);
     how.rng = &q->rng;
     how.first_row = first;
     how.noise = noise_of(q, tp->arena, first, (size_t)x->shape[0]);
     how.form = q->form ? CTM_FORM_AUTHORS : CTM_FORM_PAPER;
     how.gamma = q->sampler == BY_GAMMA ? q->gamma : q->sampler == BY_CM;
     if (by_score(q->sampler))
-        return ctm_sample_score(tp, labelled ? ctm_guided_denoiser(tp->arena, q->net, label, q->guidance) : ctm_net_denoiser(tp->arena, q->net),
+        return ctm_sample_score(tp, labelled ? ctm_guided_denoiser(tp->arena, q->net, q->guidance) : ctm_net_denoiser(tp->arena, q->net),
                                 method[q->sampler - BY_HEUN], x, q->steps, q->ts, &how);
-    return ctm_sample_gamma(tp, labelled ? ctm_guided_jump(tp->arena, q->net, label, q->guidance) : ctm_net_jump(tp->arena, q->net), x, q->steps, q->ts, &how);
+    return ctm_sample_gamma(tp, labelled ? ctm_guided_jump(tp->arena, q->net, q->guidance) : ctm_net_jump(tp->arena, q->net), x, q->steps, q->ts, &how);
 }
 
 // A map of rows to rows, chunk by chunk, nothing recorded. Operations share out their work among the threads themselves.
@@ -374,7 +376,7 @@ typedef struct settings {
     args_common common;
     shape_flags shape;
     const char *data, *range, *teacher, *lpips;
-    long long   steps, teacher_steps, batch, shards, stop_at;      // 0: the recipe's
+    long long   steps, teacher_steps, batch, shards, stop_at, save_every;      // 0: the recipe's
     double      seconds, lr, sheet_seconds;
     int         match, law, distance, flips, gan, gan_loss, resume;
 } settings;
@@ -506,7 +508,7 @@ static void plan_steps(run *r) {
     }
     r->set.steps = r->cfg.steps;                     // from now on as if they had been asked for
     r->set.teacher_steps = r->teacher_steps;
-    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps);
+    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps + 1e-9);
 }
 
 // ---- Pictures of a run -------------------------------------------------------------------------------------------------
@@ -659,6 +661,7 @@ static int train(run *r, ctm_trainer *tr) {
         r->images_per_second = (double)(tr->step - begun)*tr->cfg.batch/(worked > 0 ? worked : 1e-9);
         losses_text(tr, r->images_per_second, text, sizeof text);
         args_progress_step(&line, tr->step, text);
+        if (r->set.save_every && tr->step%(long)r->set.save_every == 0 && !save_checkpoint(r, tr)) return -1;
         if (now - kept < pause) continue;
         if (!keep_state(r, tr, text)) return -1;
         kept = args_seconds();
@@ -676,6 +679,7 @@ static int in_phase(const run *r, const char *phase) { return r->from && strcmp(
 static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
     if (!in_phase(r, phase)) return 0;
     if (!ctm_checkpoint_load(&r->scratch, tr, r->from->path)) { failed(r); return -1; }
+    if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
     restore_losses(r->losses, "images", r->from);
     if (!r->set.common.quiet) printf("resumed after step %ld of the %s\n", tr->step, phase);
     return 1;
@@ -913,6 +917,7 @@ static int train_main(int argc, char **argv) {
         {"gan-loss",      ARGS_CHOICE, &s->gan_loss,      0, 0,   "hinge,log,minimax", "hinge: the authors' code; log: the paper's, with a live gradient; minimax: the paper to the letter"},
         {"resume",        ARGS_FLAG,   &s->resume,        0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
         {"stop-at",       ARGS_INT,    &s->stop_at,       1, 1e9, NULL, "stop after this step of the student as if interrupted; --resume goes on"},
+        {"save-every",    ARGS_INT,    &s->save_every,    1, 1e9, NULL, "steps between two checkpoints, beside those with a contact sheet"},
         {"sheet-seconds", ARGS_REAL,   &s->sheet_seconds, 0.1, 1e7, NULL, "time between two checkpoints with a contact sheet"},
         ARGS_COMMON(s->common)
     };
@@ -1181,22 +1186,17 @@ static double rms_between(size_t len, const ctm_real *x, const ctm_real *y) {
 // What a chunk of rows is asked: by which network, with which labels, at which levels.
 typedef struct at_levels { ctm_net *net; const int *label; const ctm_noise *grid; double i_t, i_s; } at_levels;
 
-// The network as a denoiser that sees these labels, if it knows classes.
-static ctm_denoiser *denoiser_with(ctm_arena *a, ctm_net *net, const int *label) {
-    return label && net->classes ? ctm_guided_denoiser(a, net, label, 1) : ctm_net_denoiser(a, net);
-}
-static const int *labels_from(const int *label, size_t first) { return label ? label + first : NULL; }
-
 static ctm_tensor *denoise_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
     const at_levels *q = (const at_levels *)arg;
-    const ctm_denoiser *D = denoiser_with(tp->arena, q->net, labels_from(q->label, first));
+    const ctm_denoiser *D = ctm_net_denoiser(tp->arena, q->net);
+    tp->rows.label = labels_from(q->label, first);
     return D->denoise(tp, D, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(q->grid, q->i_t)));
 }
 
 static ctm_tensor *jump_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
     const at_levels *q = (const at_levels *)arg;
-    const ctm_jump *G = q->label ? ctm_guided_jump(tp->arena, q->net, q->label + first, 1) : ctm_net_jump(tp->arena, q->net);
-    return G->jump(tp, G, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(q->grid, q->i_t)),
+    tp->rows.label = labels_from(q->label, first);
+    return ctm_G_theta(tp, q->net, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(q->grid, q->i_t)),
                    ctm_fill(ctm_vector(tp, "s", x->shape[0]), ctm_t_of_index(q->grid, q->i_s)));
 }
 
@@ -1204,7 +1204,8 @@ static ctm_tensor *solve_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t
     const at_levels *q = (const at_levels *)arg;
     double from[CHUNK], to[CHUNK];
     for (int i = 0; i < CHUNK; i++) { from[i] = q->i_t; to[i] = q->i_s; }
-    return ctm_solve(tp, denoiser_with(tp->arena, q->net, labels_from(q->label, first)), q->grid, CTM_HEUN, x, from, to, 1);
+    tp->rows.label = labels_from(q->label, first);
+    return ctm_solve(tp, ctm_net_denoiser(tp->arena, q->net), q->grid, CTM_HEUN, x, from, to, 1);
 }
 
 // E|D(x_t,t) - x_0|²/dim on held-out images at every noise level of the grid, and times the training's weight.
@@ -1283,9 +1284,10 @@ static int eval_bits(evaluation *e) {
     ctm_arena_init(&arena, &e->ctx, "likelihood");
     ctm_tape_init(&tape, &e->ctx, &arena);
     tape.keep_grads = 0;
+    const ctm_denoiser *D = ctm_net_denoiser(&e->a, e->net);
     for (size_t first = 0; first < n && ok; first += 8) {
         const size_t rows = n - first < 8 ? n - first : 8;
-        const ctm_denoiser *D = denoiser_with(&e->a, e->net, labels_from(e->label, first));
+        tape.rows.label = labels_from(e->label, first);
         how.first_row = first;
         how.probes = 1;
         ctm_tape_reset(&tape);

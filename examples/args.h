@@ -28,6 +28,11 @@
 #define _POSIX_C_SOURCE 200809L
 #endif
 
+/* Microsoft's compiler would have fopen and strcpy replaced by functions of its own. */
+#if defined(_MSC_VER) && !defined(_CRT_SECURE_NO_WARNINGS)
+#define _CRT_SECURE_NO_WARNINGS
+#endif
+
 #include <errno.h>
 #include <locale.h>
 #include <stdarg.h>

@@ -550,7 +550,8 @@ static inline int image_open_npy(image_set *s, image_part *p, size_t at, int loo
     if (!p->floats && strcmp(descr, "|u1") != 0)
         return args_fail(err, errlen, "%s: found dtype '%s', expected '|u1' (uint8 [n,h,w,c]) or '<f4' (float32 [n,c,h,w] in [-1,1]): x.astype('|u1') or x.astype('<f4')", p->path, descr);
     if (a.ndim != 4 && (a.ndim != 3 || p->floats))
-        return args_fail(err, errlen, "%s: found %d dimensions, expected %s", p->path, a.ndim, p->floats ? "[n,c,h,w]" : "[n,h,w,c] or [n,h,w]");
+        return args_fail(err, errlen, "%s: found %d dimensions, expected %s", p->path, a.ndim,
+                         !p->floats ? "[n,h,w,c] or [n,h,w]" : a.ndim == 3 ? "[n,c,h,w]: x[:,None]" : "[n,c,h,w]");
     p->planes = p->floats;
     for (c = 0; c < a.ndim; c++)
         if (a.shape[c] > 0x7FFFFFFFul) return args_fail(err, errlen, "%s: a dimension of %lu is no size of images", p->path, (unsigned long)a.shape[c]);
@@ -651,6 +652,7 @@ static inline int image_open_file(image_set *s, const char *path, char *err, siz
     image_part *p = &s->part[s->parts];
     unsigned char head[16];
     if (s->parts == IMAGE_PARTS) return args_fail(err, errlen, "%s: is file number %d of the set, expected at most %d", path, s->parts + 1, IMAGE_PARTS);
+    if (path[0] == '\0') return args_fail(err, errlen, "found a list of files with an empty name, expected FILE,FILE,...");
     memset(p, 0, sizeof *p);
     memset(head, 0, sizeof head);
     p->path = path;
@@ -685,7 +687,7 @@ static inline char *image_names(const char *data, size_t *used) {
     if (kind != CTM_FOLDER) return names;
     *used = 0;
     for (i = 0; i < ARGS_COUNT(image_folder_names); i++)
-        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
+        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == CTM_FILE) *used += strlen(names + *used) + 1;
     return names;
 }
 
@@ -798,6 +800,7 @@ static inline unsigned long long image_fingerprint(image_set *s) {
     const size_t dim = (size_t)s->size * (size_t)s->size * (size_t)s->channels;
     IMAGE_REAL *x = (IMAGE_REAL *)malloc(dim * sizeof *x);
     size_t k, j;
+    if (x == NULL) image_mark(&s->part[0], 2);
     h = (h ^ s->n) * 1099511628211ull;
     h = (h ^ dim) * 1099511628211ull;
     for (k = 0; x && k < 64; k++) {

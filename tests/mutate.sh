@@ -85,8 +85,8 @@ cat >"$tmp/list" <<'END'
 - if (a->now) a->now->used = m.block_used;
 + if (a->now) a->now->used = 0;
 = 3 a freed arena still counts
-- ctm__count_memory(ctx, 0, b->size);
-+ ctm__count_memory(ctx, 0, 0);
+- ctm__count_memory(a->ctx, 0, b->size);
++ ctm__count_memory(a->ctx, 0, 0);
 = 4 threads inside threads
 - threads > 1 && n > 1 && !omp_in_parallel()
 + threads > 1 && n > 1
@@ -106,7 +106,7 @@ cat >"$tmp/list" <<'END'
 - CTM__TO_REAL(e) * 0.69314718f
 + CTM__TO_REAL(e) * 0.69310000f
 = 8 exp loses a Taylor term
-- p = p * r + 1.0f / 120;
+- p = CTM__MADD(p, r, 1.0f / 120);
 + p = p * r;
 = 8 the sign of the cosine
 - CTM__SELECT(-(((n + 1) >> 1) & 1), -*cosine, *cosine);
@@ -124,10 +124,10 @@ cat >"$tmp/list" <<'END'
 - out->grad, O, dw, O, NULL, 1);
 + out->grad, O, dw, O, NULL, 0);
 = 9 silu: wrong slope
-- a = a + d * (g + y * ((ctm_real)1 - g));
-+ a = a + d * (g + y * g);
+- a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
++ a = CTM__MADD(CTM__MADD(g, y, g), d, a);
 = 9 film: scale instead of 1 + scale
-- v = a + b * a + c;
+- v = CTM__MADD(b, a, a) + c;
 + v = b * a + c;
 = 9 film: backward forgets the 1
 - sum = sum + d + b * d;

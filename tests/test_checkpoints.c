@@ -300,6 +300,44 @@ static void test_resume_is_bit_for_bit(void) {
     }
 }
 
+// The arithmetic that wrote a checkpoint stands in it. The same one has nothing to say, another one a line; neither is refused.
+static void test_resume_with_other_arithmetic_says_so(void) {
+    ctm_config c = small_config();
+    const char *path = scratch_path("build.safetensors");
+    run a, b;
+    FILE *f;
+    char *bytes, *key;
+    long n = 0;
+    run_open(&a, &c);
+    run_open(&b, &c);
+    CHECK(ctm_checkpoint_save(&a.r.work, a.tr, path, NULL));
+    CHECK(ctm_checkpoint_load(&b.r.work, b.tr, path) && !b.tr->note[0]);
+    b.r.ctx.winograd = 2;
+    CHECK(ctm_checkpoint_load(&b.r.work, b.tr, path));
+    CHECK_TEXT(b.tr->note, "was written by ctm.h ");
+    CHECK_TEXT(b.tr->note, "winograd 1");
+    CHECK_TEXT(b.tr->note, "winograd 2");
+    CHECK(strstr(b.tr->note, ctm_isa_name(a.r.ctx.isa)) != NULL);
+    b.r.ctx.winograd = 1;
+    if (a.r.ctx.isa != CTM_ISA_PORTABLE) {
+        CHECK(ctm_set_isa(&b.r.ctx, CTM_ISA_PORTABLE) && ctm_checkpoint_load(&b.r.work, b.tr, path));
+        CHECK_TEXT(b.tr->note, "this is ctm.h " CTM_VERSION ", portable");
+        CHECK(!strchr(b.tr->note, '\n'));
+        CHECK(ctm_set_isa(&b.r.ctx, a.r.ctx.isa) && ctm_checkpoint_load(&b.r.work, b.tr, path) && !b.tr->note[0]);
+    }
+    f = fopen(path, "rb");                                                       // an older file has no such key
+    bytes = (char *)ctm_alloc(&a.r.work, 1 << 20);
+    if (f) { n = (long)fread(bytes, 1, 1 << 20, f); fclose(f); }
+    for (key = bytes; key < bytes + n - 9 && memcmp(key, "ctm.build", 9) != 0; key++) { }
+    memcpy(key, "ctm.bluid", 9);
+    f = fopen(path, "wb");
+    if (f) { fwrite(bytes, 1, (size_t)n, f); fclose(f); }
+    CHECK(ctm_checkpoint_load(&b.r.work, b.tr, path));
+    CHECK_TEXT(b.tr->note, "a build that it does not name");
+    run_close(&a); run_close(&b);
+    remove(path);
+}
+
 // A checkpoint that does not fit leaves the trainer as it was.
 static void test_checkpoint_that_does_not_fit(void) {
     ctm_config c = small_config(), other = c;
@@ -1414,6 +1452,7 @@ static void test_a_file_means_the_same_in_every_language(void) {
 static void run_checkpoints(void) {
     RUN(full_resume_is_bit_for_bit); RUN(checkpoint_of_another_adversary); RUN(resumed_trainer_knows_the_last_steps_figures); RUN(labelled_model_round_trip);
     RUN(model_round_trip); RUN(model_layout_for_others); RUN(hand_made_file); RUN(resume_is_bit_for_bit); RUN(checkpoint_that_does_not_fit);
+    RUN(resume_with_other_arithmetic_says_so);
     RUN(truncated_at_every_length); RUN(random_byte_flips); RUN(hostile_headers); RUN(wrong_in_one_thing); RUN(files_that_are_none);
     RUN(unwritable_paths); RUN(full_disk); RUN(devices_are_not_replaced);
     RUN(output_takes_its_name_when_complete); RUN(output_uses_leftovers); RUN(output_keeps_links_and_modes); RUN(hold);
