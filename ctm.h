@@ -184,7 +184,7 @@
 
    ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
    a fault of the outside world (a file, a number that turned out infinite) returns 0 or NULL and ctm_error(ctx) has one line about it.
-   Running out of memory stops at once.
+   Running out of memory is the world's fault too, but no function has a way to go on: it prints one line and exits with status 1.
 
    MACROS you may define before the #include (the same in every file):
      CTM_IMPLEMENTATION  in exactly one file      CTM_STATIC        all functions static; then each file
@@ -194,8 +194,109 @@
      CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
-     CTM_PANIC(msg,file,line)                     must not return; default prints and calls abort()
+     CTM_PANIC(msg,file,line)                     for mistakes; must not return; default prints and calls abort()
+     CTM_NO_MEMORY(msg,file,line)                 must not return either; default: CTM_PANIC if you define that, else it prints one
+                                                  line and calls exit(1)
+
+   These two may leave by longjmp, if the context runs on one thread (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread
+   for another. What was complete before the call that was left stays complete: the context, networks, trainers, arenas. What that call
+   was to make is not there; a training step that was left can be made again, with the same bits. Forget results on the tape in use and
+   call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
 */
+
+#if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
+#error "ctm.h is C99 and C++11: compile it with -std=c99, -std=c++11 or a later standard"
+#ifdef __GNUC__
+#  pragma GCC system_header                     /* gcc, which reads // as C89 does, is to be silent about what follows */
+#endif
+#define CTM_H                                   /* nothing more of it is compiled */
+#undef CTM_IMPLEMENTATION
+#elif !defined(CTM__PASS) && !defined(__TINYC__)
+/* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
+   and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
+   end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
+   Likewise two warnings rest up to there: numbers are compared here that were copied, not computed, and C++ gets casts as C has them. */
+#ifdef __GNUC__
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wfloat-equal"
+#  ifdef __cplusplus
+#    pragma GCC diagnostic ignored "-Wold-style-cast"
+#  endif
+#endif
+#ifdef _MSC_VER
+#  define CTM__PRAGMA(text) __pragma(text)
+#else
+#  define CTM__PRAGMA(text) _Pragma(#text)
+#endif
+#define CTM__ASIDE(name) CTM__PRAGMA(push_macro(name))
+#define CTM__BACK(name)  CTM__PRAGMA(pop_macro(name))
+#define CTM__NAMES(DO)                                                                                         \
+    DO("A") DO("B") DO("C") DO("D") DO("E") DO("F") DO("G") DO("H") DO("I") DO("J") DO("K") DO("L") DO("M")    \
+    DO("N") DO("O") DO("P") DO("Q") DO("R") DO("S") DO("T") DO("U") DO("V") DO("W") DO("X") DO("Y") DO("Z")    \
+    DO("a") DO("b") DO("c") DO("d") DO("e") DO("f") DO("g") DO("h") DO("i") DO("j") DO("k") DO("l") DO("m")    \
+    DO("n") DO("o") DO("p") DO("q") DO("r") DO("s") DO("t") DO("u") DO("v") DO("w") DO("x") DO("y") DO("z")    \
+    DO("VI") DO("MR") DO("NV") DO("S2") DO("T2") DO("ROWS") DO("slots")
+CTM__NAMES(CTM__ASIDE)
+#undef A
+#undef B
+#undef C
+#undef D
+#undef E
+#undef F
+#undef G
+#undef H
+#undef I
+#undef J
+#undef K
+#undef L
+#undef M
+#undef N
+#undef O
+#undef P
+#undef Q
+#undef R
+#undef S
+#undef T
+#undef U
+#undef V
+#undef W
+#undef X
+#undef Y
+#undef Z
+#undef a
+#undef b
+#undef c
+#undef d
+#undef e
+#undef f
+#undef g
+#undef h
+#undef i
+#undef j
+#undef k
+#undef l
+#undef m
+#undef n
+#undef o
+#undef p
+#undef q
+#undef r
+#undef s
+#undef t
+#undef u
+#undef v
+#undef w
+#undef x
+#undef y
+#undef z
+#undef VI
+#undef MR
+#undef NV
+#undef S2
+#undef T2
+#undef ROWS
+#undef slots
+#endif
 
 #ifdef CTM_LINKED
 #  undef CTM_IMPLEMENTATION
@@ -217,7 +318,7 @@
 
 #ifdef CTM_STATIC
 #  if defined(__GNUC__)
-#    define CTMDEF static __attribute__((unused))
+#    define CTMDEF static __attribute__((__unused__))
 #  else
 #    define CTMDEF static
 #  endif
@@ -247,11 +348,29 @@ extern "C" {
 
 #ifdef CTM_REAL_DOUBLE
 typedef double ctm_real;    // the double build exists for tests: finite differences and golden values to 1e-9
+#  define CTM__REAL_IS ctm_real_is_double
 #else
 typedef float ctm_real;     // the one number type of tensors, weights and samples
+#  define CTM__REAL_IS ctm_real_is_float
 #endif
 
-// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another.
+// Files that disagree about ctm_real would write past the ends of each other's tensors. So every file asks for a function that only
+// an implementation with the same ctm_real has, and where it is another, the linker misses it.
+#ifndef CTM_STATIC
+CTMDEF void CTM__REAL_IS(void);                          // does nothing
+#  ifdef __GNUC__
+__attribute__((__used__))
+#  endif
+static void (*const ctm__real_is)(void) = CTM__REAL_IS;
+#endif
+
+// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another. With the same one
+// (and the same ctx.winograd) the same bits come out for any number of threads, and from gcc and clang, C and C++, -O0 to -O3, -flto
+// and -march=native alike: nothing is left to the compiler that changes a result. PORTABLE has the same bits on every machine, V128 on
+// all of one kind (arm64 fuses multiply-adds, others have none). The rest hangs on what is not ours: exp, log and pow of the C library
+// (another library, or the same on another processor, may differ in the last digit), the arithmetic of 32-bit x86 without SSE2, and
+// clang's -ffast-math or -ffp-contract=fast, which fuse in spite of us (gcc's -ffast-math does no harm). Your own draw and teacher
+// are compiled as you say.
 enum { CTM_ISA_PORTABLE, CTM_ISA_V128, CTM_ISA_AVX2, CTM_ISA_AVX512, CTM_ISA_COUNT };
 
 struct ctm__kernels;
@@ -296,6 +415,8 @@ typedef struct ctm_arena {
     ctm_ctx *ctx;
     struct ctm__block *first, *now;     // all blocks; the one in use
     size_t   used, high;                // bytes in use; the most there ever were
+    struct ctm_arena *guest, *next;     // private arenas of functions at work, a list: they go with this one if a jump out of
+                                        // CTM_PANIC leaves those functions
 } ctm_arena;
 typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
 
@@ -310,6 +431,8 @@ CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everythi
 
 // Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside the
 // pieces of another parallel_for that is itself shared among threads, it runs on the calling thread alone.
+// A fork copies one thread. With gcc's OpenMP a child whose parent has already used several waits for the others for ever: fork before
+// the first work is shared, or set threads = 1 in the child.
 CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
 
 // ---- CHAPTER 5. TENSORS ---------------------------------------------------------------------------------------------
@@ -362,6 +485,16 @@ CTMDEF void ctm_on_backward(ctm_tensor *t);
 
 // ---- CHAPTER 7. THE TAPE --------------------------------------------------------------------------------------------
 
+// What a network must know of the rows of a batch beside x, t and s. It travels on the tape, so that no formula has to carry it, and
+// ctm_pick_rows makes it go along where only some of the rows are computed.
+typedef struct ctm_rows {
+    const int     *label;      // [B]: the class of every row, -1: none. NULL: no row has one. Networks without classes pass over it
+    const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
+    uint64_t       step;       // the training step of those draws
+    uint64_t       first;      // the number that row 0 has in the whole batch
+    const int     *number;     // [B]: row i has the number first + number[i]; NULL: first + i
+} ctm_rows;
+
 struct ctm_tape {
     ctm_ctx     *ctx;
     ctm_arena   *arena;        // where results, gradients and saved values are allocated
@@ -371,9 +504,7 @@ struct ctm_tape {
     int          recording;    // 0: compute only ("no grad")
     int          keep_grads;   // 1: every result keeps its gradient, to be looked at. 0: buffers are recycled as backward walks
     struct ctm__buffer *pool;  // gradient buffers that are free again
-    const ctm_rng *dropout;    // the stream that dropout draws from; NULL: no dropout
-    uint64_t     step, first_row; // the training step of those draws, and the number that row 0 has in the whole batch
-    const int   *rows;         // where a network sees some rows only: which; NULL: all
+    ctm_rows     rows;         // of the batch at hand; yours to set (labels) before you sample
     int          drops;        // dropouts since the tape was reset
     ctm_mark     start;        // where the arena stood when the tape was made
 };
@@ -387,6 +518,8 @@ CTMDEF void ctm_backward(ctm_tape *tp, ctm_tensor *L);
 CTMDEF void ctm_backward_seeded(ctm_tape *tp, ctm_tensor *y);   // the same, with ctm_grad(tp, y) filled in by you (any shape)
 CTMDEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x);    // x's gradient, zeroed if it had none yet; NULL if none is wanted
 CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients of all recorded results (not of the leaves)
+// From here on row i is what row index[i] was, i < n. Returns what to put back into tp->rows when all rows are meant again.
+CTMDEF ctm_rows ctm_pick_rows(ctm_tape *tp, const int *index, int n);
 // For an operation of your own (chapter 9 of the implementation begins with one): the result of operation `op`, its data not yet
 // filled in, of n <= 8 inputs src[0..n-1], each of which may be NULL. It goes on the tape if the tape records and an input wants a
 // gradient; `backward` then adds out's part to them. op is static text; the pointers in src are kept, the array is not.
@@ -460,7 +593,7 @@ CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma,
 // Softmax attention over the pixels of each sample: [B,H,W,3C] -> [B,H,W,C]; channel 3·(h·C/heads + i) + j of qkv is channel i of
 // head h's query, key, value for j = 0, 1, 2.
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
-// Zero with probability p, else x/(1-p). Draws from the stream tp->dropout at tp->step; if there is none, x itself. Any shape [B,..].
+// Zero with probability p, else x/(1-p). Draws from the stream tp->rows.dropout; if there is none, x itself. Any shape [B,..].
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
 // The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n];
 // n even, at least 4.
@@ -488,6 +621,7 @@ typedef struct ctm_net ctm_net;
 struct ctm_net {
     char        kind[16];          // "mlp", "unet", "mlp-disc", or yours
     ctm_ctx    *ctx;
+    ctm_arena  *arena;             // where it lives
     int         dim;               // D, the data's dimension (input and output)
     int         with_s;            // 1: a CTM, takes t and s. 0: a teacher or plain denoiser, takes t only
     ctm_noise   noise;
@@ -502,15 +636,12 @@ struct ctm_net {
     int         iconf[8];          // the network's own settings (mlp: hidden, layers, embed)
     int         size, channels;    // images: dim = size·size·channels, pixels row by row, channels innermost. Points: 0
     int         classes;           // 0: the network takes no labels
-    const int  *label;             // the class of every row of the next forward, -1: none. NULL: none at all. Yours to set
-                                   // when you sample; a trainer labels views of its own
     void       *plan;              // what forward needs to know beyond that; shared by copies
     int         is_view;           // theta belongs to another network
 };
 
 // The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed. With
-// cfg->classes > 0 it embeds net->label too; a label that is neither -1 nor below classes panics in the forward pass.
-// Threads may share a network as long as its label is NULL; with labels each needs a view of its own.
+// cfg->classes > 0 it embeds the rows' labels too (tp->rows); one that is neither -1 nor below classes panics in the forward pass.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
 // The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
@@ -582,6 +713,8 @@ struct ctm_denoiser {
     const char *name;
     int   dim;
     void *impl;
+    const ctm_noise *noise;        // the levels it was trained on; NULL: it knows every level
+    int   no_score;                // 1: its answer is the end of a path, not a mean (a consistency model without s)
     // x [B,D], t [B] -> [B,D] in the tape's arena. Recorded if the tape records and x or the weights want gradients.
     ctm_tensor *(*denoise)(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t);
     // One point in double precision; NULL if there is no exact formula.
@@ -625,6 +758,7 @@ struct ctm_jump {
     const char *name;
     int         dim;
     ctm_noise   noise;
+    int         to_end;            // 1: it jumps to sigma_min and nowhere else (a consistency model)
     void       *impl;
     ctm_tensor *(*jump)(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
 };
@@ -769,11 +903,10 @@ CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
 // Classifier-free guidance: w·g(label) + (1-w)·g(no label), and the same for G, which is affine in g. w = 1 is the labelled
 // model, 0 the unlabelled one, beyond 1 exaggerates the class. The order: set cfg.classes and cfg.label_dropout before the network is made,
-// tr->label before training, then give this jump to ctm_sample_gamma; without guidance, set net->label and sample as usual.
-// label [B], used for every batch sampled later, is not copied; the network must outlive the wrapper. One wrapper serves one thread
-// at a time.  [eq:guidance]
-CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w);
-CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w);
+// tr->label before training, then tp->rows.label = the classes of the rows [B] that you sample, and give this jump to ctm_sample_gamma
+// (ctm_net_jump for w = 1). The network must outlive the wrapper.  [eq:guidance]
+CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w);
+CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w);
 
 // ---- CHAPTER 17. ONE TRAINING STEP ----------------------------------------------------------------------------------
 
@@ -823,6 +956,7 @@ struct ctm_trainer {
     long         step;                 // steps done
     ctm_shard   *shard; int shards;    // this process's
     ctm_processes all;                 // {0, 1, NULL, NULL} if there is only this one
+    char         note[400];            // after ctm_checkpoint_load: one line if the bits may differ from those of a run in one piece, or empty
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
     ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards and processes
     ctm_denoiser *self;                // ema[0] as its own teacher
@@ -901,8 +1035,7 @@ CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int met
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
 // The short way: n points x [n,D] at sigma_max become samples, in place. net must know s. rng may be NULL if gamma is 0 or jumps 1; it
-// must not be the stream that x was drawn from, since its first draws made x. If net->label is set, it holds n classes, one a point.
-// 1, or 0 with ctm_error.
+// must not be the stream that x was drawn from, since its first draws made x. Without labels. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
@@ -1019,33 +1152,35 @@ CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->f
 CTMDEF int   ctm_output_close(ctm_output *out);    // 1: on the disk, with its name. 0: nothing is left; also if a write failed before
 CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, and nothing is left; harmless if it is not open
 
-enum { CTM_F32, CTM_F64, CTM_I64 };     // types of numbers in a file; others are refused
+enum { CTM_F32, CTM_F64, CTM_I64, CTM_F16, CTM_BF16, CTM_OTHER };   // types of numbers in a file; CTM_OTHER cannot be read
 typedef struct ctm_entry {             // one tensor of a safetensors file
-    char   name[128];
-    int    dtype, ndim, shape[4];
-    size_t len, offset;                // numbers; bytes from the start of the file's data part
+    const char *name, *type;           // type: the file's word for it, "F32"
+    int    dtype, ndim, shape[4];      // ndim may be above 4: shape has the first four. A size of 2^31 or more stands as -1
+    size_t len, offset, end;           // numbers; the first of its bytes in the file's data part, and the first after them
 } ctm_entry;
+typedef struct ctm_pair { const char *key, *value; } ctm_pair;
 typedef struct ctm_file {              // a file in memory
     ctm_ctx *ctx;
     char     path[512];
     int      count, metas;
-    ctm_entry *entry;
-    char   **meta_key, **meta_value;
+    ctm_entry *entry;                  // ordered by name
+    ctm_pair  *meta;                   // ordered by key
     const unsigned char *data;         // the data part, in the arena
 } ctm_file;
-// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, short, or not what it says it is.
+// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, short, or not what it says it is. Refused are:
+// what is no UTF-8, names and keys that occur twice, tensors that overlap or leave holes. Text is UTF-8 without zero bytes.
 CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
-CTMDEF void             ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers, any dtype
+CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers. 1; CTM_OTHER: 0 with ctm_error
 // Writing: fill in a list, then write it in one go, as a ctm_output. 1, or 0 with ctm_error. Names, shapes and
 // metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is that of
-// data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..].
+// data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..]. What no reader would take (text
+// that is no UTF-8, a name twice) is refused by ctm_writer_save.
 typedef struct ctm_writer {
     ctm_ctx *ctx; ctm_arena *arena;
-    int count, capacity, metas;
-    ctm_entry *entry; const ctm_real **src; int *transposed;
-    char *meta; size_t meta_len;
+    int count, metas;
+    struct ctm__item *item; ctm_pair *meta;
 } ctm_writer;
 CTMDEF void ctm_writer_init(ctm_writer *w, ctm_arena *a);
 CTMDEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value);
@@ -1061,9 +1196,11 @@ CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_
 // and nothing else may begin with prefix but the authors' resample_filter and map_augment, which are passed over. 1; or 0 with
 // ctm_error, which names what is missing or superfluous.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
-// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step; and the
-// configuration, which loading does not set: make the trainer with what ctm_config_read finds, or with the same settings as before. The
-// bits also need the same instruction set (ctx.isa, ctx.winograd), draw and label.
+// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step, and the
+// figures of the last step (L_ctm to disc_fake); and the configuration, which loading does not set: make the trainer with what
+// ctm_config_read finds, or with the same settings as before. The bits also need the same draw and label, and arithmetic that rounds
+// alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or nobody can tell, loading succeeds and
+// leaves a line about it in tr->note.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
@@ -1076,27 +1213,35 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #ifdef __cplusplus
 }
 #endif
-#endif // CTM_H
+#endif /* CTM_H */
 
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
 // =====================================================================================================================
 //                                              I M P L E M E N T A T I O N
 // =====================================================================================================================
 // (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 8.)
 
+#define CTM__CHAPTERS_1_TO_7
 #ifndef CTM_SELF
 #  define CTM_SELF "ctm.h"
 #endif
 
-#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
-#define CTM__CHAPTERS_1_TO_7
-
-// -ffast-math would reorder the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
-#if defined(__FAST_MATH__) && defined(__clang__)
+// A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, where and if it
+// likes: in here that is done where it is written (CTM__MADD in chapter 8) and nowhere else. And under -ffast-math it would reorder
+// the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
+#if defined(__clang__)
 #  pragma float_control(push)
-#  pragma float_control(precise, on)
-#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#  ifdef __FAST_MATH__
+#    pragma float_control(precise, on)
+#  endif
+#  pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC push_options
-#  pragma GCC optimize("no-fast-math")
+#  ifdef __FAST_MATH__
+#    pragma GCC optimize("no-fast-math", "fp-contract=off")
+#  else
+#    pragma GCC optimize("fp-contract=off")
+#  endif
 #elif defined(_M_FP_FAST)
 #  pragma float_control(precise, on, push)
 #endif
@@ -1106,6 +1251,7 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #endif
 
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -1162,9 +1308,32 @@ static void ctm__panic_default(const char *msg, const char *file, int line) {
     abort();    // not exit: a debugger keeps the whole stack of calls that led here
 }
 #  define CTM_PANIC(msg, file, line) ctm__panic_default(msg, file, line)
+#  ifndef CTM_NO_MEMORY
+static void ctm__no_memory_default(const char *msg) {
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_no_memory)       // threads run out together: one of them says so, and ends all
+#endif
+    {
+        fprintf(stderr, "ctm: %s\n", msg);
+        exit(1);
+    }
+}
+#    define CTM_NO_MEMORY(msg, file, line) ctm__no_memory_default(msg)
+#  endif
+#endif
+#ifndef CTM_NO_MEMORY
+#  define CTM_NO_MEMORY(msg, file, line) CTM_PANIC(msg, file, line)
+#endif
+
+// The two functions below format as printf does; a compiler that knows this checks every message of this file.
+#ifdef __GNUC__
+#  define CTM__FORMAT(n) __attribute__((__format__(__printf__, n, n + 1)))
+#else
+#  define CTM__FORMAT(n)
 #endif
 
 // The message of a programmer's error; every caller ends here.
+CTM__FORMAT(2)
 static void ctm__panic(int line, const char *format, ...) {
     char msg[512];
     va_list ap;
@@ -1176,6 +1345,7 @@ static void ctm__panic(int line, const char *format, ...) {
 #define CTM__REQUIRE(ok, ...) do { if (!(ok)) ctm__panic(__LINE__, __VA_ARGS__); } while (0)
 
 // The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
+CTM__FORMAT(2)
 static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
     va_list ap;
     char *c;
@@ -1187,6 +1357,9 @@ static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
 }
 
 CTM__DEF const char *ctm_error(const ctm_ctx *ctx) { return ctx->error; }
+#ifndef CTM_STATIC
+CTM__DEF void CTM__REAL_IS(void) {}
+#endif
 
 CTM__DEF int ctm_is_finite(double v) {
     uint64_t bits;
@@ -1194,9 +1367,44 @@ CTM__DEF int ctm_is_finite(double v) {
     return (bits >> 52 & 0x7ff) != 0x7ff;    // all exponent bits set: infinite or not a number
 }
 
+#ifndef CTM_NO_STDIO
+// Numbers as text. The C library writes and reads them with the decimal point of the user's language, which may be a comma and more
+// than one byte; files and what is printed have '.'. The language's point is what it writes between the figures of 0.5.
+static void ctm__point(char point[8]) {
+    char half[16];
+    int n = snprintf(half, sizeof half, "%.1f", 0.5) - 2;
+    memset(point, 0, 8);
+    memcpy(point, half + 1, (size_t)(n < 7 ? n : 7));
+}
+
+static void ctm__real_text(char *text, size_t size, int digits, double v) {
+    char point[8], *at;
+    ctm__point(point);
+    snprintf(text, size, "%.*g", digits, v);
+    at = strstr(text, point);
+    if (at) { *at = '.'; memmove(at + 1, at + strlen(point), strlen(at + strlen(point)) + 1); }
+}
+
+// A finite number and nothing else.
+static int ctm__real_read(const char *text, double *v) {
+    char here[64], point[8], *end;
+    const char *at = strchr(text, '.');
+    ctm__point(point);
+    if (!*text || text[strspn(text, "0123456789+-.eE")] || strlen(text) > 50) return 0;
+    if (at) snprintf(here, sizeof here, "%.*s%s%s", (int)(at - text), text, point, at + 1);
+    else    snprintf(here, sizeof here, "%s", text);
+    *v = strtod(here, &end);
+    return *end == 0 && ctm_is_finite(*v);
+}
+#endif
+
 static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
 static double ctm__dmin(double a, double b) { return a < b ? a : b; }
 static double ctm__dmax(double a, double b) { return a > b ? a : b; }
+
+// sqrt(a² - b²), and exactly 0 unless a > b. Not by the squares: where a compiler fuses a·a - b·b into one instruction, one of the two
+// is not rounded, and the difference of equal numbers is the other's rounding error.
+static double ctm__root_of_difference(double a, double b) { return a > b ? sqrt((a - b) * (a + b)) : 0; }
 
 // =====================================================================================================================
 // CHAPTER 2. CHANCE
@@ -1352,17 +1560,20 @@ static void ctm__large_pages(unsigned char *p, size_t size) {
 #endif
 }
 
+// NULL when the system has no more.
 static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
     size_t size = a->now ? 2 * a->now->size : (size_t)1 << 16;
     unsigned char *raw;
     ctm__block *b;
     if (size > (size_t)1 << 26) size = (size_t)1 << 26;
+#ifdef CTM__TIGHT                                                // for tests: a block for every piece of memory, so that each can be
+    size = 0;                                                    // refused, and a sanitizer sees its end
+#endif
     if (size < need) size = need;
     raw = size > SIZE_MAX - 256 ? NULL : (unsigned char *)CTM_MALLOC(a->ctx, size + 192);
-    CTM__REQUIRE(raw != NULL, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name,
-                 (unsigned long)a->used, (unsigned long)size);
+    if (!raw) return NULL;
     ctm__large_pages(raw, size);
-    b = (ctm__block *)raw;                                       // the block's record sits in front of its memory
+    b = (ctm__block *)(void *)raw;                               // the block's record sits in front of its memory
     b->start = raw + 128;
     b->start += (64 - (uintptr_t)b->start % 64) % 64;
     b->size = size;
@@ -1373,28 +1584,44 @@ static ctm__block *ctm__block_new(ctm_arena *a, size_t need) {
 }
 
 // Makes the block after the one in use a block with room for `need` bytes: the first later one that is large enough, or a new one.
+// NULL if the system has no more.
 static ctm__block *ctm__next_block(ctm_arena *a, size_t need) {
     ctm__block **link = a->now ? &a->now->next : &a->first, **at = link, *b;
     while (*at && (*at)->size < need) at = &(*at)->next;
     b = *at;
     if (b) *at = b->next;
-    else b = ctm__block_new(a, need);
+    else if ((b = ctm__block_new(a, need)) == NULL) return NULL;
     b->next = *link;
     *link = b;
     b->used = 0;
     return b;
 }
 
-CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
+// NULL if the system has no more: for sizes that a file asks for.
+static void *ctm__alloc_try(ctm_arena *a, size_t bytes) {
     size_t need = (bytes + 63) / 64 * 64;
     unsigned char *p;
-    CTM__REQUIRE(need >= bytes, "arena \"%s\": %lu bytes is no size", a->name, (unsigned long)bytes);
-    if (!a->now || a->now->size - a->now->used < need) a->now = ctm__next_block(a, need);
+    if (need < bytes) return NULL;
+    if (!a->now || a->now->size - a->now->used < need) {
+        ctm__block *b = ctm__next_block(a, need);
+        if (!b) return NULL;
+        a->now = b;
+    }
     p = a->now->start + a->now->used;
     a->now->used += need;
     a->used += need;
     if (a->used > a->high) a->high = a->used;
     return p;
+}
+
+CTM__DEF void *ctm_alloc_raw(ctm_arena *a, size_t bytes) {
+    void *p = ctm__alloc_try(a, bytes);
+    char msg[160];
+    if (p) return p;
+    snprintf(msg, sizeof msg, "out of memory: arena \"%s\" holds %lu bytes and asked for %lu more", a->name, (unsigned long)a->used,
+             (unsigned long)bytes);
+    CTM_NO_MEMORY(msg, "ctm.h", __LINE__);
+    return NULL;
 }
 
 CTM__DEF void *ctm_alloc(ctm_arena *a, size_t bytes) {
@@ -1417,8 +1644,38 @@ CTM__DEF void ctm_arena_release(ctm_arena *a, ctm_mark m) {
     a->used = m.used;
 }
 
+// A private arena of a function at work. If that function is left by a jump out of CTM_PANIC, nobody else knows of it: it is
+// therefore written down in an arena of the caller's. Its record lies in its own first block, which is there as long as it is.
+static ctm_arena *ctm__guest(ctm_arena *host, const char *name) {
+    ctm_arena own, *g;
+    ctm_arena_init(&own, host->ctx, name);
+    g = (ctm_arena *)ctm_alloc(&own, sizeof *g);
+    *g = own;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        g->next = host->guest;
+        host->guest = g;
+    }
+    return g;
+}
+
+static void ctm__guest_free(ctm_arena *host, ctm_arena *g) {
+    ctm_arena own = *g, **link = &host->guest;
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    #pragma omp critical(ctm_memory)
+#endif
+    {
+        while (*link != g) link = &(*link)->next;
+        *link = g->next;
+    }
+    ctm_arena_free(&own);
+}
+
 CTM__DEF void ctm_arena_free(ctm_arena *a) {
     ctm__block *b = a->first;
+    while (a->guest) ctm__guest_free(a, a->guest);               // only after a jump out of CTM_PANIC
     while (b) {
         ctm__block *next = b->next;
         ctm__count_memory(a->ctx, 0, b->size);
@@ -1603,7 +1860,7 @@ CTM__DEF int ctm_first_nonfinite(const ctm_tensor *x, size_t *where) {
 }
 
 #if defined(__GNUC__)
-#  define CTM__SEAT __attribute__((noinline))
+#  define CTM__SEAT __attribute__((__noinline__))
 #else
 #  define CTM__SEAT
 #endif
@@ -1614,9 +1871,16 @@ CTM__DEF CTM__SEAT void ctm_on_backward(ctm_tensor *t) { (void)t; }
 static void ctm__print_row(const char *label, const ctm_real *v, size_t n) {
     size_t i;
     double lo = n ? (double)v[0] : 0, hi = lo, sum = 0;
+    char text[3][40];
     for (i = 0; i < n; i++) { lo = ctm__dmin(lo, (double)v[i]); hi = ctm__dmax(hi, (double)v[i]); sum += (double)v[i]; }
-    printf("  %-5s min %.5g  mean %.5g  max %.5g :", label, lo, n ? sum / (double)n : 0, hi);
-    for (i = 0; i < n && i < 8; i++) printf(" %.5g", (double)v[i]);
+    ctm__real_text(text[0], sizeof text[0], 5, lo);
+    ctm__real_text(text[1], sizeof text[1], 5, n ? sum / (double)n : 0);
+    ctm__real_text(text[2], sizeof text[2], 5, hi);
+    printf("  %-5s min %s  mean %s  max %s :", label, text[0], text[1], text[2]);
+    for (i = 0; i < n && i < 8; i++) {
+        ctm__real_text(text[0], sizeof text[0], 5, (double)v[i]);
+        printf(" %s", text[0]);
+    }
     printf(n > 8 ? " ...\n" : "\n");
 }
 
@@ -1639,11 +1903,12 @@ CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
     const ctm_tensor *x;
     printf("   #  name                     op             shape         rms data     rms grad   from\n");
     for (x = tp->first; x; x = x->next) {
-        char shape[48];
+        char shape[48], data[40], grad[40];
         int i;
         ctm_shape_text(x, shape, sizeof shape);
-        printf("%4d  %-24s %-14s %-12s %9.3g    %9.3g  ", x->id, x->name, x->op, shape,
-               ctm__rms(x->data, x->len), x->grad ? ctm__rms(x->grad, x->len) : 0.0);
+        ctm__real_text(data, sizeof data, 3, ctm__rms(x->data, x->len));
+        ctm__real_text(grad, sizeof grad, 3, x->grad ? ctm__rms(x->grad, x->len) : 0.0);
+        printf("%4d  %-24s %-14s %-12s %9s    %9s  ", x->id, x->name, x->op, shape, data, grad);
         for (i = 0; i < 8; i++) if (x->src[i]) printf(" %s", x->src[i]->name);
         printf("\n");
     }
@@ -1679,6 +1944,7 @@ CTM__DEF void ctm_tape_reset(ctm_tape *tp) {
     if ((b || !tp->start.block) && a->used > tp->start.used) ctm_arena_release(a, tp->start);
     tp->first = tp->last = NULL;
     tp->pool = NULL;
+    tp->rows.number = NULL;                                                // a jump out of CTM_PANIC may have left it set
     tp->count = 0;
     tp->next_id = 0;
     tp->drops = 0;
@@ -1818,6 +2084,21 @@ CTM__DEF void ctm_backward(ctm_tape *tp, ctm_tensor *L) {
     ctm_backward_seeded(tp, L);
 }
 
+// What row i is called in the whole batch.
+static uint64_t ctm__row_number(const ctm_rows *rows, int i) { return rows->first + (uint64_t)(rows->number ? rows->number[i] : i); }
+
+CTM__DEF ctm_rows ctm_pick_rows(ctm_tape *tp, const int *index, int n) {
+    ctm_rows all = tp->rows;
+    int *number = (int *)ctm_alloc_raw(tp->arena, 2 * ((size_t)n + 1) * sizeof(int)), *label = number + n, i;
+    for (i = 0; i < n; i++) {
+        number[i] = all.number ? all.number[index[i]] : index[i];
+        if (all.label) label[i] = all.label[index[i]];
+    }
+    tp->rows.number = number;
+    if (all.label) tp->rows.label = label;
+    return all;
+}
+
 CTM__DEF void ctm_tape_zero_grads(ctm_tape *tp) {
     ctm_tensor *x;
     for (x = tp->first; x; x = x->next) if (x->grad) memset(x->grad, 0, x->len * sizeof(ctm_real));
@@ -1885,9 +2166,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
         for (ky = -r; ky <= r; ky++) for (kx = -r; kx <= r; kx++) {
             if (y + ky < 0 || y + ky >= H || xx + kx < 0 || xx + kx >= W) continue;          // outside there are zeros
             for (i = 0; i < I; i++)
-                sum += x[(((size_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
+                sum += x[(((ptrdiff_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
         }
-        out[(((size_t)n * H + y) * W + xx) * O + o] = sum;
+        out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
     }
 }
 
@@ -1917,7 +2198,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
 //      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
 //      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
-//      48 or 96 columns at a time onto the stack of each piece of work: small beside the 256 or more rows of C that it serves.
+//      48 or 96 columns at a time for each piece of work: small beside the 256 or more rows of C that it serves.
 //   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
@@ -2018,7 +2299,7 @@ typedef struct ctm__kernels {
 #  define CTM__UNROLL
 #endif
 #if defined(__GNUC__)
-#  define CTM__INLINE inline __attribute__((always_inline, unused))
+#  define CTM__INLINE inline __attribute__((__always_inline__, __unused__))
 #else
 #  define CTM__INLINE inline
 #endif
@@ -2033,7 +2314,7 @@ typedef struct ctm__kernels {
 
 static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
 static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
-#endif // first part of the implementation
+#endif /* first part of the implementation */
 
 #if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTER_8)
 #define CTM__CHAPTER_8
@@ -2051,6 +2332,11 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 2
 #    define CTM__TARGET
+#    if defined(__aarch64__) && defined(__clang__) && __clang_major__ >= 16
+#      define CTM__FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
+#    elif defined(__aarch64__) && !defined(__clang__)
+#      define CTM__FUSED(a, b, c) __builtin_aarch64_fmav4sf(a, b, c)
+#    endif
 #    include CTM_SELF
 #  endif
 #  if defined(CTM__X86) && defined(CTM__VECTORS)
@@ -2059,12 +2345,14 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 4
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx2,fma")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
 #    include CTM_SELF
 #    define CTM__SUFFIX _avx512
 #    define CTM__W  16
 #    define CTM__MR 8
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx512f")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
 #    include CTM_SELF
 #  endif
 #undef CTM__PASS
@@ -2109,7 +2397,16 @@ CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
     else memcpy(p, v, m * sizeof *p);
 }
 
-CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = *v + c; }
+CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = c - *v; }
+
+// a·b + c, where b is a vector, a and c are vectors or numbers: rounded once where the instruction set has an instruction for that,
+// twice elsewhere. It is written wherever speed asks for it; every other product and sum rounds on its own.
+#ifdef CTM__FUSED
+#  define CTM__ZERO(v)       ((V)((VI)(v) ^ (VI)(v)))        // number - CTM__ZERO(v): the number in all lanes
+#  define CTM__MADD(a, b, c) CTM__FUSED((a) - CTM__ZERO(b), b, (c) - CTM__ZERO(b))
+#else
+#  define CTM__MADD(a, b, c) ((a) * (b) + (c))
+#endif
 
 // THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
 // are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this.
@@ -2128,7 +2425,7 @@ CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM_
         for (i = 0; i < MR; i++) {
             ctm_real a = A[i][k * a_step];
             CTM__UNROLL
-            for (j = 0; j < NV; j++) acc[i][j] += a * b[j];
+            for (j = 0; j < NV; j++) acc[i][j] = CTM__MADD(a, b[j], acc[i][j]);
         }
     }
 }
@@ -2285,11 +2582,11 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
     n[0] = p0 / g->W / g->H;
     for (i = 0; i < CTM__MR; i++) {
         if (i) {
-            int step = i < count, row, image;                    // spare rows repeat the last pixel
-            x[i] = x[i - 1] + step; row = x[i] == g->W;
-            y[i] = y[i - 1] + row;  image = y[i] == g->H;
+            int step = i < count, next, image;                   // spare rows repeat the last pixel
+            x[i] = x[i - 1] + step; next = x[i] == g->W;
+            y[i] = y[i - 1] + next; image = y[i] == g->H;
             n[i] = n[i - 1] + image;
-            if (row) x[i] = 0;
+            if (next) x[i] = 0;
             if (image) y[i] = 0;
         }
         centre[i] = g->x + (size_t)(p0 + ctm__imin(i, count - 1)) * (size_t)g->I;
@@ -2704,35 +3001,35 @@ CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
     CTM__FN(splat)(&hi, 88.0f);
     x = CTM__SELECT(x < lo, lo, x);
     x = CTM__SELECT(x > hi, hi, x);
-    n = CTM__TO_INT(x * 1.44269504f + 127.5f);               // k + 127, and truncation rounds as it is positive
+    n = CTM__TO_INT(CTM__MADD(1.44269504f, x, 127.5f));      // k + 127, and truncation rounds as it is positive
     k = CTM__TO_REAL(n) - 127.0f;
-    r = x - k * 0.693359375f;                                // ln 2 in two parts: the first has few bits, so k times it is exact
-    r = r + k * 2.12194440e-4f;
-    p = 1.0f / 5040 * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    r = CTM__MADD(-0.693359375f, k, x);                      // ln 2 in two parts: the first has few bits, so k times it is exact
+    r = CTM__MADD(2.12194440e-4f, k, r);
+    p = CTM__MADD(1.0f / 5040, r, 1.0f / 720);
+    p = CTM__MADD(p, r, 1.0f / 120);
+    p = CTM__MADD(p, r, 1.0f / 24);
+    p = CTM__MADD(p, r, 1.0f / 6);
+    p = CTM__MADD(p, r, 0.5f);
+    p = CTM__MADD(p, r, 1.0f);
+    p = CTM__MADD(p, r, 1.0f);
     *out = p * CTM__FROM_BITS(n << 23);
 }
 // log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
 CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
     VI bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
     V m = CTM__FROM_BITS(((bits - 0x3f3504f3) & 0x7fffff) + 0x3f3504f3), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
-    p = z * (1.0f / 9) + 1.0f / 7;
-    p = p * z + 1.0f / 5;
-    p = p * z + 1.0f / 3;
+    p = CTM__MADD(1.0f / 9, z, 1.0f / 7);
+    p = CTM__MADD(p, z, 1.0f / 5);
+    p = CTM__MADD(p, z, 1.0f / 3);
     p = p * z * y;
     *out = 2.0f * (p + y) + CTM__TO_REAL(e) * 0.69314718f;
 }
 // sqrt(x) = x · x^(-1/2); halving the exponent bits guesses x^(-1/2) to 3 %, and three Newton steps square that error each.
 CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *in, V *out) {
     V x = *in, h = x * 0.5f, y = CTM__FROM_BITS(0x5f3759df - (CTM__BITS(x) >> 1));
-    y = y * (1.5f - h * y * y);
-    y = y * (1.5f - h * y * y);
-    y = y * (1.5f - h * y * y);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
     *out = x * y;
 }
 // x = k·pi/2 + r, |r| <= pi/4 (pi/2 in three parts); k mod 4 says which of sin r, cos r to take with which sign.
@@ -2743,19 +3040,19 @@ CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
     CTM__FN(splat)(&zero, 0.0f);
     n = CTM__TO_INT(y + CTM__SELECT(y < zero, -half, half));
     k = CTM__TO_REAL(n);
-    r = x - k * 1.5703125f;
-    r = r - k * 4.83751297e-4f;
-    r = r - k * 7.54978995e-8f;
+    r = CTM__MADD(-1.5703125f, k, x);
+    r = CTM__MADD(-4.83751297e-4f, k, r);
+    r = CTM__MADD(-7.54978995e-8f, k, r);
     z = r * r;
-    s = z * (1.0f / 362880) - 1.0f / 5040;
-    s = s * z + 1.0f / 120;
-    s = s * z - 1.0f / 6;
-    s = s * z * r + r;
-    c = z * (-1.0f / 3628800) + 1.0f / 40320;
-    c = c * z - 1.0f / 720;
-    c = c * z + 1.0f / 24;
-    c = c * z - 0.5f;
-    c = c * z + 1.0f;
+    s = CTM__MADD(1.0f / 362880, z, -1.0f / 5040);
+    s = CTM__MADD(s, z, 1.0f / 120);
+    s = CTM__MADD(s, z, -1.0f / 6);
+    s = CTM__MADD(s * z, r, r);
+    c = CTM__MADD(-1.0f / 3628800, z, 1.0f / 40320);
+    c = CTM__MADD(c, z, -1.0f / 720);
+    c = CTM__MADD(c, z, 1.0f / 24);
+    c = CTM__MADD(c, z, -0.5f);
+    c = CTM__MADD(c, z, 1.0f);
     *sine   = CTM__SELECT(-(n & 1), c, s);
     *cosine = CTM__SELECT(-(n & 1), s, c);
     *sine   = CTM__SELECT(-((n >> 1) & 1), -*sine, *sine);
@@ -2819,7 +3116,7 @@ CTM__FUN void CTM__FN(silu_backward)(size_t n, const ctm_real *sig, const ctm_re
         CTM__FN(load)(&y, out + i, n - i);
         CTM__FN(load)(&d, dout + i, n - i);
         CTM__FN(load)(&a, dx + i, n - i);
-        a = a + d * (g + y * ((ctm_real)1 - g));
+        a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
         CTM__FN(store)(dx + i, &a, n - i);
     }
 }
@@ -2831,7 +3128,7 @@ CTM__FUN void CTM__FN(film)(size_t n, const ctm_real *h, const ctm_real *scale, 
         CTM__FN(load)(&a, h + i, n - i);
         CTM__FN(load)(&b, scale + i, n - i);
         CTM__FN(load)(&c, shift + i, n - i);
-        v = a + b * a + c;
+        v = CTM__MADD(b, a, a) + c;
         CTM__FN(vsigmoid)(&v, &g);
         v = v * g;
         CTM__FN(store)(out + i, &v, n - i);
@@ -2877,11 +3174,11 @@ CTM__FUN void CTM__FN(adam)(size_t n, ctm_real *theta, const ctm_real *grad, ctm
         CTM__FN(load)(&g, grad + i, n - i);
         CTM__FN(load)(&m, mean + i, n - i);
         CTM__FN(load)(&v, var + i, n - i);
-        m = b1 * m + a1 * g;
-        v = b2 * v + a2 * (g * g);
+        m = CTM__MADD(b1, m, a1 * g);
+        v = CTM__MADD(b2, v, a2 * (g * g));
         if (adaptive) {
             CTM__FN(vsqrt)(&v, &s);
-            w = w - rate * m / (root * s + eps);
+            w = w - rate * m / CTM__MADD(root, s, eps);
         } else {
             w = w - rate * m;
         }
@@ -2909,7 +3206,7 @@ CTM__FUN void CTM__FN(axpy)(size_t n, double c_, const ctm_real *x, ctm_real *y)
     for (i = 0; i < n; i += CTM__W) {
         CTM__FN(load)(&a, x + i, n - i);
         CTM__FN(load)(&b, y + i, n - i);
-        b = b + c * a;
+        b = CTM__MADD(c, a, b);
         CTM__FN(store)(y + i, &b, n - i);
     }
 }
@@ -2961,9 +3258,8 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, co
     CTM__FN(load)(&e, mean, m);
     v -= e;
     CTM__FN(load)(&e, a, m);
-    v *= e;
-    CTM__FN(load)(&e, beta, m);
-    v += e;
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(v, e, g);
     if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
     CTM__FN(store)(out, &v, m);
 }
@@ -2983,11 +3279,10 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, co
     CTM__FN(load)(dv, dout, m);
     if (!silu) return;
     CTM__FN(load)(&e, a, m);
-    v = *centred * e;
-    CTM__FN(load)(&e, beta, m);
-    v += e;
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(*centred, e, g);
     CTM__FN(vsigmoid)(&v, &g);
-    *dv *= g + v * g * ((ctm_real)1 - g);
+    *dv *= CTM__MADD((ctm_real)1 - g, v * g, g);
 }
 // s1[c] += dv;  s2[c] += dv·(x - mean[c])
 CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
@@ -2999,7 +3294,7 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *
     e += d;
     CTM__FN(store)(s1, &e, m);
     CTM__FN(load)(&e, s2, m);
-    e += d * v;
+    e = CTM__MADD(d, v, e);
     CTM__FN(store)(s2, &e, m);
 }
 CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
@@ -3021,7 +3316,7 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_re
     CTM__FN(load)(&e, k1, m);
     d -= e;
     CTM__FN(load)(&e, k2, m);
-    d -= e * v;
+    d = CTM__MADD(-e, v, d);
     if (add) { CTM__FN(load)(&e, dx, m); d += e; }
     CTM__FN(store)(dx, &d, m);
 }
@@ -3043,7 +3338,7 @@ CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
     memset(&sum, 0, sizeof sum);
     for (i = 0; i < n; i += CTM__W) {
         CTM__FN(load)(&v, row + i, n - i);
-        v = v * scale - top;
+        v = CTM__MADD(scale, v, -top);
         CTM__FN(vexp)(&v, &e);
         CTM__FN(store)(row + i, &e, n - i);
         if (n - i < CTM__W) CTM__FN(load)(&e, row + i, n - i);
@@ -3127,8 +3422,8 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
         memset(&top, 0, sizeof top);
         for (k = 0; k < K; k++) {                                // log of weight times density, up to a common term
             memset(&q, 0, sizeof q);
-            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = q + a * a; }
-            q = q * half + log_w[k];
+            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = CTM__MADD(a, a, q); }
+            q = CTM__MADD(q, half, log_w[k]);
             top = k == 0 ? q : CTM__SELECT(top < q, q, top);
             memcpy(logit + k * CTM__W, &q, sizeof q);
         }
@@ -3139,7 +3434,7 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
             CTM__FN(vexp)(&a, &e);
             sum = sum + e;
             for (d = 0; d < dim; d++) {
-                q = CTM__LOADU(acc + d * CTM__W) + e * mean[k * dim + d];
+                q = CTM__MADD(mean[k * dim + d], e, CTM__LOADU(acc + d * CTM__W));
                 memcpy(acc + d * CTM__W, &q, sizeof q);
             }
         }
@@ -3174,6 +3469,9 @@ static const ctm__kernels CTM__FN(kernels) = {
 #undef CTM__MR
 #undef CTM__NV
 #undef CTM__TARGET
+#undef CTM__FUSED
+#undef CTM__ZERO
+#undef CTM__MADD
 // ---- END OF PASS ----------------------------------------------------------------------------------------------------
 #endif
 
@@ -3233,17 +3531,13 @@ static void ctm__gemm_piece(void *arg, int p) {
 }
 
 // Step 5 of the story: CTM__DEPTH rows and at most CTM__PANEL columns of B are copied together, then used for all rows of this
-// piece of C. The copy lives on the stack of each thread.
-#ifdef __wasm__
-enum { CTM__DEPTH = 32, CTM__PANEL = 96 };       // 12 KB: stacks are small there
-#else
-enum { CTM__DEPTH = 256, CTM__PANEL = 96 };      // 96 KB (double: 192)
-#endif
-static void ctm__gemm_packed(void *arg, int p) {
+// piece of C. The copy is each thread's own, and no part of its stack: it is 96 KB (double: 192), and some stacks have 128.
+enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
+static void ctm__gemm_packed(void *arg, int p, void *scratch) {
     const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
     int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j),
         i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
-    ctm_real panel[CTM__DEPTH * CTM__PANEL];
+    ctm_real *panel = (ctm_real *)scratch;
     for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
         int depth = ctm__imin(CTM__DEPTH, g->K - k0);
         for (k = 0; k < depth; k++) memcpy(panel + k * n, g->B + (k0 + k) * g->b_step + j, (size_t)n * sizeof *panel);
@@ -3256,7 +3550,7 @@ static void ctm__gemm_packed(void *arg, int p) {
 CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
     ctm__gemm_job g;
-    int packed = M >= 256 && N >= 256 && K >= 256;
+    int pieces, packed = M >= 256 && N >= 256 && K >= 256;
     if (M <= 0 || N <= 0) return;
     if ((double)M * N * K < 5e5) {
         ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
@@ -3267,7 +3561,15 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
     g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
     g.m = packed ? (M >= 1024 ? 1024 : 256) : M >= 64 ? 64 : M;
     g.n = packed ? (N >= 1536 ? CTM__PANEL : CTM__PANEL / 2) : M >= 64 ? N : ctm__imin(N, CTM__PANEL);
-    ctm_parallel_for(ctx, ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n), packed ? ctm__gemm_packed : ctm__gemm_piece, &g);
+    pieces = ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n);
+    if (packed) {
+        ctm_arena panels;
+        ctm_arena_init(&panels, ctx, "panels");
+        ctm__parallel_scratch(&panels, pieces, CTM__DEPTH * CTM__PANEL * sizeof(ctm_real), ctm__gemm_packed, &g);
+        ctm_arena_free(&panels);
+    } else {
+        ctm_parallel_for(ctx, pieces, ctm__gemm_piece, &g);
+    }
 }
 
 // ---- convolutions, put together from pieces of work that are cut by the shapes alone
@@ -3880,9 +4182,9 @@ typedef struct ctm__resample_job {
 } ctm__resample_job;
 static void ctm__resample_piece(void *arg, int row) {
     const ctm__resample_job *j = (const ctm__resample_job *)arg;
-    size_t C = (size_t)j->C, W = (size_t)j->W, x, small = (size_t)row * W * C, large = 4 * small;
+    size_t C = (size_t)j->C, W = (size_t)j->W, x, low = (size_t)row * W * C, large = 4 * low;
     for (x = 0; x < W; x++) {
-        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = small + x * C;         // upper left and lower left of the four
+        size_t a = large + 2 * x * C, c = a + 2 * W * C, s = low + x * C;           // upper left and lower left of the four
         if (!j->spread) j->kernels->four(C, j->c, j->from + a, j->from + a + C, j->from + c, j->from + c + C, j->to + s, j->add);
         else {
             j->kernels->scaled(C, j->c, j->from + s, j->to + a, j->add);
@@ -4319,9 +4621,9 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
 
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
 // Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
-// The draw of a number is a function of (stream, tape's step, row in the whole batch, how many dropouts came before, place).
+// The draw of a number is a function of (stream, step, row in the whole batch, how many dropouts came before, place).
 typedef struct ctm__dropout_draw {         // kept with the result
-    ctm_rng rng; uint64_t step, first_row, drop; const int *rows; uint32_t keep;
+    ctm_rng rng; ctm_rows rows; uint64_t drop; uint32_t keep;
 } ctm__dropout_draw;
 typedef struct ctm__dropout_job { ctm__dropout_draw d; size_t D; const ctm_real *x; ctm_real *out; int add; } ctm__dropout_job;
 static void ctm__dropout_piece(void *arg, int n) {
@@ -4329,12 +4631,12 @@ static void ctm__dropout_piece(void *arg, int n) {
     ctm_real factor = (ctm_real)(65536.0 / j->d.keep);
     const ctm_real *x = j->x + (size_t)n * j->D;
     ctm_real *out = j->out + (size_t)n * j->D;
-    uint64_t block = (((j->d.first_row + (uint64_t)(j->d.rows ? j->d.rows[n] : n)) << 10) + j->d.drop) << 24;
+    uint64_t block = ((ctm__row_number(&j->d.rows, n) << 10) + j->d.drop) << 24;
     uint32_t bits[4];
     size_t i;
     int l;
     for (i = 0; i < j->D; i += 8) {                              // one block of 128 bits serves eight numbers
-        ctm_bits(&j->d.rng, j->d.step, block + i / 8, bits);
+        ctm_bits(&j->d.rng, j->d.rows.step, block + i / 8, bits);
         for (l = 0; l < 8 && i + (size_t)l < j->D; l++) {
             ctm_real v = (bits[l / 2] >> (16 * (l % 2)) & 0xffff) < j->d.keep ? x[i + (size_t)l] * factor : 0;
             out[i + (size_t)l] = v + (j->add ? out[i + (size_t)l] : 0);
@@ -4359,13 +4661,11 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     ctm_tensor *out;
     ctm__dropout_draw d;
     CTM__REQUIRE(p >= 0 && p < 1, "ctm_dropout: %g is no probability below 1", p);
-    if (!tp->dropout || p == 0) return x;
+    if (!tp->rows.dropout || p == 0) return x;
     CTM__SHAPES(x->ndim >= 1 && ctm__row_len(x) < (size_t)1 << 27 && tp->drops < 1024, "ctm_dropout",
                 "rows of fewer than 2^27 numbers, fewer than 1024 dropouts", x, NULL);
     out = ctm__result_like(tp, "dropout", x, NULL, ctm__dropout_backward);
-    d.rng = *tp->dropout;
-    d.step = tp->step;
-    d.first_row = tp->first_row;
+    d.rng = *tp->rows.dropout;
     d.rows = tp->rows;
     d.drop = (uint64_t)tp->drops++;
     d.keep = (uint32_t)(65536 * (1 - p) + 0.5);
@@ -4410,10 +4710,10 @@ static void ctm__pool_piece(void *arg, int row) {
     size_t C = (size_t)j->C, wide = 2 * (size_t)j->W * C, x, c;
     for (x = 0; x < (size_t)j->W; x++)
         for (c = 0; c < C; c++) {
-            size_t small = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
+            size_t low = ((size_t)row * (size_t)j->W + x) * C + c, large = 2 * (size_t)row * wide + 2 * x * C + c;
             large += ctm__largest_of_four(j->x + large, C, wide);
-            if (j->out) j->out[small] = j->x[large];
-            else        j->dx[large] += j->dout[small];
+            if (j->out) j->out[low] = j->x[large];
+            else        j->dx[large] += j->dout[low];
         }
 }
 static void ctm__pool_run(ctm_tape *tp, const ctm_tensor *x, const ctm_tensor *out, ctm_real *to, ctm_real *dx) {
@@ -4580,6 +4880,7 @@ CTM__DEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *n
     ctm_net *net = (ctm_net *)ctm_alloc(a, sizeof *net);
     snprintf(net->kind, sizeof net->kind, "%s", kind);
     net->ctx = a->ctx;
+    net->arena = a;
     net->noise = *noise;
     net->dim = dim;
     net->with_s = with_s;
@@ -4653,6 +4954,7 @@ static ctm_net *ctm__net_copy(ctm_arena *a, const ctm_net *net) {
     ctm_net *copy = (ctm_net *)ctm_alloc(a, sizeof *copy);
     int p;
     *copy = *net;
+    copy->arena = a;
     copy->grad = NULL;
     for (p = 0; p < net->count; p++) {
         copy->param[p] = (ctm_tensor *)ctm_alloc(a, sizeof(ctm_tensor));
@@ -4719,7 +5021,7 @@ static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_te
         memcpy(&bits, &pair[0], sizeof pair[0]);
         memcpy(&half, &pair[1], sizeof pair[1]);
         bits = (bits * 0x9E3779B97F4A7C15ull) ^ (half * 0xC2B2AE3D27D4EB4Full);
-        if (label) bits ^= (uint64_t)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
+        if (label) bits ^= (uint64_t)(unsigned)(label[n] + 1) * 0xD6E8FEB86659FD93ull;
         for (at = (int)(bits >> 33) & (slots - 1); slot[at]; at = (at + 1) & (slots - 1)) {
             int r = first[slot[at] - 1];
             if (t->data[r] == t->data[n] && (!s || s->data[r] == s->data[n]) && (!label || label[r] == label[n])) break;
@@ -4753,22 +5055,13 @@ static ctm_tensor *ctm__one_hot(ctm_tape *tp, const ctm_net *net, const int *lab
     return hot;
 }
 
-// The labels of some of the rows; NULL stays NULL.
-static const int *ctm__labels_of(ctm_tape *tp, const int *label, const int *index, int n) {
-    int *some, i;
-    if (!label) return NULL;
-    some = (int *)ctm_alloc_raw(tp->arena, ((size_t)n + 1) * sizeof(int));
-    for (i = 0; i < n; i++) some[i] = label[index[i]];
-    return some;
-}
-
 // [eq:film]  w points at the next parameter, in the order in which ctm_mlp registers them.
 static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     int H = net->iconf[0], L = net->iconf[1], l;
     ctm_tensor **w = net->param, *f_t, *f_s, *e, *film, *h;
-    int *label = net->label ? (int *)ctm_alloc_raw(tp->arena, ((size_t)t->shape[0] + 1) * sizeof(int)) : NULL;
-    int *row = ctm__distinct_levels(tp, t, s, net->label, &t, &s, label);        // from here t, s, label are of U <= B distinct rows
-    CTM__REQUIRE(!label || net->classes > 0, "ctm_mlp: the rows have labels, but the network has no classes");
+    const int *labels = net->classes > 0 ? tp->rows.label : NULL;
+    int *label = labels ? (int *)ctm_alloc_raw(tp->arena, ((size_t)t->shape[0] + 1) * sizeof(int)) : NULL;
+    int *row = ctm__distinct_levels(tp, t, s, labels, &t, &s, label);            // from here t, s, label are of U <= B distinct rows
     f_t = ctm_time_features(tp, t, CTM__TIME_FREQS, 1.57079632679489662, 1);     // f(z_t)                    [U,9]
     e = ctm_linear(tp, f_t, w[0], w[1]);                                         // W_t f(z_t) + b_t          [U,E]
     w += 2;
@@ -4791,8 +5084,9 @@ static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, c
     return ctm_linear(tp, h, w[0], w[1]);                                        // F                         [B,D]
 }
 
-// [eq:film]  Registers the parameters in the order in which ctm__mlp_forward takes them.
-CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
+// [eq:film]  Registers the parameters in the order in which ctm__mlp_forward takes them. They have no memory yet: a file is compared
+// with their names and shapes first.
+static ctm_net *ctm__mlp_bare(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
     int H = cfg->hidden, L = cfg->layers, E = cfg->embed, F = 2 * CTM__TIME_FREQS + 1, l;
     ctm_net *net = ctm_net_new(a, "mlp", &cfg->noise, dim, with_s);
     char name[32];
@@ -4812,11 +5106,16 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
     }
     ctm_param(a, net, "out.weight", H, dim);
     ctm_param(a, net, "out.bias", dim, 0);
-    ctm_net_ready(a, net);
     net->iconf[0] = H;
     net->iconf[1] = L;
     net->iconf[2] = E;
     net->forward = ctm__mlp_forward;
+    return net;
+}
+
+CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
+    ctm_net *net = ctm__mlp_bare(a, cfg, dim, with_s);
+    ctm_net_ready(a, net);
     ctm_net_init(net, cfg->seed, 0.1);
     return net;
 }
@@ -4934,7 +5233,7 @@ static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock
     } else {
         h = ctm__unet_norm_conv(tp, x, norm0, conv0, shift, NULL, 1);
     }
-    if (tp->dropout && dropout > 0) {
+    if (tp->rows.dropout && dropout > 0) {
         h = ctm_dropout(tp, ctm__unet_norm(tp, h, norm1, 1), dropout);
         x = ctm_conv(tp, h, conv1[0], conv1[1], NULL, skip, sqrt(0.5));
     } else {
@@ -4961,14 +5260,12 @@ static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, 
     int B = x->shape[0], n = 0, i;
     CTM__SHAPES(x->ndim == 2 && x->shape[1] == net->dim && t->len == (size_t)B && (!net->with_s || (s && s->len == (size_t)B)), "ctm_unet",
                 "x must be [B,size·size·channels], t and (with the branch for it) s [B]", x, t);
-    CTM__REQUIRE(!net->label || net->classes > 0, "ctm_unet: the rows have labels, but the network has no classes");
     if (net->classes) {                                                          // one-hot rows; a row without a label is zero
         label = ctm_matrix(tp, "label", B, net->classes);
-        for (i = 0; i < B && net->label; i++) {
-            CTM__REQUIRE(net->label[i] >= -1 && net->label[i] < net->classes,
-                         "ctm_unet: label %d of row %d is not below %d", net->label[i], i, net->classes);
-            if (net->label[i] >= 0)
-                label->data[(size_t)i * (size_t)net->classes + (size_t)net->label[i]] = (ctm_real)sqrt((double)net->classes);
+        for (i = 0; i < B && tp->rows.label; i++) {
+            int k = tp->rows.label[i];
+            CTM__REQUIRE(k >= -1 && k < net->classes, "ctm_unet: label %d of row %d is not below %d", k, i, net->classes);
+            if (k >= 0) label->data[(size_t)i * (size_t)net->classes + (size_t)k] = (ctm_real)sqrt((double)net->classes);
         }
         w += 2;
     }
@@ -5055,7 +5352,7 @@ static void ctm__unet_init(ctm_net *net, uint64_t seed) {
 }
 
 // [eq:unet]  Registers the blocks in the order of ctm__unet_forward, under the authors' names.
-CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
+static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) {
     int width = cfg->model_channels, levels = 0, c = width, l, b, n = 0, skip[64];
     ctm_net *net;
     ctm__unet *u;
@@ -5104,8 +5401,13 @@ CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     ctm__unet_param(a, net, "", name, 0, 0, c);
     snprintf(name, sizeof name, "dec.%dx%d_aux_conv", cfg->size, cfg->size);
     ctm__unet_param(a, net, "", name, 3, c, cfg->channels);
-    ctm_net_ready(a, net);
     net->forward = ctm__unet_forward;
+    return net;
+}
+
+CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
+    ctm_net *net = ctm__unet_bare(a, cfg, with_s);
+    ctm_net_ready(a, net);
     ctm__unet_init(net, cfg->seed);
     return net;
 }
@@ -5152,12 +5454,12 @@ static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng,
     ctm_tensor *contrast = ctm_vector(tp, "contrast", B), *brightness = ctm_vector(tp, "brightness", B);
     ctm_tensor *ones = ctm_fill(ctm_matrix(tp, "1", B, pixels * channels), 1);
     for (i = 0; i < B; i++) {
-        uint64_t at = 8 * (tp->first_row + (uint64_t)i);
-        int right = (int)(ctm_uniform(rng, tp->step, at) * (2 * reach + 1)) - reach,
-            down = (int)(ctm_uniform(rng, tp->step, at + 1) * (2 * reach + 1)) - reach;
-        int mirrored = ctm_uniform(rng, tp->step, at + 2) < 0.5;
-        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, tp->step, at + 3));
-        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, tp->step, at + 4) - 0.25);
+        uint64_t at = 8 * ctm__row_number(&tp->rows, i), step = tp->rows.step;
+        int right = (int)(ctm_uniform(rng, step, at) * (2 * reach + 1)) - reach,
+            down = (int)(ctm_uniform(rng, step, at + 1) * (2 * reach + 1)) - reach;
+        int mirrored = ctm_uniform(rng, step, at + 2) < 0.5;
+        contrast->data[i] = (ctm_real)(0.5 + ctm_uniform(rng, step, at + 3));
+        brightness->data[i] = (ctm_real)(0.5 * ctm_uniform(rng, step, at + 4) - 0.25);
         for (p = 0; p < pixels; p++) {
             int row = ctm__imin(size - 1, p / size + down), column = ctm__imin(size - 1, p % size + right);
             if (row < 0) row = 0;
@@ -5529,8 +5831,10 @@ static ctm_tensor *ctm__net_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_
 
 CTM__DEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net) {
     ctm_denoiser *D = (ctm_denoiser *)ctm_alloc(a, sizeof *D);
-    D->name = net->with_s ? "ctm at s = t" : "network";
+    D->name = net->with_s ? "ctm at s = t" : net->kind;
     D->dim = net->dim;
+    D->noise = &net->noise;
+    D->no_score = !net->with_s && net->noise.inner == CTM_INNER_CM;
     D->impl = net;
     D->denoise = ctm__net_denoise;
     return D;
@@ -5541,14 +5845,10 @@ static ctm_tensor *ctm__coefficients(ctm_tape *tp, const char *name, const ctm_t
 
 // [eq:tweedie]  score = (D(x,t) - x)/t²
 CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t) {
-    ctm_tensor *d = D->denoise(tp, D, x, t), *a = ctm__coefficients(tp, "1/t^2", t);
-    ctm_tensor *b = ctm__coefficients(tp, "-1/t^2", t);
+    ctm_tensor *d = ctm_sub(tp, D->denoise(tp, D, x, t), x), *a = ctm__coefficients(tp, "1/t^2", t);
     int i;
-    for (i = 0; i < t->shape[0]; i++) {
-        a->data[i] = 1 / (t->data[i] * t->data[i]);
-        b->data[i] = -a->data[i];
-    }
-    return ctm_name(ctm_mix_rows(tp, a, d, b, x), "score");                      // D/t² - x/t²
+    for (i = 0; i < t->shape[0]; i++) a->data[i] = 1 / (t->data[i] * t->data[i]);
+    return ctm_name(ctm_mix_rows(tp, a, d, NULL, NULL), "score");                // D - x first: exactly 0 where they are equal
 }
 
 // =====================================================================================================================
@@ -5599,6 +5899,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     ctm__grid grid = ctm__grid_of(z);
     ctm_real *level;
     int *steps, *order;
+    ctm_rows all;
     ctm_mark m;
     CTM__REQUIRE(substeps > 0 && x->ndim == 2, "ctm_solve: \"%s\" must be [B,D] and substeps positive", x->name);
     CTM__REQUIRE(method == CTM_HEUN || method == CTM_EULER, "ctm_solve: %d is neither CTM_HEUN nor CTM_EULER", method);
@@ -5618,6 +5919,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     for (n = 0, j = most; j >= 0; j--) for (i = 0; i < B; i++) if (steps[i] == j) order[n++] = i;
     sorted = ctm_matrix(tp, "x", B, dim);
     for (i = 0; i < B; i++) memcpy(sorted->data + i * dim, x->data + order[i] * dim, row);
+    all = ctm_pick_rows(tp, order, B);
 
     // Step j moves the first n rows, those with more than j steps, from level[] to the next node.
     level = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * sizeof(ctm_real));
@@ -5638,6 +5940,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     }
     for (i = 0; i < B; i++) memcpy(out->data + order[i] * dim, sorted->data + i * dim, row);
     ctm_arena_release(tp->arena, m);
+    tp->rows = all;
     tp->recording = recording;
     return out;
 }
@@ -5769,46 +6072,55 @@ CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     return ctm_name(ctm_mix_rows(tp, c_skip, x, c_out, F), "g");                 // c_skip·x + c_out·F
 }
 
-// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s); ctm_outer_scalings has s/t and 1 - s/t.
-static ctm_tensor *ctm__G_all_rows(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    ctm_tensor *C_skip = ctm__coefficients(tp, "C_skip", t), *C_out = ctm__coefficients(tp, "C_out", t), *g;
-    int i;
-    for (i = 0; i < t->shape[0]; i++) {
-        double skip, out;
-        ctm_outer_scalings(&net->noise, (double)t->data[i], (double)s->data[i], &skip, &out);
-        C_skip->data[i] = (ctm_real)skip;
-        C_out->data[i] = (ctm_real)out;
-    }
-    g = ctm_g_theta(tp, net, x, t, s);
-    return ctm_name(ctm_mix_rows(tp, C_skip, x, C_out, g), "G");                 // (s/t)·x + (1 - s/t)·g
-}
+// Rows with s = t stay where they are, so the network is asked about the others only: about half of the authors' targets have
+// u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
+typedef struct ctm__moving { int n; const int *index; ctm_tensor *x, *t, *s; ctm_rows all; } ctm__moving;
 
-// [eq:G]  Rows with s = t stay where they are, so the network is asked about the others only. About half of the authors' targets
-// have u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
-CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    int B = t->shape[0], n = 0, i, *index;
-    const int *label = net->label;
-    ctm_tensor *moving;
-    CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
-    CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == B, "ctm_G_theta", "t and s must be [B]", t, s);
-    index = (int *)ctm_alloc_raw(tp->arena, (size_t)B * sizeof(int));
+static ctm__moving ctm__moving_rows(ctm_tape *tp, const ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    int B = t->shape[0], *index = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int)), i;
+    ctm__moving m;
+    m.n = 0;
+    m.index = index;
     for (i = 0; i < B; i++) {
         CTM__REQUIRE(s->data[i] <= t->data[i], "ctm_G_theta: row %d would jump up, from %g to %g", i,
                      (double)t->data[i], (double)s->data[i]);
         CTM__REQUIRE((double)s->data[i] >= net->noise.sigma_min * (1 - 1e-4),
                      "ctm_G_theta: row %d would jump to %g, but the network's time zero is sigma_min = %g", i, (double)s->data[i],
                      net->noise.sigma_min);
-        if (s->data[i] < t->data[i]) index[n++] = i;
+        if (s->data[i] < t->data[i]) index[m.n++] = i;
     }
-    if (tp->dropout) tp->drops = (tp->drops / 128 + 1) * 128;                    // the draws of this jump, whether any row moves or not
-    if (n == 0) return x;
-    if (n == B) return ctm__G_all_rows(tp, net, x, t, s);
-    tp->rows = index;
-    if (label) net->label = ctm__labels_of(tp, label, index, n);                 // labels go with their rows
-    moving = ctm__G_all_rows(tp, net, ctm_gather_rows(tp, x, index, n), ctm_gather_rows(tp, t, index, n), ctm_gather_rows(tp, s, index, n));
-    tp->rows = NULL;
-    if (label) net->label = label;                     // without labels nothing is written: threads may share the network
-    return ctm_name(ctm_scatter_rows(tp, x, moving, index), "G");
+    if (tp->rows.dropout) tp->drops = (tp->drops / 128 + 1) * 128;               // the draws of this jump, whether any row moves or not
+    m.x = x; m.t = t; m.s = s;
+    m.all = tp->rows;
+    if (m.n == 0 || m.n == B) return m;
+    m.x = ctm_gather_rows(tp, x, index, m.n);
+    m.t = ctm_gather_rows(tp, t, index, m.n);
+    m.s = ctm_gather_rows(tp, s, index, m.n);
+    ctm_pick_rows(tp, index, m.n);
+    return m;
+}
+
+// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s); ctm_outer_scalings has s/t and 1 - s/t.
+CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    ctm__moving m;
+    ctm_tensor *C_skip, *C_out, *g, *G;
+    int i;
+    CTM__REQUIRE(net->with_s, "ctm_G_theta: a network without s cannot jump (\"%s\")", net->kind);
+    CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == t->shape[0], "ctm_G_theta", "t and s must be [B]", t, s);
+    m = ctm__moving_rows(tp, net, x, t, s);
+    if (m.n == 0) return x;
+    C_skip = ctm__coefficients(tp, "C_skip", m.t);
+    C_out = ctm__coefficients(tp, "C_out", m.t);
+    for (i = 0; i < m.n; i++) {
+        double skip, out;
+        ctm_outer_scalings(&net->noise, (double)m.t->data[i], (double)m.s->data[i], &skip, &out);
+        C_skip->data[i] = (ctm_real)skip;
+        C_out->data[i] = (ctm_real)out;
+    }
+    g = ctm_g_theta(tp, net, m.x, m.t, m.s);
+    G = ctm_name(ctm_mix_rows(tp, C_skip, m.x, C_out, g), "G");                  // (s/t)·x + (1 - s/t)·g
+    tp->rows = m.all;
+    return m.n == t->shape[0] ? G : ctm_name(ctm_scatter_rows(tp, x, G, m.index), "G");
 }
 
 // [eq:D_from_g]  D(x,t) = g(x,t,t), plus a multiple of x where G has another outer form than the paper's.
@@ -6276,18 +6588,22 @@ CTM__DEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real,
 // ---- labels
 // A network learns p(x_0 | label) and, from the rows whose label was dropped, p(x_0). Classifier-free guidance goes from the one
 // past the other [eq:guidance]:      g_w = w·g(label) + (1-w)·g(no label).
-typedef struct ctm__two_views { ctm_net *with, *without; double w; } ctm__two_views;
+typedef struct ctm__guidance { ctm_net *net; double w; } ctm__guidance;
 
-static ctm__two_views *ctm__two_views_new(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = (ctm__two_views *)ctm_alloc(a, sizeof *q);
+static ctm__guidance *ctm__guidance_new(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = (ctm__guidance *)ctm_alloc(a, sizeof *q);
     CTM__REQUIRE(net->classes > 0, "guidance: the network \"%s\" knows no classes", net->kind);
     CTM__REQUIRE(ctm_is_finite(w), "guidance: the weight must be a number");
-    q->with = ctm_net_view(a, net, 0);
-    q->without = ctm_net_view(a, net, 0);
-    q->with->label = label;
-    q->without->label = NULL;
+    q->net = ctm_net_view(a, net, 0);
     q->w = w;
     return q;
+}
+
+// From here on no row has a label. Returns what to put back into tp->rows.
+static ctm_rows ctm__drop_labels(ctm_tape *tp) {
+    ctm_rows rows = tp->rows;
+    tp->rows.label = NULL;
+    return rows;
 }
 
 // w·a + (1-w)·b, where a or b is NULL if its weight is zero.
@@ -6297,15 +6613,18 @@ static ctm_tensor *ctm__guided(ctm_tape *tp, double w, ctm_tensor *a, ctm_tensor
 }
 
 static ctm_tensor *ctm__guided_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    const ctm__two_views *q = (const ctm__two_views *)self->impl;
-    return ctm__guided(tp, q->w, q->w != 0 ? ctm_G_theta(tp, q->with, x, t, s) : NULL,
-                       q->w != 1 ? ctm_G_theta(tp, q->without, x, t, s) : NULL, t);
+    const ctm__guidance *q = (const ctm__guidance *)self->impl;
+    ctm_tensor *with = q->w != 0 ? ctm_G_theta(tp, q->net, x, t, s) : NULL, *without;
+    ctm_rows rows = ctm__drop_labels(tp);
+    without = q->w != 1 ? ctm_G_theta(tp, q->net, x, t, s) : NULL;
+    tp->rows = rows;
+    return ctm__guided(tp, q->w, with, without, t);
 }
 
 // [eq:guidance]  G is affine in g, so mixing G's mixes g's.
-CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = ctm__two_views_new(a, net, label, w);
-    ctm_jump *G = ctm_net_jump(a, q->with);
+CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = ctm__guidance_new(a, net, w);
+    ctm_jump *G = ctm_net_jump(a, q->net);
     G->name = "guided ctm";
     G->impl = q;
     G->jump = ctm__guided_jump;
@@ -6313,34 +6632,20 @@ CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, const int *
 }
 
 static ctm_tensor *ctm__guided_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
-    const ctm__two_views *q = (const ctm__two_views *)self->impl;
-    return ctm__guided(tp, q->w, q->w != 0 ? ctm_D_theta(tp, q->with, x, t) : NULL,
-                       q->w != 1 ? ctm_D_theta(tp, q->without, x, t) : NULL, t);
+    const ctm__guidance *q = (const ctm__guidance *)self->impl;
+    ctm_tensor *with = q->w != 0 ? ctm_D_theta(tp, q->net, x, t) : NULL, *without;
+    ctm_rows rows = ctm__drop_labels(tp);
+    without = q->w != 1 ? ctm_D_theta(tp, q->net, x, t) : NULL;
+    tp->rows = rows;
+    return ctm__guided(tp, q->w, with, without, t);
 }
 
-CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, const int *label, double w) {
-    ctm__two_views *q = ctm__two_views_new(a, net, label, w);
-    ctm_denoiser *D = ctm_net_denoiser(a, q->with);
+CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = ctm__guidance_new(a, net, w);
+    ctm_denoiser *D = ctm_net_denoiser(a, q->net);
     D->name = "guided network";
     D->impl = q;
     D->denoise = ctm__guided_denoise;
-    return D;
-}
-
-// The network, or the denoiser, that sees these labels. Shards run at the same time and have different rows, so each gets a view
-// of its own, for as long as its tape lives. A denoiser that is no network knows nothing of labels and stays as it is.
-static ctm_net *ctm__net_with_labels(ctm_tape *tp, ctm_net *net, const int *label) {
-    if (!label || net->classes == 0) return net;
-    net = ctm_net_view(tp->arena, net, 0);
-    net->label = label;
-    return net;
-}
-static const ctm_denoiser *ctm__denoiser_with_labels(ctm_tape *tp, const ctm_denoiser *D, const int *label) {
-    if (label && D->denoise == ctm__net_denoise) return ctm_net_denoiser(tp->arena, ctm__net_with_labels(tp, (ctm_net *)D->impl, label));
-    if (label && D->denoise == ctm__guided_denoise) {
-        const ctm__two_views *q = (const ctm__two_views *)D->impl;
-        return ctm_guided_denoiser(tp->arena, q->with, label, q->w);
-    }
     return D;
 }
 
@@ -6411,16 +6716,26 @@ static const int *ctm__draw_labels(ctm_tape *tp, const ctm_trainer *tr, const ct
     return label;
 }
 
-// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and their grid indices), data, labels, the noised point.
-typedef struct ctm__rows { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; const int *label; } ctm__rows;
+// Tells the tape what its rows are: their numbers in the whole batch, their labels, the stream of their dropout.
+static void ctm__set_rows(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *dropout, int first, const int *label) {
+    tp->rows.label = label;
+    tp->rows.dropout = tr->cfg.dropout > 0 ? dropout : NULL;
+    tp->rows.step = (uint64_t)tr->step;
+    tp->rows.first = (uint64_t)first;
+    tp->rows.number = NULL;
+}
 
-static ctm__rows ctm__draw_rows(ctm_shard *sh) {
+// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and their grid indices), data, the noised point; and
+// on the tape, the rows' labels and numbers.
+typedef struct ctm__batch { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; } ctm__batch;
+
+static ctm__batch ctm__draw_batch(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     int B = sh->rows, i;
-    ctm__rows r;
+    ctm__batch r;
     r.t = ctm_vector(tp, "t", B);
     r.u = ctm_vector(tp, "u", B);
     r.s = ctm_vector(tp, "s", B);
@@ -6440,46 +6755,23 @@ static ctm__rows ctm__draw_rows(ctm_shard *sh) {
         r.w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->weight, level[0], level[2], cfg->weight_power);
     }
     r.x0 = ctm__draw_data(tp, tr, &tr->rng_data, sh->first, B);
-    r.label = ctm__draw_labels(tp, tr, &tr->rng_data, &tr->rng_label, sh->first, B);
+    ctm__set_rows(tp, tr, &tr->rng_dropout, sh->first, ctm__draw_labels(tp, tr, &tr->rng_data, &tr->rng_label, sh->first, B));
     r.x_t = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r.x0, r.t);
     return r;
 }
 
-// Solver(x_t, t -> u) for a denoiser that sees labels. ctm_solve sorts its rows by their number of steps, longest first, and is
-// asked about the first of them: sorted by their gap beforehand, they stay where they are and keep their labels.
-static ctm_tensor *ctm__solve_with_labels(ctm_tape *tp, const ctm_denoiser *teacher, const ctm_config *cfg, const ctm__rows *r) {
-    int B = r->x_t->shape[0], dim = r->x_t->shape[1], i, k, *order = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int));
-    double *from = (double *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(double));
-    double *to = (double *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(double));
-    ctm_tensor *x = ctm_matrix(tp, "x_t", B, dim), *x_u;
-    for (i = 0; i < B; i++) {                          // insertion: shards are small
-        for (k = i; k > 0 && r->i_u[order[k - 1]] - r->i_t[order[k - 1]] < r->i_u[i] - r->i_t[i]; k--) order[k] = order[k - 1];
-        order[k] = i;
-    }
-    for (i = 0; i < B; i++) {
-        from[i] = r->i_t[order[i]];
-        to[i] = r->i_u[order[i]];
-        memcpy(x->data + i * dim, r->x_t->data + order[i] * dim, (size_t)dim * sizeof(ctm_real));
-    }
-    teacher = ctm__denoiser_with_labels(tp, teacher, ctm__labels_of(tp, r->label, order, B));
-    x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, x, from, to, cfg->substeps);
-    x = ctm_matrix(tp, "x_u", B, dim);
-    for (i = 0; i < B; i++) memcpy(x->data + order[i] * dim, x_u->data + i * dim, (size_t)dim * sizeof(ctm_real));
-    return x;
-}
-
 // x_u by the average's own jumps: from t to u in one, or in one for every grid step.  [eq:self_teach]
-static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__batch *r) {
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     ctm_tensor *x = r->x_t, *t = r->t, *next;
-    int B = x->shape[0], recording = tp->recording, far = 1, i, k;
+    int B = x->shape[0], recording = tp->recording, more = 1, i, k;
     tp->recording = 0;
-    for (k = 1; far; k++, t = next) {
+    for (k = 1; more; k++, t = next) {
         next = ctm_vector(tp, "t", B);
-        for (far = 0, i = 0; i < B; i++) {
+        for (more = 0, i = 0; i < B; i++) {
             double at = cfg->self_teach == CTM_SELF_JUMP_EACH ? ctm__dmin(r->i_t[i] + k, r->i_u[i]) : r->i_u[i];
             next->data[i] = (ctm_real)ctm__grid_level(&grid, at);
-            if (at < r->i_u[i]) far = 1;
+            if (at < r->i_u[i]) more = 1;
         }
         x = ctm_G_theta(tp, ema, x, t, next);          // rows that have arrived stay
     }
@@ -6488,23 +6780,18 @@ static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *
 }
 
 // The point at u that the target starts from, by whoever teaches: the teacher, or the average itself [eq:self_teach]. A constant.
-static ctm_tensor *ctm__x_u_whole(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
+static ctm_tensor *ctm__x_u(ctm_shard *sh, const ctm__batch *r) {
     const ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
-    if (!tr->teacher && cfg->self_teach == CTM_SELF_DATA) return ctm__add_noise(&sh->tape, tr, &tr->rng_noise, sh->first, r->x0, r->u);
-    if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) return ctm__self_jump(&sh->tape, cfg, ema, r);
-    if (r->label) return ctm__solve_with_labels(&sh->tape, teacher, cfg, r);
-    return ctm_solve(&sh->tape, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
-}
-
-// The same without dropout: who teaches [eq:self_teach] does so with all of its units.
-static ctm_tensor *ctm__x_u(ctm_shard *sh, ctm_net *ema, const ctm__rows *r) {
-    const ctm_rng *dropout = sh->tape.dropout;
+    ctm_tape *tp = &sh->tape;
+    ctm_rows rows = tp->rows;
     ctm_tensor *x_u;
-    sh->tape.dropout = NULL;
-    x_u = ctm__x_u_whole(sh, ema, r);
-    sh->tape.dropout = dropout;
+    tp->rows.dropout = NULL;                           // who teaches does so with all of its units
+    if (!tr->teacher && cfg->self_teach == CTM_SELF_DATA)       x_u = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r->x0, r->u);
+    else if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) x_u = ctm__self_jump(tp, cfg, tr->ema[0], r);
+    else x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
+    tp->rows = rows;
     return x_u;
 }
 
@@ -6518,29 +6805,19 @@ static ctm_tensor *ctm__measure(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor 
     return d;
 }
 
-// From here on dropout draws from this stream, for rows that have these numbers in the whole batch.
-static void ctm__dropout_rows(ctm_shard *sh, const ctm_rng *rng, int first) {
-    sh->tape.dropout = sh->tr->cfg.dropout > 0 ? rng : NULL;
-    sh->tape.step = (uint64_t)sh->tr->step;
-    sh->tape.first_row = (uint64_t)first;
-}
-
 // [eq:L_ctm]  L_CTM = E d(x_est, x_target): one shard's part of the batch mean.
 static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
-    ctm_net *theta = sh->theta_ctm, *ema, *inner, *outer;
+    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *inner, *outer;
     ctm_tensor *x_u = NULL, *est_s = NULL, *x_est = NULL, *target_s = NULL, *x_target = NULL, *d = NULL, *d_s = NULL, *L = NULL;
 
     // Draw data, the noise levels t > u >= s, and the noised point.
-    ctm__rows r = ctm__draw_rows(sh);
-    ctm__dropout_rows(sh, &tr->rng_dropout, sh->first);
-    theta->label = r.label;
-    ema = ctm__net_with_labels(tp, tr->ema[0], r.label);
+    ctm__batch r = ctm__draw_batch(sh);
 
     // The teacher walks from t to u.
-    x_u = ctm__x_u(sh, ema, &r);
+    x_u = ctm__x_u(sh, &r);
 
     // The target jumps from u to s, and on to time zero; the estimate jumps from t to s, and on to time zero.
     inner = cfg->target_inner == CTM_ROLE_EMA ? ema : theta;
@@ -6573,31 +6850,28 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
     int B = sh->drows, i;
     ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0 = NULL, *x_t = NULL, *target = NULL, *g = NULL, *d = NULL;
-    const ctm_denoiser *teacher = tr->teacher;
+    const int *label;
     for (i = 0; i < B; i++) {
         double sigma = ctm_dsm_sigma(cfg, (uint64_t)tr->step, (uint64_t)(sh->dfirst + i), (uint64_t)cfg->diagonal_batch);
         t->data[i] = (ctm_real)sigma;
         w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->dsm_weight, sigma, sigma, 1);
     }
     x0 = ctm__draw_data(tp, tr, &tr->rng_dsm_data, sh->dfirst, B);
-    sh->theta_dsm->label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
+    label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
     x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
-    if (teacher) teacher = ctm__denoiser_with_labels(tp, teacher, sh->theta_dsm->label);
-    tp->dropout = NULL;                                // not in the teacher
-    target = cfg->diagonal == CTM_DIAG_EXACT ? teacher->denoise(tp, teacher, x_t, t) : x0;
-    ctm__dropout_rows(sh, &tr->rng_dsm_dropout, sh->dfirst);
+    ctm__set_rows(tp, tr, NULL, sh->dfirst, label);    // no dropout in the teacher
+    target = cfg->diagonal == CTM_DIAG_EXACT ? tr->teacher->denoise(tp, tr->teacher, x_t, t) : x0;
+    ctm__set_rows(tp, tr, &tr->rng_dsm_dropout, sh->dfirst, label);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, target, CTM_L2, 0);
     return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
 }
 
 // What the discriminator is to take for data: the estimate of L_CTM, or one jump from t to time zero.
-static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__rows *r) {
+static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__batch *r) {
     ctm_tape *tp = &sh->tape;
     const ctm_config *cfg = &sh->tr->cfg;
-    ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? ctm__net_with_labels(tp, sh->tr->ema[0], r->label) : theta;
-    ctm__dropout_rows(sh, &sh->tr->rng_dropout, sh->first);
-    theta->label = r->label;
+    ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? sh->tr->ema[0] : theta;
     if (cfg->gan_fake == CTM_FAKE_ONE_STEP)
         return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
     return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
@@ -6611,7 +6885,7 @@ static ctm_tensor *ctm__logits(ctm_shard *sh, ctm_net *disc, ctm_tensor *x) {
 
 // L_GAN of one shard: the gradient goes through the frozen discriminator's input into the student.
 static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
-    ctm__rows r = ctm__draw_rows(sh);
+    ctm__batch r = ctm__draw_batch(sh);
     ctm_tensor *fake = ctm__fake(sh, sh->theta_gan, &r), *l = ctm__logits(sh, sh->disc_frozen, fake);
     return ctm_gan_student_loss(&sh->tape, sh->tr->cfg.gan, l, (double)sh->tr->cfg.batch * l->shape[1]);
 }
@@ -6619,7 +6893,7 @@ static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
 // L_D of one shard: fakes are constants, made by the student as it is.
 static ctm_tensor *ctm__disc_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
-    ctm__rows r = ctm__draw_rows(sh);
+    ctm__batch r = ctm__draw_batch(sh);
     ctm_tensor *fake, *l, *l_fake;
     double n;
     size_t i;
@@ -6649,6 +6923,7 @@ static int ctm__turn(const ctm_trainer *tr) {
 static double ctm__loss_and_gradient(ctm_shard *sh, ctm_net *net, ctm_tensor *(*loss)(ctm_shard *sh)) {
     ctm_tensor *L;
     ctm_tape_reset(&sh->tape);
+    sh->tape.recording = 1;                            // a jump out of CTM_PANIC may have left the step before in the middle
     memset(net->grad, 0, net->len * sizeof(ctm_real));
     L = loss(sh);
     ctm_backward(&sh->tape, L);
@@ -6705,9 +6980,8 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
                  "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher: give one, or set cfg.diagonal = CTM_DIAG_DSM");
     CTM__REQUIRE(!teacher || teacher->dim == theta->dim, "ctm_trainer_new: the student has %d dimensions, the teacher %d", theta->dim,
                  teacher ? teacher->dim : 0);
-    CTM__REQUIRE(!teacher || teacher->denoise != ctm__net_denoise ||
-                 (((const ctm_net *)teacher->impl)->noise.sigma_min <= cfg->noise.sigma_min &&
-                  ((const ctm_net *)teacher->impl)->noise.sigma_max >= cfg->noise.sigma_max),
+    CTM__REQUIRE(!teacher || !teacher->noise ||
+                 (teacher->noise->sigma_min <= cfg->noise.sigma_min && teacher->noise->sigma_max >= cfg->noise.sigma_max),
                  "ctm_trainer_new: the teacher was trained on another range of noise levels than cfg.noise has");
     CTM__REQUIRE(draw != NULL, "ctm_trainer_new: there is no draw function");
     CTM__REQUIRE(ctm__same_noise(&cfg->noise, &theta->noise),
@@ -7044,6 +7318,7 @@ CTM__DEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net) {
     G->name = "cm";
     G->dim = net->dim;
     G->noise = net->noise;
+    G->to_end = 1;
     G->impl = net;
     G->jump = ctm__cm_jump;
     return G;
@@ -7054,7 +7329,7 @@ static ctm_tensor *ctm__jumps(ctm__walk *w, ctm_tensor *x, int n, const ctm__leg
     const ctm_sampler *how = w->draws.how;
     int B = x->shape[0], j;
     for (j = 0; j < n; j++)
-        if (w->G->jump == ctm__cm_jump && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
+        if (w->G->to_end && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
             ctm__fail(tp->ctx, "a consistency model jumps to %g only, not to %g: gamma must be 1", w->G->noise.sigma_min, leg[j].s);
             return NULL;
         }
@@ -7106,12 +7381,12 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
     if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
     if (gamma > 0 && n > 1 && !ctm__check_noise(tp->ctx, how, "gamma", gamma)) return NULL;
     leg = (ctm__leg *)ctm_alloc(tp->arena, (size_t)n * sizeof *leg);
-    root = sqrt(1 - gamma * gamma);
+    root = ctm__root_of_difference(1, gamma);
     for (j = 0; j < n; j++) {
         double t_next = leg[j].next = ts[j + 1];
         leg[j].t = ts[j];
         leg[j].s = j == n - 1 ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
-        leg[j].noise = gamma > 0 ? sqrt(ctm__dmax(t_next * t_next - leg[j].s * leg[j].s, 0)) : 0;
+        leg[j].noise = gamma > 0 ? ctm__root_of_difference(t_next, leg[j].s) : 0;
     }
     return leg;
 }
@@ -7137,7 +7412,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
     }
     if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
     memset(leg, 0, sizeof leg);
-    leg[0].t = t0; leg[0].s = t1; leg[0].noise = sqrt(t2 * t2 - t1 * t1); leg[0].next = t2;
+    leg[0].t = t0; leg[0].s = t1; leg[0].noise = ctm__root_of_difference(t2, t1); leg[0].next = t2;
     leg[1].t = t2; leg[1].s = lo; leg[1].next = lo;
     return ctm__jumps(&w, x, 2, leg);
 }
@@ -7158,11 +7433,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
 static int ctm__check_score(ctm_ctx *ctx, const ctm_denoiser *D, const char *what) {
     if (!D || !D->denoise)
         return ctm__fail(ctx, "%s needs a score, and a model that only jumps has none: give it a denoiser", what);
-    if (D->denoise == ctm__net_denoise) {
-        const ctm_net *net = (const ctm_net *)D->impl;
-        if (!net->with_s && net->noise.inner == CTM_INNER_CM)
-            return ctm__fail(ctx, "%s needs a score, and the consistency model \"%s\" (no s) has none", what, net->kind);
-    }
+    if (D->no_score) return ctm__fail(ctx, "%s needs a score, and the consistency model \"%s\" (no s) has none", what, D->name);
     return 1;
 }
 
@@ -7215,15 +7486,13 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
 // n steps of [alg:heun], [alg:dpm2] or [alg:ddim], each after [alg:churn]'s noise; or of [alg:ancestral], which has its own.
 CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
-    const ctm_noise *ends = NULL;                      // an exact denoiser knows every level, a network those it was trained on
     int recording = tp->recording, j;
     ctm__draws draws;
     double churn;
     ctm_tensor *y;
     how = ctm__how(tp, how);
     if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
-    if (D->denoise == ctm__net_denoise) ends = &((const ctm_net *)D->impl)->noise;
-    if (!ctm__check_levels(tp->ctx, n, ts, ends, 1)) return NULL;
+    if (!ctm__check_levels(tp->ctx, n, ts, D->noise, 1)) return NULL;
     draws.how = how;
     churn = ctm__dmin(how->S_churn / n, sqrt(2.0) - 1);
     tp->recording = 0;
@@ -7233,10 +7502,10 @@ CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int m
         double t = ts[j], t_next = ts[j + 1];
         if (method == CTM_ANCESTRAL) {
             ctm__score_step(tp, D, method, y, t, t_next);
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * sqrt(t * t - t_next * t_next) / t);
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * ctm__root_of_difference(t, t_next) / t);
         } else {
-            double t_hat = t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * sqrt(t_hat * t_hat - t * t));
+            double t_hat = churn > 0 && t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
+            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * ctm__root_of_difference(t_hat, t));
             ctm__score_step(tp, D, method, y, t_hat, t_next);
         }
         ctm_arena_release(tp->arena, m);
@@ -7256,38 +7525,35 @@ CTM__DEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_t
 
 CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng) {
     enum { ROWS = 1024 };                              // a piece whose activations stay in cache
-    ctm_arena arena;
+    ctm_arena *arena;
     ctm_tape tape;
     ctm_sampler how = ctm_sampler_default();
-    const int *label = net->label;
     ctm_jump *G;
     double *ts;
     ctm_mark m;
     int first, ok = 1;
     if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);
     if (!(gamma >= 0 && gamma <= 1)) return ctm__fail(net->ctx, "gamma is %g; it must lie in [0,1]", gamma);
-    ctm_arena_init(&arena, net->ctx, "samples");
-    ctm_tape_init(&tape, net->ctx, &arena);
+    arena = ctm__guest(net->arena, "samples");
+    ctm_tape_init(&tape, net->ctx, arena);
     tape.recording = 0;
-    G = ctm_net_jump(&arena, net);
-    ts = (double *)ctm_alloc(&arena, ((size_t)jumps + 1) * sizeof(double));
+    G = ctm_net_jump(arena, net);
+    ts = (double *)ctm_alloc(arena, ((size_t)jumps + 1) * sizeof(double));
     ctm_karras_times(&net->noise, jumps + 1, ts);
     how.gamma = gamma;
     how.rng = rng;
-    m = ctm_arena_mark(&arena);
+    m = ctm_arena_mark(arena);
     for (first = 0; first < n && ok; first += ROWS) {
         int rows = ctm__imin(ROWS, n - first);
         ctm_real *at = x + (size_t)first * (size_t)net->dim;
         ctm_tensor *in = ctm_matrix(&tape, "x_T", rows, net->dim), *out;
         memcpy(in->data, at, in->len * sizeof(ctm_real));
         how.first_row = (uint64_t)first;
-        if (label) net->label = label + first;             // without labels nothing is written: threads may share the network
         out = ctm_sample_gamma(&tape, G, in, jumps, ts, &how);
         if (out) memcpy(at, out->data, in->len * sizeof(ctm_real)); else ok = 0;
-        ctm_arena_release(&arena, m);
+        ctm_arena_release(arena, m);
     }
-    if (label) net->label = label;
-    ctm_arena_free(&arena);
+    ctm__guest_free(net->arena, arena);
     return ok;
 }
 
@@ -7334,6 +7600,7 @@ static void ctm__probe(const ctm__trace *q, int p, const double *x, const double
     ctm_tape inner;
     ctm_tensor *xt, *tt, *e, *out;
     ctm_tape_init(&inner, q->tp->ctx, q->tp->arena);
+    inner.rows = q->tp->rows;
     xt = ctm_wants_grad(&inner, ctm_matrix(&inner, "x", (int)q->n, (int)dim));
     tt = ctm_vector(&inner, "t", (int)q->n);
     e = ctm_matrix(&inner, "probe", (int)q->n, (int)dim);
@@ -7777,11 +8044,11 @@ static ctm_tensor *ctm__edit_land(ctm__walk *w, const ctm__leg *leg, int last, c
 static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     double gamma = how->gamma, t_next = leg->next;
     if (how->form == CTM_FORM_AUTHORS) {
-        leg->s = sqrt(1 - gamma * gamma) * (t_next - lo) + lo;
+        leg->s = ctm__root_of_difference(1, gamma) * (t_next - lo) + lo;
         leg->known = gamma < 1 ? leg->s : 0;
-        leg->noise = gamma < 1 ? gamma * t_next : sqrt(ctm__dmax(t_next * t_next - lo * lo, 0));
+        leg->noise = gamma < 1 ? gamma * t_next : ctm__root_of_difference(t_next, lo);
     } else {
-        leg->known = sqrt(ctm__dmax(leg->s * leg->s - lo * lo, 0));
+        leg->known = ctm__root_of_difference(leg->s, lo);
     }
 }
 
@@ -7861,6 +8128,7 @@ static ctm_tensor *ctm__loss_gradient(ctm_tape *tp, const ctm_guide *guide, cons
     ctm_mark m = ctm_arena_mark(tp->arena);
     ctm_tape inner;
     ctm_tape_init(&inner, tp->ctx, tp->arena);
+    inner.rows = tp->rows;
     leaf = ctm_wants_grad(&inner, ctm__copy_of(&inner, "x", x));
     c = guide->loss(guide->user, &inner, leaf, t);
     if (ctm__check_loss(tp->ctx, c, inner.count)) {
@@ -7946,7 +8214,7 @@ CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ct
 
 // ---- rejection
 // [alg:reject] Sample keep/(1-rate) points, let a classifier judge them, keep the best. At rate r a kept sample has cost 1/(1-r)
-// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is net->label's business; the
+// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is a matter of tp->rows; the
 // callback returns its log-probability.
 
 CTM__DEF int ctm_candidates(int keep, double rate) {
@@ -8265,10 +8533,26 @@ CTM__DEF void ctm_output_drop(ctm_output *out) {
     out->file = NULL;
 }
 
+enum { CTM__HEADER_MAX = 100000000 };                  // of the format
+#define CTM__FILE_MAX (sizeof(size_t) > 4 ? INT64_MAX / 4 : INT32_MAX - 64)      // what this machine could read: it is not written either
+#ifdef _WIN32                                          // long has 32 bits there
+#  define CTM__FSEEK _fseeki64
+#  define CTM__FTELL _ftelli64
+#else
+#  define CTM__FSEEK fseek
+#  define CTM__FTELL ftell
+#endif
+
 // ---- reading
 
-// A cursor over the JSON header. Every ctm__json_ function returns 0 when the text is not what it should be.
-typedef struct ctm__json { const char *p, *end; } ctm__json;
+// A cursor over the JSON header, which is read twice: to count, then to keep. Texts are decoded one behind the other to `out`, which has
+// the header's own length: no text is longer than what stands for it. A ctm__json_ function answers 0 if something else was expected.
+typedef struct ctm__json { const char *start, *p, *end; char *out; } ctm__json;
+
+static int ctm__json_fail(const ctm_file *f, const ctm__json *j, const char *expected) {
+    return ctm__fail(f->ctx, "%s: damaged safetensors file: at byte %lu of its header, expected %s", f->path,
+                     (unsigned long)(j->p - j->start), expected);
+}
 
 static void ctm__json_space(ctm__json *j) {
     while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
@@ -8281,23 +8565,77 @@ static int ctm__json_char(ctm__json *j, char c) {
     return 1;
 }
 
-// A string into `out`, cut off at size-1 bytes. Escapes \" \\ \/ \n \t \r \b \f are read; \uXXXX becomes '?'.
-static int ctm__json_string(ctm__json *j, char *out, size_t size) {
-    size_t n = 0;
-    if (!ctm__json_char(j, '"')) return 0;
-    while (j->p < j->end && *j->p != '"') {
-        char c = *j->p++;
-        if (c == '\\') {
-            if (j->p >= j->end) return 0;
-            c = *j->p++;
-            if (c == 'n') c = '\n'; else if (c == 't') c = '\t'; else if (c == 'r') c = '\r';
-            else if (c == 'b') c = '\b'; else if (c == 'f') c = '\f';
-            else if (c == 'u') { if (j->end - j->p < 4) return 0; j->p += 4; c = '?'; }
-        }
-        if (n + 1 < size) out[n++] = c;
+// How many of the n > 0 bytes at `text` make its first character in UTF-8; 0 if they make none. Each of the bytes that follow the first
+// gives six bits; a character is not written longer than it need be, and the halves of pairs (D800 to DFFF) are none.
+static int ctm__utf8(const char *text, size_t n) {
+    static const uint32_t least[4] = {0, 0x80, 0x800, 0x10000};
+    const unsigned char *p = (const unsigned char *)text;
+    const int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4;
+    uint32_t c = more ? (uint32_t)*p & (0x3fu >> more) : *p;
+    int i;
+    if (more == 4 || (size_t)more >= n) return 0;
+    for (i = 1; i <= more; i++) {
+        if (p[i] >> 6 != 2) return 0;
+        c = c << 6 | (p[i] & 0x3f);
     }
-    out[n] = 0;
-    return ctm__json_char(j, '"');
+    return c >= least[more] && c <= 0x10ffff && c >> 11 != 0xd800 >> 11 ? more + 1 : 0;
+}
+
+static int ctm__is_utf8(const char *text) {
+    size_t n = strlen(text), at = 0;
+    int k;
+    for (; at < n; at += (size_t)k) if ((k = ctm__utf8(text + at, n - at)) == 0) return 0;
+    return 1;
+}
+
+// The four digits of \uXXXX; 0 also for the character zero, which no text of C can hold.
+static uint32_t ctm__json_hex(ctm__json *j) {
+    uint32_t c = 0;
+    int i;
+    for (i = 0; i < 4; i++) {
+        const char *at, *digits = "0123456789abcdef0123456789ABCDEF";
+        if (j->p >= j->end || !*j->p || (at = strchr(digits, *j->p)) == NULL) return 0;
+        c = c << 4 | ((uint32_t)(at - digits) & 15);
+        j->p++;
+    }
+    return c;
+}
+
+// \uXXXX as UTF-8. Characters beyond FFFF are written as two of these, ten bits in each.
+static int ctm__json_unicode(ctm__json *j) {
+    uint32_t c = ctm__json_hex(j), low;
+    int more;
+    if (c >> 10 == 0xd800 >> 10) {
+        if (j->end - j->p < 2 || *j->p++ != '\\' || *j->p++ != 'u') return 0;
+        low = ctm__json_hex(j);
+        if (low >> 10 != 0xdc00 >> 10) return 0;
+        c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
+    }
+    if (!c || c >> 10 == 0xdc00 >> 10) return 0;
+    more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
+    *j->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
+    while (more--) *j->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
+    return 1;
+}
+
+static const char *ctm__json_string(ctm__json *j) {
+    static const char escape[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    const char *text = j->out, *at;
+    if (!ctm__json_char(j, '"')) return NULL;
+    while (j->p < j->end && *j->p != '"') {
+        int n = ctm__utf8(j->p, (size_t)(j->end - j->p));
+        if (!n || (unsigned char)*j->p < 32) return NULL;
+        if (*j->p != '\\') {
+            while (n--) *j->out++ = *j->p++;
+            continue;
+        }
+        if (++j->p >= j->end || !*j->p) return NULL;
+        at = strchr(escape, *j->p++);
+        if (at) *j->out++ = meant[at - escape];
+        else if (j->p[-1] != 'u' || !ctm__json_unicode(j)) return NULL;
+    }
+    *j->out++ = 0;
+    return ctm__json_char(j, '"') ? text : NULL;
 }
 
 static int ctm__json_size(ctm__json *j, size_t *v) {
@@ -8312,220 +8650,292 @@ static int ctm__json_size(ctm__json *j, size_t *v) {
     return digits > 0;
 }
 
+static int ctm__json_shape(ctm__json *j, ctm_entry *e) {
+    size_t v;
+    e->len = 1;
+    if (!ctm__json_char(j, '[')) return 0;
+    for (e->ndim = 0; !ctm__json_char(j, ']'); e->ndim++) {
+        if ((e->ndim && !ctm__json_char(j, ',')) || !ctm__json_size(j, &v) || (v && e->len > SIZE_MAX / 16 / v)) return 0;
+        e->len *= v;
+        if (e->ndim < 4) e->shape[e->ndim] = v > 0x7fffffff ? -1 : (int)v;
+    }
+    return 1;
+}
+
+// The types of the format with their bytes, in the order of the enum; the later ones are not read, but their size is checked.
+static const struct { const char *name; size_t width; } ctm__dtypes[] = {{"F32", 4}, {"F64", 8}, {"I64", 8}, {"F16", 2}, {"BF16", 2},
+    {"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U16", 2}, {"I16", 2}, {"U32", 4}, {"I32", 4}, {"U64", 8}};
+enum { CTM__DTYPES = (int)(sizeof ctm__dtypes / sizeof ctm__dtypes[0]) };
+
 // {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}
-static const char *ctm__json_entry(ctm__json *j, ctm_entry *e, size_t data_len) {
-    char key[32], type[16];
-    size_t begin = 0, end = 0, v, bytes;
-    int have = 0;
-    if (!ctm__json_char(j, '{')) return "a tensor's description should be an object";
+static int ctm__json_entry(ctm_file *f, ctm__json *j, ctm_entry *e, size_t data_len) {
+    int have = 0, i;
+    size_t bytes;
+    if (!ctm__json_char(j, '{')) return ctm__json_fail(f, j, "a tensor's dtype, shape and data_offsets");
     do {
-        if (!ctm__json_string(j, key, sizeof key) || !ctm__json_char(j, ':')) return "a key and a colon were expected";
-        if (strcmp(key, "dtype") == 0) {
-            if (!ctm__json_string(j, type, sizeof type)) return "dtype should be a string";
-            e->dtype = strcmp(type, "F32") == 0 ? CTM_F32 : strcmp(type, "F64") == 0 ? CTM_F64 : strcmp(type, "I64") == 0 ? CTM_I64 : -1;
-            have |= 1;
-        } else if (strcmp(key, "shape") == 0) {
-            if (!ctm__json_char(j, '[')) return "shape should be a list";
-            e->len = 1;
-            for (e->ndim = 0; !ctm__json_char(j, ']'); ) {
-                if (e->ndim && !ctm__json_char(j, ',')) return "a comma was expected in a shape";
-                if (!ctm__json_size(j, &v) || v > 0x7fffffff || e->ndim == 4) return "a shape has at most four dimensions below 2^31";
-                if (v && e->len > SIZE_MAX / 16 / v) return "a shape is too large";
-                e->len *= v;
-                e->shape[e->ndim++] = (int)v;
-            }
-            have |= 2;
-        } else if (strcmp(key, "data_offsets") == 0) {
-            if (!ctm__json_char(j, '[') || !ctm__json_size(j, &begin) || !ctm__json_char(j, ',') || !ctm__json_size(j, &end) ||
-                !ctm__json_char(j, ']')) return "data_offsets should be two numbers";
-            have |= 4;
-        } else {
-            return "an unknown key in a tensor's description";
-        }
+        const char *key = ctm__json_string(j);
+        int now = !key ? 0 : strcmp(key, "dtype") == 0 ? 1 : strcmp(key, "shape") == 0 ? 2 : strcmp(key, "data_offsets") == 0 ? 4 : 0;
+        if (!now || (have & now) || !ctm__json_char(j, ':')) return ctm__json_fail(f, j, "dtype, shape and data_offsets, each once");
+        have |= now;
+        if (now == 1 && (e->type = ctm__json_string(j)) == NULL) return ctm__json_fail(f, j, "dtype to be a string");
+        if (now == 2 && !ctm__json_shape(j, e)) return ctm__json_fail(f, j, "shape to be a list of sizes that memory can hold");
+        if (now == 4 && !(ctm__json_char(j, '[') && ctm__json_size(j, &e->offset) && ctm__json_char(j, ',') && ctm__json_size(j, &e->end) &&
+                          ctm__json_char(j, ']'))) return ctm__json_fail(f, j, "data_offsets to be two sizes");
     } while (ctm__json_char(j, ','));
-    if (!ctm__json_char(j, '}') || have != 7) return "a tensor needs dtype, shape and data_offsets";
-    if (e->dtype < 0) return "only F32, F64 and I64 tensors are known";
-    bytes = e->len * (e->dtype == CTM_F32 ? 4 : 8);
-    if (begin > end || end > data_len || end - begin != bytes) return "data_offsets do not fit the shape or the file";
-    e->offset = begin;
+    if (!ctm__json_char(j, '}') || have != 7) return ctm__json_fail(f, j, "dtype, shape and data_offsets, each once");
+    for (i = 0; i < CTM__DTYPES && strcmp(e->type, ctm__dtypes[i].name) != 0; i++) { }
+    e->dtype = ctm__imin(i, CTM_OTHER);
+    bytes = e->end - e->offset;                        // in a type that is not in the list a number has a bit at least
+    if (e->offset > e->end || e->end > data_len || (i < CTM__DTYPES ? bytes != e->len * ctm__dtypes[i].width : bytes < e->len / 8))
+        return ctm__fail(f->ctx, "%s: damaged safetensors file: tensor \"%.80s\": its data_offsets do not fit its shape or the file",
+                         f->path, e->name);
+    return 1;
+}
+
+// Reads the header; f->entry and f->meta keep what it holds, if they are there yet.
+static int ctm__json_header(ctm_file *f, ctm__json *j, size_t data_len) {
+    int seen = 0;
+    f->count = f->metas = 0;
+    if (!ctm__json_char(j, '{')) return ctm__json_fail(f, j, "a JSON object");
+    while (!ctm__json_char(j, '}')) {
+        ctm_entry e;
+        ctm_pair m;
+        if ((f->count || seen) && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end");
+        memset(&e, 0, sizeof e);
+        e.name = ctm__json_string(j);
+        if (!e.name || !ctm__json_char(j, ':')) return ctm__json_fail(f, j, "a name in UTF-8 and a colon");
+        if (strcmp(e.name, "__metadata__") != 0) {
+            if (!ctm__json_entry(f, j, &e, data_len)) return 0;
+            if (f->entry) f->entry[f->count] = e;
+            f->count++;
+            continue;
+        }
+        if (seen++ || !ctm__json_char(j, '{')) return ctm__json_fail(f, j, "__metadata__ to be one object");
+        while (!ctm__json_char(j, '}')) {
+            if (f->metas && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end of __metadata__");
+            m.key = ctm__json_string(j);
+            m.value = m.key && ctm__json_char(j, ':') ? ctm__json_string(j) : NULL;
+            if (!m.value) return ctm__json_fail(f, j, "__metadata__ to hold strings in UTF-8 only");
+            if (f->meta) f->meta[f->metas] = m;
+            f->metas++;
+        }
+    }
+    ctm__json_space(j);
+    return j->p == j->end ? 1 : ctm__json_fail(f, j, "nothing after the object");
+}
+
+// Records that begin with a pointer to their name: ctm_entry, ctm_pair and ctm__item.
+static int ctm__by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+// Puts n records of `size` bytes into the order of their names. Returns a name that occurs twice, NULL if there is none.
+static const char *ctm__sort_names(void *records, int n, size_t size) {
+    const char *at = (const char *)records;
+    int i;
+    if (n) qsort(records, (size_t)n, size, ctm__by_name);
+    for (i = 1; i < n; i++, at += size) if (ctm__by_name(at, at + size) == 0) return *(const char *const *)(const void *)at;
     return NULL;
 }
 
-static char *ctm__keep(ctm_arena *a, const char *text) {
-    size_t n = strlen(text) + 1;
-    char *copy = (char *)ctm_alloc_raw(a, n);
-    memcpy(copy, text, n);
-    return copy;
+static int ctm__by_place(const void *a, const void *b) {
+    const ctm_entry *p = (const ctm_entry *)a, *q = (const ctm_entry *)b;
+    if (p->offset != q->offset) return p->offset < q->offset ? -1 : 1;
+    return p->end < q->end ? -1 : p->end > q->end;
 }
 
-static const char *ctm__json_header(ctm_file *f, ctm_arena *a, ctm__json *j, size_t data_len) {
-    char name[128], *text = (char *)ctm_alloc_raw(a, (size_t)(j->end - j->p) + 1);
-    size_t room = (size_t)(j->end - j->p) + 1;
-    int capacity = 0, metas = 0;
-    const char *p;
-    for (p = j->p; p < j->end; p++) if (*p == ':') { capacity++; metas++; }     // an upper bound for both
-    f->entry = (ctm_entry *)ctm_alloc(a, ((size_t)capacity / 3 + 1) * sizeof(ctm_entry));
-    f->meta_key = (char **)ctm_alloc(a, ((size_t)metas + 1) * sizeof(char *));
-    f->meta_value = (char **)ctm_alloc(a, ((size_t)metas + 1) * sizeof(char *));
-    if (!ctm__json_char(j, '{')) return "the header is not a JSON object";
-    if (ctm__json_char(j, '}')) return NULL;
-    do {
-        if (!ctm__json_string(j, name, sizeof name) || !ctm__json_char(j, ':')) return "a name and a colon were expected";
-        if (strcmp(name, "__metadata__") == 0) {
-            if (!ctm__json_char(j, '{')) return "__metadata__ should be an object";
-            if (ctm__json_char(j, '}')) continue;
-            do {
-                if (!ctm__json_string(j, name, sizeof name) || !ctm__json_char(j, ':') || !ctm__json_string(j, text, room))
-                    return "__metadata__ should hold strings only";
-                if (f->metas == metas) return "too many entries";
-                f->meta_key[f->metas] = ctm__keep(a, name);
-                f->meta_value[f->metas++] = ctm__keep(a, text);
-            } while (ctm__json_char(j, ','));
-            if (!ctm__json_char(j, '}')) return "__metadata__ does not end";
-        } else {
-            const char *wrong;
-            if (f->count >= capacity / 3 + 1) return "too many entries";
-            snprintf(f->entry[f->count].name, sizeof f->entry[f->count].name, "%s", name);
-            wrong = ctm__json_entry(j, &f->entry[f->count], data_len);
-            if (wrong) return wrong;
-            f->count++;
-        }
-    } while (ctm__json_char(j, ','));
-    if (!ctm__json_char(j, '}')) return "the header does not end";
-    ctm__json_space(j);
-    return j->p == j->end ? NULL : "there is text after the header";
+// The tensors fill the data part from its beginning to its end: they do not overlap and leave nothing between them.
+static int ctm__no_gaps(ctm_file *f, size_t data_len) {
+    size_t at = 0;
+    int i;
+    if (f->count) qsort(f->entry, (size_t)f->count, sizeof *f->entry, ctm__by_place);
+    for (i = 0; i < f->count; at = f->entry[i++].end)
+        if (f->entry[i].offset != at)
+            return ctm__fail(f->ctx, "%s: damaged safetensors file: tensor \"%.80s\" begins at byte %llu of the data, expected %llu (%s)",
+                             f->path, f->entry[i].name, (unsigned long long)f->entry[i].offset, (unsigned long long)at,
+                             f->entry[i].offset < at ? "tensors overlap" : "there is a hole");
+    return at == data_len ? 1 : ctm__fail(f->ctx, "%s: damaged safetensors file: its tensors end at byte %llu of %llu of the data", f->path,
+                                          (unsigned long long)at, (unsigned long long)data_len);
 }
 
-// The file's bytes in the arena; NULL with ctm_error.
-static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
-    FILE *f = ctm_fopen(path, "rb");
-    long n;
-    unsigned char *bytes;
-    if (!f) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
-    if (fseek(f, 0, SEEK_END) != 0 || (n = ftell(f)) < 0 || n > 0x7ffffffe || fseek(f, 0, SEEK_SET) != 0) {
-        ctm__fail(a->ctx, "%s: not a regular file of less than 2 GiB", path);
-        fclose(f);
-        return NULL;
-    }
-    bytes = (unsigned char *)ctm_alloc_raw(a, (size_t)n + 1);
-    *size = (size_t)n;
-    if (fread(bytes, 1, (size_t)n, f) != (size_t)n) {
-        ctm__fail(a->ctx, "%s: could not be read to its end", path);
-        fclose(f);
-        return NULL;
-    }
-    fclose(f);
-    return bytes;
-}
-
-CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
+// A file out of its bytes, which must stay; path is for messages. NULL with ctm_error.
+static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned char *bytes, size_t size) {
     ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
-    size_t size = 0, header = 0;
-    unsigned char *bytes = ctm__slurp(a, path, &size);
-    const char *wrong;
+    uint64_t header = 0;
+    size_t data_len;
+    const char *twice;
+    char *text;
     ctm__json j;
     int i;
-    if (!bytes) return NULL;
     f->ctx = a->ctx;
     snprintf(f->path, sizeof f->path, "%s", path);
     for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
-    if (size < 10 || header > size - 8 || bytes[8] != '{') {
-        ctm__fail(a->ctx, "%s: not a safetensors file, or cut off in its header (%lu bytes)", path, (unsigned long)size);
+    if (size < 10 || header > size - 8 || header > CTM__HEADER_MAX || bytes[8] != '{') {
+        ctm__fail(a->ctx, "%s: not a safetensors file, or cut off in its header (%llu bytes)", path, (unsigned long long)size);
         return NULL;
     }
-    j.p = (const char *)bytes + 8;
-    j.end = j.p + header;
-    wrong = ctm__json_header(f, a, &j, size - 8 - header);
-    if (wrong) { ctm__fail(a->ctx, "%s: damaged safetensors file: %s", path, wrong); return NULL; }
+    data_len = size - 8 - (size_t)header;
+    text = (char *)ctm_alloc_raw(a, (size_t)header);
+    for (i = 0; i < 2; i++) {
+        j.start = j.p = (const char *)bytes + 8;
+        j.end = j.p + header;
+        j.out = text;
+        if (!ctm__json_header(f, &j, data_len)) return NULL;
+        if (i) break;
+        f->entry = (ctm_entry *)ctm_alloc_raw(a, (size_t)f->count * sizeof *f->entry);
+        f->meta = (ctm_pair *)ctm_alloc_raw(a, (size_t)f->metas * sizeof *f->meta);
+    }
+    if (!ctm__no_gaps(f, data_len)) return NULL;
+    twice = ctm__sort_names(f->meta, f->metas, sizeof *f->meta);
+    if (!twice) twice = ctm__sort_names(f->entry, f->count, sizeof *f->entry);
+    if (twice) { ctm__fail(a->ctx, "%s: damaged safetensors file: it has \"%.80s\" twice", path, twice); return NULL; }
     f->data = bytes + 8 + header;
     return f;
 }
 
-CTM__DEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name) {
-    int i;
-    for (i = 0; i < f->count; i++) if (strcmp(f->entry[i].name, name) == 0) return &f->entry[i];
-    return NULL;
-}
-
-CTM__DEF const char *ctm_file_meta(const ctm_file *f, const char *key) {
-    int i;
-    for (i = 0; i < f->metas; i++) if (strcmp(f->meta_key[i], key) == 0) return f->meta_value[i];
-    return NULL;
-}
-
-CTM__DEF void ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out) {
-    const unsigned char *p = f->data + e->offset;
-    int width = e->dtype == CTM_F32 ? 4 : 8, b;
-    size_t i;
-    for (i = 0; i < e->len; i++, p += width) {
-        uint64_t bits = 0;
-        for (b = width - 1; b >= 0; b--) bits = bits << 8 | p[b];
-        if (e->dtype == CTM_F32)      { uint32_t low = (uint32_t)bits; float v; memcpy(&v, &low, 4); out[i] = (double)v; }
-        else if (e->dtype == CTM_F64) { double v; memcpy(&v, &bits, 8); out[i] = v; }
-        else                          { int64_t v; memcpy(&v, &bits, 8); out[i] = (double)v; }
+// The file's bytes in the arena; NULL with ctm_error. In pieces, because not every C library reads more than 2 GiB at once.
+static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
+    ctm_kind kind = ctm_path_kind(path);
+    FILE *f = kind == CTM_DEVICE ? NULL : ctm_fopen(path, "rb");               // a pipe would wait
+    int64_t n = -1;
+    size_t at = 0, piece = 1;
+    unsigned char *bytes = NULL;
+    if (!f && kind != CTM_DEVICE) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
+    if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0)
+        ctm__fail(a->ctx, "%s: is not a regular file", path);
+    else if (n > CTM__FILE_MAX || (bytes = (unsigned char *)ctm__alloc_try(a, (size_t)n + 1)) == NULL)
+        ctm__fail(a->ctx, "%s: has %.0f bytes, for which there is not enough memory", path, (double)n);
+    for (; bytes && at < (size_t)n && piece; at += piece) {
+        piece = (size_t)n - at < (size_t)1 << 30 ? (size_t)n - at : (size_t)1 << 30;
+        piece = fread(bytes + at, 1, piece, f);
     }
+    if (f) fclose(f);
+    *size = at;
+    if (!bytes || at == (size_t)n) return bytes;
+    ctm__fail(a->ctx, "%s: could not be read to its end", path);
+    return NULL;
+}
+
+CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
+    size_t size = 0;
+    unsigned char *bytes = ctm__slurp(a, path, &size);
+    return bytes ? ctm__file_parse(a, path, bytes, size) : NULL;
+}
+
+static const void *ctm__find(const void *records, int n, size_t size, const char *name) {
+    return n ? bsearch(&name, records, (size_t)n, size, ctm__by_name) : NULL;
+}
+CTM__DEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name) {
+    return (const ctm_entry *)ctm__find(f->entry, f->count, sizeof *f->entry, name);
+}
+CTM__DEF const char *ctm_file_meta(const ctm_file *f, const char *key) {
+    const ctm_pair *m = (const ctm_pair *)ctm__find(f->meta, f->metas, sizeof *f->meta, key);
+    return m ? m->value : NULL;
+}
+
+static int ctm__can_read(const ctm_file *f, const ctm_entry *e) {
+    return e->dtype != CTM_OTHER ? 1 : ctm__fail(f->ctx, "%s: tensor \"%.80s\" has type %.20s; F32, F64, F16, BF16 and I64 can be read",
+                                                 f->path, e->name, e->type);
+}
+
+// The bits of number i of a tensor, little-endian.
+static uint64_t ctm__stored_bits(const ctm_file *f, const ctm_entry *e, size_t i) {
+    size_t width = ctm__dtypes[e->dtype].width, b;
+    const unsigned char *p = f->data + e->offset + i * width;
+    uint64_t bits = 0;
+    for (b = width; b-- > 0; ) bits = bits << 8 | p[b];
+    return bits;
+}
+
+// The number whose bits are a sign, E of exponent and F of fraction: by whole numbers alone, as the machine may take tiny floats for zero.
+static double ctm__short_float(uint64_t bits, int E, int F) {
+    const uint64_t top = ((uint64_t)1 << E) - 1, fraction = bits & (((uint64_t)1 << F) - 1), sign = bits >> (E + F) << 63;
+    uint64_t exponent = bits >> F & top;
+    double v;
+    if (exponent == 0) {                               // no digit is implied in front of the fraction
+        v = ldexp((double)fraction, 1 - (int)(top >> 1) - F);
+        return sign ? -v : v;
+    }
+    exponent = exponent == top ? 2047 : exponent + 1023 - (top >> 1);
+    bits = sign | exponent << 52 | fraction << (52 - F);
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+static double ctm__stored_number(const ctm_file *f, const ctm_entry *e, size_t i) {
+    uint64_t bits = ctm__stored_bits(f, e, i);
+    if (e->dtype == CTM_F64) { double v; memcpy(&v, &bits, 8); return v; }
+    if (e->dtype == CTM_I64) { int64_t v; memcpy(&v, &bits, 8); return (double)v; }
+    return ctm__short_float(bits, e->dtype == CTM_F16 ? 5 : 8, e->dtype == CTM_F16 ? 10 : e->dtype == CTM_BF16 ? 7 : 23);
+}
+
+CTM__DEF int ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out) {
+    size_t i;
+    if (!ctm__can_read(f, e)) return 0;
+    for (i = 0; i < e->len; i++) out[i] = ctm__stored_number(f, e, i);
+    return 1;
 }
 
 // ---- writing
+
+struct ctm__item { const char *name; const ctm_real *data; int ndim, shape[4], transposed; size_t len; };    // shape: as in the file
 
 CTM__DEF void ctm_writer_init(ctm_writer *w, ctm_arena *a) {
     memset(w, 0, sizeof *w);
     w->ctx = a->ctx;
     w->arena = a;
-    w->meta = ctm__keep(a, "");
 }
 
-// `text` as a JSON string at the end of `out`.
-static size_t ctm__json_quote(char *out, const char *text) {
-    size_t n = 0;
-    out[n++] = '"';
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\') { out[n++] = '\\'; out[n++] = *text; }
-        else if ((unsigned char)*text < 32) out[n++] = ' ';
-        else out[n++] = *text;
+static const char *ctm__keep(ctm_arena *a, const char *text) {
+    size_t n = strlen(text) + 1;
+    return (const char *)memcpy(ctm_alloc_raw(a, n), text, n);
+}
+
+// The place behind n records of `size` bytes. Whenever n is a power of two they move to where there is room for twice as many.
+static void *ctm__one_more(ctm_arena *a, void **records, int n, size_t size) {
+    if ((n & (n - 1)) == 0) {
+        void *more = ctm_alloc_raw(a, (n ? 2 * (size_t)n : 1) * size);
+        if (n) memcpy(more, *records, (size_t)n * size);
+        *records = more;
     }
-    out[n++] = '"';
-    out[n] = 0;
-    return n;
+    return (char *)*records + (size_t)n * size;
 }
 
 CTM__DEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value) {
-    char *grown = (char *)ctm_alloc_raw(w->arena, w->meta_len + 2 * strlen(key) + 2 * strlen(value) + 16);
-    memcpy(grown, w->meta, w->meta_len);
-    if (w->metas++) grown[w->meta_len++] = ',';
-    w->meta_len += ctm__json_quote(grown + w->meta_len, key);
-    grown[w->meta_len++] = ':';
-    w->meta_len += ctm__json_quote(grown + w->meta_len, value);
-    w->meta = grown;
+    void *all = w->meta;
+    ctm_pair *m = (ctm_pair *)ctm__one_more(w->arena, &all, w->metas++, sizeof *m);
+    w->meta = (ctm_pair *)all;
+    m->key = ctm__keep(w->arena, key);
+    m->value = ctm__keep(w->arena, value);
 }
 
 CTM__DEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed) {
-    ctm_entry *e;
+    void *all = w->item;
+    struct ctm__item *e = (struct ctm__item *)ctm__one_more(w->arena, &all, w->count++, sizeof *e);
     int i;
-    if (w->count == w->capacity) {
-        int room = w->capacity ? 2 * w->capacity : 64;
-        ctm_entry *entry = (ctm_entry *)ctm_alloc(w->arena, (size_t)room * sizeof *entry);
-        const ctm_real **src = (const ctm_real **)ctm_alloc(w->arena, (size_t)room * sizeof *src);
-        int *flag = (int *)ctm_alloc(w->arena, (size_t)room * sizeof *flag);
-        if (w->count) {
-            memcpy(entry, w->entry, (size_t)w->count * sizeof *entry);
-            memcpy(src, w->src, (size_t)w->count * sizeof *src);
-            memcpy(flag, w->transposed, (size_t)w->count * sizeof *flag);
-        }
-        w->entry = entry; w->src = src; w->transposed = flag; w->capacity = room;
-    }
-    e = &w->entry[w->count];
-    snprintf(e->name, sizeof e->name, "%s", name);
-    e->dtype = sizeof(ctm_real) == 4 ? CTM_F32 : CTM_F64;
+    CTM__REQUIRE(ndim >= 0 && ndim <= 4 && (!transposed || ndim == 2 || ndim == 4), "ctm_writer_add: \"%s\" has %d dimensions", name, ndim);
+    w->item = (struct ctm__item *)all;
+    e->name = ctm__keep(w->arena, name);
+    e->data = data;
     e->ndim = ndim;
+    e->transposed = transposed;
     e->len = 1;
     for (i = 0; i < ndim; i++) {
         e->shape[i] = !transposed ? shape[i] : ndim == 2 ? shape[1 - i] : shape[i < 2 ? 3 - i : i - 2];
         e->len *= (size_t)shape[i];
     }
-    e->offset = w->count ? w->entry[w->count - 1].offset + w->entry[w->count - 1].len * sizeof(ctm_real) : 0;
-    w->src[w->count] = data;
-    w->transposed[w->count++] = transposed;
+}
+
+// `text` as a JSON string at the end of `out`, where there is room for six characters in place of each, and three more.
+static size_t ctm__json_quote(char *out, const char *text) {
+    size_t n = 0;
+    out[n++] = '"';
+    for (; *text; text++) {
+        if ((unsigned char)*text < 32) { n += (size_t)sprintf(out + n, "\\u%04x", *text); continue; }
+        if (*text == '"' || *text == '\\') out[n++] = '\\';
+        out[n++] = *text;
+    }
+    out[n++] = '"';
+    out[n] = 0;
+    return n;
 }
 
 static void ctm__put_real(unsigned char *p, ctm_real v) {
@@ -8536,56 +8946,88 @@ static void ctm__put_real(unsigned char *p, ctm_real v) {
     for (b = 0; b < sizeof v; b++) p[b] = (unsigned char)(bits >> (8 * b));
 }
 
-// Under its own name only when complete.
-static int ctm__write_atomic(ctm_ctx *ctx, const char *path, const unsigned char *bytes, size_t n) {
-    ctm_output out;
-    if (ctm_path_kind(path) == CTM_DEVICE) return ctm__fail(ctx, "%s: could not be written: it is no regular file", path);
-    if (ctm_output_open(&out, path)) {
-        fwrite(bytes, 1, n, out.file);
-        if (ctm_output_close(&out)) return 1;
+// The numbers in the file's order, [out,in,window], where [window,in,out] is in memory.
+static void ctm__write_item(FILE *f, const struct ctm__item *e) {
+    unsigned char piece[512 * sizeof(ctm_real)];
+    size_t O = e->transposed ? (size_t)e->shape[0] : 1, I = e->transposed ? (size_t)e->shape[1] : 1, K = e->len ? e->len / (O * I) : 0,
+        n = 0, o, i, k;
+    for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++) {
+        ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
+        n += sizeof(ctm_real);
+        if (n == sizeof piece) { fwrite(piece, 1, n, f); n = 0; }
     }
-    if (errno == ENAMETOOLONG) return ctm__fail(ctx, "%.80s...: the path is too long", path);
-    return ctm__fail(ctx, "%s: could not be written: %s", path, strerror(errno));
+    fwrite(piece, 1, n, f);
+}
+
+// 1 if any reader will take what the writer holds; 0 with ctm_error.
+static int ctm__writer_sound(const ctm_writer *w, const char *path) {
+    ctm_pair *meta = (ctm_pair *)ctm_alloc_raw(w->arena, (size_t)w->metas * sizeof *meta);
+    struct ctm__item *item = (struct ctm__item *)ctm_alloc_raw(w->arena, (size_t)w->count * sizeof *item);
+    const char *wrong = NULL, *twice;
+    int i;
+    for (i = 0; i < w->metas && !wrong; i++)
+        if (!ctm__is_utf8(w->meta[i].key) || !ctm__is_utf8(w->meta[i].value)) wrong = w->meta[i].key;
+    for (i = 0; i < w->count && !wrong; i++)
+        if (!ctm__is_utf8(w->item[i].name) || strcmp(w->item[i].name, "__metadata__") == 0) wrong = w->item[i].name;
+    if (wrong) return ctm__fail(w->ctx, "%s: was not written: the text of \"%.80s\" is not UTF-8, or its name is taken", path, wrong);
+    if (w->metas) memcpy(meta, w->meta, (size_t)w->metas * sizeof *meta);        // in the file they keep their order
+    if (w->count) memcpy(item, w->item, (size_t)w->count * sizeof *item);
+    twice = ctm__sort_names(meta, w->metas, sizeof *meta);
+    if (!twice) twice = ctm__sort_names(item, w->count, sizeof *item);
+    return twice ? ctm__fail(w->ctx, "%s: was not written: it would have \"%.80s\" twice", path, twice) : 1;
 }
 
 CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
-    size_t room = w->meta_len + 64, n, total = 0, header, b;
-    unsigned char *bytes, *p;
-    char *text;
-    int t, d, ok;
     ctm_mark m = ctm_arena_mark(w->arena);
-    for (t = 0; t < w->count; t++) { room += 2 * strlen(w->entry[t].name) + 160; total += w->entry[t].len * sizeof(ctm_real); }
-    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room + total);
+    size_t room = 64, n, b;
+    uint64_t at = 0, total = 0;
+    unsigned char *bytes;
+    ctm_output out;
+    char *text;
+    int t, d, ok, device;
+    for (t = 0; t < w->metas; t++) room += 6 * (strlen(w->meta[t].key) + strlen(w->meta[t].value)) + 8;
+    for (t = 0; t < w->count; t++) { room += 6 * strlen(w->item[t].name) + 160; total += w->item[t].len * sizeof(ctm_real); }
+    if (!ctm__writer_sound(w, path)) return ctm_arena_release(w->arena, m), 0;
+    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room);
     text = (char *)bytes + 8;
     n = (size_t)sprintf(text, "{\"__metadata__\":{");
-    memcpy(text + n, w->meta, w->meta_len);
-    n += w->meta_len;
+    for (t = 0; t < w->metas; t++) {
+        if (t) text[n++] = ',';
+        n += ctm__json_quote(text + n, w->meta[t].key);
+        text[n++] = ':';
+        n += ctm__json_quote(text + n, w->meta[t].value);
+    }
     text[n++] = '}';
     for (t = 0; t < w->count; t++) {
-        const ctm_entry *e = &w->entry[t];
+        const struct ctm__item *e = &w->item[t];
         text[n++] = ',';
         n += ctm__json_quote(text + n, e->name);
-        n += (size_t)sprintf(text + n, ":{\"dtype\":\"%s\",\"shape\":[", e->dtype == CTM_F32 ? "F32" : "F64");
+        n += (size_t)sprintf(text + n, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
         for (d = 0; d < e->ndim; d++) n += (size_t)sprintf(text + n, d ? ",%d" : "%d", e->shape[d]);
-        n += (size_t)sprintf(text + n, "],\"data_offsets\":[%lu,%lu]}", (unsigned long)e->offset,
-                             (unsigned long)(e->offset + e->len * sizeof(ctm_real)));
+        n += (size_t)sprintf(text + n, "],\"data_offsets\":[%llu,", (unsigned long long)at);
+        at += e->len * sizeof(ctm_real);
+        n += (size_t)sprintf(text + n, "%llu]}", (unsigned long long)at);
     }
     text[n++] = '}';
     while (n % 8) text[n++] = ' ';
-    header = n;
-    for (b = 0; b < 8; b++) bytes[b] = (unsigned char)((uint64_t)header >> (8 * b));
-    p = bytes + 8 + header;
-    for (t = 0; t < w->count; t++) {
-        const ctm_entry *e = &w->entry[t];
-        size_t O = w->transposed[t] ? (size_t)e->shape[0] : 1, I = w->transposed[t] ? (size_t)e->shape[1] : 1,
-            K = e->len ? e->len / (O * I) : 0, o, i, k;
-        for (o = 0; o < O; o++)                            // [window,in,out] here, [out,in,window] there
-            for (i = 0; i < I; i++)
-                for (k = 0; k < K; k++, p += sizeof(ctm_real)) ctm__put_real(p, w->src[t][(k * I + i) * O + o]);
+    for (b = 0; b < 8; b++) bytes[b] = (unsigned char)((uint64_t)n >> (8 * b));
+    if (n > CTM__HEADER_MAX || total > (uint64_t)CTM__FILE_MAX - n - 8) {
+        ctm_arena_release(w->arena, m);
+        return ctm__fail(w->ctx, "%s: was not written: %.0f bytes of names and text and %.0f of numbers are too many for a file", path,
+                         (double)n, (double)total);
     }
-    ok = ctm__write_atomic(w->ctx, path, bytes, 8 + header + total);
+    device = ctm_path_kind(path) == CTM_DEVICE;
+    ok = !device && ctm_output_open(&out, path) != NULL;
+    if (ok) {                                          // a failure of fwrite is remembered by the file until it is closed
+        fwrite(bytes, 1, 8 + n, out.file);
+        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
+        ok = ctm_output_close(&out);
+    }
     ctm_arena_release(w->arena, m);
-    return ok;
+    if (ok) return 1;
+    if (device) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
+    if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
+    return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
 }
 
 // ---- the configuration as strings. One table serves printing, saving and loading.
@@ -8617,40 +9059,46 @@ static const ctm__field ctm__fields[] = {
 #undef CTM__F
 enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]), CTM__VITAL = 10 };   // a file must have the first ten
 
-static void ctm__field_text(const ctm_config *cfg, const ctm__field *f, char text[40]) {
-    const char *at = (const char *)cfg + f->at;
+static void ctm__field_text(const void *of, const ctm__field *f, int digits, char text[40]) {
+    const char *at = (const char *)of + f->at;
     switch (f->type) {
     case 'i': { int v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%d", v); break; }
     case 'l': { long v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%ld", v); break; }
     case 'u': { uint64_t v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%llu", (unsigned long long)v); break; }
-    default:  { double v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%.17g", v); break; }
+    default:  { double v; memcpy(&v, at, sizeof v); ctm__real_text(text, 40, digits, v); break; }
     }
 }
 
-static int ctm__field_read(ctm_config *cfg, const ctm__field *f, const char *text) {
-    char *at = (char *)cfg + f->at, *end;
+// A whole number from lo to hi, and nothing else.
+static int ctm__whole_read(const char *text, long long lo, long long hi, long long *v) {
+    char *end;
     errno = 0;
+    *v = strtoll(text, &end, 10);
+    return strchr("-0123456789", *text) && *text && *end == 0 && errno == 0 && *v >= lo && *v <= hi;
+}
+
+static int ctm__field_read(void *of, const ctm__field *f, const char *text) {
+    char *at = (char *)of + f->at, *end;
+    long long v;
     switch (f->type) {
-    case 'i': { long v = strtol(text, &end, 10); int x = (int)v; if (x != v) return 0; memcpy(at, &x, sizeof x); break; }
-    case 'l': { long v = strtol(text, &end, 10); memcpy(at, &v, sizeof v); break; }
+    case 'i': { int x; if (!ctm__whole_read(text, INT_MIN, INT_MAX, &v)) return 0; x = (int)v; memcpy(at, &x, sizeof x); return 1; }
+    case 'l': { long x; if (!ctm__whole_read(text, LONG_MIN, LONG_MAX, &v)) return 0; x = (long)v; memcpy(at, &x, sizeof x); return 1; }
     case 'u': {
-        unsigned long long v = strtoull(text, &end, 10);
-        uint64_t x = v;
-        if (*text == '-') return 0;
+        uint64_t x;
+        errno = 0;
+        x = strtoull(text, &end, 10);
         memcpy(at, &x, sizeof x);
-        break;
+        return *text >= '0' && *text <= '9' && *end == 0 && errno == 0;
     }
-    default:  { double v = strtod(text, &end); if (!ctm_is_finite(v)) return 0; memcpy(at, &v, sizeof v); break; }
+    default: { double x; if (!ctm__real_read(text, &x)) return 0; memcpy(at, &x, sizeof x); return 1; }
     }
-    return *text && *end == 0 && errno == 0;
 }
 
 CTM__DEF void ctm_config_print(const ctm_config *cfg) {
     int i;
     for (i = 0; i < CTM__FIELDS; i++) {
         char text[40];
-        ctm__field_text(cfg, &ctm__fields[i], text);
-        if (ctm__fields[i].type == 'd') snprintf(text, sizeof text, "%g", strtod(text, NULL));
+        ctm__field_text(cfg, &ctm__fields[i], 6, text);
         printf("%-18s %-10s%s", ctm__fields[i].name, text, i % 4 == 3 || i == CTM__FIELDS - 1 ? "\n" : " ");
     }
 }
@@ -8697,7 +9145,7 @@ static void ctm__write_config(ctm_writer *w, const ctm_net *net, const ctm_confi
     ctm_writer_meta(w, "ctm.with_s", net->with_s ? "1" : "0");
     for (i = 0; i < CTM__FIELDS; i++) {
         snprintf(key, sizeof key, "ctm.%s", ctm__fields[i].name);
-        ctm__field_text(cfg, &ctm__fields[i], text);
+        ctm__field_text(cfg, &ctm__fields[i], 17, text);
         ctm_writer_meta(w, key, text);
     }
     for (; pairs && pairs[0]; pairs += 2) ctm_writer_meta(w, pairs[0], pairs[1]);
@@ -8719,51 +9167,55 @@ CTM__DEF int ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *
     return ctm_save_with(scratch, net, cfg, path, NULL);
 }
 
-// Fills the values of parameter t from the file's tensor, turning [out,in,window] into [window,in,out]; every number must be finite.
-static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, ctm_real *values) {
+// The file's tensor for parameter t, which has its shape and a type that can be read; NULL with ctm_error.
+static const ctm_entry *ctm__entry_of(const ctm_file *f, const char *name, const ctm_tensor *t) {
     const ctm_entry *e = ctm_file_find(f, name);
-    int wanted[4], window = t->ndim == 4 ? t->shape[0] * t->shape[1] : 1, I = t->ndim > 1 ? t->shape[t->ndim - 2] : 1,
-        O = t->shape[t->ndim - 1], o, i, k;
-    ctm_entry one;
-    if (!e) return ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name);
-    wanted[0] = O;
-    wanted[1] = I;
-    wanted[2] = wanted[3] = t->shape[0];
-    if (e->ndim != t->ndim || memcmp(e->shape, wanted, (size_t)t->ndim * sizeof(int)) != 0) {
-        char has[48], needs[48];
-        ctm_tensor shape = *t;
-        memcpy(shape.shape, wanted, sizeof wanted);
-        ctm_shape_text(&shape, needs, sizeof needs);
-        shape.ndim = e->ndim;
-        memcpy(shape.shape, e->shape, sizeof shape.shape);
-        ctm_shape_text(&shape, has, sizeof has);
-        return ctm__fail(f->ctx, "%s: tensor \"%s\" is %s, but this network needs %s", f->path, name, has, needs);
+    ctm_tensor needs = *t, has = *t;
+    char needs_text[48], has_text[48];
+    if (!e) { ctm__fail(f->ctx, "%s: has no tensor \"%s\"", f->path, name); return NULL; }
+    needs.shape[0] = t->shape[t->ndim - 1];            // a file has [out,in,window]
+    if (t->ndim > 1) needs.shape[1] = t->shape[t->ndim - 2];
+    if (t->ndim > 2) needs.shape[2] = needs.shape[3] = t->shape[0];
+    if (e->ndim != t->ndim || memcmp(e->shape, needs.shape, (size_t)t->ndim * sizeof(int)) != 0) {
+        has.ndim = ctm__imin(e->ndim, 4);
+        memcpy(has.shape, e->shape, sizeof has.shape);
+        ctm_shape_text(&has, has_text, sizeof has_text);
+        ctm_shape_text(&needs, needs_text, sizeof needs_text);
+        ctm__fail(f->ctx, "%s: tensor \"%s\" is %s%s, but this network needs %s", f->path, name, has_text,
+                  e->ndim > 4 ? " and more" : "", needs_text);
+        return NULL;
     }
-    one = *e;
-    one.len = 1;
-    for (o = 0; o < O; o++) for (i = 0; i < I; i++)
-        for (k = 0; k < window; k++, one.offset += e->dtype == CTM_F32 ? 4 : 8) {
-            double v;
-            ctm_real *to = values + ((size_t)k * (size_t)I + (size_t)i) * (size_t)O + (size_t)o;
-            ctm_file_get(f, &one, &v);
-            if (!ctm_is_finite(v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);
-            *to = (ctm_real)v;
-            if (sizeof *to == 4 && e->dtype == CTM_F32) {  // bit for bit, even where -ffast-math takes tiny numbers for zero
-                const unsigned char *p = f->data + one.offset;
-                uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-                memcpy(to, &bits, 4);
-            }
+    return ctm__can_read(f, e) ? e : NULL;
+}
+
+// Reads parameter t, turning [out,in,window] into [window,in,out]; every number must be finite in the type of weights, and not negative
+// if it is a square. With `values` NULL it is looked at only.
+static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, int squares, ctm_real *values) {
+    const ctm_entry *e = ctm__entry_of(f, name, t);
+    size_t I = t->ndim > 1 ? (size_t)t->shape[t->ndim - 2] : 1, O = (size_t)t->shape[t->ndim - 1], K = t->len / (O * I), o, i, k, n = 0;
+    if (!e) return 0;
+    for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++, n++) {
+        ctm_real v = (ctm_real)ctm__stored_number(f, e, n);
+        if (sizeof v == 4 && (e->dtype == CTM_F32 || e->dtype == CTM_BF16)) {  // bit for bit, tiny numbers too
+            uint32_t bits = (uint32_t)ctm__stored_bits(f, e, n) << (e->dtype == CTM_F32 ? 0 : 16);
+            memcpy(&v, &bits, 4);
         }
+        if (!ctm_is_finite((double)v)) return ctm__fail(f->ctx, "%s: tensor \"%s\" holds a number that is not finite", f->path, name);
+        if (squares && copysign(1, (double)v) < 0)
+            return ctm__fail(f->ctx, "%s: tensor \"%s\" holds %g, but means of squares are not negative", f->path, name, (double)v);
+        if (values) values[(k * I + i) * O + o] = v;
+    }
     return 1;
 }
 
-static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *prefix, ctm_real *values) {
+// The values of a network's parameters, or of what goes with each of them, such as the optimiser's averages. NULL: see above.
+static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *prefix, int squares, ctm_real *values) {
     int p;
     for (p = 0; p < net->count; p++) {
         const ctm_tensor *t = net->param[p];
         char name[128];
         snprintf(name, sizeof name, "%s%s", prefix, t->name);
-        if (!ctm__read_param(f, name, t, values + (t->data - net->theta))) return 0;
+        if (!ctm__read_param(f, name, t, squares, values ? values + (t->data - net->theta) : NULL)) return 0;
     }
     return 1;
 }
@@ -8786,16 +9238,18 @@ static void ctm__list_name(char *list, size_t size, int *count, const char *name
 // Strict: every parameter must be in the file, and every tensor under the prefix must have been wanted.
 static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *prefix) {
     char missing[200] = "", extra[200] = "", name[128];
-    int i, p, lacks = 0, more = 0;
-    for (p = 0; p < net->count; p++) {
+    int i, p, lacks = 0, more = 0, listed = 0;
+    for (p = 0; p < net->count; p++, more--) {         // more: how many tensors there are beyond those that are wanted
         snprintf(name, sizeof name, "%s%s", prefix, net->param[p]->name);
-        if (!ctm_file_find(f, name)) ctm__list_name(missing, sizeof missing, &lacks, name);
+        if (!ctm_file_find(f, name)) { ctm__list_name(missing, sizeof missing, &lacks, name); more++; }
     }
-    for (i = 0; i < f->count; i++) {
+    for (i = 0; i < f->count; i++)
+        more += strncmp(f->entry[i].name, prefix, strlen(prefix)) == 0 && !ctm__passed_over(f->entry[i].name + strlen(prefix));
+    for (i = 0; i < f->count && listed < ctm__imin(more, 4); i++) {
         const char *own = f->entry[i].name + strlen(prefix);
         if (strncmp(f->entry[i].name, prefix, strlen(prefix)) != 0 || ctm__passed_over(own)) continue;
         for (p = 0; p < net->count && strcmp(net->param[p]->name, own) != 0; p++) { }
-        if (p == net->count) ctm__list_name(extra, sizeof extra, &more, f->entry[i].name);
+        if (p == net->count) ctm__list_name(extra, sizeof extra, &listed, f->entry[i].name);
     }
     if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)",
                                         f->path, missing, lacks, extra, more);
@@ -8804,110 +9258,138 @@ static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *pre
     return 1;
 }
 
-CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
-    return ctm__names_fit(net, f, prefix) && ctm__read_values(net, f, prefix, net->theta);
+// All is looked at before anything is stored: a network is read whole or left as it was.
+static int ctm__net_fits(const ctm_net *net, const ctm_file *f, const char *prefix) {
+    return ctm__names_fit(net, f, prefix) && ctm__read_values(net, f, prefix, 0, NULL);
 }
 
-// The network that a file's metadata describe, with fresh weights; NULL with ctm_error.
+CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
+    return ctm__net_fits(net, f, prefix) && ctm__read_values(net, f, prefix, 0, net->theta);
+}
+
+// The network that a file's metadata describe, without memory for its weights yet; NULL with ctm_error.
 static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *what, ctm_config *cfg) {
     const char *format = ctm_file_meta(f, "ctm.format"), *kind = ctm_file_meta(f, "ctm.network");
     const char *dim = ctm_file_meta(f, "ctm.dim"), *with_s = ctm_file_meta(f, "ctm.with_s");
-    long d = dim ? strtol(dim, NULL, 10) : 0;
-    double holds = 0, needs;
-    int i;
+    long long d;
+    char why[512];
     if (!format || strcmp(format, what) != 0) {
         if (format) ctm__fail(f->ctx, "%s: holds a %.40s, but a %s was expected", f->path, format, what);
         else ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a %s was expected", f->path, what);
         return NULL;
     }
     if (!kind || (strcmp(kind, "mlp") != 0 && strcmp(kind, "unet") != 0)) {
-        ctm__fail(f->ctx, "%s: its network is \"%s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?");
+        ctm__fail(f->ctx, "%s: its network is \"%.40s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?");
         return NULL;
     }
-    if (d < 1 || d > 0x4000000 || !with_s) { ctm__fail(f->ctx, "%s: its data dimension is \"%s\"", f->path, dim ? dim : "?"); return NULL; }
+    if (!dim || !ctm__whole_read(dim, 1, 0x4000000, &d)) {
+        ctm__fail(f->ctx, "%s: its data dimension is \"%.40s\"", f->path, dim ? dim : "?");
+        return NULL;
+    }
+    if (!with_s || (strcmp(with_s, "0") != 0 && strcmp(with_s, "1") != 0)) {
+        ctm__fail(f->ctx, "%s: \"ctm.with_s\" is \"%.40s\", expected 0 or 1", f->path, with_s ? with_s : "?");
+        return NULL;
+    }
     if (!ctm_config_read(f, cfg)) return NULL;
-    for (i = 0; i < f->count; i++) holds += (double)f->entry[i].len;
-    if (strcmp(kind, "unet") == 0) {
-        char why[512];
-        if (!ctm_unet_fits(f->ctx, cfg)) {
-            memcpy(why, f->ctx->error, sizeof why);
-            ctm__fail(f->ctx, "%s: %s", f->path, why);
-            return NULL;
-        }
-        for (needs = 0, i = 0; i < 8 && cfg->channel_mult[i] > 0; i++)         // second convolutions alone
-            needs += 9.0 * pow((double)cfg->model_channels * cfg->channel_mult[i], 2) * (2 * cfg->num_blocks + 1);
-        if ((double)d != (double)cfg->size * cfg->size * cfg->channels || needs > holds) {
-            ctm__fail(f->ctx, "%s: its configuration does not fit its %ld data dimensions and %.0f numbers", f->path, d, holds);
-            return NULL;
-        }
-        return ctm_unet(a, cfg, with_s[0] == '1');
-    }
-    needs = (double)cfg->hidden * (2.0 * cfg->embed * cfg->layers + (double)cfg->hidden * (cfg->layers - 1) + 2.0 * (double)d) +
-            (double)cfg->classes * cfg->embed;
-    if (needs > holds) {                               // before that much memory is asked for
-        ctm__fail(f->ctx, "%s: its configuration asks for at least %.0f numbers, but it holds %.0f", f->path, needs, holds);
+    if (strcmp(kind, "mlp") == 0) return ctm__mlp_bare(a, cfg, (int)d, with_s[0] == '1');
+    if (!ctm_unet_fits(f->ctx, cfg)) {
+        memcpy(why, f->ctx->error, sizeof why);
+        ctm__fail(f->ctx, "%s: %s", f->path, why);
         return NULL;
     }
-    return ctm_mlp(a, cfg, (int)d, with_s[0] == '1');
+    if (d != (long long)cfg->size * cfg->size * cfg->channels) {
+        ctm__fail(f->ctx, "%s: its data dimension is %lld, but its images have %d x %d pixels of %d numbers", f->path, d, cfg->size, cfg->size,
+                  cfg->channels);
+        return NULL;
+    }
+    return ctm__unet_bare(a, cfg, with_s[0] == '1');
+}
+
+// Memory and weights for a network that has none, once the file is known to fit: a file may claim a size of any kind.
+static int ctm__fill_net(ctm_arena *a, ctm_net *net, const ctm_file *f) {
+    if (!ctm__net_fits(net, f, "")) return 0;
+    ctm_net_ready(a, net);
+    return ctm__read_values(net, f, "", 0, net->theta);
 }
 
 CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
-    ctm_arena scratch;
+    ctm_mark m = ctm_arena_mark(a);
+    ctm_arena *scratch;
     ctm_config own;
     ctm_file *f;
-    ctm_net *net = NULL;
-    ctm_arena_init(&scratch, a->ctx, "file");
-    f = ctm_file_read(&scratch, path);
-    if (f) net = ctm__net_of_file(a, f, "model", cfg ? cfg : &own);
-    if (net && !ctm_net_read(net, f, "")) net = NULL;
-    ctm_arena_free(&scratch);
+    ctm_net *net;
+    scratch = ctm__guest(a, "file");
+    f = ctm_file_read(scratch, path);
+    net = f ? ctm__net_of_file(a, f, "model", cfg ? cfg : &own) : NULL;
+    if (net && !ctm__fill_net(a, net, f)) net = NULL;
+    ctm__guest_free(a, scratch);
+    if (!net) ctm_arena_release(a, m);
     return net;
 }
 
-CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
-    ctm_mark m = ctm_arena_mark(scratch);
-    ctm_writer w;
-    char text[40];
-    int i, ok;
-    ctm_writer_init(&w, scratch);
-    ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
-    snprintf(text, sizeof text, "%ld", tr->step);
-    ctm_writer_meta(&w, "ctm.step", text);
-    snprintf(text, sizeof text, "%ld", tr->opt.k);
-    ctm_writer_meta(&w, "ctm.opt.k", text);
-    ctm__write_net(&w, tr->theta, "theta.", tr->theta->theta);
-    ctm__write_net(&w, tr->theta, "opt.m.", tr->opt.m);
-    ctm__write_net(&w, tr->theta, "opt.v.", tr->opt.v);
-    for (i = 0; i < tr->emas; i++) {
-        char prefix[16];
-        snprintf(prefix, sizeof prefix, "ema%d.", i);
-        ctm__write_net(&w, tr->theta, prefix, tr->ema[i]->theta);
-    }
-    if (tr->disc) {
-        snprintf(text, sizeof text, "%ld", tr->disc_opt.k);
-        ctm_writer_meta(&w, "ctm.disc.k", text);
-        ctm__write_net(&w, tr->disc, "disc.", tr->disc->theta);
-        ctm__write_net(&w, tr->disc, "disc.m.", tr->disc_opt.m);
-        ctm__write_net(&w, tr->disc, "disc.v.", tr->disc_opt.v);
-    }
-    ok = ctm_writer_save(&w, path);
-    ctm_arena_release(scratch, m);
-    return ok;
+// ---- which build wrote a checkpoint: what can change the bits, as a short text
+
+#define CTM__TEXT2(x) #x
+#define CTM__TEXT(x)  CTM__TEXT2(x)
+#if defined(__clang__)
+#  define CTM__COMPILER "clang " CTM__TEXT(__clang_major__) "." CTM__TEXT(__clang_minor__)
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__COMPILER "gcc " CTM__TEXT(__GNUC__) "." CTM__TEXT(__GNUC_MINOR__)
+#elif defined(_MSC_VER)
+#  define CTM__COMPILER "msvc " CTM__TEXT(_MSC_VER)
+#else
+#  define CTM__COMPILER "another compiler"
+#endif
+
+static uint64_t ctm__mix(uint64_t h, double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    h = (h ^ bits) * 1099511628211ull;
+    return h ^ h >> 32;
 }
 
-// A count in the metadata: digits, no sign.
-static int ctm__read_count(const ctm_file *f, const char *key, long *count) {
-    const char *text = ctm_file_meta(f, key);
-    char *end;
-    if (!text) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
-    *count = strtol(text, &end, 10);
-    if (!*text || *end || *count < 0) return ctm__fail(f->ctx, "%s: its step is \"%s\"", f->path, text);
-    return 1;
+// A number made of the last digits of a few thousand results, of the C library's functions, of plain arithmetic and of the kernels: it
+// is another one where any of these rounds otherwise, whatever the reason.
+static uint32_t ctm__arithmetic(const ctm_ctx *ctx) {
+    enum { N = 16 };
+    ctm_rng rng = ctm_stream(0, "arithmetic");
+    uint64_t h = 1469598103934665603ull, i;
+    ctm_real x[N * N], y[2][N * N];
+    int k;
+    for (i = 0; i < N * N; i++) {
+        double u = ctm_uniform(&rng, 0, i), e = exp(-u);
+        x[i] = (ctm_real)u;
+        h = ctm__mix(ctm__mix(ctm__mix(ctm__mix(h, e), log(u)), pow(u, 1.0 / 7)), u * e + u);
+    }
+    for (k = 0; k < 4; k++) {
+        if (k == 0) ctx->kernels->gemm(N, N, N, x, N, 1, x, N, y[0], N, NULL, 0);
+        if (k == 1) ctx->kernels->exp_rows(N * N, x, y[0]);
+        if (k == 2) ctx->kernels->log_rows(N * N, x, y[0]);
+        if (k == 3) ctx->kernels->sincos_rows(N * N, x, y[0], y[1]);
+        for (i = 0; i < N * N; i++) h = ctm__mix(h, (double)y[0][i]);
+    }
+    h = ctm__mix(h, ctx->kernels->sumsq(N * N, x));
+    return (uint32_t)(h >> 32 ^ h);
+}
+
+static void ctm__build_text(const ctm_ctx *ctx, char text[100]) {
+    snprintf(text, 100, "ctm.h %s, %s, winograd %d, %s, arithmetic %08lx", CTM_VERSION, ctm_isa_name(ctx->isa), ctx->winograd,
+             sizeof(ctm_real) == 4 ? "float" : "double", (unsigned long)ctm__arithmetic(ctx));
+}
+
+static void ctm__note_build(ctm_trainer *tr, const ctm_file *f) {
+    const char *build = ctm_file_meta(f, "ctm.build"), *compiler = ctm_file_meta(f, "ctm.compiler");
+    char own[100];
+    ctm__build_text(tr->ctx, own);
+    tr->note[0] = 0;
+    if (build && strcmp(build, own) == 0) return;
+    snprintf(tr->note, sizeof tr->note, "%.90s was written by %.90s (%.20s), this is %s (%s): the bits may differ from those of a run "
+             "in one piece", f->path, build ? build : "a build that it does not name", compiler ? compiler : "?", own, CTM__COMPILER);
 }
 
 // The arrays of a trainer that a checkpoint holds, and the networks they belong to.
 enum { CTM__PLACES = 10 };
-typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; } ctm__place;
+typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; int squares; } ctm__place;
 
 static int ctm__trainer_places(const ctm_trainer *tr, ctm__place place[CTM__PLACES]) {
     static const char *const prefix[CTM__PLACES] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.",
@@ -8922,37 +9404,91 @@ static int ctm__trainer_places(const ctm_trainer *tr, ctm__place place[CTM__PLAC
         if (!values[i]) continue;
         place[n].net = i < 7 ? tr->theta : tr->disc;
         place[n].prefix = prefix[i];
+        place[n].squares = i == 2 || i == 9;
         place[n++].values = values[i];
     }
     return n;
+}
+
+// What a trainer says of its last step. The next step may be the discriminator's and leave the student's figures as they are.
+#define CTM__F(name) {#name, 'd', offsetof(ctm_trainer, name)}
+static const ctm__field ctm__last_step[] = {
+    CTM__F(L_ctm), CTM__F(L_dsm), CTM__F(lambda_dsm), CTM__F(grad_norm), CTM__F(lr), CTM__F(L_gan), CTM__F(L_disc), CTM__F(lambda_gan),
+    CTM__F(disc_real), CTM__F(disc_fake)};
+#undef CTM__F
+enum { CTM__LAST = (int)(sizeof ctm__last_step / sizeof ctm__last_step[0]) };
+
+CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
+    ctm_mark m = ctm_arena_mark(scratch);
+    ctm__place place[CTM__PLACES];
+    ctm_writer w;
+    char text[40], build[100];
+    int i, n = ctm__trainer_places(tr, place), ok;
+    ctm_writer_init(&w, scratch);
+    ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
+    snprintf(text, sizeof text, "%ld", tr->step);
+    ctm_writer_meta(&w, "ctm.step", text);
+    snprintf(text, sizeof text, "%ld", tr->opt.k);
+    ctm_writer_meta(&w, "ctm.opt.k", text);
+    ctm__build_text(tr->ctx, build);
+    ctm_writer_meta(&w, "ctm.build", build);
+    ctm_writer_meta(&w, "ctm.compiler", CTM__COMPILER);
+    for (i = 0; i < CTM__LAST; i++) {
+        char key[64];
+        double value;
+        memcpy(&value, (const char *)tr + ctm__last_step[i].at, sizeof value);
+        if (!ctm_is_finite(value)) continue;           // after a step that failed; a file holds no such number
+        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
+        ctm__field_text(tr, &ctm__last_step[i], 17, text);
+        ctm_writer_meta(&w, key, text);
+    }
+    snprintf(text, sizeof text, "%ld", tr->disc_opt.k);
+    if (tr->disc) ctm_writer_meta(&w, "ctm.disc.k", text);
+    for (i = 0; i < n; i++) ctm__write_net(&w, place[i].net, place[i].prefix, place[i].values);
+    ok = ctm_writer_save(&w, path);
+    ctm_arena_release(scratch, m);
+    return ok;
+}
+
+// A count in the metadata. Half of what a long can hold leaves room to count on.
+static int ctm__read_count(const ctm_file *f, const char *key, long *count) {
+    const char *text = ctm_file_meta(f, key);
+    long long v;
+    if (!text) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
+    if (!ctm__whole_read(text, 0, LONG_MAX / 2, &v)) return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no count", f->path, key, text);
+    *count = (long)v;
+    return 1;
 }
 
 CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path) {
     ctm_mark m = ctm_arena_mark(scratch);
     ctm_file *f = ctm_file_read(scratch, path);
     ctm__place place[CTM__PLACES];
-    ctm_real *values[CTM__PLACES];
     const char *format;
-    long step = 0, k = 0, disc_k = 0;
+    ctm_trainer next = *tr;                                      // with the counts and figures of the file
     int i, n = ctm__trainer_places(tr, place), ok = f != NULL;
     if (ok) {
         format = ctm_file_meta(f, "ctm.format");
         if (!format || strcmp(format, "checkpoint") != 0) ok = ctm__fail(tr->ctx, "%s: is not a checkpoint of ctm.h", path);
     }
-    ok = ok && ctm__read_count(f, "ctm.step", &step) && ctm__read_count(f, "ctm.opt.k", &k);
+    ok = ok && ctm__read_count(f, "ctm.step", &next.step) && ctm__read_count(f, "ctm.opt.k", &next.opt.k);
     if (ok && !tr->disc != !ctm_file_meta(f, "ctm.disc.k"))
         ok = ctm__fail(tr->ctx, tr->disc ? "%s: has no discriminator, but this run has one"
                                          : "%s: has a discriminator, but this run has none", path);
-    if (ok && tr->disc) ok = ctm__read_count(f, "ctm.disc.k", &disc_k);
-    for (i = 0; i < n && ok; i++) {                              // all of it is read before any of it is used
-        values[i] = (ctm_real *)ctm_alloc(scratch, place[i].net->len * sizeof(ctm_real));
-        ok = ctm__read_values(place[i].net, f, place[i].prefix, values[i]);
+    if (ok && tr->disc) ok = ctm__read_count(f, "ctm.disc.k", &next.disc_opt.k);
+    for (i = 0; i < CTM__LAST && ok; i++) {
+        char key[64];
+        const char *text;
+        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
+        text = ctm_file_meta(f, key);                            // a file of version 0.2.0 has none
+        if (text && !ctm__field_read(&next, &ctm__last_step[i], text))
+            ok = ctm__fail(tr->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", path, key, text);
     }
-    if (ok) {
-        for (i = 0; i < n; i++) memcpy(place[i].values, values[i], place[i].net->len * sizeof(ctm_real));
-        tr->step = step;
-        tr->opt.k = k;
-        tr->disc_opt.k = disc_k;
+    for (i = 0; i < n && ok; i++) ok = ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, NULL);
+    if (ok) {                                          // all of it is looked at before any of it is stored
+        for (i = 0; i < n; i++) ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, place[i].values);
+        *tr = next;
+        ctm__note_build(tr, f);
     }
     ctm_arena_release(scratch, m);
     return ok;
@@ -8984,8 +9520,7 @@ static ctm_net *ctm__vgg_of_file(ctm_arena *a, const ctm_file *f) {
         snprintf(name, sizeof name, "lin%d.model.1.weight", l);
         ctm_param_conv(a, net, name, 1, width[l], 1);
     }
-    ctm_net_ready(a, net);
-    return ctm_net_read(net, f, "") ? net : NULL;
+    return ctm__fill_net(a, net, f) ? net : NULL;
 }
 
 static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
@@ -9006,16 +9541,16 @@ static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
 CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
     static const double mean[3] = {0.485, 0.456, 0.406}, deviation[3] = {0.229, 0.224, 0.225};   // of ImageNet's pixels in [0,1]
     ctm_lpips *q = NULL;
-    ctm_arena scratch;
+    ctm_arena *scratch;
     ctm_file *f;
     ctm_net *net;
     int window[4], c;
     CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
     CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0,
                  "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
-    ctm_arena_init(&scratch, a->ctx, "file");
-    f = ctm_file_read(&scratch, path);
-    net = f ? ctm__vgg_of_file(&scratch, f) : NULL;
+    scratch = ctm__guest(a, "file");
+    f = ctm_file_read(scratch, path);
+    net = f ? ctm__vgg_of_file(scratch, f) : NULL;
     if (net && ctm__lpips_roots(net, f)) {
         q = (ctm_lpips *)ctm_alloc(a, sizeof *q);
         q->net = ctm_net_clone(a, net);
@@ -9033,13 +9568,13 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
             q->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
         }
     }
-    ctm_arena_free(&scratch);
+    ctm__guest_free(a, scratch);
     return q;
 }
 #endif // CTM_NO_STDIO
-#if defined(__FAST_MATH__) && defined(__clang__)
+#if defined(__clang__)
 #  pragma float_control(pop)
-#elif defined(__FAST_MATH__) && defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC pop_options
 #elif defined(_M_FP_FAST)
 #  pragma float_control(pop)
@@ -9047,7 +9582,18 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 #ifdef _MSC_VER
 #  pragma warning(pop)
 #endif
-#endif // second part of the implementation
+#endif /* second part of the implementation */
+
+#if defined(CTM__NAMES) && !defined(CTM__PASS)  /* your macros and warnings, as they were before this file */
+CTM__NAMES(CTM__BACK)
+#  undef CTM__PRAGMA
+#  undef CTM__ASIDE
+#  undef CTM__BACK
+#  undef CTM__NAMES
+#  ifdef __GNUC__
+#    pragma GCC diagnostic pop
+#  endif
+#endif
 
 /* =====================================================================================================================
    FACTS THAT HAVE CAUSED BUGS
@@ -9059,7 +9605,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
      the teacher it is given; substeps make that teacher nearly exact.
    - One h for the whole batch is the authors' law; one for each sample (h_per_sample) is another: say which in a comparison.
    - karras_weight at sigma_min is 250 004; times c_out² it is 1.
-   - Labels belong to rows: whoever picks some rows, or sorts them, must do the same to net->label.
+   - Labels belong to rows: whoever picks some rows, or sorts them, must says so to the tape (ctm_pick_rows).
    - Self-taught without a diagonal term (or real data in x_u) a student may forget the data: G = (s/t)·x has no loss.
    - CTM_SELF_JUMP under a law with u = s (the gap law) makes the target of the very jump that is trained: it teaches nothing.
    - A discriminator's step that lets the gradient reach the student, or a student's step that trains the discriminator, still

@@ -200,7 +200,7 @@ def command(words, tape, evaluate, read):
 # Lines are found by their text, so the tour does not depend on line numbers; each text must occur once.
 
 STOPS = [
-    (r'^    theta->label = r.label;', 'data, noise levels t > u >= s, and x_t = x_0 + t·eps  [eq:x_t]', ['r.x0', 'r.t', 'r.u', 'r.s', 'r.x_t']),
+    (r'^    x_u = ctm__x_u\(sh, &r\);', 'data, noise levels t > u >= s, and x_t = x_0 + t·eps  [eq:x_t]', ['r.x0', 'r.t', 'r.u', 'r.s', 'r.x_t']),
     (r'^    inner = cfg->target_inner ==', 'the teacher has walked from t to u  [eq:heun]', ['x_u']),
     (r'^    x_est = ctm_x_est\(tp, theta', 'the target: jump from u to s, then by the average to time zero; no gradient  [eq:x_target]', ['target_s', 'x_target']),
     (r'^    if \(cfg->compare == CTM_AT_ZERO\) \{', 'the estimate: one jump from t to s, then by the average to time zero  [eq:x_est]', ['est_s', 'x_est']),

@@ -1,6 +1,7 @@
 /* 01_hello.c - a consistency trajectory model in forty lines.   cc -O2 examples/01_hello.c -o hello -lm && ./hello */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
+#include "args.h"
 #include "plot.h"
 
 enum { N = 2000, DOTS = 8 };
@@ -31,7 +32,7 @@ int main(void) {
     ctm_net *student = ctm_mlp(&memory, &cfg, 2, 1);
     ctm_trainer *tr = ctm_trainer_new(&memory, &cfg, student, teacher, draw, NULL);
     while (tr->step < cfg.steps) {
-        if (!ctm_train_step(tr)) { puts(ctm_error(&ctx)); return 1; }
+        if (!ctm_train_step(tr)) { fprintf(stderr, "hello: %s\n", ctm_error(&ctx)); return 1; }
         if (tr->step % 500 == 0) printf("step %5ld   L_ctm %.4f   L_dsm %.4f\n", tr->step, tr->L_ctm, tr->L_dsm);
     }
 
@@ -52,7 +53,7 @@ int main(void) {
     if (plot_close(p) != 0) { perror("hello.svg"); return 1; }
     ctm_trainer_free(tr);
     ctm_arena_free(&memory);
-    return 0;
+    return args_finish("hello", 0);                       // 0, unless what was printed did not arrive
 }
 
 /* It takes about ten seconds on one thread, leaves hello.svg in the current folder and prints

@@ -5,11 +5,13 @@
        samples.csv, model.safetensors, checkpoint.safetensors. An interrupted run goes on with --resume, bit for bit.
        --gan adds an adversary; --label COL learns the classes of a table's column; --method cm the plain consistency model.
    points sample --weights DIR/model.safetensors --n 1000 --out F.csv
-       samples from a trained model, in the units of its data; --class NAME of one class, --guidance W beyond it.
+       samples from a trained model, in the units of its data (--out F.npy: standardised); --class NAME of one class,
+       --guidance W beyond it.
    points loglik --weights DIR/model.safetensors --data FILE.csv [--class NAME] --out F.csv
-       the log-density of given rows under the model; --class NAME of one class.
+       the log-density of given rows under the model, a line for each; --class NAME of one class.
 
-   Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage.
+   Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage; 3 a signal has
+   stopped the training, which --resume takes up again.
 
    How to read this file: the chapters are data, recipe, losses, teacher, training, results, sample, loglik. The method
    itself is ctm.h; the pictures are story.h, the measures measure.h, the toy data toys.h. */
@@ -156,15 +158,15 @@ static int data_table(dataset *d, ctm_arena *a, const char *path, const char *co
     return 1;
 }
 
-// Standardised points to their own units.
-static double *own_units(ctm_arena *a, size_t n, int dim, const ctm_real *x, const double *mean, const double *unit) {
-    double *out = (double *)ctm_alloc(a, n*(size_t)dim*sizeof(double));
+// Standardised points as a CSV file in the data's own units.
+static int write_own_units(const char *path, ctm_arena *a, const dataset *d, size_t n, const ctm_real *x, char *err, size_t errlen) {
+    double *own = (double *)ctm_alloc(a, n*(size_t)d->dim*sizeof(double));
     for (size_t i = 0; i < n; i++)
-        for (int j = 0; j < dim; j++) {
-            const size_t k = i*(size_t)dim + (size_t)j;
-            out[k] = mean[j] + unit[j]*(double)x[k];
+        for (int j = 0; j < d->dim; j++) {
+            const size_t k = i*(size_t)d->dim + (size_t)j;
+            own[k] = d->mean[j] + d->unit[j]*(double)x[k];
         }
-    return out;
+    return table_write_rows(path, d->column, n, d->dim, own, d->unit, err, errlen);
 }
 
 // What `sample` must know to write in the data's own units.
@@ -186,42 +188,42 @@ static void note_units(notes *t, const dataset *d) {
     }
 }
 
-static double meta_number(const ctm_file *f, const char *key, int j, double otherwise) {
+static const char *meta_of(const ctm_file *f, const char *key, int j) {
     char name[64];
-    double value;
-    const char *text;
     snprintf(name, sizeof name, "%s.%d", key, j);
-    text = ctm_file_meta(f, name);
-    return text && args_real(text, &value) == 1 ? value : otherwise;
+    return ctm_file_meta(f, name);
 }
 
-// The other way round. A model without such lines works in standardised units, columns x0, x1, ...
-static void units_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int dim) {
+// The other way round. A model without any such line works in standardised units, columns x0, x1, ... Some of them only: a line in err.
+static int units_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int dim, char *err, size_t errlen) {
+    const int has_units = ctm_file_meta(f, "data.name") || meta_of(f, "data.column", 0) || meta_of(f, "data.mean", 0) || meta_of(f, "data.unit", 0);
     units_alloc(d, a, dim);
     for (int j = 0; j < dim; j++) {
-        char key[40], plain[16];
-        const char *name;
-        snprintf(key, sizeof key, "data.column.%d", j);
+        char plain[16];
+        const char *name = meta_of(f, "data.column", j), *mean = meta_of(f, "data.mean", j), *unit = meta_of(f, "data.unit", j);
         snprintf(plain, sizeof plain, "x%d", j);
-        name = ctm_file_meta(f, key);
         d->column[j] = keep_text(a, name ? name : plain);
-        d->mean[j] = meta_number(f, "data.mean", j, 0);
-        d->unit[j] = meta_number(f, "data.unit", j, 1);
+        d->mean[j] = 0;
+        d->unit[j] = 1;
+        if (has_units && (!name || !mean || !unit || args_real(mean, &d->mean[j]) != 1 || args_real(unit, &d->unit[j]) != 1 || !(d->unit[j] > 0)))
+            return args_fail(err, errlen, "%s: has no sound data.column.%d, data.mean.%d and data.unit.%d in its metadata, without which the "
+                             "units of its data are not known", f->path, j, j, j);
     }
+    return 1;
 }
 
-// The classes of a model, by name; a class whose name the file lacks is called by its number.
-static void classes_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int classes) {
+// The classes of a model, by name; if the file names none of them, they are called by their numbers.
+static int classes_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int classes, char *err, size_t errlen) {
     d->classes = classes;
     d->class_name = (const char **)ctm_alloc(a, ((size_t)classes + 1)*sizeof *d->class_name);
     for (int k = 0; k < classes; k++) {
-        char key[40], number[16];
-        const char *name;
-        snprintf(key, sizeof key, "data.class.%d", k);
+        char number[16];
+        const char *name = meta_of(f, "data.class", k);
+        if (!name && meta_of(f, "data.class", 0)) return args_fail(err, errlen, "%s: has no data.class.%d in its metadata", f->path, k);
         snprintf(number, sizeof number, "%d", k);
-        name = ctm_file_meta(f, key);
         d->class_name[k] = keep_text(a, name ? name : number);
     }
+    return 1;
 }
 
 // ---- The run and its settings ------------------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ typedef struct settings {
     args_common common;
     const char *data, *columns, *label, *teacher;
     long long   steps, batch, hidden, layers;      // 0: the recipe's
-    long long   stop_at, law_steps, noises;
+    long long   stop_at, save_every, law_steps, noises;
     double      seconds, lr, chains;
     int         match, law, gan, resume, plain;
     int         gan_loss, method, self_teach, init;
@@ -353,7 +355,7 @@ static void plan_steps(run *r) {
         r->cfg.steps = n < 1 ? 1 : n > 1e9 ? 1000000000L : (long)n;
     }
     r->set.steps = r->cfg.steps;                     // from now on as if it had been asked for
-    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps);
+    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps + 1e-9);
     r->teacher_steps = learned ? r->cfg.steps : 0;
 }
 
@@ -398,19 +400,13 @@ static int train(run *r, ctm_trainer *tr) {
             snprintf(losses, sizeof losses, "%sL_ctm %.2g L_dsm %.2g lambda %.2g", text, tr->L_ctm, tr->L_dsm, tr->lambda_dsm);
             args_progress_print(&line, tr->step, losses);
         }
-        if (now - saved < CHECKPOINT_SECONDS) continue;
+        if (r->set.save_every ? tr->step%(long)r->set.save_every != 0 : now - saved < CHECKPOINT_SECONDS) continue;
         if (!save_checkpoint(r, tr)) return -1;
         saved = now = args_seconds();
     }
     args_progress_end(&line, tr->step, losses);
     if (!save_checkpoint(r, tr)) return -1;
     return tr->step == tr->cfg.steps;
-}
-
-static int stopped(const run *r, const ctm_trainer *tr) {
-    printf("stopped after step %ld of %ld of the %s; saved; to go on: build/points train --resume --out %s\n", tr->step, tr->cfg.steps,
-           tr->cfg.consistency ? "student" : "teacher", r->set.common.out);
-    return 0;
 }
 
 // 1 if the checkpoint belongs to this phase and was loaded into tr, 0 if not, -1 on an error.
@@ -420,6 +416,7 @@ static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
         args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
         return -1;
     }
+    if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
     restore_losses(r->losses, "points", r->from);
     return 1;
 }
@@ -443,7 +440,7 @@ static int load_teacher(run *r, const char *path) {
         return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d columns, but the data has %d", path, net->dim, r->data.dim);
     if (net->classes && net->classes != r->data.classes)
         return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d classes, but the data has %d", path, net->classes, r->data.classes);
-    units_of_file(&other, &r->memory, f, net->dim);
+    if (!units_of_file(&other, &r->memory, f, net->dim, r->line, sizeof r->line)) return 0;
     for (int j = 0; j < net->dim; j++)
         if (fabs(other.mean[j] - r->data.mean[j]) > 1e-6*r->data.unit[j] || fabs(other.unit[j]/r->data.unit[j] - 1) > 1e-6)
             return args_fail(r->line, sizeof r->line, "%s: was trained on other data: its column %d (\"%s\") has mean %g and unit %g, here they are %g and %g",
@@ -464,7 +461,7 @@ static int learn_teacher(run *r) {
     tr = r->tr = trainer(r, &r->memory, &cfg, NULL);
     if (resume_phase(r, tr, "teacher") < 0) return -1;
     state = train(r, tr);
-    if (state < 1) return state < 0 ? -1 : stopped(r, tr);
+    if (state < 1) return state;
     t.arena = &r->memory;
     t.n = 0;
     note_units(&t, &r->data);
@@ -523,8 +520,7 @@ static int save_samples(run *r, ctm_net *net) {
     ctm_normals(&rng, 0, 0, n, x);
     for (size_t i = 0; i < n; i++) x[i] *= (ctm_real)net->noise.sigma_max;
     ctm_sample_points(net, x, SAMPLE_ROWS, SAMPLE_JUMPS, 0, NULL);
-    const double *own = own_units(&r->scratch, SAMPLE_ROWS, net->dim, x, r->data.mean, r->data.unit);
-    const int ok = table_write_csv(out_path(r, "samples.csv", path), r->data.column, SAMPLE_ROWS, net->dim, own, r->line, sizeof r->line);
+    const int ok = write_own_units(out_path(r, "samples.csv", path), &r->scratch, &r->data, SAMPLE_ROWS, x, r->line, sizeof r->line);
     ctm_arena_release(&r->scratch, mark);
     return ok;
 }
@@ -534,7 +530,7 @@ static double held_out_nll(run *r, ctm_net *net) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
     const size_t n = r->data.held < 2000 ? r->data.held : 2000;
     double *logp = (double *)ctm_alloc(&r->scratch, n*sizeof(double)), sum = 0;
-    measure_loglik(net, n, r->data.held_row, 80, logp);
+    measure_loglik(net, NULL, n, r->data.held_row, 80, logp);
     for (size_t i = 0; i < n; i++) sum -= logp[i];
     ctm_arena_release(&r->scratch, mark);
     return sum/(double)n;
@@ -555,7 +551,8 @@ static double class_mean_rms(run *r, ctm_net *net, int with_class) {
         ctm_tape_init(&tp, &r->ctx, &r->scratch);
         tp.recording = 0;
         for (int i = 0; i < CLASS_SAMPLES; i++) label[i] = k;
-        ctm_jump *G = ctm_guided_jump(&r->scratch, net, label, with_class);
+        tp.rows.label = label;
+        ctm_jump *G = ctm_guided_jump(&r->scratch, net, with_class);
         ctm_tensor *x = ctm_matrix(&tp, "x", CLASS_SAMPLES, d->dim), *T = ctm_fill(ctm_vector(&tp, "T", CLASS_SAMPLES), net->noise.sigma_max);
         ctm_normals(&rng, (uint64_t)k, 0, x->len, x->data);
         for (size_t i = 0; i < x->len; i++) x->data[i] *= (ctm_real)net->noise.sigma_max;
@@ -646,12 +643,12 @@ static void measure_run(run *r, ctm_net *net, measures *m) {
 }
 
 static int write_metrics(run *r, const measures *m) {
-    char path[ARGS_PATH];
+    char path[ARGS_PATH], number[ARGS_NUMBER];
     ctm_output file;
     FILE *f = args_open_atomic(&file, out_path(r, "metrics.csv", path), r->line, sizeof r->line);
     if (!f) return 0;
     fprintf(f, "name,value\n");
-    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%.6g\n", m->row[i].name, m->row[i].value);
+    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%s\n", m->row[i].name, args_number(number, m->row[i].value, 6));
     return args_close_atomic(&file, r->line, sizeof r->line);
 }
 
@@ -695,32 +692,16 @@ static void compare_laws(run *r, story *s) {
 }
 
 // Choices that mean nothing without another flag are not shown.
-static int option_hidden(const run *r, const char *name) {
-    const settings *s = &r->set;
+static int option_hidden(const void *of, const char *name) {
+    const settings *s = (const settings *)of;
     return (strcmp(name, "gan-loss") == 0 && !s->gan) || (strcmp(name, "self") == 0 && strcmp(s->teacher, "none") != 0) ||
            (strcmp(name, "init") == 0 && !s->init) || (strcmp(name, "method") == 0 && !s->method) ||
            (strcmp(name, "chains") == 0 && !(s->chains > 0));
 }
 
-// "build/points train --data ring --teacher exact ..." into text.
-static void command_text(const run *r, char *text, size_t size) {
-    size_t at = (size_t)snprintf(text, size, "build/points train");
-    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
-        char value[ARGS_PATH];
-        if (!option_text(option_named(&r->flags, kept_flags[i]), value, sizeof value) || at >= size) continue;
-        if (option_hidden(r, kept_flags[i])) continue;
-        if (option_named(&r->flags, kept_flags[i])->kind == ARGS_FLAG) {
-            at += (size_t)snprintf(text + at, size - at, " --%s", kept_flags[i]);
-            continue;
-        }
-        at += (size_t)snprintf(text + at, size - at, strchr(value, ' ') ? " --%s \"%s\"" : " --%s %s", kept_flags[i], value);
-    }
-    if (at < size) snprintf(text + at, size - at, strchr(r->set.common.out, ' ') ? " --out \"%s\"" : " --out %s", r->set.common.out);
-}
-
 static int write_story(run *r, ctm_net *net, const measures *m) {
     static const char *const laws[2] = {"authors'", "gap"};
-    char command[4096], line[512];
+    char line[512];
     story s;
     story_init(&s, &r->scratch, net, r->set.common.out);
     s.name = r->data.name;
@@ -735,11 +716,10 @@ static int write_story(run *r, ctm_net *net, const measures *m) {
     s.losses = r->losses;
     s.seed = r->cfg.seed;
     compare_laws(r, &s);
-    command_text(r, command, sizeof command);
     snprintf(line, sizeof line, "%ld training steps with batches of %d + %d in %.0f s, seed %llu, %s law, %d solver step%s a grid interval, ctm.h %s%s",
              r->cfg.steps, r->cfg.batch, r->cfg.diagonal_batch, r->seconds, (unsigned long long)r->cfg.seed, laws[r->cfg.law == CTM_LAW_GAP],
              r->cfg.substeps, r->cfg.substeps == 1 ? "" : "s", CTM_VERSION, r->set.seconds > 0 ? "; the number of steps was fitted to --seconds" : "");
-    s.command = command;
+    s.command = run_command(&r->scratch, &r->flags);
     s.settings = line;
     return story_write(&s) ? 1 : args_fail(r->line, sizeof r->line, "%s", s.error);
 }
@@ -777,23 +757,32 @@ static int read_data(run *r) {
     return data_table(&r->data, &r->memory, s->data, s->columns, s->label, (uint64_t)s->common.seed, r->line, sizeof r->line);
 }
 
-static void report_data(const run *r) {
+// Column names may hold whatever a table may: args_fail makes one line of them.
+static void report_data(run *r) {
     const dataset *d = &r->data;
     if (d->is_toy) return;
     printf("%s: %lu rows for training, %lu held out, %lu skipped (a value is missing)\n", d->name, (unsigned long)d->rows, (unsigned long)d->held,
            (unsigned long)d->file.skipped);
-    for (int j = 0; j < d->dim; j++) printf("    %-24s mean %-10.5g std %.5g\n", d->column[j], d->file.mean[j], d->file.std[j]);
-    for (int k = 0; k < d->classes; k++) printf(k ? ", %s" : "    classes: %s", d->class_name[k]);
+    for (int j = 0; j < d->dim; j++) {
+        args_fail(r->line, sizeof r->line, "    %-24.400s mean %-10.5g std %.5g", d->column[j], d->file.mean[j], d->file.std[j]);
+        puts(r->line);
+    }
+    for (int k = 0; k < d->classes; k++) {
+        args_fail(r->line, sizeof r->line, k ? ", %s" : "    classes: %s", d->class_name[k]);
+        fputs(r->line, stdout);
+    }
     if (d->classes) printf("\n");
-    for (int j = 0; j < d->file.left_out; j++) printf("    %-24s left out: not a column of numbers\n", d->file.left_out_names[j]);
+    for (int j = 0; j < d->file.left_out; j++) {
+        args_fail(r->line, sizeof r->line, "    %-24.400s left out: not a column of numbers", d->file.left_out_names[j]);
+        puts(r->line);
+    }
 }
 
-static void report_settings(const run *r) {
-    char command[4096], threads[32];
+static void report_settings(run *r) {
+    char threads[32];
     if (r->set.common.quiet) return;
-    command_text(r, command, sizeof command);
     snprintf(threads, sizeof threads, "%lld threads", r->set.common.threads);
-    printf("%s\nctm.h %s, seed %llu, %s, %s\n", command, CTM_VERSION, (unsigned long long)r->cfg.seed,
+    printf("%s\nctm.h %s, seed %llu, %s, %s\n", run_command(&r->scratch, &r->flags), CTM_VERSION, (unsigned long long)r->cfg.seed,
            r->set.common.threads ? threads : "all cores", ctm_isa_name(r->ctx.isa));
     report_data(r);
     ctm_config_print(&r->cfg);
@@ -808,7 +797,7 @@ static int open_checkpoint(run *r) {
     if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
     if (!ctm_file_meta(r->from, "points.phase") || !ctm_file_meta(r->from, "points.data"))
         return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `points train`", path);
-    return restore_settings(&r->flags, r->from, r->line, sizeof r->line);
+    return restore_settings(&r->flags, r->from, &r->memory, r->line, sizeof r->line);
 }
 
 static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
@@ -817,9 +806,8 @@ static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
 
 // The student's configuration is that of the checkpoint if it is already in training.
 static int resume_config(run *r) {
-    const char *seconds = ctm_file_meta(r->from, "points.seconds");
     ctm_config was;
-    r->seconds = seconds ? strtod(seconds, NULL) : 0;
+    r->seconds = run_number(r->from, "points.seconds");
     if (!same_hash(r, "points.rows_hash", r->data.hash, r->data.name)) return 0;
     if (!ctm_config_read(r->from, &was)) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
     if (was.consistency) r->cfg = was;
@@ -834,7 +822,7 @@ static int train_student(run *r) {
     if (resumed && !r->set.common.quiet) printf("resumed after step %ld\n", tr->step);
     state = train(r, tr);
     if (state < 0) return wrong(r->line);
-    if (state == 0) return stopped(r, tr);
+    if (state == 0) return run_stopped(&r->flags, &r->scratch, tr);
     run_leave_signals();               // nothing is lost any more: from here on a signal ends the program
     return results(r, tr->ema[0]);
 }
@@ -852,7 +840,7 @@ static int train_run(run *r) {
     report_settings(r);
     if (r->teacher_steps > 0) {
         const int state = learn_teacher(r);
-        if (state < 1) return state < 0 ? wrong(r->line) : 0;
+        if (state < 1) return state < 0 ? wrong(r->line) : run_stopped(&r->flags, &r->scratch, r->tr);
     }
     return train_student(r);
 }
@@ -877,6 +865,11 @@ static int unknown_teacher(const char *teacher) {
 }
 
 static int is_teacher_kind(const char *word) { return strcmp(word, "exact") == 0 || strcmp(word, "learned") == 0 || strcmp(word, "none") == 0; }
+
+// Which values of --data and --teacher are files: a resumed run knows them by their hash, so that they may have moved.
+static int names_file(const char *flag, const char *value) {
+    return (strcmp(flag, "data") == 0 && !is_toy_name(value)) || (strcmp(flag, "teacher") == 0 && !is_teacher_kind(value));
+}
 
 // Flags that contradict each other or what exists.
 static int check_settings(const settings *s) {
@@ -941,6 +934,7 @@ static int train_main(int argc, char **argv) {
         {"chains",    ARGS_REAL,   &s->chains,    0, 0.9, NULL, "with --law gap: share of the practised jumps that are pieces of a chain of 2 to 17 equal jumps"},
         {"resume",    ARGS_FLAG,   &s->resume,    0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
         {"stop-at",   ARGS_INT,    &s->stop_at,   1, 1e9, NULL, "stop after this step as if interrupted; --resume goes on"},
+        {"save-every", ARGS_INT,   &s->save_every, 1, 1e9, NULL, "steps between two checkpoints; one every ten seconds if not given"},
         {"batch",     ARGS_INT,    &s->batch,     1, 65536, NULL, "points per step; the recipe's if not given"},
         {"hidden",    ARGS_INT,    &s->hidden,    1, 4096, NULL, "width of the network; the recipe's if not given"},
         {"layers",    ARGS_INT,    &s->layers,    1, 64,  NULL, "depth of the network; the recipe's if not given"},
@@ -948,7 +942,7 @@ static int train_main(int argc, char **argv) {
         {"plain",     ARGS_FLAG,   &s->plain,     0, 0,   NULL, "no figures and no index.html"},
         {"law-steps", ARGS_INT,    &s->law_steps, 0, 1e9, NULL, "steps of each of the two short runs for laws.svg, at most a quarter of --steps; 0: no such figure"},
         {"noises",    ARGS_INT,    &s->noises,    1000, 1e7, NULL, "starting noises for the measures; half of them are behind the errors"},
-        ARGS_COMMON(s->common)
+        ARGS_COMMON_OUT(s->common, "folder where results go")
     };
     status = args_parse("points", "points [train] [flags]      (also: points sample --help, points loglik --help)", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
@@ -965,6 +959,10 @@ static int train_main(int argc, char **argv) {
     r.flags.options = ARGS_COUNT(options);
     r.flags.argc = argc;
     r.flags.argv = argv;
+    r.flags.names_file = names_file;
+    r.flags.hidden = option_hidden;
+    r.flags.settings = s;
+    if (!run_check_texts(&r.flags, r.line, sizeof r.line)) return misused(r.line);
     return train_with(&r);
 }
 
@@ -1016,9 +1014,10 @@ static ctm_tensor *sample_piece(ctm_tape *tp, ctm_tensor *x, size_t first, const
     const sampling *q = (const sampling *)arg;
     ctm_sampler how = ctm_sampler_default();
     const double w = q->label ? q->guidance : 0;
-    const int by_class = q->net->classes > 0;          // pieces run at the same time: each has its own wrapper
+    const int by_class = q->net->classes > 0;
+    tp->rows.label = q->label;
     if (q->sampler == BY_HEUN || q->sampler == BY_EULER) {
-        const ctm_denoiser *D = by_class ? ctm_guided_denoiser(tp->arena, q->net, q->label, w) : ctm_net_denoiser(tp->arena, q->net);
+        const ctm_denoiser *D = by_class ? ctm_guided_denoiser(tp->arena, q->net, w) : ctm_net_denoiser(tp->arena, q->net);
         return q->sampler == BY_HEUN ? ctm_sample_heun(tp, D, x, q->jumps, q->ts) : ctm_sample_euler(tp, D, x, q->jumps, q->ts);
     }
     how.gamma = q->sampler == BY_GAMMA ? q->gamma : q->sampler == BY_CM ? 1 : 0;
@@ -1026,7 +1025,7 @@ static ctm_tensor *sample_piece(ctm_tape *tp, ctm_tensor *x, size_t first, const
     how.rng = &q->rng;
     how.first_row = first;
     how.noise = noise_of_piece(q, tp->arena, first, (size_t)x->shape[0]);
-    return ctm_sample_gamma(tp, by_class ? ctm_guided_jump(tp->arena, q->net, q->label, w) : ctm_net_jump(tp->arena, q->net), x, q->jumps, q->ts, &how);
+    return ctm_sample_gamma(tp, by_class ? ctm_guided_jump(tp->arena, q->net, w) : ctm_net_jump(tp->arena, q->net), x, q->jumps, q->ts, &how);
 }
 
 // The starting points: sigma_max times unit noise, from the file or from a stream of the seed.
@@ -1069,7 +1068,7 @@ static int write_points(const char *path, ctm_arena *a, const dataset *units, si
         for (size_t i = 0; i < n*(size_t)dim; i++) f[i] = (float)x[i];
         return npy_write_f32(path, 2, shape, f, err, errlen);
     }
-    return table_write_csv(path, units->column, n, dim, own_units(a, n, dim, x, units->mean, units->unit), err, errlen);
+    return write_own_units(path, a, units, n, x, err, errlen);
 }
 
 // A network of points from the file, or NULL with a line.
@@ -1115,8 +1114,8 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
         args_fail(err, sizeof err, "%s: is a teacher, a network without s; it cannot jump: use --sampler heun or euler", q->weights);
         return wrong(err);
     }
-    units_of_file(&units, a, f, q->net->dim);
-    classes_of_file(&units, a, f, q->net->classes);
+    if (!units_of_file(&units, a, f, q->net->dim, err, sizeof err)) return wrong(err);
+    if (!classes_of_file(&units, a, f, q->net->classes, err, sizeof err)) return wrong(err);
     if (!choose_class(&q->label, MEASURE_CHUNK, q->class_name, a, &units, q->weights, err, sizeof err)) return wrong(err);
     sampling_levels(q, a);
     q->rng = ctm_stream((uint64_t)q->common.seed, "sample.gamma");
@@ -1124,7 +1123,9 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
     if (!x) return wrong(err);
     measure_map(ctx, sample_piece, q, q->rows, q->net->dim, x, x);
     if (!write_points(q->common.out, a, &units, q->rows, x, err, sizeof err)) return wrong(err);
-    if (!q->common.quiet) printf("%lu samples in %s\n", (unsigned long)q->rows, q->common.out);
+    if (!q->common.quiet)
+        printf("%lu samples in %s%s\n", (unsigned long)q->rows, q->common.out,
+               ends_with(q->common.out, ".npy") ? ", standardised: (value - mean)/unit; .csv is in the data's units" : "");
     return 0;
 }
 
@@ -1167,7 +1168,8 @@ static int sample_main(int argc, char **argv) {
         {"gamma-form", ARGS_CHOICE, &q.form,    0, 0,    "paper,authors", "how the level below the next one is chosen"},
         {"class",      ARGS_TEXT,   &q.class_name, 0, 0, NULL, "of a model trained with --label: samples of this class only"},
         {"guidance",   ARGS_REAL,   &q.guidance, 0, 100, NULL, "with --class: 1 the class as learned, more exaggerates it, 0 ignores it"},
-        ARGS_COMMON(q.common)
+        ARGS_COMMON_OUT(q.common, "F.csv: in the data's units; F.npy: standardised, (value - mean)/unit, float32 [n,d]; mean and unit of every "
+                        "column are in the metadata of --weights")
     };
     status = args_parse("points", "points sample --weights W.safetensors [flags]", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
@@ -1184,23 +1186,42 @@ static int sample_main(int argc, char **argv) {
 
 // ---- points loglik -----------------------------------------------------------------------------------------------------
 
-// "A,B,C": the columns that the model was trained on, as table_read_csv wants them.
+// "A","B","C": the columns that the model was trained on, as table_read_any_csv wants them.
 static char *column_list(ctm_arena *a, const dataset *units) {
-    size_t length = 1;
-    char *list;
-    for (int j = 0; j < units->dim; j++) length += strlen(units->column[j]) + 1;
-    list = (char *)ctm_alloc(a, length);
+    size_t room = 1;
+    char *list, *p;
+    for (int j = 0; j < units->dim; j++) room += 2*strlen(units->column[j]) + 3;
+    p = list = (char *)ctm_alloc(a, room);
     for (int j = 0; j < units->dim; j++) {
-        if (j) strcat(list, ",");
-        strcat(list, units->column[j]);
+        if (j) *p++ = ',';
+        *p++ = '"';
+        for (const char *c = units->column[j]; *c; c++) {
+            if (*c == '"') *p++ = '"';
+            *p++ = *c;
+        }
+        *p++ = '"';
     }
+    *p = '\0';
     return list;
+}
+
+// A line for every row of the table; that of a row with a missing value is "", since an empty line would be no row.
+static int write_logp(const char *path, const table *t, const double *logp, char *err, size_t errlen) {
+    ctm_output file;
+    FILE *f = args_open_atomic(&file, path, err, errlen);
+    if (!f) return 0;
+    fputs("logp\n", f);
+    for (size_t row = 0, i = 0; row < t->n + t->skipped; row++) {
+        if (i < t->n && t->at[i] == row) table_write_number(f, logp[i++]);
+        else fputs("\"\"", f);
+        fputc('\n', f);
+    }
+    return args_close_atomic(&file, err, errlen);
 }
 
 // ln p of every row in its own units: that of the standardised row, minus the logarithms of the units. With a class, ln p(row | class).
 static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const char *data, const char *class_name, const args_common *common) {
     const ctm_file *f = ctm_file_read(a, weights);
-    static const char *const name[1] = {"logp"};
     ctm_net *net;
     dataset units;
     char err[600];
@@ -1212,23 +1233,22 @@ static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const cha
     if (!f) return wrong(ctm_error(ctx));
     net = load_points(a, weights, err, sizeof err);
     if (!net) return wrong(err);
-    units_of_file(&units, a, f, net->dim);
-    classes_of_file(&units, a, f, net->classes);
+    if (!units_of_file(&units, a, f, net->dim, err, sizeof err)) return wrong(err);
+    if (!classes_of_file(&units, a, f, net->classes, err, sizeof err)) return wrong(err);
     if (!choose_class(&label, MEASURE_LOGLIK_ROWS, class_name, a, &units, weights, err, sizeof err)) return wrong(err);
-    net->label = label;                     // the same for all rows, so any piece may begin at the first
-    if (!table_read_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
+    if (!table_read_any_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
     x = (ctm_real *)ctm_alloc(a, t.n*(size_t)t.d*sizeof *x);
     logp = (double *)ctm_alloc(a, t.n*sizeof *logp);
     for (size_t i = 0; i < t.n*(size_t)t.d; i++) {
         const size_t j = i%(size_t)t.d;
         x[i] = (ctm_real)((t.data[i] - units.mean[j])/units.unit[j]);
     }
-    measure_loglik(net, t.n, x, 80, logp);
+    measure_loglik(net, label, t.n, x, 80, logp);
     for (size_t i = 0; i < t.n; i++) {
         for (int j = 0; j < t.d; j++) logp[i] -= log(units.unit[j]);
         sum += logp[i];
     }
-    ok = table_write_csv(common->out, name, t.n, 1, logp, err, sizeof err);
+    ok = write_logp(common->out, &t, logp, err, sizeof err);
     if (ok && !common->quiet)
         printf("%lu rows (%lu skipped), mean log-density %.5g nats, in %s\n", (unsigned long)t.n, (unsigned long)t.skipped, sum/(double)t.n, common->out);
     table_free(&t);
@@ -1245,7 +1265,7 @@ static int loglik_main(int argc, char **argv) {
         {"weights", ARGS_TEXT, &weights, 0, 0, NULL, "model.safetensors of a training folder"},
         {"data",    ARGS_TEXT, &data,    0, 0, NULL, "CSV file with the columns that the model was trained on"},
         {"class",   ARGS_TEXT, &class_name, 0, 0, NULL, "of a model trained with --label: the density of this class; without it that of all"},
-        ARGS_COMMON(common)
+        ARGS_COMMON_OUT(common, "CSV file to write: a line for every row of --data, empty (\"\") if a value is missing in it")
     };
     status = args_parse("points", "points loglik --weights W.safetensors --data FILE.csv [--class NAME] --out F.csv", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
@@ -1262,10 +1282,8 @@ static int loglik_main(int argc, char **argv) {
 int main(int argc, char **argv) {
     args_utf8(&argc, &argv);
     const int command = args_command("points", "train,sample,loglik", &argc, &argv);
-    if (command < 0) return 2;
-    if (command == 1) return sample_main(argc, argv);
-    if (command == 2) return loglik_main(argc, argv);
-    return train_main(argc, argv);
+    const int status = command < 0 ? 2 : command == 1 ? sample_main(argc, argv) : command == 2 ? loglik_main(argc, argv) : train_main(argc, argv);
+    return args_finish("points", status);
 }
 
 /* What it prints (42000 steps; the settings in the middle are ctm_config_print's)

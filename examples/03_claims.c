@@ -85,7 +85,7 @@ static ctm_config variant_config(int v, long steps, uint64_t seed) {
     if (v == GLOBAL)       c.match = CTM_GLOBAL;
     if (v == NO_DSM)       c.diagonal = CTM_DIAG_NONE;
     if (v == FIXED_WEIGHT) c.adaptive = 0;
-    if (v == GAN)          { c.gan = CTM_GAN_LOG; c.gan_start = (long)(0.6*(double)c.steps); }
+    if (v == GAN)          { c.gan = CTM_GAN_LOG; c.gan_start = (long)(0.6*(double)c.steps + 1e-9); }
     if (v == SELF_SOLVE)   { c.self_teach = CTM_SELF_SOLVE; c.substeps = 1; }
     if (v == SELF_JUMP)    c.self_teach = CTM_SELF_JUMP;
     if (v == ONE_HEUN)     c.substeps = 1;
@@ -856,7 +856,7 @@ int main(int argc, char **argv) {
     };
     status = args_parse("claims", "claims [flags]: tests the paper's claims on eight Gaussians", options, ARGS_COUNT(options), argc, argv);
     only = status ? 0 : chosen(l->only);
-    if (status || !only) { free(l); return status ? args_exit_status(status) : 2; }
+    if (status || !only) { free(l); return args_finish("claims", status ? args_exit_status(status) : 2); }
     if (!l->steps) l->steps = l->full ? FULL_STEPS : STEPS;
     if (!l->seeds) l->seeds = SEEDS;
     l->noises = l->steps >= 2000 ? NOISES : (int)(NOISES*l->steps/2000) > 256 ? (int)(NOISES*l->steps/2000) : 256;
@@ -872,5 +872,5 @@ int main(int argc, char **argv) {
     status = done ? 0 : wrong(l->line);
     ctm_arena_free(&l->memory);
     free(l);
-    return status;
+    return args_finish("claims", status);
 }

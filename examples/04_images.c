@@ -13,7 +13,8 @@
    images info --weights W.safetensors   or   images info --config compact
        the configuration, and every parameter with its shape.
 
-   Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage.
+   Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage; 3 stopped by a signal, the
+   state is saved.
 
    How to read this file: the chapters are data, configuration, drawing, training, results, sample, eval, info, synth. The method is
    ctm.h, the same trainer and samplers as for points: a row of x is an image. The file formats are image.h. */
@@ -64,13 +65,26 @@ typedef struct dataset {
     uint64_t  hash;
 } dataset;
 
-static int data_open(dataset *d, const char *path, char *err, size_t errlen) {
+#define RANGE_OPTION(target) {"range", ARGS_TEXT, &(target), 0, 0, NULL, "BLACK,WHITE: these numbers of --data; 0,255 of bytes and -1,1 of floats if not given"}
+
+static int misused_range(const char *range) {
+    char line[200];
+    snprintf(line, sizeof line, "flag --range: found \"%.60s\", expected two different numbers, those of black and white: 0,1", range);
+    return misused(line);
+}
+
+// range: of the flag, or NULL.
+static int data_open(dataset *d, const char *path, const char *range, char *err, size_t errlen) {
+    double numbers[2];
+    char doubt[600];
     memset(d, 0, sizeof *d);
-    if (!image_open(&d->set, path, err, errlen)) return 0;
+    if (range) image_range(range, numbers);
+    if (!image_open_scaled(&d->set, path, range ? numbers : NULL, err, errlen)) return 0;
     d->held = d->set.n/10 < (size_t)HELD_OUT ? d->set.n/10 : (size_t)HELD_OUT;
     d->rows = d->set.n - d->held;
     d->hash = image_fingerprint(&d->set);
-    return 1;
+    if (image_doubtful(&d->set, doubt, sizeof doubt)) fprintf(stderr, "note: %s\n", doubt);
+    return image_intact(&d->set, err, errlen);
 }
 
 // Which image sample `index` is. Two draws of 24 bits, since a set may have more than 2^24 images.
@@ -82,22 +96,22 @@ static size_t drawn_image(const dataset *d, const ctm_rng *rng, uint64_t step, u
 
 // A ctm_draw_fn and its ctm_label_fn.
 static void draw_image(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
-    const dataset *d = (const dataset *)user;
+    dataset *d = (dataset *)user;
     image_get(&d->set, drawn_image(d, rng, step, index), d->flips && ctm_uniform(rng, step, 4*index + 2) < 0.5, x0);
 }
 static int drawn_label(void *user, const ctm_rng *rng, uint64_t step, uint64_t index) {
-    const dataset *d = (const dataset *)user;
+    dataset *d = (dataset *)user;
     return image_label(&d->set, drawn_image(d, rng, step, index));
 }
 
 // Every label must be below `classes`.
-static int check_labels(const dataset *d, int classes, const char *path, char *err, size_t errlen) {
+static int check_labels(dataset *d, int classes, const char *path, char *err, size_t errlen) {
     if (!d->set.classes) return args_fail(err, errlen, "%s: has no labels, but --classes %d asks for them", path, classes);
     for (size_t i = 0; i < d->set.n; i++)
         if (image_label(&d->set, i) < 0 || image_label(&d->set, i) >= classes)
             return args_fail(err, errlen, "%s: image %lu has label %d, out of range: %d classes take 0 to %d", path, (unsigned long)i,
                              image_label(&d->set, i), classes, classes - 1);
-    return 1;
+    return image_intact(&d->set, err, errlen);
 }
 
 // ---- Configuration -----------------------------------------------------------------------------------------------------
@@ -116,7 +130,7 @@ enum { TINY, COMPACT, DDPMPP };
     {"model-channels", ARGS_INT,    &(f).width,   4, 4096,   NULL, "width of the first level; the --config's if not given"},         \
     {"channel-mult",   ARGS_TEXT,   &(f).mult,    0, 0,      NULL, "width of every level over that, A,B,..."},                       \
     {"num-blocks",     ARGS_INT,    &(f).blocks,  1, 12,     NULL, "blocks per level"},                                              \
-    {"attn",           ARGS_TEXT,   &(f).attn,    0, 0,      NULL, "resolutions with attention, RES,...; the --config's if not given"}, \
+    {"attn",           ARGS_TEXT,   &(f).attn,    0, 0,      NULL, "sizes of the levels with attention, 16,8; none: at the bottom only; the --config's if not given"}, \
     {"classes",        ARGS_INT,    &(f).classes, 1, 256,    NULL, "learn the labels 0 ... K-1 of the data; without it labels are not looked at"}, \
     {"dropout",        ARGS_REAL,   &(f).dropout, 0, 0.9,    NULL, "in every block; the --config's if not given"}
 
@@ -151,9 +165,25 @@ static void preset(ctm_config *c, int which, int size) {
     c->model_channels = width[which];
     c->num_blocks = blocks[which];
     c->dropout = which == DDPMPP ? 0.13 : 0;
-    if (which != TINY) return;
-    for (; levels < 4 && side%2 == 0 && side >= 8; side /= 2) levels++;      // of other sizes the levels that they have: 28, 14, 7
+    while (levels < 4 && c->channel_mult[levels] && side%2 == 0 && side >= 8) { side /= 2; levels++; }     // the levels that the size allows: 28, 14, 7
     for (int l = levels; l < 4; l++) c->channel_mult[l] = 0;
+}
+
+static int levels_of(const ctm_config *c) {
+    int levels = 0;
+    while (levels < 8 && c->channel_mult[levels]) levels++;
+    return levels;
+}
+
+// An odd size leaves one level, with attention between all of its pixels. That goes for small images; for large ones say what does.
+static int check_bottom(const ctm_config *c, const shape_flags *f) {
+    const int levels = levels_of(c), bottom = c->size >> (levels - 1), more = (c->size + 7)/8*8 - c->size;
+    char line[400];
+    if (f->mult || bottom <= 64 || more == 0) return 0;
+    snprintf(line, sizeof line, "images of %d x %d pixels cannot be halved often enough for attention over those of the last level, %d x %d; "
+             "pad them to %d x %d: numpy.pad(x, ((0,0),(0,%d),(0,%d),(0,0)), 'edge') of uint8 [n,h,w,c]", c->size, c->size, bottom, bottom, c->size + more,
+             c->size + more, more, more);
+    return misused(line);
 }
 
 // The network that the flags describe, for images of this size. Returns the exit status of wrong usage, or 0.
@@ -168,7 +198,7 @@ static int shape_config(ctm_ctx *ctx, ctm_config *c, const shape_flags *f, int s
     if (f->dropout >= 0) c->dropout = f->dropout;
     if (f->mult && !int_list(f->mult, 8, c->channel_mult)) return misused("flag --channel-mult: expected at most eight numbers, like 1,2,2");
     memset(c->attn, 0, sizeof c->attn);
-    c->attn[0] = f->config == TINY && c->channel_mult[2] ? size/4 : size/2;
+    if (levels_of(c) > 1) c->attn[0] = f->config == TINY && c->channel_mult[2] ? size/4 : size/2;
     if (f->attn && strcmp(f->attn, "none") == 0) c->attn[0] = 0;
     else if (f->attn && !int_list(f->attn, 4, c->attn)) return misused("flag --attn: expected at most four sizes, like 16,8, or none");
     if (!ctm_unet_fits(ctx, c)) {
@@ -176,7 +206,7 @@ static int shape_config(ctm_ctx *ctx, ctm_config *c, const shape_flags *f, int s
         snprintf(line, sizeof line, "%.500s; see --channel-mult and --attn", ctm_error(ctx));
         return misused(line);
     }
-    return 0;
+    return check_bottom(c, f);
 }
 
 // What images want other than ctm_config_default(). The figures were tried out with tiny on drawn shapes (PAPER_NOTES.md, results on images).
@@ -277,20 +307,22 @@ static const ctm_real *noise_of(const drawing *q, ctm_arena *a, size_t first, si
     return out;
 }
 
+static const int *labels_from(const int *label, size_t first) { return label ? label + first : NULL; }
+
 static ctm_tensor *draw_chunk(ctm_tape *tp, const drawing *q, ctm_tensor *x, size_t first) {
     static const int method[] = {CTM_HEUN, CTM_EULER, CTM_DPM2, CTM_ANCESTRAL};
     ctm_sampler how = ctm_sampler_default();
     const int labelled = q->net->classes > 0 && q->label != NULL;
-    const int *label = labelled ? q->label + first : NULL;
+    tp->rows.label = labels_from(q->label, first);
     how.rng = &q->rng;
     how.first_row = first;
     how.noise = noise_of(q, tp->arena, first, (size_t)x->shape[0]);
     how.form = q->form ? CTM_FORM_AUTHORS : CTM_FORM_PAPER;
     how.gamma = q->sampler == BY_GAMMA ? q->gamma : q->sampler == BY_CM;
     if (by_score(q->sampler))
-        return ctm_sample_score(tp, labelled ? ctm_guided_denoiser(tp->arena, q->net, label, q->guidance) : ctm_net_denoiser(tp->arena, q->net),
+        return ctm_sample_score(tp, labelled ? ctm_guided_denoiser(tp->arena, q->net, q->guidance) : ctm_net_denoiser(tp->arena, q->net),
                                 method[q->sampler - BY_HEUN], x, q->steps, q->ts, &how);
-    return ctm_sample_gamma(tp, labelled ? ctm_guided_jump(tp->arena, q->net, label, q->guidance) : ctm_net_jump(tp->arena, q->net), x, q->steps, q->ts, &how);
+    return ctm_sample_gamma(tp, labelled ? ctm_guided_jump(tp->arena, q->net, q->guidance) : ctm_net_jump(tp->arena, q->net), x, q->steps, q->ts, &how);
 }
 
 // A map of rows to rows, chunk by chunk, nothing recorded. Operations share out their work among the threads themselves.
@@ -343,8 +375,8 @@ static int *labels_in_turn(ctm_arena *a, const ctm_net *net, size_t n) {
 typedef struct settings {
     args_common common;
     shape_flags shape;
-    const char *data, *teacher, *lpips;
-    long long   steps, teacher_steps, batch, shards, stop_at;      // 0: the recipe's
+    const char *data, *range, *teacher, *lpips;
+    long long   steps, teacher_steps, batch, shards, stop_at, save_every;      // 0: the recipe's
     double      seconds, lr, sheet_seconds;
     int         match, law, distance, flips, gan, gan_loss, resume;
 } settings;
@@ -374,9 +406,16 @@ typedef struct run {
     char                line[600];                 // the last error
 } run;
 
-static const char *const kept_flags[] = {"data", "config", "model-channels", "channel-mult", "num-blocks", "attn", "classes", "dropout", "teacher",
+static const char *const kept_flags[] = {"data", "range", "config", "model-channels", "channel-mult", "num-blocks", "attn", "classes", "dropout", "teacher",
                                          "teacher-steps", "match", "law", "distance", "lpips", "seed", "steps", "batch", "shards", "lr", "flips",
                                          "gan", "gan-loss"};
+
+// Files are known by their hash: a resumed run takes them from wherever they are now.
+static int names_file(const char *flag, const char *value) {
+    return strcmp(flag, "data") == 0 || strcmp(flag, "lpips") == 0 || (strcmp(flag, "teacher") == 0 && strcmp(value, "learned") != 0 && strcmp(value, "none") != 0);
+}
+
+static int option_hidden(const void *of, const char *flag) { return strcmp(flag, "gan-loss") == 0 && !((const settings *)of)->gan; }
 
 static const char *out_path(run *r, const char *file, char *path) {
     args_join(path, ARGS_PATH, r->set.common.out, file);
@@ -469,7 +508,7 @@ static void plan_steps(run *r) {
     }
     r->set.steps = r->cfg.steps;                     // from now on as if they had been asked for
     r->set.teacher_steps = r->teacher_steps;
-    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps);
+    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps + 1e-9);
 }
 
 // ---- Pictures of a run -------------------------------------------------------------------------------------------------
@@ -601,13 +640,18 @@ static int keep_state(run *r, ctm_trainer *tr, const char *text) {
 static int train(run *r, ctm_trainer *tr) {
     const long stop_at = r->set.stop_at > 0 && tr->cfg.consistency ? (long)r->set.stop_at : tr->cfg.steps, begun = tr->step;
     double now = args_seconds(), kept = now, pause = r->set.sheet_seconds, worked = 0;
-    char text[120] = "";
+    char text[120] = "", why[500];
     args_progress line;
     args_progress_begin(&line, tr->step, tr->cfg.steps, 0, r->set.common.quiet);
     while (tr->step < tr->cfg.steps && tr->step < stop_at && !asked_to_stop) {
         if (!ctm_train_step(tr)) {
             args_progress_end(&line, tr->step, text);
             args_fail(r->line, sizeof r->line, "%s; try a smaller --lr (the last checkpoint is untouched)", ctm_error(&r->ctx));
+            return -1;
+        }
+        if (!image_intact(&r->data.set, why, sizeof why)) {          // this step has seen images that are none: its state is not kept
+            args_progress_end(&line, tr->step, text);
+            args_fail(r->line, sizeof r->line, "%s (the last checkpoint is untouched)", why);
             return -1;
         }
         run_losses_add(r->losses, tr);
@@ -617,6 +661,7 @@ static int train(run *r, ctm_trainer *tr) {
         r->images_per_second = (double)(tr->step - begun)*tr->cfg.batch/(worked > 0 ? worked : 1e-9);
         losses_text(tr, r->images_per_second, text, sizeof text);
         args_progress_step(&line, tr->step, text);
+        if (r->set.save_every && tr->step%(long)r->set.save_every == 0 && !save_checkpoint(r, tr)) return -1;
         if (now - kept < pause) continue;
         if (!keep_state(r, tr, text)) return -1;
         kept = args_seconds();
@@ -628,18 +673,13 @@ static int train(run *r, ctm_trainer *tr) {
     return tr->step == tr->cfg.steps;
 }
 
-static int stopped(const run *r, const ctm_trainer *tr) {
-    printf("stopped after step %ld of %ld of the %s; saved; to go on: build/images train --resume --out %s\n", tr->step, tr->cfg.steps,
-           tr->cfg.consistency ? "student" : "teacher", r->set.common.out);
-    return 0;
-}
-
 static int in_phase(const run *r, const char *phase) { return r->from && strcmp(ctm_file_meta(r->from, "images.phase"), phase) == 0; }
 
 // 1 if the checkpoint belongs to this phase and was loaded into tr, 0 if not, -1 on an error.
 static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
     if (!in_phase(r, phase)) return 0;
     if (!ctm_checkpoint_load(&r->scratch, tr, r->from->path)) { failed(r); return -1; }
+    if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
     restore_losses(r->losses, "images", r->from);
     if (!r->set.common.quiet) printf("resumed after step %ld of the %s\n", tr->step, phase);
     return 1;
@@ -700,7 +740,7 @@ static int learn_teacher(run *r) {
     tr = r->tr = trainer(r, &r->memory, &cfg, NULL);
     if (resume_phase(r, tr, "teacher") < 0) return -1;
     state = train(r, tr);
-    if (state < 1) return state < 0 ? -1 : stopped(r, tr);
+    if (state < 1) return state;
     if (!save_model(r, tr->ema[0], &cfg, "teacher.safetensors") || !write_sheet(r, tr->ema[0]) ||
         !run_losses_write(r->losses, out_path(r, "teacher_loss.csv", path), r->line, sizeof r->line)) return -1;
     if (!r->set.common.quiet)
@@ -725,10 +765,11 @@ static void measure(measures *m, const char *name, double value) {
 
 static int write_measures(const measures *m, const char *path, char *err, size_t errlen) {
     ctm_output file;
+    char number[ARGS_NUMBER];
     FILE *f = args_open_atomic(&file, path, err, errlen);
     if (!f) return 0;
     fprintf(f, "name,value\n");
-    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%.6g\n", m->name[i], m->value[i]);
+    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%s\n", m->name[i], args_number(number, m->value[i], 6));
     return args_close_atomic(&file, err, errlen);
 }
 
@@ -761,17 +802,10 @@ static int results(run *r, ctm_net *net) {
 
 // ---- images train ------------------------------------------------------------------------------------------------------
 
-static void report_settings(const run *r) {
+static void report_settings(run *r) {
     const image_set *s = &r->data.set;
-    char text[ARGS_PATH];
     if (r->set.common.quiet) return;
-    printf("images train");
-    for (int i = 0; i < ARGS_COUNT(kept_flags); i++) {
-        const args_option *o = option_named(&r->flags, kept_flags[i]);
-        if (!option_text(o, text, sizeof text) || (strcmp(o->name, "gan-loss") == 0 && !r->set.gan)) continue;
-        printf(o->kind == ARGS_FLAG ? " --%s" : " --%s %s", kept_flags[i], text);
-    }
-    printf("\nctm.h %s, %s; %lu images of %d x %d x %d for training, %lu held out; %s\n", CTM_VERSION, ctm_isa_name(r->ctx.isa), (unsigned long)r->data.rows,
+    printf("%s\nctm.h %s, %s; %lu images of %d x %d x %d for training, %lu held out; %s\n", run_command(&r->scratch, &r->flags), CTM_VERSION, ctm_isa_name(r->ctx.isa), (unsigned long)r->data.rows,
            s->size, s->size, s->channels, (unsigned long)r->data.held, r->data.flips ? "every other one mirrored" : "none mirrored");
     if (r->set.seconds > 0) printf("the number of steps was fitted to --seconds: another machine or moment gives another; --steps is reproducible\n");
     fflush(stdout);
@@ -780,16 +814,13 @@ static void report_settings(const run *r) {
 // A resumed run: its settings come from the checkpoint, whatever else is known of it must agree.
 static int open_checkpoint(run *r) {
     char path[ARGS_PATH];
-    const char *seconds, *teacher_seconds;
     r->from = ctm_file_read(&r->memory, out_path(r, "checkpoint.safetensors", path));
     if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
     if (!ctm_file_meta(r->from, "images.phase") || !ctm_file_meta(r->from, "images.data"))
         return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `images train`", path);
-    seconds = ctm_file_meta(r->from, "images.seconds");
-    r->seconds = seconds ? strtod(seconds, NULL) : 0;
-    teacher_seconds = ctm_file_meta(r->from, "images.teacher_seconds");
-    r->teacher_seconds = teacher_seconds ? strtod(teacher_seconds, NULL) : 0;
-    return restore_settings(&r->flags, r->from, r->line, sizeof r->line);
+    r->seconds = run_number(r->from, "images.seconds");
+    r->teacher_seconds = run_number(r->from, "images.teacher_seconds");
+    return restore_settings(&r->flags, r->from, &r->memory, r->line, sizeof r->line);
 }
 
 static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
@@ -805,16 +836,22 @@ static int train_student(run *r) {
     if (!r->set.common.quiet) print_shape(&r->cfg, tr->theta->len, 1);
     state = train(r, tr);
     if (state < 0) return wrong(r->line);
-    if (state == 0) return stopped(r, tr);
+    if (state == 0) return run_stopped(&r->flags, &r->scratch, tr);
     run_leave_signals();               // nothing is lost any more: from here on a signal ends the program
     return results(r, tr->ema[0]);
 }
 
 static int train_run(run *r) {
+    double numbers[2];
     int status;
     if (r->set.resume && !open_checkpoint(r)) return wrong(r->line);
     if (!r->set.data) return misused("flag --data: is missing; expected a folder or files of images, e.g. of `images synth`");
-    if (!data_open(&r->data, r->set.data, r->line, sizeof r->line)) return wrong(r->line);
+    if (r->set.range && !image_range(r->set.range, numbers)) return misused_range(r->set.range);
+    if (!data_open(&r->data, r->set.data, r->set.range, r->line, sizeof r->line)) {
+        const size_t n = strlen(r->line);
+        if (r->from) args_fail(r->line + n, sizeof r->line - n, "; if the data have moved, --data says where to");
+        return wrong(r->line);
+    }
     if (r->data.rows == 0) return wrong("the data: expected at least one image to train on");
     if (r->set.shape.classes && !check_labels(&r->data, (int)r->set.shape.classes, r->set.data, r->line, sizeof r->line)) return wrong(r->line);
     status = configure(r);
@@ -829,7 +866,7 @@ static int train_run(run *r) {
     report_settings(r);
     if (r->teacher_steps > 0) {
         const int state = learn_teacher(r);
-        if (state < 1) return state < 0 ? wrong(r->line) : 0;
+        if (state < 1) return state < 0 ? wrong(r->line) : run_stopped(&r->flags, &r->scratch, r->tr);
     }
     return train_student(r);
 }
@@ -862,6 +899,7 @@ static int train_main(int argc, char **argv) {
     s->sheet_seconds = SHEET_SECONDS;
     const args_option options[] = {
         {"data",          ARGS_TEXT,   &s->data,          0, 0,   NULL, "a folder, or files A,B,...: CIFAR-10's binary batches, idx, .npy"},
+        RANGE_OPTION(s->range),
         SHAPE_OPTIONS(s->shape),
         {"teacher",       ARGS_TEXT,   &s->teacher,       0, 0,   NULL, "learned (from the data, before the student), none, or a safetensors file"},
         {"steps",         ARGS_INT,    &s->steps,         1, 1e9, NULL, "number of training steps of the student; the --config's if not given"},
@@ -879,6 +917,7 @@ static int train_main(int argc, char **argv) {
         {"gan-loss",      ARGS_CHOICE, &s->gan_loss,      0, 0,   "hinge,log,minimax", "hinge: the authors' code; log: the paper's, with a live gradient; minimax: the paper to the letter"},
         {"resume",        ARGS_FLAG,   &s->resume,        0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
         {"stop-at",       ARGS_INT,    &s->stop_at,       1, 1e9, NULL, "stop after this step of the student as if interrupted; --resume goes on"},
+        {"save-every",    ARGS_INT,    &s->save_every,    1, 1e9, NULL, "steps between two checkpoints, beside those with a contact sheet"},
         {"sheet-seconds", ARGS_REAL,   &s->sheet_seconds, 0.1, 1e7, NULL, "time between two checkpoints with a contact sheet"},
         ARGS_COMMON(s->common)
     };
@@ -897,6 +936,10 @@ static int train_main(int argc, char **argv) {
     r.flags.options = ARGS_COUNT(options);
     r.flags.argc = argc;
     r.flags.argv = argv;
+    r.flags.names_file = names_file;
+    r.flags.hidden = option_hidden;
+    r.flags.settings = s;
+    if (!run_check_texts(&r.flags, r.line, sizeof r.line)) return misused(r.line);
     return train_with(&r);
 }
 
@@ -1014,10 +1057,18 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
         }
     }
     d.label = q->label;
+    if (q->rows > (size_t)-1/64/(size_t)net->dim) {
+        args_fail(err, sizeof err, "flag --n: %lu images of %d x %d x %d are more than this machine can count", (unsigned long)q->rows, net->size, net->size, net->channels);
+        return wrong(err);
+    }
+    if (ends_with(q->common.out, ".png") && !image_sheet_fits(q->common.out, q->rows, net->size, net->channels, (int)q->columns, err, sizeof err)) return wrong(err);
+    if (!image_can_write(q->common.out, err, sizeof err)) return wrong(err);
     x = q->noise ? noise_of_file(q, a, &d) : start_noise(a, (uint64_t)q->common.seed, net, q->rows);
     if (!draw_all(&d, q->rows, x, x)) return wrong(ctm_error(ctx));
     if (!write_images(q->common.out, q->rows, net, x, (int)q->columns, err, sizeof err)) return wrong(err);
-    if (!q->common.quiet) printf("%lu images in %s\n", (unsigned long)q->rows, q->common.out);
+    if (!q->common.quiet)
+        printf("%lu image%s in %s%s\n", (unsigned long)q->rows, q->rows == 1 ? "" : "s", q->common.out,
+               ends_with(q->common.out, ".npy") ? ", float32 [n,c,h,w]: -1 is black and 1 is white" : "");
     return 0;
 }
 
@@ -1102,7 +1153,7 @@ typedef struct extractor {
 
 typedef struct evaluation {
     args_common common;
-    const char *weights, *data, *teacher, *features;
+    const char *weights, *data, *range, *teacher, *features;
     long long   n, likelihood;
     ctm_ctx     ctx;
     ctm_arena   a;
@@ -1135,22 +1186,17 @@ static double rms_between(size_t len, const ctm_real *x, const ctm_real *y) {
 // What a chunk of rows is asked: by which network, with which labels, at which levels.
 typedef struct at_levels { ctm_net *net; const int *label; const ctm_noise *grid; double i_t, i_s; } at_levels;
 
-// The network as a denoiser that sees these labels, if it knows classes.
-static ctm_denoiser *denoiser_with(ctm_arena *a, ctm_net *net, const int *label) {
-    return label && net->classes ? ctm_guided_denoiser(a, net, label, 1) : ctm_net_denoiser(a, net);
-}
-static const int *labels_from(const int *label, size_t first) { return label ? label + first : NULL; }
-
 static ctm_tensor *denoise_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
     const at_levels *q = (const at_levels *)arg;
-    const ctm_denoiser *D = denoiser_with(tp->arena, q->net, labels_from(q->label, first));
+    const ctm_denoiser *D = ctm_net_denoiser(tp->arena, q->net);
+    tp->rows.label = labels_from(q->label, first);
     return D->denoise(tp, D, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(q->grid, q->i_t)));
 }
 
 static ctm_tensor *jump_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t first) {
     const at_levels *q = (const at_levels *)arg;
-    const ctm_jump *G = q->label ? ctm_guided_jump(tp->arena, q->net, q->label + first, 1) : ctm_net_jump(tp->arena, q->net);
-    return G->jump(tp, G, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(q->grid, q->i_t)),
+    tp->rows.label = labels_from(q->label, first);
+    return ctm_G_theta(tp, q->net, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), ctm_t_of_index(q->grid, q->i_t)),
                    ctm_fill(ctm_vector(tp, "s", x->shape[0]), ctm_t_of_index(q->grid, q->i_s)));
 }
 
@@ -1158,7 +1204,8 @@ static ctm_tensor *solve_fn(ctm_tape *tp, const void *arg, ctm_tensor *x, size_t
     const at_levels *q = (const at_levels *)arg;
     double from[CHUNK], to[CHUNK];
     for (int i = 0; i < CHUNK; i++) { from[i] = q->i_t; to[i] = q->i_s; }
-    return ctm_solve(tp, denoiser_with(tp->arena, q->net, labels_from(q->label, first)), q->grid, CTM_HEUN, x, from, to, 1);
+    tp->rows.label = labels_from(q->label, first);
+    return ctm_solve(tp, ctm_net_denoiser(tp->arena, q->net), q->grid, CTM_HEUN, x, from, to, 1);
 }
 
 // E|D(x_t,t) - x_0|²/dim on held-out images at every noise level of the grid, and times the training's weight.
@@ -1237,9 +1284,10 @@ static int eval_bits(evaluation *e) {
     ctm_arena_init(&arena, &e->ctx, "likelihood");
     ctm_tape_init(&tape, &e->ctx, &arena);
     tape.keep_grads = 0;
+    const ctm_denoiser *D = ctm_net_denoiser(&e->a, e->net);
     for (size_t first = 0; first < n && ok; first += 8) {
         const size_t rows = n - first < 8 ? n - first : 8;
-        const ctm_denoiser *D = denoiser_with(&e->a, e->net, labels_from(e->label, first));
+        tape.rows.label = labels_from(e->label, first);
         how.first_row = first;
         how.probes = 1;
         ctm_tape_reset(&tape);
@@ -1539,7 +1587,7 @@ static int eval_open(evaluation *e) {
     int same;
     size_t first;
     if (!f) return failed_line(e->line, sizeof e->line, &e->ctx);
-    if (!net || !data_open(&e->d, e->data, e->line, sizeof e->line)) return 0;
+    if (!net || !data_open(&e->d, e->data, e->range, e->line, sizeof e->line)) return 0;
     if (net->size != s->size || net->channels != s->channels)
         return args_fail(e->line, sizeof e->line, "%s: holds images of %d x %d with %d channels, but the model makes %d x %d with %d", e->data, s->size, s->size,
                          s->channels, net->size, net->size, net->channels);
@@ -1550,7 +1598,8 @@ static int eval_open(evaluation *e) {
     e->net = ctm_net_view(&e->a, net, 0);
     e->x = (ctm_real *)ctm_alloc(&e->a, e->held*(size_t)net->dim*sizeof *e->x);
     for (size_t i = 0; i < e->held; i++) image_get(&e->d.set, first + i, 0, e->x + i*(size_t)net->dim);
-    printf("%lu held-out images: %s\n", (unsigned long)e->held, same ? "the end of the set, which training left out" : "of a set that the model was not trained on");
+    if (!image_intact(s, e->line, sizeof e->line)) return 0;
+    printf("%lu held-out image%s: %s\n", (unsigned long)e->held, e->held == 1 ? "" : "s", same ? "the end of the set, which training left out" : "of a set that the model was not trained on");
     return !net->classes || eval_labels(e, first);
 }
 
@@ -1571,6 +1620,7 @@ static int eval_run(evaluation *e) {
     if (!args_mkdir(e->common.out, e->line, sizeof e->line)) return wrong(e->line);
     if (!eval_dsm(e) || (teacher && e->net->with_s && !eval_consistency(e, ctm_net_view(&e->a, teacher, 0))) || (e->likelihood > 0 && !eval_bits(e)) ||
         !eval_frechet(e, teacher) || !eval_nearest(e)) return wrong(e->line);
+    if (!image_intact(&e->d.set, e->line, sizeof e->line)) return wrong(e->line);
     args_join(path, sizeof path, e->common.out, "eval.csv");
     if (!write_measures(&e->m, path, e->line, sizeof e->line)) return wrong(e->line);
     if (!e->common.quiet) printf("all figures are in %s\n", path);
@@ -1579,6 +1629,7 @@ static int eval_run(evaluation *e) {
 
 static int eval_main(int argc, char **argv) {
     static evaluation e;
+    double numbers[2];
     int status;
     e.common = args_common_defaults("out/eval");
     e.n = 1000;
@@ -1586,6 +1637,7 @@ static int eval_main(int argc, char **argv) {
     const args_option options[] = {
         {"weights",    ARGS_TEXT, &e.weights,    0, 0,   NULL, "model.safetensors of a training folder"},
         {"data",       ARGS_TEXT, &e.data,       0, 0,   NULL, "the images it was trained on (their held-out end is used), or others"},
+        RANGE_OPTION(e.range),
         {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps and samples with its solver's"},
         {"features",   ARGS_TEXT, &e.features,   0, 0,   NULL, "a network for the Frechet distance: nn.Sequential of Conv2d, ReLU, MaxPool2d(2)"},
         {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many held-out images, and as many samples"},
@@ -1596,6 +1648,7 @@ static int eval_main(int argc, char **argv) {
     if (status) return args_exit_status(status);
     if (!e.weights) return misused("flag --weights: is missing; expected a safetensors file");
     if (!e.data) return misused("flag --data: is missing; expected a folder or files of images");
+    if (e.range && !image_range(e.range, numbers)) return misused_range(e.range);
     ctm_init(&e.ctx);
     e.ctx.threads = (int)e.common.threads;
     ctm_arena_init(&e.a, &e.ctx, "eval");
@@ -1681,7 +1734,7 @@ static int synth_main(int argc, char **argv) {
     }
     f = args_open_atomic(&file, common.out, err, sizeof err);
     if (!f) return wrong(err);
-    for (long long i = 0; i < n; i++) {
+    for (long long i = 0; i < n && !ferror(f); i++) {
         unsigned char record[IMAGE_RECORD];
         double draw[IMAGE_SYNTH_DRAWS];
         for (int j = 0; j < IMAGE_SYNTH_DRAWS; j++) draw[j] = ctm_uniform(&rng, (uint64_t)i, (uint64_t)j);
@@ -1696,10 +1749,12 @@ static int synth_main(int argc, char **argv) {
 int main(int argc, char **argv) {
     args_utf8(&argc, &argv);
     const int command = args_command("images", "train,sample,eval,info,synth", &argc, &argv);
+    int status;
     if (command < 0) return 2;
-    if (command == 1) return sample_main(argc, argv);
-    if (command == 2) return eval_main(argc, argv);
-    if (command == 3) return info_main(argc, argv);
-    if (command == 4) return synth_main(argc, argv);
-    return train_main(argc, argv);
+    if (command == 1) status = sample_main(argc, argv);
+    else if (command == 2) status = eval_main(argc, argv);
+    else if (command == 3) status = info_main(argc, argv);
+    else if (command == 4) status = synth_main(argc, argv);
+    else status = train_main(argc, argv);
+    return args_finish("images", status);
 }

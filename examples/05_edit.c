@@ -27,7 +27,7 @@ enum { CHUNK = 16 };                    // images a network sees at once
 typedef struct edit {
     int         command;
     args_common common;
-    const char *weights, *data, *mask, *box;
+    const char *weights, *data, *range, *mask, *box;
     long long   first, n, nfe, patch, label, steps;
     double      gamma, level, strength;
     ctm_ctx     ctx;
@@ -52,18 +52,28 @@ static int complain(const char *line, int status) {
 
 // ---- What is known -----------------------------------------------------------------------------------------------------
 
+// "1,2,3,4"
+static int four_numbers(const char *text, long long *out) {
+    for (int k = 0; k < 4; k++) {
+        const size_t n = strcspn(text, ",");
+        char word[24];
+        if (n >= sizeof word || (text[n] == ',') != (k < 3)) return 0;
+        memcpy(word, text, n);
+        word[n] = '\0';
+        if (args_int(word, &out[k]) != 1) return 0;
+        text += n + 1;
+    }
+    return 1;
+}
+
 // A box "y,x,height,width" that is to be made up; everything else is kept.
 static int keep_outside_box(edit *e) {
     const int size = e->net->size, channels = e->net->channels;
-    int box[4], k;
-    const char *at = e->box;
-    char *end;
-    for (k = 0; k < 4; k++, at = end + (*end == ',')) {
-        box[k] = (int)strtol(at, &end, 10);
-        if (end == at || (k < 3 ? *end != ',' : *end != 0)) return args_fail(e->line, sizeof e->line, "--box is \"%s\", expected four whole numbers: y,x,height,width", e->box);
-    }
+    long long box[4];
+    int k;
+    if (!four_numbers(e->box, box)) return args_fail(e->line, sizeof e->line, "--box is \"%.60s\", expected four whole numbers: y,x,height,width", e->box);
     if (box[0] < 0 || box[1] < 0 || box[2] < 1 || box[3] < 1 || box[0] > size - box[2] || box[1] > size - box[3])
-        return args_fail(e->line, sizeof e->line, "--box %s is not inside of %d x %d pixels", e->box, size, size);
+        return args_fail(e->line, sizeof e->line, "--box %.60s is not inside of %d x %d pixels", e->box, size, size);
     e->kept = (unsigned char *)ctm_alloc(&e->a, (size_t)e->net->dim);
     for (k = 0; k < e->net->dim; k++) {
         const int pixel = k/channels, y = pixel/size, x = pixel%size;
@@ -77,6 +87,7 @@ static int keep_by_mask(edit *e) {
     const int size = e->net->size, channels = e->net->channels;
     image_set m;
     ctm_real *mask;
+    int k;
     if (!image_open(&m, e->mask, e->line, sizeof e->line)) return 0;
     if (m.size != size || m.channels != 1 || m.part[0].floats || (m.n != 1 && m.n != (size_t)e->n)) {
         args_fail(e->line, sizeof e->line, "%s: holds %lu masks of %d x %d x %d%s, expected bytes [h,w] of %d x %d: 1 of them, or one for each of the %lld images", e->mask,
@@ -89,10 +100,11 @@ static int keep_by_mask(edit *e) {
     mask = (ctm_real *)ctm_alloc(&e->a, (size_t)(size*size)*sizeof *mask);
     for (size_t i = 0; i < m.n; i++) {
         image_get(&m, i, 0, mask);
-        for (int k = 0; k < e->net->dim; k++) e->kept[i*(size_t)e->net->dim + (size_t)k] = image_byte((double)mask[k/channels]) != 0;
+        for (k = 0; k < e->net->dim; k++) e->kept[i*(size_t)e->net->dim + (size_t)k] = image_byte((double)mask[k/channels]) != 0;
     }
+    k = image_intact(&m, e->line, sizeof e->line);
     image_close(&m);
-    return 1;
+    return k;
 }
 
 static int find_known(edit *e) {
@@ -117,7 +129,7 @@ static void luminance(int pixels, const ctm_real *x, ctm_real *grey) {
 
 // The middle row: A^T·(what is known of A·x, 0 elsewhere), which is x itself where pixels are kept, and means otherwise. Luminance is
 // shown as grey.
-static void tell(edit *e) {
+static void show_known(edit *e) {
     const size_t dim = (size_t)e->net->dim;
     ctm_real *y = (ctm_real *)ctm_alloc(&e->a, dim*sizeof *y);
     for (size_t i = 0; i < (size_t)e->n; i++) {
@@ -174,7 +186,7 @@ static int draw_chunk(edit *e, ctm_tape *tp, int first, int rows, const double *
     how.rng = &noise;
     how.first_row = (uint64_t)first;
     for (int i = 0; i < rows; i++) label[i] = (int)e->label;
-    e->net->label = e->net->classes ? label : NULL;
+    tp->rows.label = label;
     if (known.per_row) known.mask = e->kept + at;
     if (e->command == STROKE) x = ctm_stroke(tp, e->G, ref, (int)e->nfe, ts, &how);
     else if (e->command == GUIDE) {
@@ -188,7 +200,7 @@ static int draw_chunk(edit *e, ctm_tape *tp, int first, int rows, const double *
         guide.steps = (int)e->steps;
         x = ctm_sample_guided(tp, e->G, &guide, x, (int)e->nfe, ts, &how);
     } else x = ctm_edit(tp, e->G, &known, ref, x, (int)e->nfe, ts, &how);
-    e->net->label = NULL;
+    tp->rows.label = NULL;
     if (!x) return fail(e);
     memcpy(e->out + at, x->data, x->len*sizeof(ctm_real));
     return 1;
@@ -229,17 +241,21 @@ static int load_model(edit *e) {
 
 static int load_images(edit *e) {
     const size_t dim = (size_t)e->net->dim;
-    if (!image_open(&e->set, e->data, e->line, sizeof e->line)) return 0;
+    double range[2];
+    char doubt[600];
+    if (e->range) image_range(e->range, range);
+    if (!image_open_scaled(&e->set, e->data, e->range ? range : NULL, e->line, sizeof e->line)) return 0;
+    if (image_doubtful(&e->set, doubt, sizeof doubt)) fprintf(stderr, "note: %s\n", doubt);
     if (e->set.size != e->net->size || e->set.channels != e->net->channels)
         return args_fail(e->line, sizeof e->line, "%s: holds images of %d x %d x %d, but the model needs %d x %d x %d", e->data, e->set.size, e->set.size, e->set.channels,
                          e->net->size, e->net->size, e->net->channels);
-    if ((size_t)e->first + (size_t)e->n > e->set.n)
+    if ((unsigned long long)e->first + (unsigned long long)e->n > e->set.n)
         return args_fail(e->line, sizeof e->line, "%s: holds %lu images, but number %lld was asked for (they count from 0)", e->data, (unsigned long)e->set.n, e->first + e->n - 1);
     e->given = (ctm_real *)ctm_alloc(&e->a, 3*(size_t)e->n*dim*sizeof *e->given);      // the sheet's three rows, one behind the other
     e->told = e->given + (size_t)e->n*dim;
     e->out = e->told + (size_t)e->n*dim;
     for (size_t i = 0; i < (size_t)e->n; i++) image_get(&e->set, (size_t)e->first + i, 0, e->given + i*dim);
-    return 1;
+    return image_intact(&e->set, e->line, sizeof e->line);
 }
 
 static int is_png(const char *path) { const size_t n = strlen(path); return n >= 4 && strcmp(path + n - 4, ".png") == 0; }
@@ -252,13 +268,19 @@ static int write_out(edit *e) {
 }
 
 static int run(edit *e) {
-    return load_model(e) && load_images(e) && find_known(e) && (tell(e), draw(e)) && write_out(e);
+    if (!load_model(e) || !load_images(e) || !find_known(e)) return 0;
+    if (is_png(e->common.out) && !image_sheet_fits(e->common.out, 3*(size_t)e->n, e->net->size, e->net->channels, (int)e->n, e->line, sizeof e->line)) return 0;
+    if (!image_can_write(e->common.out, e->line, sizeof e->line)) return 0;
+    show_known(e);
+    return draw(e) && write_out(e);
 }
 
 // What the flags alone can tell; 0, or the exit status.
 static int check_flags(const edit *e) {
+    double range[2];
     if (!e->weights) return complain("--weights FILE.safetensors is missing", 2);
     if (!e->data) return complain("--data FILE is missing: the images to edit", 2);
+    if (e->range && !image_range(e->range, range)) return complain("--range expects two different numbers, those of black and white: 0,1", 2);
     if (e->command == INPAINT && !e->mask == !e->box) return complain("inpaint needs --mask FILE.npy or --box y,x,height,width, one of them", 2);
     if (e->command != INPAINT && (e->mask || e->box)) return complain("--mask and --box are for inpaint", 2);
     if (e->command == GUIDE && e->gamma == 1) return complain("--gamma 1 lands every jump at time zero, where there is nothing left to steer: guide needs less", 2);
@@ -285,6 +307,7 @@ int main(int argc, char **argv) {
     const args_option options[] = {
         {"weights", ARGS_TEXT, &e.weights, 0, 0,    NULL, "a CTM of images"},
         {"data",    ARGS_TEXT, &e.data,    0, 0,    NULL, "the images: CIFAR-10's batches, idx, or .npy"},
+        {"range",   ARGS_TEXT, &e.range,   0, 0,    NULL, "BLACK,WHITE: these numbers of --data; 0,255 of bytes and -1,1 of floats if not given"},
         {"first",   ARGS_INT,  &e.first,   0, 1e9,  NULL, "number of the first one, from 0"},
         {"n",       ARGS_INT,  &e.n,       1, 1000, NULL, "how many"},
         {"mask",    ARGS_TEXT, &e.mask,    0, 0,    NULL, "inpaint: .npy of bytes [1,h,w] or [n,h,w], 0 where the image is to be made up"},
@@ -299,15 +322,16 @@ int main(int argc, char **argv) {
         ARGS_COMMON(e.common)
     };
     status = args_parse("edit", "edit inpaint|colorize|superres|stroke|guide --weights W.safetensors --data IMAGES [flags]", options, ARGS_COUNT(options), argc, argv);
-    if (status) return args_exit_status(status);
+    if (status) return args_finish("edit", args_exit_status(status));
     status = check_flags(&e);
     if (status) return status;
     ctm_init(&e.ctx);
     e.ctx.threads = (int)e.common.threads;
     ctm_arena_init(&e.a, &e.ctx, "images");
     status = run(&e) ? 0 : complain(e.line, 1);
-    if (!status && !e.common.quiet) printf("%lld image%s in %s\n", e.n, e.n == 1 ? "" : "s", e.common.out);
+    if (!status && !e.common.quiet)
+        printf("%lld image%s in %s%s\n", e.n, e.n == 1 ? "" : "s", e.common.out, is_npy(e.common.out) ? ", float32 [n,c,h,w]: -1 is black and 1 is white" : "");
     if (e.set.parts) image_close(&e.set);
     ctm_arena_free(&e.a);
-    return status;
+    return args_finish("edit", status);
 }

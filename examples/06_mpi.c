@@ -25,7 +25,7 @@
    less traffic; its order of summation is the library's own affair. */
 enum { PIECE = 65536 };
 typedef struct world { int rank, count; ctm_real *room; } world;
-typedef struct files { const char *data, *teacher; } files;          /* of images; NULL: the ring */
+typedef struct files { const char *data, *range, *teacher; } files;  /* of images; NULL: the ring */
 
 static int sum(void *user, size_t n, ctm_real *v) {
     world *w = (world *)user;
@@ -66,11 +66,11 @@ static size_t image_of(const image_set *s, const ctm_rng *rng, uint64_t step, ui
     return i < s->n ? i : s->n - 1;
 }
 static void draw_image(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
-    const image_set *s = (const image_set *)user;
+    image_set *s = (image_set *)user;
     image_get(s, image_of(s, rng, step, index), 0, x0);
 }
 static int label_of_image(void *user, const ctm_rng *rng, uint64_t step, uint64_t index) {
-    const image_set *s = (const image_set *)user;
+    image_set *s = (image_set *)user;
     return image_label(s, image_of(s, rng, step, index));
 }
 
@@ -97,11 +97,14 @@ static ctm_net *read_teacher(ctm_arena *a, const char *path, const image_set *s,
 static ctm_trainer *trainer(ctm_arena *a, ctm_config *cfg, ctm_processes *all, const files *in, toy *ring, image_set *set, char *err, size_t errlen) {
     ctm_net *teacher, *net;
     ctm_trainer *tr;
+    double range[2];
     if (!in->data) {
         toy_make(ring, a, "ring");
         return ctm_trainer_new_among(a, cfg, ctm_mlp(a, cfg, 2, 1), ring->denoiser, toy_draw, ring, all);
     }
-    if (!image_open(set, in->data, err, errlen)) return NULL;
+    if (in->range) image_range(in->range, range);
+    if (!image_open_scaled(set, in->data, in->range ? range : NULL, err, errlen)) return NULL;
+    if (all->rank == 0 && image_doubtful(set, err, errlen)) fprintf(stderr, "note: %s\n", err);
     teacher = read_teacher(a, in->teacher, set, cfg, err, errlen);
     if (!teacher) return NULL;
     net = ctm_unet(a, cfg, 1);
@@ -121,12 +124,17 @@ static int train(ctm_config *cfg, ctm_processes *all, world *w, int threads, con
     toy ring;
     image_set set;
     char err[600] = "";
-    int ok = 1;
+    int ok = 1, lost = 0;
     memset(&set, 0, sizeof set);
     ctm_init(&ctx);
     ctx.threads = threads;
     ctm_arena_init(&memory, &ctx, "model");
     w->room = (ctm_real *)ctm_alloc(&memory, (size_t)PIECE * (size_t)w->count * sizeof *w->room);
+    if (w->rank == 0 && !image_can_write(out, err, sizeof err)) {
+        fprintf(stderr, "mpi: %s\n", err);
+        ctm_arena_free(&memory);
+        return 0;
+    }
     tr = trainer(&memory, cfg, all, in, &ring, &set, err, sizeof err);
     if (!tr) {
         if (w->rank == 0) fprintf(stderr, "mpi: %s\n", err);
@@ -137,9 +145,10 @@ static int train(ctm_config *cfg, ctm_processes *all, world *w, int threads, con
     double begun = args_seconds();
     while (tr->step < cfg->steps && ok) {
         ok = ctm_train_step(tr);
+        if (ok && in->data) ok = !(lost = !image_intact(&set, err, sizeof err));
         if (ok && w->rank == 0 && tr->step % 1000 == 0) printf("step %6ld   L_ctm %.5f   L_dsm %.5f\n", tr->step, tr->L_ctm, tr->L_dsm);
     }
-    if (!ok) fprintf(stderr, "mpi: process %d: %s\n", w->rank, ctm_error(&ctx));
+    if (!ok) fprintf(stderr, "mpi: process %d: %s\n", w->rank, lost ? err : ctm_error(&ctx));
     if (ok && !same_weights(tr->theta)) {
         ok = 0;
         fprintf(stderr, "mpi: process %d: the processes ended with different weights\n", w->rank);
@@ -158,10 +167,15 @@ static int train(ctm_config *cfg, ctm_processes *all, world *w, int threads, con
 
 /* Reads the command line; args_parse's answer. */
 static int arguments(int count, const args_option *options, int n, int argc, char **argv, long long *shards, const files *in) {
+    double range[2];
     int r = args_parse("mpi", "mpirun -np N build/mpi [flags]", options, n, argc, argv);
     if (!r && *shards == 0) *shards = count > 1 ? count : 2;
     if (!r && !in->data != !in->teacher) {
         fprintf(stderr, "mpi: --data and --teacher go together: images, and teacher.safetensors of `images train`\n");
+        return 2;
+    }
+    if (!r && in->range && !image_range(in->range, range)) {
+        fprintf(stderr, "mpi: --range expects two different numbers, those of black and white: 0,1\n");
         return 2;
     }
     if (r || *shards >= count) return r;
@@ -175,9 +189,10 @@ int main(int argc, char **argv) {
     world w;
     long long steps = 4000, batch = cfg.batch, shards = 0, threads = 1;
     const char *out = "mpi.safetensors";
-    files in = {NULL, NULL};
+    files in = {NULL, NULL, NULL};
     args_option options[] = {
         {"data",    ARGS_TEXT, &in.data, 0, 0,    NULL, "images in place of the ring: a folder, or files A,B,..."},
+        {"range",   ARGS_TEXT, &in.range, 0, 0,   NULL, "BLACK,WHITE: these numbers of --data; 0,255 of bytes and -1,1 of floats if not given"},
         {"teacher", ARGS_TEXT, &in.teacher, 0, 0, NULL, "their teacher: teacher.safetensors of `images train`"},
         {"steps",   ARGS_INT,  &steps,   1, 1e9,  NULL, "training steps"},
         {"batch",   ARGS_INT,  &batch,   2, 1e6,  NULL, "rows of every batch, all processes together; half as many for the diagonal term"},
@@ -205,5 +220,5 @@ int main(int argc, char **argv) {
         if (!ok) MPI_Abort(MPI_COMM_WORLD, 1);                       /* the others may be waiting in a sum */
     }
     MPI_Finalize();
-    return r ? args_exit_status(r) : !ok;
+    return args_finish("mpi", r ? args_exit_status(r) : !ok);
 }

@@ -18,8 +18,8 @@
 
    Conventions. Functions that can fail take (char *err, size_t errlen), return 1 when done and 0 when not, and then leave
    one line without a newline in err (err may be NULL with errlen 0). args_parse is the exception: it prints by itself.
-   There is no global state. Numbers are read with a decimal point; the program must stay in the "C" locale, which is the
-   one it starts in. Nothing here relies on infinities or NaN in arithmetic, so -ffast-math is harmless. */
+   There is no global state. Numbers are read and written with a decimal point, whatever the locale. Nothing here relies on
+   infinities or NaN in arithmetic, so -ffast-math is harmless. */
 #ifndef CTM_EXAMPLES_ARGS_H
 #define CTM_EXAMPLES_ARGS_H
 
@@ -34,6 +34,7 @@
 #endif
 
 #include <errno.h>
+#include <locale.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -114,14 +115,27 @@ typedef struct {
     int         quiet;      /* 1: no progress line, only results and errors                                           */
 } args_common;
 
-#define ARGS_COMMON(c)                                                                                                 \
+#define ARGS_COMMON(c) ARGS_COMMON_OUT(c, "where results go")
+#define ARGS_COMMON_OUT(c, out_help)                                                                                   \
     {"seed",    ARGS_INT,  &(c).seed,    0, 9223372036854775807.0, NULL, "seed of all random numbers"},                \
     {"threads", ARGS_INT,  &(c).threads, 0, 4096,                  NULL, "number of threads; 0 takes all cores"},      \
-    {"out",     ARGS_TEXT, &(c).out,     0, 0,                     NULL, "where results go"},                          \
+    {"out",     ARGS_TEXT, &(c).out,     0, 0,                     NULL, out_help},                                    \
     {"quiet",   ARGS_FLAG, &(c).quiet,   0, 0,                     NULL, "no progress line"}
 
 /* args_parse's answer as an exit status: help was printed -> 0, wrong usage -> 2. */
 static inline int args_exit_status(int parsed) { return parsed == 2 ? 2 : 0; }
+
+/* The end of every main: what was printed must have arrived. Returns status, or 1 after one line when stdout took not all of
+   it (a full disk). */
+static inline int args_finish(const char *program, int status) {
+    int reason, bad = ferror(stdout);
+    errno = 0;
+    if (fflush(stdout) == 0 && !bad) return status;
+    reason = errno;
+    if (status) return status;                      /* that fault has its line                                        */
+    fprintf(stderr, "%s: cannot write to standard output%s%s\n", program, reason ? ": " : "", reason ? strerror(reason) : "");
+    return 1;
+}
 
 /* The progress line of a loop over steps. */
 typedef struct {
@@ -148,6 +162,20 @@ static inline int args_fail(char *err, size_t errlen, const char *format, ...) {
     for (p = err; *p; p++)
         if ((unsigned char)*p < 32 || *p == 127) *p = ' ';
     return 0;
+}
+
+/* The first byte of text that is no UTF-8, or NULL when all of it is. (Neither longer than needed, nor half of a UTF-16 pair.) */
+static inline const char *args_not_utf8(const char *text) {
+    const unsigned char *p = (const unsigned char *)text;
+    while (*p) {
+        int n = *p < 0x80 ? 1 : *p >= 0xC2 && *p <= 0xDF ? 2 : *p >= 0xE0 && *p <= 0xEF ? 3 : *p >= 0xF0 && *p <= 0xF4 ? 4 : 0, i;
+        for (i = 1; i < n; i++)
+            if ((p[i] & 0xC0) != 0x80) n = 0;
+        if (n == 0 || (*p == 0xE0 && p[1] < 0xA0) || (*p == 0xED && p[1] > 0x9F) || (*p == 0xF0 && p[1] < 0x90) ||
+            (*p == 0xF4 && p[1] > 0x8F)) return (const char *)p;
+        p += n;
+    }
+    return NULL;
 }
 
 /* Copy text into out for use in a message: at most 40 bytes (and at most size - 1), then "...". A character of several
@@ -198,13 +226,58 @@ static inline int args_is_number(const char *s) {
     return *s == '\0';
 }
 
+/* The decimal point of the locale, which an application that includes this file may have set. */
+static inline const char *args_locale_point(void) {
+    const struct lconv *l = localeconv();
+    return l && l->decimal_point && l->decimal_point[0] ? l->decimal_point : ".";
+}
+
+/* strtod for a text that args_is_number accepts, in every locale with a decimal point. 0 when memory is short. */
+static inline int args_strtod(const char *s, double *value) {
+    const char *point = args_locale_point(), *dot = strchr(s, '.');
+    char near_by[64], *copy = near_by;
+    size_t length = strlen(s), extra = strlen(point);
+    if (dot == NULL || strcmp(point, ".") == 0) {
+        *value = strtod(s, NULL);
+        return 1;
+    }
+    if (length + extra >= sizeof near_by) copy = (char *)malloc(length + extra);
+    if (copy == NULL) return 0;
+    memcpy(copy, s, (size_t)(dot - s));
+    memcpy(copy + (dot - s), point, extra);
+    memcpy(copy + (dot - s) + extra, dot + 1, strlen(dot + 1) + 1);
+    *value = strtod(copy, NULL);
+    if (copy != near_by) free(copy);
+    return 1;
+}
+
+enum { ARGS_NUMBER = 40 };                          /* room for a number as text                                      */
+
+/* x as text with so many significant digits, in every locale with a decimal point. Returns out. */
+static inline const char *args_number(char out[ARGS_NUMBER], double x, int digits) {
+    const char *point = args_locale_point();
+    char *found;
+    snprintf(out, ARGS_NUMBER, "%.*g", digits, x);
+    found = strstr(out, point);
+    if (found) {
+        *found = '.';
+        memmove(found + 1, found + strlen(point), strlen(found + strlen(point)) + 1);
+    }
+    return out;
+}
+
+/* x with the fewest significant digits, at_least so many, from which strtod gets it back. Returns out. */
+static inline const char *args_shortest(char out[ARGS_NUMBER], double x, int at_least) {
+    double back = 0;
+    int digits = at_least;
+    while (args_strtod(args_number(out, x, digits), &back) && back != x && digits < 17) digits++;
+    return out;
+}
+
 /* Read all of s as a finite number. 1: *value is set; 0: not a number; -1: a number too large for a double. */
 static inline int args_real(const char *s, double *value) {
-    char *end;
     double v;
-    if (!args_is_number(s)) return 0;
-    v = strtod(s, &end);
-    if (*end != '\0') return 0;
+    if (!args_is_number(s) || !args_strtod(s, &v)) return 0;
     if (!args_finite(v)) return -1;
     *value = v;
     return 1;
@@ -379,11 +452,14 @@ static inline args_common args_common_defaults(const char *out) {
 static inline void args_range(const args_option *o, char *out, size_t size) {
     double huge = o->kind == ARGS_INT ? 9.2e18 : 1e300;
     int low = o->min > -huge, high = o->max < huge;
+    char least[ARGS_NUMBER], most[ARGS_NUMBER];
+    args_number(least, o->min, 15);
+    args_number(most, o->max, 15);
     out[0] = '\0';
     if (o->min == 0 && o->max == 0) return;
-    if (low && high) snprintf(out, size, "from %.15g to %.15g", o->min, o->max);
-    else if (low)    snprintf(out, size, "at least %.15g", o->min);
-    else if (high)   snprintf(out, size, "at most %.15g", o->max);
+    if (low && high) snprintf(out, size, "from %s to %s", least, most);
+    else if (low)    snprintf(out, size, "at least %s", least);
+    else if (high)   snprintf(out, size, "at most %s", most);
 }
 
 static inline int args_in_range(const args_option *o, double value) {
@@ -405,7 +481,7 @@ static inline int args_bad_choice(const char *program, const char *what, const c
 
 /* Say on stderr which value of a flag was found and what was expected. Returns 2. */
 static inline int args_bad_value(const char *program, const args_option *o, const char *value) {
-    char what[80], range[80], found[64], line[512];
+    char what[80], range[96], found[64], line[512];
     const char *kind = o->kind == ARGS_INT ? "a whole number" : o->kind == ARGS_REAL ? "a number" : "a text";
     long long v;
     snprintf(what, sizeof what, "flag --%s", o->name);
@@ -491,7 +567,7 @@ static inline void args_help_head(const args_option *o, char *out, size_t size) 
 
 /* "(from 1 to 1000; default 20)": range or choices and the present value of the target; "" for a flag that is off. */
 static inline void args_help_tail(const args_option *o, char *out, size_t size) {
-    char range[80], list[256], word[64];
+    char range[96], list[256], word[64];
     const char *text;
     args_range(o, range, sizeof range);
     out[0] = '\0';
@@ -499,7 +575,7 @@ static inline void args_help_tail(const args_option *o, char *out, size_t size) 
     if (o->kind == ARGS_INT && args_in_range(o, (double)*(long long *)o->target))
         snprintf(out, size, " (%s%sdefault %lld)", range, range[0] ? "; " : "", *(long long *)o->target);
     else if (o->kind == ARGS_REAL && args_in_range(o, *(double *)o->target))
-        snprintf(out, size, " (%s%sdefault %.6g)", range, range[0] ? "; " : "", *(double *)o->target);
+        snprintf(out, size, " (%s%sdefault %s)", range, range[0] ? "; " : "", args_number(word, *(double *)o->target, 6));
     else if ((o->kind == ARGS_INT || o->kind == ARGS_REAL) && range[0])
         snprintf(out, size, " (%s)", range);           /* a default out of range stands for "not given" */
     if (o->kind == ARGS_TEXT) {
@@ -549,7 +625,10 @@ static inline void args_print_help(FILE *f, const char *usage, const args_option
         snprintf(text, sizeof text, "%s%s", o[i].help, tail);
         args_wrap(f, text, column, indent);
     }
-    fprintf(f, "  --help              this text\n");
+    fprintf(f, "  --help              this text\n\n"
+               "exit status: 0 done; 1 a file or the machine is at fault, one line says how;\n"
+               "2 wrong usage; 3 a signal has stopped a training run: its state is saved, and\n"
+               "--resume goes on (a second signal ends it at once)\n");
 }
 
 /* 1 if the command line holds --name or --name=value. */

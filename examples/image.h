@@ -12,12 +12,15 @@
        CIFAR-10's binary batches   records of 3073 bytes: a label 0-9, then 1024 red, green, blue bytes, rows top to bottom
        idx (MNIST, Fashion-MNIST)  bytes [n,h,w], square; a file of labels may stand beside it in the list or the folder
        .npy                        uint8 [n,h,w,c] or [n,h,w]; or float32 [n,c,h,w] in [-1,1]
+       .npz                        the first array of an archive that is not compressed, as numpy.savez writes it
 
-   Files are mapped into memory where the system can do that, so that a set may be larger than memory; elsewhere records are
-   fetched with fseek. A pipe (/dev/stdin) is read into memory. Compressed files: gunzip them, or gunzip -c F.gz | ... .
+   Images are read from the file one by one, when they are asked for, so a set may be larger than memory. (A mapped file would
+   save a copy, which is nothing beside a training step; but one that shrinks while it is mapped ends the program.) A pipe
+   (/dev/stdin) is read into memory. Compressed files: gunzip them, or gunzip -c F.gz | ... .
 
    Conventions. Functions that can fail take (char *err, size_t errlen), return 1 when done and 0 when not, and then leave
-   one line in err. There is no global state. image_get and image_label may be called by several threads. */
+   one line in err. There is no global state. image_get and image_label may be called by several threads; they cannot fail, but
+   after them image_intact tells whether all was there. */
 #ifndef CTM_EXAMPLES_IMAGE_H
 #define CTM_EXAMPLES_IMAGE_H
 
@@ -47,15 +50,16 @@ enum {
 
 typedef struct {
     const char    *path;        /* points into image_set.paths                                                        */
-    unsigned char *bytes;       /* the whole file, mapped or in memory; NULL: read from f                             */
+    unsigned char *bytes;       /* the whole file, if it came through a pipe; NULL: read from f                       */
     FILE          *f;
     size_t         length;      /* bytes of the file                                                                  */
-    int            mapped;      /* 1: bytes came from mmap                                                            */
+    int            broken;      /* 1: something could not be read, 2: for want of memory; see image_intact            */
     size_t         first, n;    /* number of its first image in the set; images                                       */
     size_t         start;       /* where image 0 begins                                                               */
     size_t         stride;      /* bytes from one image to the next                                                   */
+    size_t         size;        /* bytes of an image                                                                  */
     int            planes;      /* 1: channels outermost, as in CIFAR-10 and PyTorch                                  */
-    int            floats;      /* 1: float32 in [-1,1]                                                               */
+    int            floats;      /* 1: float32                                                                         */
     int            labelled;    /* 1: the byte before every image is its label                                        */
 } image_part;
 
@@ -66,7 +70,11 @@ typedef struct {
     int            parts;
     image_part     part[IMAGE_PARTS];
     unsigned char *label;       /* [n], from an idx file; NULL: from the records, or none                             */
-    char          *paths;
+    size_t         labels;      /* that label holds                                                                   */
+    int            scaled;      /* 1: `range` says which numbers are black and white, for bytes and floats            */
+    double         range[2];
+    double         least, most; /* of the floats                                                                      */
+    char          *paths;       /* names of the files, a zero behind each                                             */
 } image_set;
 
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -88,6 +96,15 @@ static inline unsigned long image_crc(unsigned long crc, const unsigned char *p,
 static inline void image_put_big(unsigned char *p, unsigned long v) {
     int i;
     for (i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (24 - 8 * i) & 255);
+}
+
+/* 1 if a file can be written at path; to be asked before the work whose result it will hold. What is there stays. */
+static inline int image_can_write(const char *path, char *err, size_t errlen) {
+    ctm_output a;
+    if (ctm_path_kind(path) == 3) return 1;        /* a device or a pipe: its reader would take this for the end      */
+    if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
+    ctm_output_drop(&a);
+    return 1;
 }
 
 /* One chunk: length, name, data, CRC of name and data. */
@@ -168,16 +185,25 @@ static inline unsigned char image_byte(double v) {
     return (unsigned char)(b >= 254.5 ? 255 : b > 0 ? (int)(b + 0.5) : 0);
 }
 
+/* A PNG is made in memory, and its data are one chunk: about 1 GB is the most. */
+static inline int image_sheet_fits(const char *path, size_t n, int size, int channels, int columns, char *err, size_t errlen) {
+    const double width = columns * (size + 1.0) - 1, height = (double)((n + (size_t)columns - 1) / (size_t)columns) * (size + 1.0) - 1;
+    if (width * height * (channels == 3 ? 3 : 1) < 1e9) return 1;
+    return args_fail(err, errlen, "cannot write %s: a picture of %.0f x %.0f pixels is too large, expected fewer images", path, width, height);
+}
+
 /* n images x [n, size*size*channels] in [-1,1] beside one another, `columns` in a row, with a line of one grey pixel between.
    Channels other than 3 are drawn as the grey of their first. */
 static inline int image_write_sheet(const char *path, size_t n, int size, int channels, const IMAGE_REAL *x, int columns, char *err, size_t errlen) {
-    const int colours = channels == 3 ? 3 : 1, rows = (int)((n + (size_t)columns - 1) / (size_t)columns);
-    const int width = columns * (size + 1) - 1, height = rows * (size + 1) - 1;
-    const size_t bytes = (size_t)width * (size_t)height * (size_t)colours;
+    const int colours = channels == 3 ? 3 : 1;
+    int width, height, row, column, c, good;
     unsigned char *sheet;
-    size_t i;
-    int row, column, c, good;
+    size_t i, bytes;
     if (n == 0) return args_fail(err, errlen, "cannot write %s: there is no image", path);
+    if (!image_sheet_fits(path, n, size, channels, columns, err, errlen)) return 0;
+    width = columns * (size + 1) - 1;
+    height = (int)((n + (size_t)columns - 1) / (size_t)columns) * (size + 1) - 1;
+    bytes = (size_t)width * (size_t)height * (size_t)colours;
     sheet = (unsigned char *)malloc(bytes);
     if (sheet == NULL) return args_fail(err, errlen, "cannot write %s: no memory", path);
     memset(sheet, 128, bytes);
@@ -323,53 +349,97 @@ static inline int image_read_labels(const char *path, int classes, int **out, si
 /*  Opening a set                                                                                                     */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-/* Map a file, or read it where that is impossible; or keep it open (f) for image_fetch. */
+/* Go to a byte of a file that may be larger than a long counts. */
+static inline int image_seek(FILE *f, size_t at) {
+#if defined(ARGS_WINDOWS)
+    return _fseeki64(f, (long long)at, SEEK_SET) == 0;
+#elif defined(IMAGE_POSIX)
+    return fseeko(f, (off_t)at, SEEK_SET) == 0;
+#else
+    return (long)at >= 0 && (size_t)(long)at == at && fseek(f, (long)at, SEEK_SET) == 0;
+#endif
+}
+
+/* Bytes of an open file, or -1. */
+static inline long long image_length(FILE *f) {
+    if (fseek(f, 0, SEEK_END) != 0) return -1;
+#if defined(ARGS_WINDOWS)
+    return _ftelli64(f);
+#elif defined(IMAGE_POSIX)
+    return (long long)ftello(f);
+#else
+    return ftell(f);
+#endif
+}
+
+/* Open a file for image_read; what is no file of the disk is read at once. */
 static inline int image_load(image_part *p, char *err, size_t errlen) {
-    const ctm_kind kind = ctm_path_kind(p->path);
-    if (kind == CTM_NOTHING) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(ENOENT));
-    if (kind == CTM_FOLDER) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
-    if (kind == CTM_DEVICE) {
+    const int kind = ctm_path_kind(p->path);
+    long long length;
+    if (kind == 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno ? errno : ENOENT));
+    if (kind == 2) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
+    if (kind == 3) {
         p->bytes = table_read_file(p->path, &p->length, err, errlen);
         return p->bytes != NULL;
     }
-#if defined(IMAGE_MMAP)
-    {
-        struct stat s;
-        const int descriptor = open(p->path, O_RDONLY);
-        void *map = MAP_FAILED;
-        if (descriptor < 0 || fstat(descriptor, &s) != 0) {
-            const int reason = errno;
-            if (descriptor >= 0) close(descriptor);
-            return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(reason));
-        }
-        p->length = (size_t)s.st_size;
-        if (p->length > 0) map = mmap(NULL, p->length, PROT_READ, MAP_PRIVATE, descriptor, 0);
-        close(descriptor);
-        if (map != MAP_FAILED) {
-            p->bytes = (unsigned char *)map;
-            p->mapped = 1;
-            return 1;
-        }
-    }
-#endif
-    p->f = ctm_fopen(p->path, "rb");
-    if (p->f == NULL) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno));
-    if (fseek(p->f, 0, SEEK_END) != 0 || ftell(p->f) < 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno));
-    p->length = (size_t)ftell(p->f);
+    p->f = fopen(p->path, "rb");
+    length = p->f ? image_length(p->f) : -1;
+    if (length < 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno));
+    if ((unsigned long long)length > (size_t)-1 / 2) return args_fail(err, errlen, "cannot read %s: it is too large for this machine", p->path);
+    p->length = (size_t)length;
     return 1;
 }
 
-/* n bytes from `at` on: where they are, or copied into `room`. Zeros for what an altered file no longer has. */
-static inline const unsigned char *image_fetch(const image_part *p, size_t at, size_t n, unsigned char *room) {
-    if (p->bytes) return p->bytes + at;
-    memset(room, 0, n);
+/* Several threads may find the same part broken. */
+static inline void image_mark(image_part *p, int broken) {
+#if defined(_OPENMP)
+#pragma omp critical(image_mark)
+#endif
+    p->broken = broken;
+}
+
+/* n bytes from `at` on into room. 0 if they are not there, as when the file became shorter: zeros, and the part is marked. */
+static inline int image_read(image_part *p, size_t at, size_t n, unsigned char *room) {
+    size_t got = 0;
+    if (p->bytes) {
+        memcpy(room, p->bytes + at, n);
+        return 1;
+    }
+#if defined(IMAGE_POSIX)
+    while (got < n) {
+        const ssize_t more = pread(fileno(p->f), room + got, n - got, (off_t)(at + got));
+        if (more < 0 && errno == EINTR) continue;
+        if (more <= 0) break;
+        got += (size_t)more;
+    }
+#else
 #if defined(_OPENMP)
 #pragma omp critical(image_file)
 #endif
     {
-        if (fseek(p->f, (long)at, SEEK_SET) != 0 || fread(room, 1, n, p->f) != n) clearerr(p->f);
+        if (image_seek(p->f, at)) got = fread(room, 1, n, p->f);
+        if (got < n) clearerr(p->f);
     }
-    return room;
+#endif
+    if (got == n) return 1;
+    memset(room + got, 0, n - got);
+    image_mark(p, 1);
+    return 0;
+}
+
+/* 1 if all that was asked for so far could be read; else err names the file. To be asked after image_get and image_label. */
+static inline int image_intact(const image_set *s, char *err, size_t errlen) {
+    int i;
+    for (i = 0; i < s->parts; i++) {
+        const image_part *p = &s->part[i];
+        if (p->broken == 2) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
+        if (p->broken) return args_fail(err, errlen, "%s: its %lu bytes can no longer be read: it was changed after it was opened", p->path, (unsigned long)p->length);
+    }
+    return 1;
+}
+
+static inline int image_cut_off(const image_part *p, char *err, size_t errlen) {
+    return args_fail(err, errlen, "%s: its %lu bytes cannot be read", p->path, (unsigned long)p->length);
 }
 
 static inline unsigned long image_big(const unsigned char *p) {
@@ -391,113 +461,148 @@ static inline int image_agree(image_set *s, const image_part *p, int size, int c
 
 /* CIFAR-10: no header, so its size is all there is to check, and every label. */
 static inline int image_open_cifar(image_set *s, image_part *p, char *err, size_t errlen) {
-    unsigned char room[1];
-    size_t i;
+    enum { AT_ONCE = 64 };
+    unsigned char *block;
+    size_t i, k;
+    int good = 1;
     if (p->length == 0 || p->length % IMAGE_RECORD != 0)
         return args_fail(err, errlen, "%s: found %lu bytes (%lu records and %lu bytes over), expected records of %d bytes: CIFAR-10's binary batches, or idx, or .npy", p->path,
                          (unsigned long)p->length, (unsigned long)(p->length / IMAGE_RECORD), (unsigned long)(p->length % IMAGE_RECORD), IMAGE_RECORD);
     p->n = p->length / IMAGE_RECORD;
     p->start = 1;
     p->stride = IMAGE_RECORD;
+    p->size = IMAGE_RECORD - 1;
     p->planes = p->labelled = 1;
-    for (i = 0; i < p->n; i++) {
-        const int label = image_fetch(p, i * IMAGE_RECORD, 1, room)[0];
-        if (label > 9) return args_fail(err, errlen, "%s: record %lu has label %d, expected 0 to 9: not a batch of CIFAR-10", p->path, (unsigned long)i, label);
+    block = (unsigned char *)malloc((size_t)AT_ONCE * IMAGE_RECORD);
+    if (block == NULL) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
+    for (i = 0; i < p->n && good; i += AT_ONCE) {
+        const size_t records = p->n - i < AT_ONCE ? p->n - i : AT_ONCE;
+        if (!image_read(p, i * IMAGE_RECORD, records * IMAGE_RECORD, block)) good = image_cut_off(p, err, errlen);
+        for (k = 0; k < records && good; k++)
+            if (block[k * IMAGE_RECORD] > 9)
+                good = args_fail(err, errlen, "%s: record %lu has label %d, expected 0 to 9: not a batch of CIFAR-10", p->path, (unsigned long)(i + k), block[k * IMAGE_RECORD]);
     }
+    free(block);
+    if (!good) return 0;
     s->classes = 10;
     return image_agree(s, p, 32, 3, err, errlen);
 }
 
+/* idx: two zeros, the type of the numbers, how many dimensions, these as four bytes each. */
 static inline int image_open_idx(image_set *s, image_part *p, const unsigned char *head, char *err, size_t errlen) {
     const unsigned long n = image_big(head + 4), h = image_big(head + 8), w = image_big(head + 12);
     if (h != w || h == 0 || h > IMAGE_SIZE_MAX) return args_fail(err, errlen, "%s: found idx images of %lu x %lu, expected squares of at most %d", p->path, h, w, IMAGE_SIZE_MAX);
-    if (p->length < 16 || (p->length - 16) / (h * w) != n || (p->length - 16) % (h * w) != 0)
+    if ((p->length - 16) / (h * w) != n || (p->length - 16) % (h * w) != 0)
         return args_fail(err, errlen, "%s: found %lu bytes, expected %lu images of %lu x %lu behind a header of 16 bytes", p->path, (unsigned long)p->length, n, h, w);
+    if (n == 0) return args_fail(err, errlen, "%s: holds no images", p->path);
     p->n = n;
     p->start = 16;
-    p->stride = (size_t)h * (size_t)w;
+    p->size = p->stride = (size_t)h * (size_t)w;
     return image_agree(s, p, (int)h, 1, err, errlen);
 }
 
-/* Every number of a file of floats must be about [-1,1], where samples may lie a little outside: 0..255 is a mistake. */
-static inline int image_check_floats(const image_part *p, char *err, size_t errlen) {
-    unsigned char *room = p->bytes ? NULL : (unsigned char *)malloc(p->stride + 1);
+/* A float32 of a .npy file, whatever the order of bytes here. */
+static inline double image_f32(const unsigned char *p) {
+    const unsigned int bits = (unsigned int)npy_u32(p);
+    float v;
+    memcpy(&v, &bits, 4);
+    return (double)v;
+}
+
+/* The smallest and the largest of a file of floats. Away from black and white they may lie a little, as samples do: 0..255 is a mistake. */
+static inline int image_check_floats(image_set *s, image_part *p, char *err, size_t errlen) {
+    const double middle = s->scaled ? (s->range[0] + s->range[1]) / 2 : 0, reach = s->scaled ? 5 * fabs(s->range[1] - s->range[0]) : 10;
+    unsigned char *room = (unsigned char *)malloc(p->size);
     size_t i, k;
-    if (p->bytes == NULL && room == NULL) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
-    for (i = 0; i < p->n; i++) {
-        const unsigned char *b = image_fetch(p, p->start + i * p->stride, p->stride, room);
-        for (k = 0; k < p->stride; k += 4) {
-            const unsigned int bits = (unsigned int)npy_u32(b + k);
-            float v;
-            memcpy(&v, &bits, 4);
-            if (v > -10 && v < 10) continue;
-            free(room);
-            return args_fail(err, errlen, "%s: image %lu holds the number %g, expected [-1,1]", p->path, (unsigned long)i, (double)v);
+    int good = room ? 1 : args_fail(err, errlen, "cannot read %s: no memory", p->path);
+    for (i = 0; i < p->n && good; i++) {
+        if (!image_read(p, p->start + i * p->stride, p->size, room)) good = image_cut_off(p, err, errlen);
+        for (k = 0; k < p->size && good; k += 4) {
+            const double v = image_f32(room + k);
+            if (good && (!args_finite(v) || v <= middle - reach || v >= middle + reach))
+                good = args_fail(err, errlen, "%s: image %lu holds the number %g, expected [%g,%g]%s", p->path, (unsigned long)i, v, s->scaled ? s->range[0] : -1.0,
+                                 s->scaled ? s->range[1] : 1.0, args_finite(v) && !s->scaled ? ", or --range BLACK,WHITE" : "");
+            if (v < s->least) s->least = v;
+            if (v > s->most) s->most = v;
         }
     }
     free(room);
-    return 1;
+    return good;
 }
 
-static inline int image_open_npy(image_set *s, image_part *p, char *err, size_t errlen) {
-    const size_t head = p->length < 65552 ? p->length : 65552;
+/* The array that begins at byte `at` of the file; in an archive (loose) other things may follow it. */
+static inline int image_open_npy(image_set *s, image_part *p, size_t at, int loose, char *err, size_t errlen) {
+    const size_t head = p->length - at < 65552 ? p->length - at : 65552;
     unsigned char *copy = (unsigned char *)malloc(head + 1);
-    const unsigned char *from;
     char descr[24];
     npy_array a;
+    size_t found;
     int good, width, c, h, w;
     memset(&a, 0, sizeof a);
     if (copy == NULL) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
-    from = image_fetch(p, 0, head, copy);
-    if (from != copy) memcpy(copy, from, head);
+    good = image_read(p, at, head, copy) ? 1 : image_cut_off(p, err, errlen);
     copy[head] = '\0';
-    good = npy_parse_head(p->path, copy, head, &a, descr, &p->start, err, errlen);
+    good = good && npy_parse_head(p->path, copy, head, &a, descr, &p->start, err, errlen);
     free(copy);
     if (!good) return 0;
+    p->start += at;
     p->floats = strcmp(descr, "<f4") == 0;
     width = p->floats ? 4 : 1;
     if (!p->floats && strcmp(descr, "|u1") != 0)
-        return args_fail(err, errlen, "%s: found dtype '%s', expected '|u1' (uint8 [n,h,w,c]) or '<f4' (float32 [n,c,h,w] in [-1,1])", p->path, descr);
+        return args_fail(err, errlen, "%s: found dtype '%s', expected '|u1' (uint8 [n,h,w,c]) or '<f4' (float32 [n,c,h,w] in [-1,1]): x.astype('|u1') or x.astype('<f4')", p->path, descr);
     if (a.ndim != 4 && (a.ndim != 3 || p->floats))
-        return args_fail(err, errlen, "%s: found %d dimensions, expected %s", p->path, a.ndim, p->floats ? "[n,c,h,w]" : "[n,h,w,c] or [n,h,w]");
+        return args_fail(err, errlen, "%s: found %d dimensions, expected %s", p->path, a.ndim,
+                         !p->floats ? "[n,h,w,c] or [n,h,w]" : a.ndim == 3 ? "[n,c,h,w]: x[:,None]" : "[n,c,h,w]");
     p->planes = p->floats;
     for (c = 0; c < a.ndim; c++)
         if (a.shape[c] > 0x7FFFFFFFul) return args_fail(err, errlen, "%s: a dimension of %lu is no size of images", p->path, (unsigned long)a.shape[c]);
     c = a.ndim == 3 ? 1 : (int)a.shape[p->floats ? 1 : 3];
     h = (int)a.shape[p->floats ? 2 : 1];
     w = (int)a.shape[p->floats ? 3 : 2];
-    if (h != w) return args_fail(err, errlen, "%s: found images of %d x %d in %s, expected squares", p->path, h, w, p->floats ? "float32 [n,c,h,w]" : "uint8 [n,h,w,c]");
+    if (h != w) {
+        const int first = p->floats && (int)a.shape[1] == h, last = a.ndim == 4 && !p->floats && (int)a.shape[3] == w;
+        return args_fail(err, errlen, "%s: found images of %d x %d in %s, expected squares%s", p->path, h, w, p->floats ? "float32 [n,c,h,w]" : "uint8 [n,h,w,c]",
+                         first ? ": x.transpose(0,3,1,2)" : last ? ": x.transpose(0,2,3,1)" : "");
+    }
     if (a.shape[0] == 0) return args_fail(err, errlen, "%s: holds no images", p->path);
-    if ((p->length - p->start) / (size_t)width != a.count || (p->length - p->start) % (size_t)width != 0)
+    found = (p->length - p->start) / (size_t)width;
+    if (found < a.count || (!loose && (found != a.count || (p->length - p->start) % (size_t)width != 0)))
         return args_fail(err, errlen, "%s: found %lu bytes of values, expected %lu as the shape says", p->path, (unsigned long)(p->length - p->start), (unsigned long)(a.count * (size_t)width));
     p->n = a.shape[0];
-    p->stride = (size_t)h * (size_t)w * (size_t)c * (size_t)width;
-    return image_agree(s, p, h, c, err, errlen) && (!p->floats || image_check_floats(p, err, errlen));
+    p->size = p->stride = (size_t)h * (size_t)w * (size_t)c * (size_t)width;
+    return image_agree(s, p, h, c, err, errlen) && (!p->floats || image_check_floats(s, p, err, errlen));
+}
+
+/* .npz is a zip archive: 30 bytes, the first file's name, something else, then the file, if it is not compressed. */
+static inline int image_open_npz(image_set *s, image_part *p, char *err, size_t errlen) {
+    unsigned char head[30];
+    size_t at;
+    if (p->length < sizeof head) return args_fail(err, errlen, "%s: the archive ends within its header", p->path);
+    if (!image_read(p, 0, sizeof head, head)) return image_cut_off(p, err, errlen);
+    at = sizeof head + (size_t)(head[26] | head[27] << 8) + (size_t)(head[28] | head[29] << 8);
+    if (head[8] != 0 || head[9] != 0) return args_fail(err, errlen, "%s: its arrays are compressed, expected numpy.savez, not numpy.savez_compressed", p->path);
+    if (at > p->length) return args_fail(err, errlen, "%s: the archive ends within its header", p->path);
+    return image_open_npy(s, p, at, 1, err, errlen);
 }
 
 /* A file of labels joins the set; their number is checked when all files are open. */
-static inline int image_open_labels(image_set *s, const image_part *p, size_t *labels, char *err, size_t errlen) {
-    const unsigned char *from;
-    unsigned char head[8], *label;
-    const unsigned long n = image_big(image_fetch(p, 4, 4, head));
+static inline int image_open_labels(image_set *s, image_part *p, const unsigned char *head, char *err, size_t errlen) {
+    const unsigned long n = image_big(head + 4);
+    unsigned char *label;
     size_t i;
     if (p->length - 8 != n) return args_fail(err, errlen, "%s: found %lu bytes, expected %lu labels behind a header of 8 bytes", p->path, (unsigned long)p->length, n);
-    label = (unsigned char *)realloc(s->label, *labels + n + 1);
+    label = (unsigned char *)realloc(s->label, s->labels + n + 1);
     if (label == NULL) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
     s->label = label;
-    from = image_fetch(p, 8, n, label + *labels);
-    if (from != label + *labels) memcpy(label + *labels, from, n);
-    for (i = *labels; i < *labels + n; i++)
+    if (!image_read(p, 8, n, label + s->labels)) return image_cut_off(p, err, errlen);
+    for (i = s->labels; i < s->labels + n; i++)
         if (label[i] >= s->classes) s->classes = label[i] + 1;
-    *labels += n;
+    s->labels += n;
     return 1;
 }
 
 static inline void image_close_part(image_part *p) {
-#if defined(IMAGE_MMAP)
-    if (p->mapped) munmap(p->bytes, p->length);
-#endif
-    if (!p->mapped) free(p->bytes);
+    free(p->bytes);
     if (p->f) fclose(p->f);
     memset(p, 0, sizeof *p);
 }
@@ -511,117 +616,187 @@ static inline void image_close(image_set *s) {
     memset(s, 0, sizeof *s);
 }
 
+/* What people have that is no set of images, told by its first bytes, with which no batch of CIFAR-10 begins; or NULL. */
+static inline const char *image_stranger(const unsigned char *head) {
+    static const char picture[] = "is one picture; expected all in one array: numpy.save('set.npy', numpy.stack(pictures))";
+    static const char pickle[] = "is a pickle of Python; expected CIFAR-10's binary version (make cifar10 fetches it), idx, or .npy";
+    static const struct { const char *magic, *what; } known[] = {
+        {"\x1F\x8B", "is compressed; gunzip it first, or gunzip -c FILE | images ... --data /dev/stdin"}, {"BZh", "is compressed; bunzip2 it first"},
+        {"\xFD" "7zXZ", "is compressed; unxz it first"}, {"\x28\xB5\x2F\xFD", "is compressed; unzstd it first"},
+        {"\x89PNG", picture}, {"\xFF\xD8\xFF", picture}, {"GIF8", picture}, {"P5", picture}, {"P6", picture},
+        {"\x80\x02", pickle}, {"\x80\x03", pickle}, {"\x80\x04", pickle}, {"\x80\x05", pickle},
+        {"\x89HDF", "is a file of HDF5; expected CIFAR-10's binary batches, idx, or .npy"}};
+    int i;
+    for (i = 0; i < ARGS_COUNT(known); i++)
+        if (memcmp(head, known[i].magic, strlen(known[i].magic)) == 0) return known[i].what;
+    return NULL;
+}
+
+/* Which format it is. A batch of CIFAR-10 may begin like idx, with the label 0 and dark pixels; then its length decides. */
+static inline int image_open_format(image_set *s, image_part *p, const unsigned char *head, char *err, size_t errlen) {
+    const int records = p->length % IMAGE_RECORD == 0, idx = head[0] == 0 && head[1] == 0 && head[2] >= 8 && head[2] <= 14 && head[3] >= 1 && head[3] <= 4;
+    const char *other = image_stranger(head);
+    if (other) return args_fail(err, errlen, "%s: %s", p->path, other);
+    if (memcmp(head, "\x93NUMPY", 6) == 0) return image_open_npy(s, p, 0, 0, err, errlen);
+    if (memcmp(head, "PK\3\4", 4) == 0) return image_open_npz(s, p, err, errlen);
+    if (p->length < 16) return args_fail(err, errlen, "%s: found %lu bytes, expected images: CIFAR-10's records of %d bytes, idx, or .npy", p->path, (unsigned long)p->length, IMAGE_RECORD);
+    if (memcmp(head, "\0\0\x08\x03", 4) == 0 && (!records || image_big(head + 8) == image_big(head + 12))) return image_open_idx(s, p, head, err, errlen);
+    if (!records && idx && head[2] != 8)
+        return args_fail(err, errlen, "%s: found idx with numbers of type 0x%02x, expected 0x08, bytes", p->path, head[2]);
+    if (!records && idx)
+        return args_fail(err, errlen, "%s: found idx of %d dimensions, expected 3 (images) or 1 (labels)", p->path, head[3]);
+    return image_open_cifar(s, p, err, errlen);
+}
+
 /* One file of the list: images become a part, labels are put aside. */
-static inline int image_open_file(image_set *s, const char *path, size_t *labels, char *err, size_t errlen) {
+static inline int image_open_file(image_set *s, const char *path, char *err, size_t errlen) {
     image_part *p = &s->part[s->parts];
-    unsigned char room[16];
-    const unsigned char *head;
+    unsigned char head[16];
     if (s->parts == IMAGE_PARTS) return args_fail(err, errlen, "%s: is file number %d of the set, expected at most %d", path, s->parts + 1, IMAGE_PARTS);
+    if (path[0] == '\0') return args_fail(err, errlen, "found a list of files with an empty name, expected FILE,FILE,...");
     memset(p, 0, sizeof *p);
+    memset(head, 0, sizeof head);
     p->path = path;
     if (!image_load(p, err, errlen)) return 0;
-    if (p->length < 16) return args_fail(err, errlen, "%s: found %lu bytes, expected images: CIFAR-10's records of %d bytes, idx, or .npy", path, (unsigned long)p->length, IMAGE_RECORD);
-    head = image_fetch(p, 0, 16, room);
-    if (head[0] == 0x1F && head[1] == 0x8B)
-        return args_fail(err, errlen, "%s: is compressed; gunzip it first, or gunzip -c FILE | images ... --data /dev/stdin", path);
-    if (memcmp(head, "\0\0\x08\x01", 4) == 0 && image_big(head + 4) == p->length - 8) {
-        const int good = image_open_labels(s, p, labels, err, errlen);
+    if (!image_read(p, 0, p->length < 16 ? p->length : 16, head)) return image_cut_off(p, err, errlen);
+    if (memcmp(head, "\0\0\x08\x01", 4) == 0 && p->length >= 8 && (p->length % IMAGE_RECORD != 0 || image_big(head + 4) == p->length - 8)) {
+        const int good = image_open_labels(s, p, head, err, errlen);
         image_close_part(p);
         return good;
     }
-    if (memcmp(head, "\x93NUMPY", 6) == 0) { if (!image_open_npy(s, p, err, errlen)) return 0; }
-    else if (memcmp(head, "\0\0\x08\x03", 4) == 0 && p->length % IMAGE_RECORD != 0) { if (!image_open_idx(s, p, head, err, errlen)) return 0; }
-    else if (memcmp(head, "\0\0\x08\x03", 4) == 0 && image_big(head + 8) == image_big(head + 12)) { if (!image_open_idx(s, p, head, err, errlen)) return 0; }
-    else if (!image_open_cifar(s, p, err, errlen)) return 0;
+    if (!image_open_format(s, p, head, err, errlen)) return 0;
     p->first = s->n;
     s->n += p->n;
     s->parts++;
     return 1;
 }
 
-/* The files of a folder that can be a training set, as a list; "" if it has none. */
-static inline void image_folder_list(const char *folder, char *list, size_t size) {
-    static const char *const names[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin",
-                                        "train-images-idx3-ubyte", "train-labels-idx1-ubyte"};
-    char path[ARGS_PATH];
-    size_t at = 0;
+static const char *const image_folder_names[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin",
+    "train-images-idx3-ubyte", "train-images.idx3-ubyte", "train-labels-idx1-ubyte", "train-labels.idx1-ubyte"};
+
+/* The names of the set's files, one behind the other with a zero behind each. The caller frees them; *used: their bytes. A folder has
+   those that can be a training set. What is there under the whole name is one file, whatever commas the name has. */
+static inline char *image_names(const char *data, size_t *used) {
+    const size_t length = strlen(data) + 32;
+    const int kind = ctm_path_kind(data);
+    char *names = (char *)malloc(ARGS_COUNT(image_folder_names) * length), *p;
     int i;
-    list[0] = '\0';
-    for (i = 0; i < ARGS_COUNT(names); i++)
-        if (args_join(path, sizeof path, folder, names[i]) && ctm_path_kind(path) == CTM_FILE && at + strlen(path) + 2 < size)
-            at += (size_t)snprintf(list + at, size - at, "%s%s", at ? "," : "", path);
+    *used = strlen(data) + 1;
+    if (names == NULL) return NULL;
+    memcpy(names, data, *used);
+    for (p = names; kind == 0 && (p = strchr(p, ',')) != NULL; p++) *p = '\0';
+    if (kind != 2) return names;
+    *used = 0;
+    for (i = 0; i < ARGS_COUNT(image_folder_names); i++)
+        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
+    return names;
 }
 
-/* Open a folder, a file, or files separated by commas. */
-static inline int image_open(image_set *s, const char *data, char *err, size_t errlen) {
-    char list[8 * ARGS_PATH], *at, *comma;
-    size_t labels = 0;
+/* Open a folder, a file, or files separated by commas. range[2]: the numbers that are black and white; NULL: 0 and 255 in bytes, -1
+   and 1 in floats. */
+static inline int image_open_scaled(image_set *s, const char *data, const double *range, char *err, size_t errlen) {
+    size_t room, at;
     int good = 1;
     memset(s, 0, sizeof *s);
-    if (ctm_path_kind(data) == CTM_FOLDER) {
-        image_folder_list(data, list, sizeof list);
-        if (list[0] == '\0') return args_fail(err, errlen, "%s: is a folder with neither data_batch_1.bin ... nor train-images-idx3-ubyte (gunzipped)", data);
-        data = list;
+    s->least = 1e30;
+    s->most = -1e30;
+    if (range) {
+        s->scaled = 1;
+        s->range[0] = range[0];
+        s->range[1] = range[1];
     }
-    s->paths = table_copy(data);
+    s->paths = image_names(data, &room);
     if (s->paths == NULL) return args_fail(err, errlen, "cannot read %s: no memory", data);
-    for (at = s->paths; good && at; at = comma) {
-        comma = strchr(at, ',');
-        if (comma) *comma++ = '\0';
-        good = image_open_file(s, at, &labels, err, errlen);
-    }
+    if (room == 0) good = args_fail(err, errlen, "%s: is a folder with neither data_batch_1.bin ... nor train-images-idx3-ubyte (gunzipped)", data);
+    for (at = 0; good && at < room; at += strlen(s->paths + at) + 1) good = image_open_file(s, s->paths + at, err, errlen);
     if (good && s->n == 0) good = args_fail(err, errlen, "%s: holds labels only, expected images", data);
-    if (good && s->label && labels != s->n)
-        good = args_fail(err, errlen, "%s: found %lu labels for %lu images, expected one for each", data, (unsigned long)labels, (unsigned long)s->n);
+    if (good && s->label && s->labels != s->n)
+        good = args_fail(err, errlen, "%s: found %lu labels for %lu images, expected one for each", data, (unsigned long)s->labels, (unsigned long)s->n);
     if (!good) image_close(s);
     return good;
 }
+static inline int image_open(image_set *s, const char *data, char *err, size_t errlen) { return image_open_scaled(s, data, NULL, err, errlen); }
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 /*  Reading images                                                                                                    */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-static inline const image_part *image_part_of(const image_set *s, size_t i) {
+static inline image_part *image_part_of(image_set *s, size_t i) {
     int k = 0;
     while (k + 1 < s->parts && i >= s->part[k + 1].first) k++;
     return &s->part[k];
 }
 
-/* Image i into x[size*size*channels], in [-1,1]; mirrored left to right if flip is 1. */
-static inline void image_get(const image_set *s, size_t i, int flip, IMAGE_REAL *x) {
-    const image_part *p = image_part_of(s, i);
+/* Image i into x[size*size*channels], in [-1,1]; mirrored left to right if flip is 1. Zeros where image_intact will say so. */
+static inline void image_get(image_set *s, size_t i, int flip, IMAGE_REAL *x) {
+    image_part *p = image_part_of(s, i);
     const size_t size = (size_t)s->size, channels = (size_t)s->channels;
-    unsigned char *room = p->bytes ? NULL : (unsigned char *)malloc(p->stride);
-    const unsigned char *b;
+    const double black = s->scaled ? s->range[0] : 0, half = s->scaled ? (s->range[1] - s->range[0]) / 2 : 127.5;
+    unsigned char *b = (unsigned char *)malloc(p->size);
     size_t row, column, c;
-    if (p->bytes == NULL && room == NULL) return;
-    b = image_fetch(p, p->start + (i - p->first) * p->stride, p->stride, room);
+    if (b) image_read(p, p->start + (i - p->first) * p->stride, p->size, b);
+    else image_mark(p, 2);
     for (row = 0; row < size; row++)
         for (column = 0; column < size; column++)
             for (c = 0; c < channels; c++) {
                 const size_t from = flip ? size - 1 - column : column;
                 const size_t at = p->planes ? (c * size + row) * size + from : (row * size + from) * channels + c;
-                IMAGE_REAL *to = x + (row * size + column) * channels + c;
-                if (p->floats) {
-                    const unsigned int bits = (unsigned int)npy_u32(b + 4 * at);
-                    float v;
-                    memcpy(&v, &bits, 4);
-                    *to = (IMAGE_REAL)v;
-                } else *to = (IMAGE_REAL)((double)b[at] / 127.5 - 1);
+                const double v = !b ? 0 : p->floats ? image_f32(b + 4 * at) : b[at];
+                x[(row * size + column) * channels + c] = (IMAGE_REAL)(p->floats && !s->scaled ? v : (v - black) / half - 1);
             }
-    free(room);
+    free(b);
 }
 
 /* The class of image i, or -1. */
-static inline int image_label(const image_set *s, size_t i) {
-    const image_part *p = image_part_of(s, i);
-    unsigned char room[1];
+static inline int image_label(image_set *s, size_t i) {
+    image_part *p = image_part_of(s, i);
+    unsigned char label;
     if (s->label) return s->label[i];
-    return p->labelled ? image_fetch(p, p->start + (i - p->first) * p->stride - 1, 1, room)[0] : -1;
+    if (!p->labelled || !image_read(p, p->start + (i - p->first) * p->stride - 1, 1, &label)) return -1;
+    return label;
+}
+
+/* 1 with a line if black and white seem to be other numbers than those that they are taken for; not if they were given. A set of
+   bytes is judged by 64 of its images. */
+static inline int image_doubtful(image_set *s, char *line, size_t size) {
+    const size_t dim = (size_t)s->size * (size_t)s->size * (size_t)s->channels;
+    const double least = s->least, most = s->most;
+    IMAGE_REAL *x;
+    int brightest = 0;
+    size_t k, j;
+    if (s->scaled) return 0;
+    if (least <= most) {                            /* some files are floats                                          */
+        const int positive = least >= 0 && most > 0, narrow = least >= -0.5 && most <= 0.5 && most > least;
+        if (!positive && !narrow && least >= -1.5 && most <= 1.5) return 0;
+        args_fail(line, size, "%s: its numbers lie between %g and %g, but -1 is taken for black and 1 for white; say otherwise with --range %s (or --range -1,1: they are right)",
+                  s->paths, least, most, narrow && !positive ? "-0.5,0.5" : positive && most <= 1 ? "0,1" : "BLACK,WHITE");
+        return 1;
+    }
+    x = (IMAGE_REAL *)malloc(dim * sizeof *x);
+    for (k = 0; x && k < 64 && brightest < 64; k++) {
+        image_get(s, k * (s->n - 1) / 63, 0, x);
+        for (j = 0; j < dim; j++)
+            if (image_byte((double)x[j]) > brightest) brightest = image_byte((double)x[j]);
+    }
+    free(x);
+    if (brightest == 0 || brightest >= 64) return 0;
+    args_fail(line, size, "%s: its brightest byte is %d, but 255 is taken for white; say otherwise with --range 0,%d (or --range 0,255: it is right)", s->paths, brightest, brightest);
+    return 1;
+}
+
+/* "BLACK,WHITE" into range[2]; 0 if it is no two different numbers. */
+static inline int image_range(const char *text, double *range) {
+    const char *comma = strchr(text, ',');
+    char black[40];
+    const size_t n = comma ? (size_t)(comma - text) : sizeof black;
+    if (n >= sizeof black) return 0;
+    memcpy(black, text, n);
+    black[n] = '\0';
+    return args_real(black, &range[0]) == 1 && args_real(comma + 1, &range[1]) == 1 && range[0] != range[1] && fabs(range[0]) < 1e30 && fabs(range[1]) < 1e30;
 }
 
 /* A number that tells sets apart: from sizes and 64 images spread over the set. */
-static inline unsigned long long image_fingerprint(const image_set *s) {
+static inline unsigned long long image_fingerprint(image_set *s) {
     unsigned long long h = 14695981039346656037ull;
     const size_t dim = (size_t)s->size * (size_t)s->size * (size_t)s->channels;
     IMAGE_REAL *x = (IMAGE_REAL *)malloc(dim * sizeof *x);

@@ -519,7 +519,7 @@ static inline double measure_off_support(const toy *data, size_t n, const ctm_re
 
 enum { MEASURE_LOGLIK_ROWS = 125 };
 typedef struct measure__loglik {
-    ctm_net *net; size_t n; const ctm_real *x; int steps; double prior_var; double *logp;
+    ctm_net *net; const int *label; size_t n; const ctm_real *x; int steps; double prior_var; double *logp;
 } measure__loglik;
 
 static inline void measure__loglik_piece(void *arg, int i) {
@@ -531,16 +531,18 @@ static inline void measure__loglik_piece(void *arg, int i) {
     ctm_denoiser *D;
     ctm_arena_init(&arena, l->net->ctx, "loglik");
     ctm_tape_init(&tape, l->net->ctx, &arena);
+    tape.rows.label = l->label;
     D = ctm_net_denoiser(&arena, ctm_net_view(&arena, l->net, 0));
     ctm_loglik(&tape, D, &l->net->noise, CTM_RK4, rows, l->x + first*(size_t)l->net->dim, l->steps, l->prior_var, l->logp + first);
     ctm_arena_free(&arena);
 }
 
 // logp[i] = the model's log-density of x [n,dim] at time zero, nats: its ODE with the score of g(x,t,t) and the exact
-// divergence, fourth-order Runge-Kutta on `steps` Karras intervals; prior N(0, (sigma_max² + sigma_data²)·I).
-static inline void measure_loglik(ctm_net *net, size_t n, const ctm_real *x, int steps, double *logp) {
+// divergence, fourth-order Runge-Kutta on `steps` Karras intervals; prior N(0, (sigma_max² + sigma_data²)·I). label: NULL, or
+// MEASURE_LOGLIK_ROWS times one class, which is then every row's.
+static inline void measure_loglik(ctm_net *net, const int *label, size_t n, const ctm_real *x, int steps, double *logp) {
     measure__loglik l;
-    l.net = net; l.n = n; l.x = x; l.steps = steps; l.logp = logp;
+    l.net = net; l.label = label; l.n = n; l.x = x; l.steps = steps; l.logp = logp;
     l.prior_var = net->noise.sigma_data*net->noise.sigma_data;
     ctm_parallel_for(net->ctx, (int)((n + MEASURE_LOGLIK_ROWS - 1)/MEASURE_LOGLIK_ROWS), measure__loglik_piece, &l);
 }
@@ -553,7 +555,7 @@ static inline double measure_nll_gap(ctm_arena *a, ctm_net *net, const toy *data
     ctm_real *x = measure__reals(a, 2*(size_t)n);
     double *logp = measure__doubles(a, (size_t)n), sum = 0;
     measure_draw(data, seed, 1, (size_t)n, x);
-    measure_loglik(net, (size_t)n, x, 80, logp);
+    measure_loglik(net, NULL, (size_t)n, x, 80, logp);
     for (int i = 0; i < n; i++) {
         double point[2];
         point[0] = (double)x[2*i]; point[1] = (double)x[2*i + 1];

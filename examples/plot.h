@@ -188,18 +188,53 @@ static inline void plot_puts(plot *p, const char *s)
     plot_put(p, s, strlen(s));
 }
 
-/* Appends text with the characters that are special in XML escaped. */
+/*
+ * Bytes of the UTF-8 character at s, or 0 if it is none that XML may hold: a
+ * broken one, a control character, half of a UTF-16 pair, U+FFFE or U+FFFF.
+ */
+static inline int plot_char(const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    unsigned long code;
+    int n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3
+          : *p < 0xF5 ? 4 : 0, i;
+    code = n < 2 ? *p : *p & (0x7Fu >> n);
+    for (i = 1; i < n; i++) {
+        if ((p[i] & 0xC0) != 0x80) return 0;
+        code = code << 6 | (p[i] & 0x3Fu);
+    }
+    if ((code < 32 && code != '\t' && code != '\n' && code != '\r') || (n == 3 && code < 0x800) || (n == 4 && code < 0x10000)
+        || (code >= 0xD800 && code < 0xE000) || code == 0xFFFE
+        || code == 0xFFFF || code > 0x10FFFF) return 0;
+    return n;
+}
+
+/*
+ * Markup for the character at s, whose bytes are counted in *bytes; buf has
+ * room for 5. What XML cannot hold becomes U+FFFD.
+ */
+static inline const char *plot_markup(const char *s, int *bytes, char *buf)
+{
+    *bytes = 1;
+    if (*s == '&') return "&amp;";
+    if (*s == '<') return "&lt;";
+    if (*s == '>') return "&gt;";
+    if (*s == '"') return "&quot;";
+    if (*s == '\'') return "&#39;";
+    if (*s == '\r') return "&#13;";
+    *bytes = plot_char(s);
+    if (*bytes == 0) { *bytes = 1; return "\xEF\xBF\xBD"; }
+    memcpy(buf, s, (size_t)*bytes);
+    buf[*bytes] = 0;
+    return buf;
+}
+
+/* Appends text with what is special in XML escaped. */
 static inline void plot_escape(plot *p, const char *s)
 {
-    for (; s && *s; s++) {
-        if (*s == '&') plot_puts(p, "&amp;");
-        else if (*s == '<') plot_puts(p, "&lt;");
-        else if (*s == '>') plot_puts(p, "&gt;");
-        else if (*s == '"') plot_puts(p, "&quot;");
-        else if (*s == '\'') plot_puts(p, "&#39;");
-        else if ((unsigned char)*s < 32) plot_puts(p, " ");
-        else plot_put(p, s, 1);
-    }
+    char buf[8];
+    int n;
+    for (; s && *s; s += n) plot_puts(p, plot_markup(s, &n, buf));
 }
 
 static inline void plot_number(plot *p, double v)

@@ -35,11 +35,14 @@ static inline int ends_with(const char *text, const char *end) {
 
 // ---- Lines for the metadata of weights: NULL-terminated pairs key, value, key, value, NULL.
 
-enum { NOTES_MAX = 4000 };
-typedef struct notes { ctm_arena *arena; int n; const char *pair[NOTES_MAX + 1]; } notes;
+typedef struct notes { ctm_arena *arena; int n; const char **pair; } notes;     // begins with n = 0
 
 static inline void note(notes *t, const char *key, const char *value) {
-    if (t->n + 2 > NOTES_MAX) return;
+    if ((t->n & (t->n - 1)) == 0) {                    // full at 0, 2, 4, 8, ...: room for as many again, for these two and the NULL
+        const char **more = (const char **)ctm_alloc(t->arena, (2*(size_t)t->n + 3)*sizeof *more);
+        if (t->n) memcpy(more, t->pair, (size_t)t->n*sizeof *more);
+        t->pair = more;
+    }
     t->pair[t->n++] = keep_text(t->arena, key);
     t->pair[t->n++] = keep_text(t->arena, value);
     t->pair[t->n] = NULL;
@@ -47,8 +50,7 @@ static inline void note(notes *t, const char *key, const char *value) {
 
 static inline void note_number(notes *t, const char *key, double value) {
     char text[40];
-    snprintf(text, sizeof text, "%.17g", value);
-    note(t, key, text);
+    note(t, key, args_number(text, value, 17));
 }
 
 static inline void note_hash(notes *t, const char *key, uint64_t value) {
@@ -74,6 +76,11 @@ typedef struct run_settings {
     const args_option  *option;
     int                 options, argc;
     char              **argv;
+    // Both may be NULL. 1 if this value of the flag is a file's name (whose hash is in the checkpoint): the file may move.
+    int               (*names_file)(const char *flag, const char *value);
+    // 1 if the flag means nothing beside the others, and is left out of the command that is shown.
+    int               (*hidden)(const void *settings, const char *flag);
+    const void         *settings;          // for `hidden`
 } run_settings;
 
 static inline const args_option *option_named(const run_settings *s, const char *name) {
@@ -82,43 +89,111 @@ static inline const args_option *option_named(const run_settings *s, const char 
     return NULL;
 }
 
-// The value of an option as text; 0 if it has none (a text that is NULL, a number 0 that stands for the recipe's).
-static inline int option_text(const args_option *o, char *text, size_t size) {
-    text[0] = '\0';
-    if (o->kind == ARGS_TEXT && *(const char **)o->target) snprintf(text, size, "%s", *(const char **)o->target);
-    if (o->kind == ARGS_INT && (*(long long *)o->target || strcmp(o->name, "seed") == 0)) snprintf(text, size, "%lld", *(long long *)o->target);
-    if (o->kind == ARGS_REAL && *(double *)o->target > 0) snprintf(text, size, "%.17g", *(double *)o->target);
-    if (o->kind == ARGS_CHOICE) args_choice_name(o->choices, *(int *)o->target, text, size);
-    if (o->kind == ARGS_FLAG && *(int *)o->target) snprintf(text, size, "yes");
-    return text[0] != '\0';
+// The value of an option as text, in `room` unless it is one already; NULL if it has none (a number 0 stands for the recipe's).
+enum { OPTION_TEXT = 64 };
+static inline const char *option_text(const args_option *o, char room[OPTION_TEXT]) {
+    room[0] = '\0';
+    if (o->kind == ARGS_TEXT) return *(const char **)o->target;
+    if (o->kind == ARGS_INT && (*(long long *)o->target || strcmp(o->name, "seed") == 0)) snprintf(room, OPTION_TEXT, "%lld", *(long long *)o->target);
+    if (o->kind == ARGS_REAL && *(double *)o->target > 0) args_number(room, *(double *)o->target, 17);
+    if (o->kind == ARGS_CHOICE) args_choice_name(o->choices, *(int *)o->target, room, OPTION_TEXT);
+    if (o->kind == ARGS_FLAG && *(int *)o->target) snprintf(room, OPTION_TEXT, "yes");
+    return room[0] ? room : NULL;
 }
 
 static inline void note_settings(notes *t, const run_settings *s) {
     for (int i = 0; i < s->kept_count; i++) {
-        char key[64], text[ARGS_PATH];
+        char key[64], room[OPTION_TEXT];
+        const char *text = option_text(option_named(s, s->kept[i]), room);
         snprintf(key, sizeof key, "%s.%s", s->program, s->kept[i]);
-        if (option_text(option_named(s, s->kept[i]), text, sizeof text)) note(t, key, text);
+        if (text) note(t, key, text);
     }
 }
 
-// Settings of the checkpoint replace the defaults; a flag that contradicts it is an error.
-static inline int restore_settings(const run_settings *s, const ctm_file *from, char *err, size_t errlen) {
+// All text that is kept must be UTF-8, as all of a safetensors file's is: else 0 with a line.
+static inline int run_check_texts(const run_settings *s, char *err, size_t errlen) {
     for (int i = 0; i < s->kept_count; i++) {
         const args_option *o = option_named(s, s->kept[i]);
-        char key[64], given[ARGS_PATH];
-        const char *was;
+        const char *text = o->kind == ARGS_TEXT ? *(const char **)o->target : NULL, *bad = text ? args_not_utf8(text) : NULL;
+        if (bad) return args_fail(err, errlen, "flag --%s: byte %d, 0x%02X, is no UTF-8, which text in a model's file must be; rename the file or column",
+                                  o->name, (int)(bad - text) + 1, (unsigned)(unsigned char)*bad);
+    }
+    return 1;
+}
+
+// 1 if this value of a flag is the name of a file, whose contents are known by their hash.
+static inline int run_is_file(const run_settings *s, const args_option *o, const char *value) {
+    return o->kind == ARGS_TEXT && value && s->names_file && s->names_file(o->name, value);
+}
+
+// Text as a shell takes it for one word: in quotes where it needs them.
+static inline const char *run_quoted(ctm_arena *a, const char *text) {
+    char *out, *p;
+    if (*text && !text[strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./\\:=@%+,-")]) return text;
+    p = out = (char *)ctm_alloc(a, 4*strlen(text) + 3);
+#ifdef _WIN32
+    *p++ = '"';
+    for (; *text; text++) *p++ = *text;
+    *p = '"';
+#else
+    *p++ = '\'';
+    for (; *text; text++) {
+        if (*text == '\'') p += sprintf(p, "'\\''");
+        else *p++ = *text;
+    }
+    *p = '\'';
+#endif
+    return out;
+}
+
+// A file that the run was given and that is no longer where it was: say what to type.
+static inline int run_file_gone(const run_settings *s, const char *flag, const char *path, ctm_arena *a, char *err, size_t errlen) {
+    const char *out = *(const char **)option_named(s, "out")->target;
+    return args_fail(err, errlen, "%s is not there, the file of the run's --%s; if it has moved, say where to: build/%s train --resume --out %s --%s FILE",
+                     path, flag, s->program, run_quoted(a, out), flag);
+}
+
+// Settings of the checkpoint replace the defaults; a flag that contradicts it is an error. Only files may have moved: another
+// name is taken, and the caller compares the hash of what is in them (same_hash_in). Strings and errors need the arena.
+static inline int restore_settings(const run_settings *s, const ctm_file *from, ctm_arena *a, char *err, size_t errlen) {
+    for (int i = 0; i < s->kept_count; i++) {
+        const args_option *o = option_named(s, s->kept[i]);
+        char key[64], room[OPTION_TEXT];
+        const char *was, *now;
         snprintf(key, sizeof key, "%s.%s", s->program, s->kept[i]);
         was = ctm_file_meta(from, key);
         if (args_given(s->kept[i], s->argc, s->argv)) {
-            option_text(o, given, sizeof given);
-            if (!was || strcmp(was, given) != 0)
+            now = option_text(o, room);
+            if (run_is_file(s, o, was) && run_is_file(s, o, now)) continue;
+            if (!was || !now || strcmp(was, now) != 0)
                 return args_fail(err, errlen, "%s: is the checkpoint of a run with --%s %s, not %s; --resume needs no other flags than --out",
-                                 from->path, s->kept[i], was ? was : "left to the recipe", given);
+                                 from->path, s->kept[i], was ? was : "left to the recipe", now ? now : "so");
         } else if (was && o->kind == ARGS_FLAG) *(int *)o->target = 1;
         else if (was && !args_store(o, was))
             return args_fail(err, errlen, "%s: \"%s\" is \"%s\", which is not a value of --%s", from->path, key, was, s->kept[i]);
+        else if (run_is_file(s, o, was) && !strchr(was, ',') && ctm_path_kind(was) == 0) return run_file_gone(s, o->name, was, a, err, errlen);
     }
     return 1;
+}
+
+// The line that began this run, "build/points train --data ring ...", ready to be typed again.
+static inline const char *run_command(ctm_arena *a, const run_settings *s) {
+    size_t room = 100;
+    char number[OPTION_TEXT], *text, *p;
+    for (int i = 0; i <= s->kept_count; i++) {
+        const char *value = option_text(option_named(s, i < s->kept_count ? s->kept[i] : "out"), number);
+        if (value) room += 4*strlen(value) + 80;
+    }
+    p = text = (char *)ctm_alloc(a, room);
+    p += sprintf(p, "build/%s train", s->program);
+    for (int i = 0; i <= s->kept_count; i++) {
+        const args_option *o = option_named(s, i < s->kept_count ? s->kept[i] : "out");
+        const char *value = option_text(o, number);
+        if (!value || (s->hidden && s->hidden(s->settings, o->name))) continue;
+        p += sprintf(p, " --%s", o->name);
+        if (o->kind != ARGS_FLAG) p += sprintf(p, " %s", run_quoted(a, value));
+    }
+    return text;
 }
 
 // ---- Losses over training: rows of loss.csv, values averaged over the steps since the row before.
@@ -136,9 +211,9 @@ static const char *const run_loss_names[RUN_LOSS_COLUMNS] = {"step", "L_ctm", "L
 
 // Nine digits, so that a row read back from the checkpoint is the row that was written.
 static inline double run_rounded(double v) {
-    char text[40];
-    snprintf(text, sizeof text, "%.9g", v);
-    return strtod(text, NULL);
+    char text[ARGS_NUMBER];
+    args_real(args_number(text, v, 9), &v);
+    return v;
 }
 
 static inline void run_losses_add(run_losses *l, const ctm_trainer *tr) {
@@ -160,16 +235,14 @@ static inline int run_losses_write(const run_losses *l, const char *path, char *
 
 // The rows so far, and the unfinished one, as text under PROGRAM.losses, .sums and .summed.
 static inline void note_losses(notes *t, const char *program, const run_losses *l) {
-    enum { WIDTH = 26 };
-    const size_t size = ((size_t)l->n*RUN_LOSS_COLUMNS + 1)*WIDTH;
-    char *text = (char *)ctm_alloc(t->arena, size), sums[RUN_LOSS_COLUMNS*32], key[64];
-    size_t at = 0;
+    char *text = (char *)ctm_alloc(t->arena, ((size_t)l->n*RUN_LOSS_COLUMNS + 1)*ARGS_NUMBER), *p = text;
+    char sums[RUN_LOSS_COLUMNS*ARGS_NUMBER], number[ARGS_NUMBER], key[64];
     for (int i = 0; i < l->n; i++)
-        for (int k = 0; k < RUN_LOSS_COLUMNS; k++) at += (size_t)snprintf(text + at, size - at, "%.9g ", l->row[i][k]);
+        for (int k = 0; k < RUN_LOSS_COLUMNS; k++) p += sprintf(p, "%s ", args_number(number, l->row[i][k], 9));
     snprintf(key, sizeof key, "%s.losses", program);
     note(t, key, text);
-    at = 0;
-    for (int k = 1; k < RUN_LOSS_COLUMNS; k++) at += (size_t)snprintf(sums + at, sizeof sums - at, "%.17g ", l->sum[k]);
+    p = sums;
+    for (int k = 1; k < RUN_LOSS_COLUMNS; k++) p += sprintf(p, "%s ", args_number(number, l->sum[k], 17));
     snprintf(key, sizeof key, "%s.sums", program);
     note(t, key, sums);
     snprintf(key, sizeof key, "%s.summed", program);
@@ -178,13 +251,22 @@ static inline void note_losses(notes *t, const char *program, const run_losses *
 
 // One row of numbers out of a text, which moves on; 0 when it has no more.
 static inline int run_losses_row(const char **text, double *row, int from) {
-    char *end;
     for (int k = from; k < RUN_LOSS_COLUMNS; k++) {
-        row[k] = strtod(*text, &end);
-        if (end == *text) return 0;
-        *text = end;
+        char number[ARGS_NUMBER];
+        const size_t n = strcspn(*text, " ");
+        snprintf(number, sizeof number, "%.*s", n < sizeof number ? (int)n : 0, *text);
+        if (args_real(number, &row[k]) != 1) return 0;
+        *text += n + ((*text)[n] == ' ');
     }
     return 1;
+}
+
+// A number among the metadata, or 0.
+static inline double run_number(const ctm_file *from, const char *key) {
+    const char *text = ctm_file_meta(from, key);
+    double value = 0;
+    if (text) args_real(text, &value);
+    return value;
 }
 
 static inline void restore_losses(run_losses *l, const char *program, const ctm_file *from) {
@@ -224,6 +306,8 @@ static inline void run_say_earlier(const char *out) {
 
 // ---- Stopping. The only variable outside of a program's own structures: a signal handler can reach nothing else.
 
+enum { RUN_STOPPED = 3 };                  // the exit status of a run that a signal has stopped: its state is saved, it is not done
+
 #ifdef RUN_NO_SIGNALS
 static int asked_to_stop;
 static inline void run_catch_signals(void) {}
@@ -231,20 +315,42 @@ static inline void run_leave_signals(void) {}
 #else
 static volatile sig_atomic_t asked_to_stop;
 
-static void on_signal(int number) {
-    asked_to_stop = 1;
-    signal(number, SIG_DFL);           // a second one ends the program at once
-}
-
-static inline void run_catch_signals(void) {
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
-}
+static const int run_signals[] = {SIGINT, SIGTERM,
+#ifdef SIGHUP
+    SIGHUP,                                // the terminal is gone
+#endif
+#ifdef SIGBREAK
+    SIGBREAK,                              // so it is called on Windows
+#endif
+};
 
 static inline void run_leave_signals(void) {
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    for (size_t i = 0; i < sizeof run_signals/sizeof run_signals[0]; i++)
+        if (signal(run_signals[i], SIG_DFL) == SIG_IGN) signal(run_signals[i], SIG_IGN);
 }
+
+static void on_signal(int number) {
+    (void)number;
+    asked_to_stop = 1;
+    run_leave_signals();                   // a second one, of whatever kind, ends the program at once
+}
+
+// Whoever started the program may have told it to ignore some (nohup does): then it does.
+static inline void run_catch_signals(void) {
+    for (size_t i = 0; i < sizeof run_signals/sizeof run_signals[0]; i++)
+        if (signal(run_signals[i], on_signal) == SIG_IGN) signal(run_signals[i], SIG_IGN);
+#ifdef SIGXFSZ
+    signal(SIGXFSZ, SIG_IGN);              // a file that outgrows a limit: the write fails and is told, the program is not killed
 #endif
+}
+
+#endif
+
+// Says where a run has stopped and how it goes on. Returns the exit status: --stop-at has got what it asked for.
+static inline int run_stopped(const run_settings *s, ctm_arena *a, const ctm_trainer *tr) {
+    printf("stopped after step %ld of %ld of the %s; saved; to go on: build/%s train --resume --out %s\n", tr->step, tr->cfg.steps,
+           tr->cfg.consistency ? "student" : "teacher", s->program, run_quoted(a, *(const char **)option_named(s, "out")->target));
+    return asked_to_stop ? RUN_STOPPED : 0;
+}
 
 #endif

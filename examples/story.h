@@ -98,6 +98,29 @@ static inline double story_shrink(const story *s, double t) { return ctm_c_in(&s
 
 static inline float *story_floats(story *s, size_t n) { return (float *)ctm_alloc_raw(s->memory, n*sizeof(float)); }
 
+// A column far from zero, such as milliseconds since 1970, is shown from a round number near its mean: figures are made of floats.
+static inline void story_near_zero(story *s) {
+    double *mean = (double *)ctm_alloc(s->memory, 2*sizeof *mean);
+    const char **column = (const char **)ctm_alloc(s->memory, 2*sizeof *column);
+    for (int j = 0; j < 2; j++) {
+        mean[j] = s->mean[j];
+        column[j] = s->column[j];
+        if (fabs(mean[j]) > 1e4*s->unit[j]) {
+            const size_t room = strlen(column[j]) + ARGS_NUMBER + 8;
+            char number[ARGS_NUMBER], *label = (char *)ctm_alloc(s->memory, room);
+            double from = 0;
+            int digits = 1;
+            for (double scale = 100*s->unit[j]; scale < fabs(mean[j]) && digits < 17; scale *= 10) digits++;
+            args_real(args_number(number, mean[j], digits), &from);
+            snprintf(label, room, "%s %s %s", column[j], from < 0 ? "+" : "\xE2\x88\x92", number + (from < 0));
+            mean[j] -= from;
+            column[j] = label;
+        }
+    }
+    s->mean = mean;
+    s->column = column;
+}
+
 // Standardised points to their own units, for plotting.
 static inline float *story_own(story *s, size_t n, const ctm_real *x) {
     float *out = story_floats(s, 2*n);
@@ -247,7 +270,7 @@ static inline int story_samples_figure(story *s) {
     const ctm_real *noise = story_noise(s, N);
     const size_t shown = s->rows < (size_t)N ? s->rows : (size_t)N;
     double ends[2];
-    char title[64];
+    char title[64], number[ARGS_NUMBER];
     plot *p = story_open(s, "samples.svg", 1200, 1000, "Data and samples, coloured by the direction of the starting noise");
     plot_margins(p, 56, 4, 32, 46);
 
@@ -270,7 +293,7 @@ static inline int story_samples_figure(story *s) {
 
     for (int row = 0; row < 3; row++)
         for (int c = 0; c < 3; c++) {
-            snprintf(title, sizeof title, "%d jumps, " STORY_GAMMA " = %g", jumps[c], gammas[row]);
+            snprintf(title, sizeof title, "%d jumps, " STORY_GAMMA " = %s", jumps[c], args_number(number, gammas[row], 6));
             story_samples_panel(s, p, 4*row + c + 1, title, b);
             story_points_by_noise(s, p, N, story_own(s, N, story_samples(s, N, noise, jumps[c], gammas[row])), noise, 1.3);
         }
@@ -353,8 +376,8 @@ static inline void story_chain_panel(story *s, plot *p, const ctm_real *noise, c
         x = next;
     }
     for (int j = 0; j < 4; j++) {
-        char label[64];
-        snprintf(label, sizeof label, "%.3g to %.3g", ts[j], ts[j + 1]);
+        char label[64], number[2][ARGS_NUMBER];
+        snprintf(label, sizeof label, "%s to %s", args_number(number[0], ts[j], 3), args_number(number[1], ts[j + 1], 3));
         plot_legend_add(p, PLOT_LINE, plot_color(j), label);
     }
 }
@@ -522,7 +545,7 @@ static inline void story_score_row(story *s, plot *p, int row, double t) {
     const ctm_real *x = story_cells(s, STORY_CELLS, half);
     double *exact = measure__doubles(s->memory, N), *model = measure__doubles(s->memory, N), *gap = measure__doubles(s->memory, N);
     double top = 0, widest = 0;
-    char title[3][80];
+    char title[3][80], number[ARGS_NUMBER];
     for (int k = 0; k < N; k++) {
         double point[2];
         point[0] = (double)x[2*k]; point[1] = (double)x[2*k + 1];
@@ -535,9 +558,10 @@ static inline void story_score_row(story *s, plot *p, int row, double t) {
         if (gap[k] < PLOT_MISSING && fabs(gap[k]) > widest) widest = fabs(gap[k]);
         model[k] = exp(model[k]);
     }
-    snprintf(title[0], sizeof title[0], "exact, t = %g", t);
-    snprintf(title[1], sizeof title[1], "learned, t = %g", t);
-    snprintf(title[2], sizeof title[2], "ln(learned/exact), t = %g", t);
+    args_number(number, t, 6);
+    snprintf(title[0], sizeof title[0], "exact, t = %s", number);
+    snprintf(title[1], sizeof title[1], "learned, t = %s", number);
+    snprintf(title[2], sizeof title[2], "ln(learned/exact), t = %s", number);
     for (int c = 0; c < 3; c++) {
         const double *v = c == 0 ? exact : c == 1 ? model : gap;
         plot_grid_panel(p, 2, 3, 3*row + c, title[c]);
@@ -606,7 +630,7 @@ static inline int story_gamma_figure(story *s) {
     float *data = story_floats(s, 2*SHOWN);
     double x0[2], unit = story_shrink(s, s->net->noise.sigma_min), half = 0;
     story_watch w;
-    char title[80];
+    char title[100], number[2][ARGS_NUMBER];
     plot *p = story_open(s, "gamma.svg", 1200, 1190, "One starting noise, 350 continuations: the cloud after each of four jumps");
     plot_layout(p, PLOT_NOTICKS);
     for (int i = 0; i < 2*shown; i++) {
@@ -619,7 +643,7 @@ static inline int story_gamma_figure(story *s) {
     for (int c = 0; c < 4; c++) {
         story_continue(s, start, gammas[c], &w);
         for (int j = 0; j < STORY_CHAIN; j++) {
-            snprintf(title, sizeof title, STORY_GAMMA " = %g, t = %.3g", gammas[c], w.level[j]);
+            snprintf(title, sizeof title, STORY_GAMMA " = %s, t = %s", args_number(number[0], gammas[c], 6), args_number(number[1], w.level[j], 3));
             plot_grid_panel(p, STORY_CHAIN, 4, 4*j + c, title);
             plot_axes(p, -half, half, -half, half, j == STORY_CHAIN - 1 ? STORY_PLANE(STORY_SUB1) : NULL, c ? NULL : STORY_PLANE(STORY_SUB2),
                       PLOT_EQUAL | PLOT_NOTICKS);
@@ -744,12 +768,8 @@ static inline int story_loss_figure(story *s) {
 // ---- The page ----------------------------------------------------------------------------------------------------------
 
 static inline void story_escape(FILE *f, const char *text) {
-    for (; *text; text++) {
-        if (*text == '&') fputs("&amp;", f);
-        else if (*text == '<') fputs("&lt;", f);
-        else if (*text == '>') fputs("&gt;", f);
-        else fputc(*text, f);
-    }
+    char buf[8];
+    for (int n; *text; text += n) fputs(plot_markup(text, &n, buf), f);
 }
 
 // One line about a measure, by the beginning of its name.
@@ -781,9 +801,11 @@ static inline const char *story_meaning(const char *name) {
 
 static inline void story_measures_table(const story *s, FILE *f) {
     fputs("<section><h2>The measures</h2>\n<p>All of <code>metrics.csv</code>.</p>\n<div class='wide'><table>\n", f);
-    for (int i = 0; i < s->m->n; i++)
-        fprintf(f, "<tr><td><code>%s</code></td><td class='n'>%.4g</td><td>%s</td></tr>\n", s->m->row[i].name, s->m->row[i].value,
+    for (int i = 0; i < s->m->n; i++) {
+        char number[ARGS_NUMBER];
+        fprintf(f, "<tr><td><code>%s</code></td><td class='n'>%s</td><td>%s</td></tr>\n", s->m->row[i].name, args_number(number, s->m->row[i].value, 4),
                 story_meaning(s->m->row[i].name));
+    }
     fputs("</table></div></section>\n", f);
 }
 
@@ -818,12 +840,12 @@ static inline void story_head(const story *s, FILE *f) {
           "</style></head><body>\n", f);
 }
 
-static inline void story_key_number(const story *s, FILE *f, const char *name, const char *format, double factor, const char *text) {
+static inline void story_key_number(const story *s, FILE *f, const char *name, double factor, int decimals, const char *sign, const char *text) {
     const double v = measure_get(s->m, name, -1e9);
+    char number[ARGS_NUMBER];
     if (v <= -1e9) return;
-    fputs("<li><b>", f);
-    fprintf(f, format, factor*v);
-    fprintf(f, "</b>%s</li>\n", text);
+    plot_fixed(number, factor*v, decimals, 0, "-");
+    fprintf(f, "<li><b>%s%s</b>%s</li>\n", number, sign, text);
 }
 
 static inline void story_opening(const story *s, FILE *f) {
@@ -839,13 +861,13 @@ static inline void story_opening(const story *s, FILE *f) {
           "This page shows one such network, ", f);
     fprintf(f, "%lu weights in all", weights);
     fputs(", and how well it does.</p>\n<ul class='key'>\n", f);
-    story_key_number(s, f, "flow_rms_onestep", "%.4f", 1, "RMS error of one jump");
-    story_key_number(s, f, "flow_median_onestep", "%.4f", 1, "median error of one jump");
-    story_key_number(s, f, "flow_rms_chain17", "%.4f", 1, "RMS error of 17 jumps");
-    story_key_number(s, f, "off_support_nfe1", "%.2f&thinsp;%%", 100, "samples off every part of the data");
-    story_key_number(s, f, "nll_gap", "%.4f", 1, "nats lost in likelihood");
-    story_key_number(s, f, "sw2_ratio_nfe1", "%.2f", 1, "distance to data over that of perfect samples");
-    story_key_number(s, f, "train_seconds", "%.0f&thinsp;s", 1, "of training");
+    story_key_number(s, f, "flow_rms_onestep", 1, 4, "", "RMS error of one jump");
+    story_key_number(s, f, "flow_median_onestep", 1, 4, "", "median error of one jump");
+    story_key_number(s, f, "flow_rms_chain17", 1, 4, "", "RMS error of 17 jumps");
+    story_key_number(s, f, "off_support_nfe1", 100, 2, "&thinsp;%", "samples off every part of the data");
+    story_key_number(s, f, "nll_gap", 1, 4, "", "nats lost in likelihood");
+    story_key_number(s, f, "sw2_ratio_nfe1", 1, 2, "", "distance to data over that of perfect samples");
+    story_key_number(s, f, "train_seconds", 1, 0, "&thinsp;s", "of training");
     fputs("</ul>\n", f);
 }
 
@@ -881,6 +903,7 @@ static inline int story_page(story *s) {
 static inline int story_write(story *s) {
     const int plane = s->net->dim == 2, known = s->data != NULL;
     s->figures = 0;
+    if (plane) story_near_zero(s);
     if (plane && !story_samples_figure(s)) return 0;
     if (plane && !story_flow_figure(s)) return 0;
     if (known && !story_triangle_figure(s)) return 0;

@@ -12,7 +12,7 @@
    LF, CRLF or CR; a UTF-8 byte-order mark is skipped; blanks around a field do not count. Empty, NA, N/A, NaN and null
    cells (any case) are missing, and a row with a missing value in a column that is read is skipped and counted. Empty
    lines are no rows (in a file of one column, an empty line between two others is a missing cell). Anything else that is
-   not a finite number with a decimal point is an error, told with its line and column.
+   not a finite number with a decimal point is an error, told with its line and column; so is a byte that is no UTF-8.
 
    Conventions. Functions that can fail take (char *err, size_t errlen), return 1 when done and 0 when not, and then leave
    one line in err. What a reader returns belongs to the caller: table_free, npy_free; after a failure the result is empty
@@ -37,6 +37,7 @@ typedef struct {
     char  **names;          /* [d] column names                                                                        */
     double *mean, *std;     /* [d] of each column, in its units; std is the population's (divides by n)                */
     size_t  skipped;        /* rows left out because a value was missing                                               */
+    size_t *at;             /* [n] which row of the file each is: the file's rows are 0 ... n+skipped-1                */
     int    *label;          /* [n] class of each row, 0 ... classes-1; NULL when no label column was asked for         */
     int     classes;        /* number of distinct labels, numbered in order of first appearance                        */
     char  **class_names;    /* [classes] their texts                                                                   */
@@ -82,6 +83,7 @@ static inline void table_free(table *t) {
     table_free_texts(t->class_names, (size_t)t->classes);
     table_free_texts(t->left_out_names, (size_t)t->left_out);
     free(t->data);
+    free(t->at);
     free(t->mean);
     free(t->std);
     free(t->label);
@@ -141,8 +143,8 @@ typedef struct {
 /* What came behind a field. */
 enum { TABLE_MORE, TABLE_END_OF_ROW, TABLE_UNCLOSED, TABLE_AFTER_QUOTE };
 
-/* What a cell holds. TABLE_INFINITE is Inf, or a number beyond the range of double; TABLE_COMMA is a number with a
-   comma in it ("1,5"). Both are refused, but they show that the column is meant to hold numbers. */
+/* What a cell holds. TABLE_INFINITE is Inf, or a number beyond the range of double; TABLE_COMMA is a number with a decimal
+   comma or in groups of thousands ("1,5", "1.234,5"). Both are refused, but they show that the column is meant to hold numbers. */
 enum { TABLE_MISSING, TABLE_NUMBER, TABLE_INFINITE, TABLE_COMMA, TABLE_TEXT };
 
 /* 1 if the cursor stands at the end of a line or of the text. */
@@ -241,12 +243,24 @@ static inline int table_same_word(const char *text, const char *word) {
     return *text == *word;
 }
 
-/* 1 for "1,5", "-1,5e3" and "1,234": digits, one comma, digits. */
+/* Bytes of what stands between two groups of thousands at text: 1,234  1.234  1'234, or a blank that breaks no line; else 0. */
+static inline size_t table_group_mark(const char *text) {
+    if (*text == ',' || *text == '.' || *text == '\'') return 1;
+    return strncmp(text, "\xC2\xA0", 2) == 0 ? 2 : strncmp(text, "\xE2\x80\xAF", 3) == 0 ? 3 : 0;
+}
+
+/* 1 for "1,5", "-1,5e3", "1,234,567.8" and "1.234,5": a number as other programs write it. A date ("1.2.2024") is none. */
 static inline int table_has_comma(const char *text) {
+    const char *first;
+    size_t mark, groups = 0;
     text += *text == '+' || *text == '-';
     if (!args_digit(*text)) return 0;
     while (args_digit(*text)) text++;
-    return *text == ',' && args_digit(text[1]) && args_is_number(text + 1);
+    if (*text == ',' && args_digit(text[1]) && args_is_number(text + 1)) return 1;
+    for (first = text; (mark = table_group_mark(text)) > 0 && strncmp(text, first, mark) == 0 && args_digit(text[mark]) &&
+                       args_digit(text[mark + 1]) && args_digit(text[mark + 2]) && !args_digit(text[mark + 3]); text += mark + 3) groups++;
+    if (groups == 0 || (*text == '\0' && *first == '.')) return 0;
+    return *text == '\0' || ((*text == ',' || *text == '.') && *text != *first && args_digit(text[1]) && args_is_number(text + 1));
 }
 
 /* What a trimmed cell holds; *value is set for TABLE_NUMBER. */
@@ -322,7 +336,7 @@ static inline int table_bad_quotes(table_reader *r, int after) {
 /* Load the file, skip the byte-order mark, refuse what is not text. */
 static inline int table_open(table_reader *r) {
     size_t length = 0;
-    const char *zero;
+    const char *zero, *bad;
     r->text = (char *)table_read_file(r->path, &length, r->err, r->errlen);
     if (r->text == NULL) return 0;
     r->first.p = r->text;
@@ -337,6 +351,13 @@ static inline int table_open(table_reader *r) {
         table_cursor c = r->first;
         while (c.p < zero) table_step(&c);
         return args_fail(r->err, r->errlen, "%s: line %lu: found a zero byte, expected a CSV text file", r->path, c.line);
+    }
+    bad = args_not_utf8(r->text);
+    if (bad) {
+        table_cursor c = r->first;
+        while (c.p < bad) table_step(&c);
+        return args_fail(r->err, r->errlen, "%s, line %lu: byte 0x%02X is no UTF-8; save the table as CSV UTF-8", r->path, c.line,
+                         (unsigned)(unsigned char)*bad);
     }
     table_skip_empty_lines(&r->first);
     if (r->first.p == r->first.end) return args_fail(r->err, r->errlen, "%s: the file is empty, expected a header row", r->path);
@@ -530,8 +551,8 @@ static inline int table_select(table_reader *r, table *t, const char *columns, c
     t->left_out_names = (char **)table_alloc((size_t)r->columns, sizeof *t->left_out_names);
     if (!t->names || !t->left_out_names) return args_fail(r->err, r->errlen, "%s: no memory for column names", r->path);
     if (columns == NULL && table_header_is_data(r))
-        return args_fail(r->err, r->errlen, "%s: line %lu: found numbers, expected a header row with the names of the columns",
-                         r->path, r->first.line);
+        return args_fail(r->err, r->errlen, "%s: line %lu: found numbers, expected a header row with the names of the columns "
+                         "(if they are names, choose them with --columns)", r->path, r->first.line);
     if (label && (r->label = table_find_column(r, label)) < 0) return 0;
     return columns ? table_choose_listed(r, t, columns) : table_choose_numeric(r, t);
 }
@@ -540,7 +561,7 @@ static inline int table_select(table_reader *r, table *t, const char *columns, c
 static inline int table_bad_cell(table_reader *r, int column, int kind) {
     char name[64], found[64], list[300];
     const char *expected = kind == TABLE_INFINITE ? "a finite number" :
-                           kind == TABLE_COMMA ? "a number with a decimal point" : "a number";
+                           kind == TABLE_COMMA ? "a number with a decimal point and no other separators" : "a number";
     args_excerpt(r->header[column], name, sizeof name);
     args_excerpt(r->field.text, found, sizeof found);
     if (!table_is_numeric(r, column)) {
@@ -612,6 +633,7 @@ static inline int table_fill_rows(table_reader *r, table *t, const int *place, c
             if (label < 0) return 0;
             t->label[t->n] = label;
         }
+        t->at[t->n] = t->n + t->skipped;
         t->n++;
     }
 }
@@ -623,6 +645,7 @@ static inline int table_fill(table_reader *r, table *t) {
     char *label_text = r->label < 0 ? NULL : (char *)malloc((size_t)(r->first.end - r->text) + 1);
     int i, good = place != NULL && (r->label < 0 || label_text != NULL);
     if (good && r->rows <= (size_t)-1 / d) t->data = (double *)table_alloc(r->rows * d, sizeof *t->data);
+    t->at = (size_t *)table_alloc(r->rows, sizeof *t->at);
     t->mean = (double *)table_alloc(d, sizeof *t->mean);
     t->std = (double *)table_alloc(d, sizeof *t->std);
     if (r->label >= 0) {
@@ -630,7 +653,7 @@ static inline int table_fill(table_reader *r, table *t) {
         t->class_names = (char **)table_alloc(TABLE_CLASSES_MAX, sizeof *t->class_names);
         good = good && t->label && t->class_names;
     }
-    if (!good || !t->data || !t->mean || !t->std) {
+    if (!good || !t->data || !t->at || !t->mean || !t->std) {
         good = args_fail(r->err, r->errlen, "%s: no memory for %lu rows of %d columns", r->path, (unsigned long)r->rows, t->d);
     } else {
         for (i = 0; i < r->columns; i++) place[i] = -1;
@@ -643,7 +666,7 @@ static inline int table_fill(table_reader *r, table *t) {
 }
 
 /* Mean and standard deviation of column j; 0 for the latter when it is constant. Values are taken relative to the column's
-   range, so that squares neither overflow nor vanish. Returns 0 when the range itself is too large for a double. */
+   range, so that squares neither overflow nor vanish. Returns 0 when a double cannot hold values a few ranges away. */
 static inline int table_moments(table *t, int j) {
     const double *x = t->data + j;
     size_t i, d = (size_t)t->d;
@@ -653,7 +676,7 @@ static inline int table_moments(table *t, int j) {
         if (x[i * d] > high) high = x[i * d];
     }
     range = high - low;
-    if (!args_finite(range)) return 0;
+    if (!args_finite(range) || !args_finite(low - 8 * range) || !args_finite(high + 8 * range)) return 0;
     t->mean[j] = low;
     t->std[j] = 0;
     if (!(range > 0)) return 1;
@@ -670,15 +693,15 @@ static inline int table_moments(table *t, int j) {
 
 /* Demand what training needs: at least 2 rows, and a spread in every column. */
 static inline int table_check_spread(const table *t, const char *path, char *err, size_t errlen) {
-    char shown[64];
+    char shown[64], number[ARGS_NUMBER];
     int j;
     if (t->n < 2)
         return args_fail(err, errlen, "%s: found %lu usable row%s (%lu skipped for missing values), expected at least 2", path,
                          (unsigned long)t->n, t->n == 1 ? "" : "s", (unsigned long)t->skipped);
     for (j = 0; j < t->d; j++)
         if (!(t->std[j] > 0))
-            return args_fail(err, errlen, "%s: column \"%s\" is constant (%.9g in all %lu rows), expected values that vary", path,
-                             args_excerpt(t->names[j], shown, sizeof shown), t->mean[j], (unsigned long)t->n);
+            return args_fail(err, errlen, "%s: column \"%s\" is constant (%s in all %lu rows), expected values that vary", path,
+                             args_excerpt(t->names[j], shown, sizeof shown), args_shortest(number, t->mean[j], 1), (unsigned long)t->n);
     return 1;
 }
 
@@ -738,7 +761,8 @@ static inline int table_read_csv(const char *path, const char *columns, const ch
 /* Write a text as one CSV field, in quotes when it would be misread without. Errors stay in f (ferror). */
 static inline void table_write_text(FILE *f, const char *text) {
     size_t length = strlen(text);
-    int quote = length == 0 || text[strcspn(text, ",;\t\"\r\n")] != '\0' || text[0] == ' ' || text[length - 1] == ' ';
+    int quote = length == 0 || text[strcspn(text, ",;\t\"\r\n")] != '\0' || text[0] == ' ' || text[length - 1] == ' ' ||
+                (unsigned char)text[0] == 0xEF;     /* perhaps a byte-order mark, which would be skipped              */
     if (!quote) {
         fputs(text, f);
         return;
@@ -751,20 +775,30 @@ static inline void table_write_text(FILE *f, const char *text) {
     fputc('"', f);
 }
 
-/* Write a number with nine significant digits, enough to get every float back; nan, inf and -inf by these names. */
+/* Write a number with as many digits as it takes to get it back: nine for one that is a float, else up to seventeen; nan, inf
+   and -inf by these names. */
 static inline void table_write_number(FILE *f, double x) {
     unsigned long long bits;
+    char text[ARGS_NUMBER];
     memcpy(&bits, &x, sizeof bits);
-    if (args_finite(x)) fprintf(f, "%.9g", x);
-    else if (bits & 0xFFFFFFFFFFFFFULL) fputs("nan", f);
-    else fputs(bits >> 63 ? "-inf" : "inf", f);
+    if (!args_finite(x)) fputs(bits & 0xFFFFFFFFFFFFFULL ? "nan" : bits >> 63 ? "-inf" : "inf", f);
+    else if (fabs(x) < 3e38 && (double)(float)x == x) fputs(args_number(text, x, 9), f);
+    else fputs(args_shortest(text, x, 9), f);
 }
 
-/* Write n rows of d columns: floats, or doubles when floats is NULL. */
-static inline int table_write_rows(const char *path, const char *const *names, size_t n, int d, const float *floats,
-                                   const double *doubles, char *err, size_t errlen) {
+/* Digits that a value of a column needs whose values differ by about `unit`: those of a float, and more if it is far from zero. */
+static inline int table_digits(double x, double unit) {
+    int digits = 9;
+    for (; unit > 0 && unit < fabs(x) && digits < 17; unit *= 10) digits++;
+    return digits;
+}
+
+/* Write n rows of d columns. With unit[d] as many digits as values of that spread need, else all there are. */
+static inline int table_write_rows(const char *path, const char *const *names, size_t n, int d, const double *data,
+                                   const double *unit, char *err, size_t errlen) {
     ctm_output a;
     size_t i, columns = (size_t)d;
+    char text[ARGS_NUMBER];
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
     for (i = 0; i < columns; i++) {
         if (i > 0) fputc(',', a.file);
@@ -772,7 +806,8 @@ static inline int table_write_rows(const char *path, const char *const *names, s
     }
     fputc('\n', a.file);
     for (i = 0; i < n * columns && !ferror(a.file); i++) {
-        table_write_number(a.file, floats ? (double)floats[i] : doubles[i]);
+        if (unit && args_finite(data[i])) fputs(args_number(text, data[i], table_digits(data[i], unit[i % columns])), a.file);
+        else table_write_number(a.file, data[i]);
         fputc((i + 1) % columns ? ',' : '\n', a.file);
     }
     return args_close_atomic(&a, err, errlen);
@@ -782,12 +817,6 @@ static inline int table_write_rows(const char *path, const char *const *names, s
    only when the new file is complete. */
 static inline int table_write_csv(const char *path, const char *const *names, size_t n, int d, const double *data, char *err,
                                   size_t errlen) {
-    return table_write_rows(path, names, n, d, NULL, data, err, errlen);
-}
-
-/* The same for floats. */
-static inline int table_write_csv_f32(const char *path, const char *const *names, size_t n, int d, const float *data, char *err,
-                                      size_t errlen) {
     return table_write_rows(path, names, n, d, data, NULL, err, errlen);
 }
 

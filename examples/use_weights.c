@@ -3,6 +3,7 @@
    cc -O2 examples/use_weights.c -o use_weights -lm && ./use_weights out/demo/model.safetensors 5 */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
+#include "args.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,7 +25,7 @@ int main(int argc, char **argv) {
     ctm_sample_points(net, x, n, 4, 0.0, NULL);                             // becomes samples: four jumps, gamma 0
     for (size_t i = 0; i < len; i++) printf("%.4f%c", (double)x[i], (i + 1)%(size_t)net->dim ? ' ' : '\n');
     ctm_arena_free(&memory);
-    return 0;
+    return args_finish("use_weights", 0);
 }
 
 /* It prints COUNT lines, one sample each with a number for every column, in standardised units (standard deviation 0.5; a

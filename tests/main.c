@@ -2,6 +2,9 @@
 #include <stdio.h>
 static void test_panic_handler(const char *msg, const char *file, int line);
 #define CTM_PANIC(msg, file, line) test_panic_handler(msg, file, line)
+static void *test_malloc(size_t n);
+#define CTM_MALLOC(ctx, n) ((void)(ctx), test_malloc(n))
+#define CTM_FREE(ctx, p)   ((void)(ctx), free(p))
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
 #include "test.h"
@@ -10,6 +13,9 @@ test_state test_now;
 jmp_buf    test_jump;
 int        test_jump_set;
 char       test_panic[1024];
+long       test_allocations = -1;
+
+static void *test_malloc(size_t n) { return test_allocations >= 0 && test_allocations-- == 0 ? NULL : malloc(n); }
 
 static void test_panic_handler(const char *msg, const char *file, int line) {
     snprintf(test_panic, sizeof test_panic, "%s", msg);

@@ -106,7 +106,7 @@ cat >"$tmp/list" <<'END'
 - CTM__TO_REAL(e) * 0.69314718f
 + CTM__TO_REAL(e) * 0.69310000f
 = 8 exp loses a Taylor term
-- p = p * r + 1.0f / 120;
+- p = CTM__MADD(p, r, 1.0f / 120);
 + p = p * r;
 = 8 the sign of the cosine
 - CTM__SELECT(-(((n + 1) >> 1) & 1), -*cosine, *cosine);
@@ -124,10 +124,10 @@ cat >"$tmp/list" <<'END'
 - out->grad, O, dw, O, NULL, 1);
 + out->grad, O, dw, O, NULL, 0);
 = 9 silu: wrong slope
-- a = a + d * (g + y * ((ctm_real)1 - g));
-+ a = a + d * (g + y * g);
+- a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
++ a = CTM__MADD(CTM__MADD(g, y, g), d, a);
 = 9 film: scale instead of 1 + scale
-- v = a + b * a + c;
+- v = CTM__MADD(b, a, a) + c;
 + v = b * a + c;
 = 9 film: backward forgets the 1
 - sum = sum + d + b * d;
@@ -319,11 +319,11 @@ cat >"$tmp/list" <<'END'
 - k % dim == (size_t)p);
 + k % dim == 0);
 = 21 files hold matrices untransposed
-- ctm__put_real(p, w->src[t][(k * I + i) * O + o]);
-+ ctm__put_real(p, w->src[t][(k * O + o) * I + i]);
+- ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
++ ctm__put_real(piece + n, e->data[(k * O + o) * I + i]);
 = 21 the bounds of a tensor are not checked
-- if (begin > end || end > data_len || end - begin != bytes) return
-+ if (begin > end || end - begin != bytes) return
+- if (e->offset > e->end || e->end > data_len || (i <
++ if (e->offset > e->end || (i <
 = 8 a pixel outside the image is its neighbour
 - row[i] = inside ? centre[i] + shift : g->zero;
 + row[i] = inside ? centre[i] + shift : centre[i];

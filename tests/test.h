@@ -56,6 +56,7 @@ static inline void test_run(const char *name, void (*function)(void)) {
 extern jmp_buf test_jump;
 extern int     test_jump_set;
 extern char    test_panic[1024];
+extern long    test_allocations;      // so many more of ctm.h's allocations succeed, then one fails; -1: none fails
 #define PANICS(expression) (test_jump_set = 1, setjmp(test_jump) ? (test_jump_set = 0, 1) : ((void)(expression), test_jump_set = 0, 0))
 
 #endif

@@ -171,7 +171,12 @@ refuses 2 "are for inpaint" colorize $w $d --box 0,0,1,1
 refuses 2 "inpant" inpant $w $d
 refuses 1 "expected four whole numbers" inpaint $w $d --box 1,2,3
 refuses 1 "expected four whole numbers" inpaint $w $d --box 1,2,3,4,5
+refuses 1 "expected four whole numbers" inpaint $w $d --box 1,2,3,4x
+refuses 1 "expected four whole numbers" inpaint $w $d --box 1,2,3,
+refuses 1 "expected four whole numbers" inpaint $w $d --box 1,,2,3
 refuses 1 "not inside of 8 x 8" inpaint $w $d --box 1,2,8,4
+refuses 1 "not inside of 8 x 8" inpaint $w $d --box 4294967296,0,1,1
+refuses 1 "not inside of 8 x 8" inpaint $w $d --box 0,0,9223372036854775807,1
 refuses 1 "small.npy: holds 1 masks of 4 x 4" inpaint $w $d --mask "$tmp/small.npy"
 refuses 1 "masks.npy: holds 19 masks" inpaint $w $d --mask "$tmp/masks.npy" --n 2
 refuses 1 "floats" inpaint $w $d --mask "$tmp/grey.npy" --n 2
@@ -181,6 +186,7 @@ refuses 1 "is a model of points" colorize --weights "$tmp/points.safetensors" $d
 refuses 1 "is a teacher" colorize --weights "$tmp/teacher.safetensors" $d
 refuses 1 "no/such.npy" colorize $w --data no/such.npy
 refuses 1 "colours need 3" colorize $g
+refuses 2 "expects two different numbers" colorize $w $d --range 5
 refuses 2 "guide needs less" guide $w $d --gamma 1
 refuses 1 "takes no --label" superres $g --label 1
 head -c 1000 "$tmp/rgb.npy" >"$tmp/cut.npy"
@@ -202,5 +208,9 @@ refuses 1 "is not within the model's" stroke $w $d --level 100
 refuses 1 "the model knows 4 classes" colorize $w $d --label 4
 $edit colorize $w $d --out "$tmp/x.jpg" >"$tmp/stdout" 2>"$tmp/stderr"; if [ $? = 2 ] && grep -q 'png or .npy' "$tmp/stderr"; then ok; else bad "x.jpg"; fi
 $edit colorize $w $d $q --n 1 --out "$tmp/no/x.png" >"$tmp/stdout" 2>"$tmp/stderr"; if [ $? = 1 ] && [ "$(wc -l <"$tmp/stderr")" = 1 ]; then ok; else bad "a folder that is not there"; fi
+# Where nothing can be written is said before the work: a million jumps would take an hour.
+timeout 20 $edit colorize $w $d --n 20 --nfe 1000 --out "$tmp/no/x.png" >"$tmp/stdout" 2>"$tmp/stderr"; if [ $? = 1 ] && grep -q "cannot write $tmp/no/x.png" "$tmp/stderr"; then ok; else bad "a folder that is not there, found after the work"; fi
+$edit colorize $w $d --n 1 --nfe 1 --range=-2,2 --out "$tmp/range.npy" >"$tmp/stdout" 2>"$tmp/stderr"
+if grep -q 'range.npy, float32 .*-1 is black and 1 is white' "$tmp/stdout" && [ ! -s "$tmp/stderr" ]; then ok; else bad "samples as .npy: $(cat "$tmp/stdout" "$tmp/stderr")"; fi
 echo "edit: $passed passed, $failed failed, 0 skipped"
 test "$failed" = 0

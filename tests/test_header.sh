@@ -1,14 +1,23 @@
 #!/bin/sh
 # ctm.h as a stranger would include it: every compiler that is here, every language standard, every macro, twice, late, in two
-# files, in C++. No compiler may have anything to say (-Wall -Wextra -pedantic -Werror). Missing compilers count as skipped.
-# usage: sh tests/test_header.sh [long]      long: more standards, every macro with every compiler, and the float tests under -O3 -ffast-math
+# files, in C++, after other headers, with other flags. No compiler may have anything to say, however strictly it is asked ($strict,
+# $strict_c, $strict_cpp below). Missing compilers count as skipped.
+# usage: sh tests/test_header.sh [long]      long: more standards, compilers, targets; every macro with every compiler; and the float tests
+#                                            under -O3 -ffast-math, with char unsigned, for 32 bits and by other compilers
 cd "$(dirname "$0")/.." || exit 1
 root=$(pwd) long=$1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 cc=${CC:-cc}
 warn="-Wall -Wextra -pedantic -Werror"
+strict="$warn -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wcast-align -Wdouble-promotion -Wundef -Wmissing-declarations -Wredundant-decls
+        -Wfloat-equal -Wswitch-enum -Wswitch-default -Wvla -Wformat=2 -Wnull-dereference -Wunused-macros -Wpointer-arith -Wwrite-strings
+        -Winit-self -Wstrict-overflow"
+strict_c="$strict -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wnested-externs -Wunused-const-variable"
+strict_cpp="$strict -Wold-style-cast -Wextra-semi"
 jobs=0 skipped=0
+openmp=
+if echo 'int main(void){return 0;}' >"$tmp/omp.c" && $cc -fopenmp "$tmp/omp.c" -o "$tmp/omp" 2>/dev/null; then openmp=-fopenmp; fi
 
 # job NAME COMMAND...: must succeed; two run at a time, and each leaves its verdict in a file
 job() {
@@ -100,6 +109,75 @@ int main(int argc, char **argv) {
     return 0;
 }
 END
+# A CTM_PANIC that jumps out, by longjmp in C and by throw in C++, of a shape error deep in a training step and of an allocation that
+# fails: nothing stays behind, and the next step is made as if nothing had been.
+cat >"$tmp/jump.c" <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+static int held, left = -1;
+static void *my_malloc(size_t n) { void *p = left == 0 ? NULL : malloc(n); if (left > 0) left--; if (p) held++; return p; }
+static void my_free(void *p) { if (p) held--; free(p); }
+static void stop(int line) { printf("line %d\n", line); exit(2); }
+#ifdef __cplusplus
+struct panic { int line; };
+static void my_panic(int line) { panic p; p.line = line; throw p; }
+#  define LEAVES(expression) do { int caught = 0; try { expression; } catch (const panic &p) { caught = p.line > 0; } if (!caught) stop(__LINE__); } while (0)
+#else
+#  include <setjmp.h>
+static jmp_buf back;
+static void my_panic(int line) { longjmp(back, line); }
+#  define LEAVES(expression) do { if (setjmp(back) == 0) { expression; stop(__LINE__); } } while (0)
+#endif
+#define CTM_MALLOC(ctx, n) ((void)(ctx), my_malloc(n))
+#define CTM_FREE(ctx, p) ((void)(ctx), my_free(p))
+#define CTM_PANIC(msg, file, line) ((void)(msg), (void)(file), my_panic(line))
+#define CTM_IMPLEMENTATION
+#include "ctm.h"
+static void draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) { (void)user; ctm_normals(rng, step, 2 * index, 2, x0); }
+static int wrong;
+static ctm_tensor *distance(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b) {
+    (void)user;
+    return wrong ? ctm_add(tp, a, ctm_rows_of(tp, b, 1)) : ctm_distance(tp, a, b, CTM_L2, 0);
+}
+static void forget(void *arg, int i) { (void)arg; (void)i; }
+static double run(int jump) {                // the first weight after four steps; jump: a step is left in the middle, twice
+    static const double mean[4] = {-0.5, -0.5, 0.5, 0.5};
+    static ctm_ctx c;
+    static ctm_arena a;
+    static ctm_trainer *tr;
+    ctm_config cfg = ctm_config_default();
+    double first;
+    ctm_init(&c);
+    c.threads = 1;
+    ctm_set_isa(&c, CTM_ISA_PORTABLE);
+    ctm_arena_init(&a, &c, "a");
+    cfg.steps = 4; cfg.batch = 8; cfg.diagonal_batch = 8; cfg.hidden = 8; cfg.layers = 1;
+    tr = ctm_trainer_new(&a, &cfg, ctm_mlp(&a, &cfg, 2, 1), ctm_mixture(&a, 2, 2, mean, NULL, 0.1), draw, NULL);
+    tr->distance = distance;
+    wrong = 0;
+    if (jump) {
+        left = 0;
+        LEAVES(ctm_train_step(tr));          // no memory
+        left = -1;
+        wrong = 1;
+        LEAVES(ctm_train_step(tr));          // shapes that do not fit
+        wrong = 0;
+    }
+    while (tr->step < cfg.steps) if (!ctm_train_step(tr)) stop(__LINE__);
+    c.threads = 2;
+    ctm_parallel_for(&c, 8, forget, NULL);   // no lock is held
+    first = (double)tr->theta->theta[0];
+    ctm_trainer_free(tr);
+    ctm_arena_free(&a);
+    if (held != 0 || c.allocated != 0) stop(__LINE__);
+    return first;
+}
+int main(void) {
+    double straight = run(0), jumped = run(1);
+    printf("%s: %.9g %.9g\n", jumped == straight ? "the same" : "differ", straight, jumped);
+    return jumped == straight ? 0 : 1;
+}
+END
 # A shape error with the default panic; a NaN under CTM_DEBUG.
 cat >"$tmp/mistake.c" <<'END'
 #define CTM_IMPLEMENTATION
@@ -152,26 +230,102 @@ int main(void) {
 }
 END
 
+# A user with macros of every letter and of some words, as numbers, and as functions, which must all be the same afterwards. ($1: more lines)
+names=$(echo A B C D E F G H I J K L M N O P Q R S T U V W X Y Z a b c d e f g h i j k l m n o p q r s t u v w x y z; echo VI MR NV S2 T2 ROWS \
+    slots signals emit foreach near far small IN OUT ERROR OPTIONAL None Bool Status True False Success Always Above ON OFF MIN MAX PI EPS ABS \
+    LINES COLS clear move erase refresh scroll border box timeout stdscr interface unused noinline)
+{   n=1; for name in $names; do n=$((n + 1)); echo "#define $name $n"; done
+    echo '#define min(p1, p2) ((p1) < (p2) ? (p1) : (p2))
+#define max(p1, p2) ((p1) < (p2) ? (p2) : (p1))
+#define swap(p1, p2) one argument is missing (p1)
+#define check(p1) one argument is missing (p1)
+#include IMPLEMENTATION
+#include "ctm.h"'
+    n=1; for name in $names; do n=$((n + 1)); printf '#if %s != %d\n#  error "%s is another"\n#endif\n' $name $n $name; done
+    echo 'int user(void);
+int user(void) { return N + x; }'
+} >"$tmp/letters.c"
+{   echo '#include IMPLEMENTATION'
+    for name in $names CTM__NAMES CTM__ASIDE CTM__BACK CTM__PRAGMA CTM__PASS CTM__W; do printf '#ifdef %s\n#  error "%s is defined"\n#endif\n' $name $name; done
+    echo 'int user(void);
+int user(void) { ctm_config a; (void)a; return 0; }'
+} >"$tmp/no_letters.c"
+# After the system's headers that have short macros, or functions that are macros.
+echo '#include <assert.h>
+#include <complex.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <iso646.h>
+#include <limits.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <tgmath.h>
+#include <time.h>
+#include <wchar.h>
+#ifdef __unix__
+#include <sys/param.h>
+#include <netinet/in.h>
+#endif
+#include IMPLEMENTATION
+#ifndef __cplusplus
+double user(void);
+double user(void) { return (double)cimagf(I); }
+#endif' >"$tmp/system.c"
+echo '#include <windows.h>
+#include IMPLEMENTATION
+#ifdef I
+#error I
+#endif
+int user(void);
+int user(void) { char FAR *near_by = NULL; ctm_ctx c; ctm_init(&c); return near_by == NULL; }' >"$tmp/windows.c"
+printf '#define CTM_IMPLEMENTATION\n#include "ctm.h"\n' >"$tmp/with.h"
+# What the user writes behind the include gets its warnings as before.
+echo '#include IMPLEMENTATION
+int user(double v);
+int user(double v) { return v == 0.1; }' >"$tmp/compares.c"
+echo '#include IMPLEMENTATION
+int user(double v);
+int user(double v) { return (int)v; }' >"$tmp/casts.c"
+# Only the types of ctm.h, and its functions: what another real type would overrun.
+echo '#include "ctm.h"
+void user(ctm_tensor *x_0);
+void user(ctm_tensor *x_0) { x_0->data[x_0->len - 1] = 1; }' >"$tmp/types.c"
+echo '#define CTM_IMPLEMENTATION
+#include "ctm.h"
+void user(ctm_tensor *x_0);
+int main(void) {
+    ctm_ctx c;
+    ctm_arena a;
+    ctm_tape tp;
+    ctm_init(&c);
+    ctm_arena_init(&a, &c, "a");
+    ctm_tape_init(&tp, &c, &a);
+    user(ctm_vector(&tp, "x_0", 3));
+    ctm_arena_free(&a);
+    return c.allocated != 0;
+}' >"$tmp/calls.c"
+
 # ---- no compiler has anything to say (with `long` more standards, and every macro with every compiler)
 
 more() { [ "$long" = long ] && echo "$@"; }
-for compiler in gcc clang; do
+for compiler in gcc clang $(more clang-14 clang-19); do
     if here $compiler; then
-        for std in c99 c11 $(more gnu99); do
+        for std in c99 c11 $(more gnu89 gnu99 gnu17 c2x); do
             for source in user implementation; do
-                job "$compiler -std=$std, $source" $compiler -std=$std $warn -fsyntax-only -I. "$tmp/$source.c"
+                job "$compiler -std=$std, $source" $compiler -std=$std $strict_c -fsyntax-only -I. "$tmp/$source.c"
             done
         done
     else skip "$compiler is not here"; fi
 done
 for compiler in gcc $(more clang); do   # the optimiser warns of more (maybe-uninitialized, ...)
-    if here $compiler; then job "$compiler -O2" $compiler -O2 -std=c99 $warn -c -I. "$tmp/implementation.c" -o "$tmp/o2.$compiler.o"; fi
+    if here $compiler; then job "$compiler -O2" $compiler -O2 -std=c99 $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/o2.$compiler.o"; fi
 done
-for compiler in g++ clang++; do
+for compiler in g++ clang++ $(more clang++-19); do
     if here $compiler; then
-        for std in c++11 $(more c++17); do
+        for std in c++11 $(more c++14 c++17 c++20 c++2b); do
             for source in user implementation $(more late); do
-                job "$compiler -std=$std, $source" $compiler -x c++ -std=$std $warn -fsyntax-only -I. "$tmp/$source.c"
+                job "$compiler -std=$std, $source" $compiler -x c++ -std=$std $strict_cpp -fsyntax-only -I. "$tmp/$source.c"
             done
         done
         job "$compiler, C++ user and implementation" build_says "" 0 "$tmp/cpp.$compiler" $compiler -x c++ $warn -O0 -I. "$tmp/user.c" "$tmp/implementation.c"
@@ -182,16 +336,60 @@ if here tcc; then
     job "tcc trains" build_says "portable" 0 "$tmp/tcc_train" tcc -Wall -Werror -I. "$tmp/train.c"
 else skip "tcc is not here"; fi
 
+# ---- after other headers, and with macros of the user's
+
+aside() {                               # aside COMPILER AND FLAGS...: all files of the kind, with declarations only and with the implementation
+    for header in ctm.h with.h; do
+        for source in letters no_letters system; do
+            "$@" -Wno-unused-macros -fsyntax-only -I. "-DIMPLEMENTATION=\"$header\"" "$tmp/$source.c" || { echo "in $source.c, with $header"; return 1; }
+        done
+    done
+}
+for compiler in gcc clang $(more clang-14 clang-19); do
+    if here $compiler; then job "$compiler: macros of one letter, <complex.h>, <tgmath.h>" aside $compiler -std=c11 $strict_c; fi
+done
+for compiler in g++ clang++ $(more clang++-19); do
+    if here $compiler; then
+        job "$compiler: macros of one letter, <complex.h>, <tgmath.h>" aside $compiler -x c++ -std=c++11 $warn
+    fi
+done
+for compiler in x86_64-w64-mingw32-gcc i686-w64-mingw32-gcc; do
+    if here $compiler; then
+        for header in ctm.h with.h; do
+            job "$compiler: $header after <windows.h>" $compiler $warn -fsyntax-only -I. "-DIMPLEMENTATION=\"$header\"" "$tmp/windows.c"
+        done
+    else skip "$compiler is not here"; fi
+done
+still() {                               # still WARNING FILE COMPILER...: exactly one such warning, in FILE, none in ctm.h
+    what=$1 source=$2; shift 2
+    "$@" "-W$what" -fsyntax-only -I. '-DIMPLEMENTATION="with.h"' "$tmp/$source" 2>"$tmp/still.$1" ||  return 1
+    [ "$(grep -c "$what" "$tmp/still.$1")" = 1 ] && grep "$what" "$tmp/still.$1" | grep -q "$source" || { cat "$tmp/still.$1"; return 1; }
+}
+for compiler in gcc clang; do
+    if here $compiler; then job "$compiler: -Wfloat-equal is back after the header" still float-equal compares.c $compiler -std=c99; fi
+done
+if here g++; then job "g++: -Wold-style-cast is back after the header" still old-style-cast casts.c g++ -x c++; fi
+too_old() {                             # too_old COMPILER STANDARD: one error, and nothing else from ctm.h
+    for header in ctm.h with.h; do
+        if "$@" -Wall -Wextra -pedantic -fsyntax-only -I. "-DIMPLEMENTATION=\"$header\"" "$tmp/casts.c" >"$tmp/old.$1" 2>&1; then echo "it compiles"; return 1; fi
+        [ "$(grep -cE 'ctm\.h:.*(error|warning):' "$tmp/old.$1")" = 1 ] && grep -q 'error:.*ctm\.h is C99 and C++11' "$tmp/old.$1" || { cat "$tmp/old.$1"; return 1; }
+    done
+}
+for compiler in gcc clang; do
+    if here $compiler; then job "$compiler -std=c89 stops with one error" too_old $compiler -std=c89; fi
+done
+if here g++; then job "g++ -std=c++98 stops with one error" too_old g++ -x c++ -std=c++98; fi
+
 # ---- every macro, with each C compiler and one C++ compiler
 
 macro() {                               # macro NAME FLAGS...
     what=$1; shift
-    job "$what" $cc -std=c99 $warn -O0 -c -I. "$@" "$tmp/implementation.c" -o "$tmp/macro.$what.o"
+    job "$what" $cc -std=c99 $strict_c -O0 -c -I. "$@" "$tmp/implementation.c" -o "$tmp/macro.$what.o"
     [ "$what" = all_together ] || [ "$long" = long ] || return
     for compiler in clang g++; do
         here $compiler || continue
-        if [ $compiler = g++ ]; then lang="-x c++"; else lang=; fi
-        job "$what, $compiler" $compiler $lang $warn -fsyntax-only -I. "$@" "$tmp/implementation.c"
+        if [ $compiler = g++ ]; then lang="-x c++ $strict_cpp"; else lang=$strict_c; fi
+        job "$what, $compiler" $compiler $lang -fsyntax-only -I. "$@" "$tmp/implementation.c"
     done
 }
 macro CTM_NO_SIMD -DCTM_NO_SIMD
@@ -217,6 +415,29 @@ job "CTM_SELF: the header under another name" renamed
 linked() { $cc -O0 -x c -c -DCTM_NO_SIMD -DCTM_IMPLEMENTATION ctm.h -o "$tmp/linked.o" && $cc -O0 $warn -DCTM_NO_SIMD -DCTM_LINKED -I. "$tmp/train.c" "$tmp/linked.o" -o "$tmp/linked" -lm &&
            says portable 0 "$tmp/linked"; }
 job "CTM_LINKED: a program with the implementation from an object" linked
+disagree() {                            # disagree COMPILER...: files with another ctm_real do not link, with the same one they do
+    for one in "" -DCTM_REAL_DOUBLE; do
+        "$@" $one -c -I. "$tmp/types.c" -o "$tmp/types$one.$1.o" && "$@" $one -DCTM_NO_SIMD -DCTM_NO_STDIO -c -I. "$tmp/calls.c" -o "$tmp/calls$one.$1.o" || return 1
+    done
+    for one in "" -DCTM_REAL_DOUBLE; do for other in "" -DCTM_REAL_DOUBLE; do
+        if "$@" "$tmp/types$one.$1.o" "$tmp/calls$other.$1.o" -o "$tmp/disagree.$1" -lm >"$tmp/disagree.$1.log" 2>&1
+        then [ "$one" = "$other" ] && "$tmp/disagree.$1" || { echo "types $one linked with calls $other"; return 1; }
+        else [ "$one" != "$other" ] && grep -q 'ctm_real_is_' "$tmp/disagree.$1.log" || { cat "$tmp/disagree.$1.log"; return 1; }; fi
+    done; done
+}
+job "float and double do not link" disagree $cc -O0
+for compiler in $(more tcc clang musl-gcc g++); do
+    if here $compiler; then job "$compiler: float and double do not link" disagree $compiler; else skip "$compiler is not here"; fi
+done
+flags() { $cc -std=c99 $warn -fsyntax-only -I. "$@" "$tmp/implementation.c"; }                    # as a cautious user's build has them
+job "flags: exceptions, visibility, char, enums, aliasing" flags -fvisibility=hidden -funsigned-char -fshort-enums -fno-common -fno-builtin -fno-math-errno -fstrict-aliasing -Wstrict-aliasing
+job "-isystem" flags -isystem . -DCTM_DEBUG
+spaces() {                              # in a folder with a space, precompiled, and from another folder
+    mkdir "$tmp/a folder" && cp ctm.h "$tmp/a folder/" && printf '#include "a folder/ctm.h"\nint main(void) { return 0; }\n' >"$tmp/spaces.c" &&
+    $cc -std=c99 $warn -DCTM_IMPLEMENTATION -fsyntax-only "$tmp/spaces.c" &&
+    $cc -std=c99 -x c-header "$tmp/a folder/ctm.h" -o "$tmp/a folder/ctm.h.gch" && ( cd "$tmp" && $cc -std=c99 $warn -Winvalid-pch -fsyntax-only spaces.c )
+}
+job "a folder with a space, and a precompiled header" spaces
 job "implementation after a plain include" build_says "" 0 "$tmp/late" $cc -O0 $warn -I. "$tmp/late.c"
 job "CTM_STATIC in two files" build_says "" 0 "$tmp/static" $cc -O0 $warn -I. "$tmp/static_a.c" "$tmp/static_b.c"
 mixed() {                               # the implementation in C++, its user in C
@@ -241,6 +462,9 @@ else skip "nm is not here"; fi
 hooks() { $cc -O0 $warn -I. "$tmp/hooks.c" -o "$tmp/hooks" -lm && says counted 0 "$tmp/hooks" &&
           says 'my panic: out of memory: arena "hooked"' 3 "$tmp/hooks" refuse; }
 job "CTM_MALLOC, CTM_FREE and CTM_PANIC are used" hooks
+jump() { what=$1; shift; "$@" -O0 $openmp $warn -DCTM_NO_SIMD -I. "$tmp/jump.c" -o "$tmp/jump_$what" -lm && says "the same" 0 "$tmp/jump_$what"; }
+job "a longjmp out of CTM_PANIC leaves nothing behind" jump c $cc
+if here g++; then job "an exception out of CTM_PANIC leaves nothing behind" jump cpp g++ -x c++; fi
 mistake() {                             # a mistake aborts (status 134 of a shell: 128 + SIGABRT) and names both tensors
     $cc -O0 $warn -I. "$@" "$tmp/mistake.c" -o "$tmp/mistake$#" -lm || return 1
     ( ulimit -c 0; "$tmp/mistake$#" ) >"$tmp/mistake$#.out" 2>&1; got=$?
@@ -256,7 +480,7 @@ same() {                                # one thread, three, and a build that kn
     $cc -O1 -I. -DCTM_NO_SIMD -fopenmp "$tmp/train.c" -o "$tmp/train2" -lm && "$tmp/train2" >"$tmp/train2.out" &&
     cmp "$tmp/train1.out" "$tmp/train2.out" && grep -q '^portable ' "$tmp/train1.out"
 }
-if echo 'int main(void){return 0;}' >"$tmp/omp.c" && $cc -fopenmp "$tmp/omp.c" -o "$tmp/omp" 2>/dev/null; then
+if [ "$openmp" ]; then
     job "with and without OpenMP: the same bits" same
 else skip "$cc has no OpenMP"; fi
 

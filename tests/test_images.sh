@@ -63,6 +63,17 @@ awk -F, '$1 == "teacher_seconds" { t = $2 } $1 == "train_seconds" { all = $2 } E
 runs "dropout 0" $images train --data "$data" $net --dropout 0 --steps 4 --teacher-steps 3 --seed 3 --out "$tmp/nodrop" --quiet
 differ "with and without dropout" "$tmp/whole/model.safetensors" "$tmp/nodrop/model.safetensors"
 
+# Data, teacher and folder elsewhere: what is in the files decides.
+cp "$tmp/x.npy" "$tmp/m.npy"; cp "$tmp/whole/teacher.safetensors" "$tmp/m.safetensors"
+runs "before the move" $images train --data "$tmp/m.npy,$tmp/y.idx" $net --teacher "$tmp/m.safetensors" --steps 3 --seed 3 --out "$tmp/before" --quiet --stop-at 1
+mkdir "$tmp/else"; mv "$tmp/m.npy" "$tmp/m.safetensors" "$tmp/before" "$tmp/else"
+go="$images train --resume --out $tmp/else/before --quiet"
+refuses "data that are gone" 1 "cannot read $tmp/m.npy: No such file or directory; if the data have moved, --data says where to" $go --teacher "$tmp/else/m.safetensors"
+refuses "a teacher that is gone" 1 "m.safetensors is not there, the file of the run's --teacher" $go --data "$tmp/else/m.npy,$tmp/y.idx"
+{ header '|u1' False '40, 8, 8, 3'; head -c 7680 "$set"; } >"$tmp/other.npy"
+refuses "other data" 1 "is not the one this run began with" $go --data "$tmp/other.npy,$tmp/y.idx" --teacher "$tmp/else/m.safetensors"
+runs "after the move" $go --data "$tmp/else/m.npy,$tmp/y.idx" --teacher "$tmp/else/m.safetensors"
+
 # The student begins as its teacher: until it has learned something about s, its small steps are the teacher's.
 begin="--teacher $tmp/whole/teacher.safetensors --steps 1 --lr 1e-9 --seed 3 --quiet"
 runs "a student that has learned nothing" $images train --data "$data" $net $begin --out "$tmp/begin"
@@ -79,16 +90,36 @@ for want in "32 3 1,1,2,2 8" "28 1 1,1,2 7" "16 3 1,1,2 4" "8 3 1,1 4"; do
     $images info --config tiny --size "$1" --channels "$2" | awk -v mult="channel_mult $3," -v at="attention at $4," \
         '/^network:/ { ok = index($0, mult) && index($0, at) && $(NF - 2) < 0.5 } END { exit !ok }' && ok || bad "tiny for images of $1 x $1"
 done
+# The network fits every size from 4 pixels on, or it is said what does.
+for size in 4 5 6 7 9 10 13 22 33 40 66; do runs "a network for $size x $size" $images info --size $size; done
+for config in compact ddpmpp; do runs "$config for 10 x 10" $images info --config $config --size 10; done
+refuses "a network for 101 x 101" 2 "pad them to 104 x 104: numpy.pad(x, ((0,0),(0,3),(0,3),(0,0)), 'edge')" $images info --size 101
+runs "one level, where --channel-mult says so" $images info --channel-mult 1
+$images train --help | tr -s ' \n' ' ' | grep -q -- '--attn .*none: at the bottom only' && ok || bad "--help does not say --attn none"
 $images train --data "$data" $net --steps 1 --out "$tmp/share" >"$tmp/stdout" 2>&1
 grep -q -- '--teacher-steps 4 ' "$tmp/stdout" && ok || bad "the teacher of one step: $(head -n 1 "$tmp/stdout")"
 
-# A signal: the step in hand is finished, all is saved, and it is said how to go on.
-$images train --data "$data" $net --steps 100000 --teacher-steps 2 --out "$tmp/signal" --quiet >"$tmp/signal.out" 2>&1 &
-pid=$!
-n=0; while [ ! -s "$tmp/signal/teacher.safetensors" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
-kill -TERM $pid; wait $pid; got=$?
-[ $got = 0 ] && grep -q 'saved; to go on: build/images train --resume' "$tmp/signal.out" && ok || bad "SIGTERM: exit status $got: $(head -c 300 "$tmp/signal.out")"
-exists "$tmp/signal/checkpoint.safetensors"
+# A signal: the step in hand is finished, all is saved, it is said how to go on, and the status is neither success nor failure.
+begin_run() { # begin_run FOLDER FLAGS...: a run without end, in the background ($pid), that has saved its state at least once
+    folder=$1; shift
+    $images train $net --teacher none --steps 100000 --sheet-seconds 0.1 "$@" --out "$folder" --quiet >"$tmp/signal.out" 2>&1 & pid=$!
+    n=0; while [ ! -s "$folder/checkpoint.safetensors" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
+}
+for signal in TERM HUP; do
+    begin_run "$tmp/stop it's $signal" --data "$data"
+    kill -$signal $pid; wait $pid; got=$?
+    [ $got = 3 ] && [ "$(wc -l <"$tmp/signal.out")" = 1 ] && grep -qF "saved; to go on: build/images train --resume --out '$tmp/stop it'\''s $signal'" "$tmp/signal.out" && ok ||
+        bad "SIG$signal: exit status $got: $(head -c 300 "$tmp/signal.out")"
+done
+
+# A set that becomes shorter while it is read: one line, and the last state is there to go on from. The same for a set of its end.
+cp "$tmp/x.npy" "$tmp/shrinks.npy"
+begin_run "$tmp/shrunk" --data "$tmp/shrinks.npy,$tmp/y.idx"
+head -c 3000 "$tmp/x.npy" >"$tmp/shrinks.npy"; wait $pid; got=$?
+[ $got = 1 ] && [ "$(wc -l <"$tmp/signal.out")" = 1 ] && grep -qF "$tmp/shrinks.npy: its 7808 bytes can no longer be read" "$tmp/signal.out" && ok ||
+    bad "a set that shrinks: exit status $got: $(head -c 300 "$tmp/signal.out")"
+refuses "resume without the end of the set" 1 "expected 7680 as the shape says; if the data have moved, --data says where to" $images train --resume --out "$tmp/shrunk"
+runs "resume, the set whole again" $images train --resume --data "$data" --stop-at 1 --out "$tmp/shrunk" --quiet
 
 # kill -9 while a checkpoint is being written: the one before is whole, and the resumed run ends as if nothing had happened.
 often="--teacher none --steps 300 --seed 3 --quiet --sheet-seconds 0.1"
@@ -256,6 +287,55 @@ refuses "attention at no level" 2 "attention at resolution 5" $images train --da
 refuses "seconds and steps" 2 "--seconds" $images train --data "$set" --steps 5 --seconds 5 --out "$tmp/z"
 refuses "a teacher of other images" 1 "is a teacher of images of 8 x 8" $images train --data "$tmp/i.idx" $small --teacher "$tmp/whole/teacher.safetensors" --out "$tmp/z"
 
+# Labels of few images; a name between commas that is none; a folder and a file with a comma in the name.
+{ bytes '\000\000\010\003\000\000\000\004\000\000\000\010\000\000\000\010'; head -c 256 "$set"; } >"$tmp/four.idx"
+{ bytes '\000\000\010\001\000\000\000\004\000\001\001\000'; } >"$tmp/l4.idx"
+mkdir "$tmp/a,b"; cp "$tmp/four.idx" "$tmp/a,b/train-images-idx3-ubyte"; cp "$tmp/l4.idx" "$tmp/a,b/train-labels.idx1-ubyte"
+runs "a folder with a comma" $images train --data "$tmp/a,b" $small --classes 2 --out "$tmp/comma"
+refuses_set "an empty name" "a list of files with an empty name" "$tmp/four.idx,,$tmp/l4.idx"
+idx_of() { { bytes "$2"; zeros "$3"; } >"$tmp/$1.idx"; }
+idx_of lie '\000\000\010\003\177\377\377\377\000\000\000\010\000\000\000\010' 768; refuses_set "idx of 2^31 images" "found 784 bytes, expected 2147483647 images" "$tmp/lie.idx"
+idx_of llie '\000\000\010\001\200\000\000\000' 20;   refuses_set "idx of 2^31 labels" "expected 2147483648 labels" "$tmp/four.idx,$tmp/llie.idx"
+idx_of no '\000\000\010\003\000\000\000\000\000\000\000\010\000\000\000\010' 0; refuses_set "idx of nothing" "no.idx: holds no images" "$tmp/no.idx"
+idx_of float '\000\000\015\003\000\000\000\003\000\000\000\010\000\000\000\010' 768; refuses_set "idx of floats" "type 0x0d, expected 0x08" "$tmp/float.idx"
+idx_of dims '\000\000\010\004\000\000\000\003\000\000\000\010\000\000\000\010\000\000\000\003' 576; refuses_set "idx of four dimensions" "idx of 4 dimensions" "$tmp/dims.idx"
+refuses_set "the way from chw to hwc" "x.transpose(0,2,3,1)" "$tmp/chw.npy"
+refuses_set "the way from hwc to chw" "x.transpose(0,3,1,2)" "$tmp/hwc.npy"
+set_of huge '|u1' False '1099511627776, 1048576, 1048576, 3' 9; refuses_set "a shape beyond all memory" "too large" "$tmp/huge.npy"
+bytes '\211PNG\r\n\032\n1234567890' >"$tmp/one.png"; refuses_set "a picture" "is one picture; expected all in one array" "$tmp/one.png"
+bytes '\200\003}q\000X12345678901' >"$tmp/one.pkl"; refuses_set "a pickle" "is a pickle" "$tmp/one.pkl"
+
+# .npz: the first array of what `sample` and numpy.savez write; not a compressed one, nor one cut off.
+runs "a set as .npz" $images train --data "$tmp/s.npz" $small --out "$tmp/npz"
+{ head -c 8 "$tmp/s.npz"; bytes '\010\000'; tail -c +11 "$tmp/s.npz"; } >"$tmp/deflated.npz"
+refuses_set "a compressed .npz" "compressed, expected numpy.savez" "$tmp/deflated.npz"
+head -c 300 "$tmp/s.npz" >"$tmp/cut.npz"; refuses_set ".npz cut off" "found 133 bytes of values, expected 576" "$tmp/cut.npz"
+
+# Black and white that are other numbers: said, and --range takes them. 0 and 1 in floats, in bytes, and 0 and 255 in bytes: one set.
+for k in 1 2 3 4 5 6 7 8; do bytes '\000\000\000\000\000\000\200\077\000\000\000\000\000\000\200\077'; done >"$tmp/row"
+for k in 1 2 3 4; do cat "$tmp/row" "$tmp/row"; done >"$tmp/rows"
+{ header '<f4' False '4, 1, 8, 8'; cat "$tmp/rows"; } >"$tmp/zero_one.npy"
+for k in 1 2 3 4 5 6 7 8; do bytes '\000\001\000\001\000\001\000\001\000\001\000\001\000\001\000\001'; done >"$tmp/row"
+{ header '|u1' False '4, 8, 8, 1'; cat "$tmp/row" "$tmp/row"; } >"$tmp/bits.npy"
+{ header '|u1' False '4, 8, 8, 1'; cat "$tmp/row" "$tmp/row" | tr '\001' '\377'; } >"$tmp/bytes.npy"
+noted() { # noted NAME FRAGMENT DATA FLAGS...: trains, and stderr is one line with FRAGMENT, or nothing if that is empty
+    name=$1 part=$2 from=$3; shift 3
+    runs "$name" $images train --data "$tmp/$from.npy" $small "$@" --out "$tmp/range"
+    if [ -z "$part" ]; then [ ! -s "$tmp/stderr" ]; else [ "$(wc -l <"$tmp/stderr")" = 1 ] && grep -qF -- "$part" "$tmp/stderr"; fi && ok || bad "$name: $(cat "$tmp/stderr")"
+    rm -f "$tmp/range/checkpoint.safetensors"
+    $images sample --weights "$tmp/range/model.safetensors" --n 2 --out "$tmp/range.npy" --quiet
+}
+noted "0 and 255 in bytes" '' bytes; mv "$tmp/range.npy" "$tmp/black_white.npy"
+noted "0 and 1 in floats" 'numbers lie between 0 and 1, but -1 is taken for black and 1 for white; say otherwise with --range 0,1' zero_one
+differ "with --range and without" "$tmp/range.npy" "$tmp/black_white.npy"
+noted "0 and 1 in floats, said" '' zero_one --range 0,1; same "--range 0,1 of floats" "$tmp/range.npy" "$tmp/black_white.npy"
+noted "0 and 1 in floats, meant" '' zero_one --range -1,1
+noted "0 and 1 in bytes" 'brightest byte is 1, but 255 is taken for white; say otherwise with --range 0,1' bits
+noted "0 and 1 in bytes, said" '' bits --range 0,1; same "--range 0,1 of bytes" "$tmp/range.npy" "$tmp/black_white.npy"
+grep -q '"images.range":"0,1"' "$tmp/range/model.safetensors" && ok || bad "the range of the data is not in the weights"
+refuses "no range" 2 'found "0", expected two different numbers' $images train --data "$tmp/bits.npy" $small --range 0 --out "$tmp/z"
+refuses "an empty range" 2 'found "1,1.0", expected two different numbers' $images train --data "$tmp/bits.npy" $small --range 1,1.0 --out "$tmp/z"
+
 # ---- weights that are not what they should be
 sed 's/"dec.8x8_aux_conv.bias":/"dec.8x8_aux_conv.bias_":/' "$w" >"$tmp/renamed.safetensors"
 refuses "weights without their closing brace" 1 "$tmp/renamed.safetensors" $images sample --weights "$tmp/renamed.safetensors" --out "$tmp/z.png"
@@ -282,6 +362,12 @@ absent "$tmp/z.csv"
 refuses "a checkpoint of points" 1 "is not a checkpoint of" $images train --resume --out "$tmp/points"
 refuses "no weights" 2 "--weights" $images sample --out "$tmp/z.png"
 refuses "an even number for Heun" 2 "odd" $images sample --weights "$w" --sampler heun --nfe 4 --out "$tmp/z.png"
+refuses "more images than a picture holds" 1 "is too large, expected fewer images" $images sample --weights "$w" --n 1e7 --out "$tmp/z.png"
+refuses "a picture nowhere" 1 "cannot write $tmp/no/z.png" $images sample --weights "$w" --n 1e6 --out "$tmp/no/z.png"
+if [ -e /dev/full ]; then
+    ln -s /dev/full "$tmp/full.npy"
+    refuses "samples to a full device" 1 "cannot write" $images sample --weights "$w" --n 1 --out "$tmp/full.npy" --quiet
+else skip "no /dev/full"; fi
 refuses "a file of another kind" 2 ".png, .npy or .npz" $images sample --weights "$w" --out "$tmp/z.jpg"
 absent "$tmp/z.png" "$tmp/z"
 

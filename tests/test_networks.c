@@ -554,7 +554,7 @@ static void test_net_labels(void) {
     }
     x = net_points("x", B, 1);
     free_y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
-    net->label = label;
+    net_tape.rows.label = label;
     net_tape.first = net_tape.last = NULL;
     y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
     for (k = 0; k < y->len; k++) y->grad[k] = 1;
@@ -563,7 +563,7 @@ static void test_net_labels(void) {
         ctm_tensor *one = ctm_matrix(&net_tape, "one", 1, 2), *y_one;
         net_tape.first = net_tape.last = NULL;
         memcpy(one->data, x->data + 2 * i, 2 * sizeof(ctm_real));
-        view->label = label + i;
+        net_tape.rows.label = label + i;
         y_one = view->forward(&net_tape, view, one, net_levels("t", 1, t_ + i), net_levels("s", 1, s_ + i));
         for (d = 0; d < 2; d++) {
             double gap = fabs((double)free_y->data[2 * i + d] - (double)y->data[2 * i + d]);
@@ -576,7 +576,7 @@ static void test_net_labels(void) {
     CHECK(apart > 0.01);
     for (k = 0; k < net->len; k++) top = fmax(top, fabs((double)net->grad[k]));
     for (k = 0; k < net->len; k++) CHECK_CLOSE(view->grad[k], net->grad[k], (IN_DOUBLE ? 1e-13 : 5e-6) * top);
-    net->label = NULL;
+    net_tape.rows.label = NULL;
     net_end();
 }
 
@@ -599,16 +599,16 @@ static void test_net_many_labels(void) {
     }
     x = net_points("x", B, 1);
     for (i = 2; i < 2 * B; i++) x->data[i] = x->data[i % 2];                     // one point in all the classes
-    net->label = label;
+    net_tape.rows.label = label;
     y = net->forward(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
     for (i = 0; i < B; i++) {
         ctm_tensor *one = ctm_matrix(&net_tape, "one", 1, 2), *y_one;
         memcpy(one->data, x->data, 2 * sizeof(ctm_real));
-        net->label = label + i;
+        net_tape.rows.label = label + i;
         y_one = net->forward(&net_tape, net, one, net_levels("t", 1, t_), net_levels("s", 1, s_));
         for (d = 0; d < 2; d++) CHECK_CLOSE(y_one->data[d], y->data[2 * i + d], (IN_DOUBLE ? 1e-14 : 2e-6) * (1 + fabs((double)y->data[2 * i + d])));
     }
-    net->label = NULL;
+    net_tape.rows.label = NULL;
     net_end();
 }
 
@@ -630,17 +630,17 @@ static void test_net_labels_of_moving_rows(void) {
         label[i] = i % 4 - 1;
     }
     x = net_points("x", B, 1);
-    net->label = label;
+    net_tape.rows.label = label;
     y = ctm_G_theta(&net_tape, net, x, net_levels("t", B, t_), net_levels("s", B, s_));
-    CHECK(net->label == label);
+    CHECK(net_tape.rows.label == label && net_tape.rows.number == NULL);
     for (i = 0; i < B; i++) {
         ctm_tensor *one = ctm_matrix(&net_tape, "one", 1, 2), *y_one;
         memcpy(one->data, x->data + 2 * i, 2 * sizeof(ctm_real));
-        net->label = label + i;
+        net_tape.rows.label = label + i;
         y_one = ctm_G_theta(&net_tape, net, one, net_levels("t", 1, t_ + i), net_levels("s", 1, s_ + i));
         for (d = 0; d < 2; d++) CHECK_CLOSE(y_one->data[d], y->data[2 * i + d], (IN_DOUBLE ? 1e-14 : 2e-6) * (1 + fabs((double)y->data[2 * i + d])));
     }
-    net->label = NULL;
+    net_tape.rows.label = NULL;
     net_end();
 }
 

@@ -52,8 +52,10 @@ runs "resumed" $points train --data ring --steps 120 --seed 4 --out "$tmp/parts"
 $points train --data ring --steps 20000000 --seed 4 --out "$tmp/signal" --quiet --plain >/dev/null 2>&1 & pid=$!
 for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.3; [ -e "$tmp/signal/loss.csv" ] && break; done
 kill -TERM $pid 2>/dev/null
-if wait $pid; then ok; else bad "a run that gets SIGTERM: exit status $?"; fi
+wait $pid; got=$?
+[ $got = 3 ] && ok || bad "a run stopped by SIGTERM: exit status $got, expected 3"
 exists "$tmp/signal/checkpoint.safetensors"
+absent "$tmp/signal/model.safetensors"
 cmp -s "$tmp/whole/model.safetensors" "$tmp/parts/model.safetensors" && ok || bad "the resumed run's weights differ from the whole run's"
 cmp -s "$tmp/whole/loss.csv" "$tmp/parts/loss.csv" && ok || bad "the resumed run's loss.csv differs from the whole run's"
 
@@ -205,6 +207,141 @@ refuses "a jump that is its own target" 2 "own target" $points train --data ring
 refuses "gan-loss without gan" 2 "--gan-loss" $points train --data ring --gan-loss log --steps 5 --out "$tmp/zzz"
 refuses "resume with another adversary" 1 "--gan-loss" $points --resume --gan-loss log --out "$tmp/gan2" --quiet
 absent "$tmp/z.csv" "$tmp/zzz"
+
+# ---- what users' files and folders are like
+tiny="--hidden 16 --layers 1 --batch 32 --noises 1000 --law-steps 0 --steps 6 --quiet --threads 1"
+numbers() { awk -v n="$1" 'BEGIN { srand(7); for (i = 0; i < n; i++) printf "%.4f,%.4f\n", rand() + i % 2, rand() }'; }
+same() { if cmp -s "$2" "$3"; then ok; else bad "$1: $2 and $3 differ"; fi; }
+
+# A column far from zero keeps its spread, in samples and in figures.
+{ echo "t_ms,v"; awk 'BEGIN { srand(5); for (i = 0; i < 60; i++) printf "1700000%06d,%.3f\n", 250*i, rand() }'; } >"$tmp/ms.csv"
+runs "a column of milliseconds since 1970" $points train --data "$tmp/ms.csv" $tiny --out "$tmp/ms"
+spread=$(tail -n +2 "$tmp/ms/samples.csv" | awk -F, '{ d = substr($1, 5) + 0; n[int(d/100)]++ } END { for (k in n) c++; print c + 0 }')
+[ "$spread" -gt 50 ] && ok || bad "samples of a column of milliseconds take $spread values, expected the spread of the data"
+grep -q 't_ms − 1.7' "$tmp/ms/samples.svg" && ok || bad "samples.svg does not show the column of milliseconds from a round number"
+[ "$(grep -o 'h0' "$tmp/ms/samples.svg" | wc -l)" -gt 1000 ] && ok || bad "samples.svg has few points"
+
+# Every name goes through weights, CSV and figures; what XML forbids is replaced.
+q=$(printf 'a "q", <b> & \047c\047 \303\266\360\237\230\200')
+{ printf '"%s","line\nbreak \001\033\357\277\276"\n' "$(echo "$q" | sed 's/"/""/g')"; numbers 30; } >"$tmp/odd '<&>\".csv"
+runs "odd names" $points train --data "$tmp/odd '<&>\".csv" $tiny --out "$tmp/odd '<&>\""
+head -2 "$tmp/odd '<&>\"/samples.csv" >"$tmp/names"; head -2 "$tmp/odd '<&>\".csv" >"$tmp/names2"; same "names in samples.csv" "$tmp/names" "$tmp/names2"
+runs "sample of odd names" $points sample --weights "$tmp/odd '<&>\"/model.safetensors" --n 3 --out "$tmp/names.csv"
+head -2 "$tmp/names.csv" >"$tmp/names"; same "names through the weights" "$tmp/names" "$tmp/names2"
+runs "loglik of odd names" $points loglik --weights "$tmp/odd '<&>\"/model.safetensors" --data "$tmp/odd '<&>\".csv" --out "$tmp/ll.csv"
+if command -v xmllint >/dev/null; then
+    for f in "$tmp/odd '<&>\""/*.svg "$tmp/ms"/*.svg; do if xmllint --noout "$f" 2>"$tmp/stderr"; then ok; else bad "$f is no XML: $(head -1 "$tmp/stderr")"; fi; done
+else skip "no xmllint: the figures' XML is not checked"; fi
+if LC_ALL=C grep -q "$(printf '[\001-\010\013\014\016-\037]')" "$tmp/odd '<&>\""/*.svg "$tmp/odd '<&>\"/index.html"; then bad "control characters in figures or page"; else ok; fi
+grep -q '&lt;b&gt; &amp; ' "$tmp/odd '<&>\"/samples.svg" && ok || bad "the column's name is not in samples.svg, escaped"
+
+# Text that is no UTF-8 is told by line and byte.
+bad_text() { printf "$2" >"$tmp/latin1.csv"; refuses "$1" 1 "latin1.csv, line $3: byte 0x$4 is no UTF-8; save the table as CSV UTF-8" $points train --data "$tmp/latin1.csv" --out "$tmp/zz" --quiet; }
+bad_text "a name in Latin-1" 'gr\366\337e,b\n1,2\n' 1 F6; bad_text "a cell in Latin-1" 'a,b,n\r\n1,2,x\r\n3,4,\344\r\n' 3 E4
+bad_text "a byte too many" 'a,b\n1,2\n\300\257,3\n' 3 C0; bad_text "half of a pair" 'a,b\n1,2\n3,\355\240\200\n' 3 ED; bad_text "a character cut short" 'a,b\n1,\342\202' 2 E2
+refuses "a file name in Latin-1" 2 "byte 3, 0xF6, is no UTF-8" $points train --data "$(printf 'gr\366.csv')" --out "$tmp/zz"
+
+# Tables of all kinds: read rightly, or one line.
+table() { name=$1; shift; printf "$@" >"$tmp/any.csv"; numbers 30 >>"$tmp/any.csv"; runs "$name" $points train --data "$tmp/any.csv" $tiny --plain --out "$tmp/any"; }
+table "a byte-order mark" '\357\273\277a,b\n'; grep -q '^a,b$' "$tmp/any/samples.csv" && ok || bad "a byte-order mark is kept in a name"
+table "empty lines before the header" '\n\na,b\n'
+says() { name=$1 part=$2; shift 2; printf "$@" >"$tmp/any.csv"; refuses "$name" 1 "$part" $points train --data "$tmp/any.csv" --out "$tmp/zz" --quiet; }
+says "a decimal comma" 'line 2: column "a": found "1,5", expected a number with a decimal point' 'a;b\n1,5;2\n3,5;4\n'
+says "thousands" 'found "1,234,567", expected a number with a decimal point and no other' 'a,b\n"1,234,567",2\n"3,234,567",2\n'
+says "thousands, German" 'found "1.234,5", expected a number with a decimal point' 'a;b\n1.234,5;2\n3.234,5;2\n'
+says "the same name twice" 'names column "a" 2 times' 'a,a,b\n1,2,3\n4,5,6\n'
+says "years as names" "choose them with --columns" '2019,2020\n1.5,2.5\n2.5,3.5\n'
+says "a separator too many" 'line 2: found 3 fields, expected 2' 'a,b\n1,2,\n3,4,\n'
+says "numbers that span too much" 'spans a range too large' 'a,b\n1e308,2\n-1e308,3\n4,4\n'
+says "whole numbers that no double tells apart" 'is constant (1.152921504606847e+18' 'a,b\n1152921504606846977,2\n1152921504606846978,3\n'
+{ awk 'BEGIN { for (i = 0; i < 9999; i++) printf "c%d,", i; print "c9999" }'; awk 'BEGIN { for (i = 0; i < 20; i++) for (j = 0; j < 10000; j++) printf "%d%s", (i*j) % 7, j < 9999 ? "," : "\n" }'; } >"$tmp/wide.csv"
+refuses "10,000 columns" 1 'column "c0" is constant' $points train --data "$tmp/wide.csv" --out "$tmp/zz" --quiet
+
+# The densities: a line for every row, also of a table of one row or with a constant column.
+{ echo x,y; numbers 40; } >"$tmp/xy.csv"
+runs "model of x and y" $points train --data "$tmp/xy.csv" $tiny --plain --out "$tmp/xy"
+density() { printf "$1" >"$tmp/any.csv"; runs "loglik" $points loglik --weights "$tmp/xy/model.safetensors" --data "$tmp/any.csv" --out "$tmp/ll.csv"; }
+density 'x,y\n1,0.5\nNA,0.3\n0.7,0.2\n0.7,\n'
+[ "$(sed 's/[-0-9.e+]*[0-9]$/n/' "$tmp/ll.csv" | tr '\n' ' ')" = 'logp n "" n "" ' ] && ok || bad "loglik of rows 1 and 3 of 4: $(tr '\n' ' ' <"$tmp/ll.csv")"
+sed -n 4p "$tmp/ll.csv" >"$tmp/third"
+density 'y,x\n0.2,0.7\n'; tail -1 "$tmp/ll.csv" >"$tmp/alone"; same "the density of a row alone" "$tmp/third" "$tmp/alone"
+density 'x,y\n1,0.5\n1,0.7\n'
+
+# .npy is standardised, and every word about it says so.
+$points sample --weights "$tmp/ms/model.safetensors" --n 3 --out "$tmp/s.npy" | grep -qF 'standardised: (value - mean)/unit; .csv is in the data' && ok || bad "sample --out F.npy does not say that it is standardised"
+$points sample --help | grep -q 'standardised' && ok || bad "sample --help does not say that .npy is standardised"
+
+# A run goes on after its data or its folder have moved; other data are refused; a path is quoted where a shell wants it.
+mkdir "$tmp/here" "$tmp/there"; cp "$tmp/xy.csv" "$tmp/here/d.csv"
+runs "a run to be moved" $points train --data "$tmp/here/d.csv" $tiny --plain --stop-at 3 --out "$tmp/here/a run"
+typed=$($points train --data "$tmp/here/d.csv" --hidden 16 --layers 1 --steps 6 --stop-at 3 --out "$tmp/here/it's" | sed -n 's/.*to go on: //p')
+eval "runs 'the line that is printed' $typed --noises 1000 --plain"
+runs "not moved" cp -r "$tmp/here/a run" "$tmp/stays"; runs "resumed where it was" $points train --resume --out "$tmp/stays" --noises 1000 --plain --quiet
+mv "$tmp/here/d.csv" "$tmp/there/e.csv"; mv "$tmp/here/a run" "$tmp/there/"
+refuses "data that are gone" 1 "build/points train --resume --out '$tmp/there/a run' --data FILE" $points train --resume --out "$tmp/there/a run" --quiet
+sed 's/1/2/' "$tmp/xy.csv" >"$tmp/other.csv"
+refuses "resume with other rows" 1 "is not the one this run began with" $points train --resume --out "$tmp/there/a run" --data "$tmp/other.csv" --quiet
+refuses "resume with a toy" 1 "is the checkpoint of a run with --data" $points train --resume --out "$tmp/there/a run" --data ring --quiet
+runs "resumed after it moved" $points train --resume --out "$tmp/there/a run" --data "$tmp/there/e.csv" --noises 1000 --plain --quiet
+same "the moved run" "$tmp/there/a run/loss.csv" "$tmp/stays/loss.csv"; same "the moved run" "$tmp/there/a run/samples.csv" "$tmp/stays/samples.csv"
+
+# Signals: a status of its own, and the second one is not waited for.
+for sig in INT HUP; do                  # a shell's background job ignores INT, and what ignores a signal goes on doing so: hence env
+    if ! env --default-signal=$sig true 2>/dev/null; then skip "env cannot set signals here: SIG$sig"; continue; fi
+    env --default-signal=$sig $points train --data ring --hidden 16 --layers 1 --steps 20000000 --out "$tmp/sig" --quiet --plain >"$tmp/stdout" 2>&1 & pid=$!
+    i=0; while [ ! -e "$tmp/sig" ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
+    kill -$sig $pid; wait $pid; got=$?
+    [ $got = 3 ] && grep -q 'to go on: ' "$tmp/stdout" && [ -s "$tmp/sig/checkpoint.safetensors" ] && ok || bad "a run stopped by SIG$sig: exit status $got, expected 3: $(cat "$tmp/stdout")"
+    rm -rf "$tmp/sig"
+done
+$points --help | grep -q '3 a signal has stopped' && ok || bad "--help does not name status 3"
+
+# loss.csv after a resume before each kind of step of an adversary.
+for stop in 70 71; do
+    A="--data ring --gan --steps 100 --hidden 16 --layers 1 --batch 32 --noises 1000 --plain --quiet --threads 1 --seed 2"
+    [ -d "$tmp/gw" ] || runs "gan, whole" $points train $A --out "$tmp/gw"
+    runs "gan, stopped at $stop" $points train $A --out "$tmp/g$stop" --stop-at $stop
+    runs "gan, resumed at $stop" $points train --resume --out "$tmp/g$stop" --plain --noises 1000 --quiet --threads 1
+    same "loss.csv of a run stopped at $stop" "$tmp/gw/loss.csv" "$tmp/g$stop/loss.csv"
+done
+
+# A full disk under a finished run: one line, and all that was there stays. And standard output that takes nothing.
+cp -r "$tmp/stays" "$tmp/full"
+for blocks in 1 20; do
+    refuses "resume where a file may have $blocks KB" 1 "$tmp/full/" sh -c "ulimit -f $((2*blocks)); exec $points train --resume --out '$tmp/full' --data '$tmp/xy.csv' --noises 1000 --plain --quiet"
+done
+for f in "$tmp/stays"/*; do same "after the disk was full" "$f" "$tmp/full/${f##*/}"; done
+[ "$(ls "$tmp/full" | wc -l)" = "$(ls "$tmp/stays" | wc -l)" ] && ok || bad "a full disk leaves files behind: $(ls "$tmp/full" | tr '\n' ' ')"
+if [ -w /dev/full ]; then
+    for p in points images claims edit; do
+        build/$p --help >/dev/full 2>"$tmp/stderr"; got=$?
+        [ $got = 1 ] && grep -q "^$p: cannot write to standard output" "$tmp/stderr" && ok || bad "$p --help to a full device: exit status $got, $(cat "$tmp/stderr")"
+    done
+    refuses "use_weights to a full device" 1 "cannot write to standard output" sh -c 'build/use_weights "$0" 3 >/dev/full' "$run/model.safetensors"
+fi
+
+# The helpers in an application that has set a locale whose decimal point is another character: every file is the same.
+printf 'comment_char %%\nescape_char /\nLC_NUMERIC\ndecimal_point "<U066B>"\nthousands_sep "<U002E>"\ngrouping 3;3\nEND LC_NUMERIC\n' >"$tmp/point.src"
+printf '#include <locale.h>\n#include <stdlib.h>\n__attribute__((constructor)) static void set(void) { if (!setlocale(LC_ALL, "")) exit(9); }\n' >"$tmp/locale.c"
+command -v localedef >/dev/null && localedef -c -i "$tmp/point.src" -f UTF-8 "$tmp/point" >/dev/null 2>&1
+if [ -f "$tmp/point/LC_NUMERIC" ] && [ -f build/ctm.o ] &&
+   ${CC:-cc} -O0 -fopenmp -DCTM_LINKED examples/02_points.c "$tmp/locale.c" build/ctm.o -o "$tmp/points_in_locale" -lm 2>"$tmp/stderr"; then
+    abroad() { LOCPATH=$tmp LC_ALL=point "$tmp/points_in_locale" "$@"; }
+    loc="--data ring $tiny --law-steps 1 --lr 0.0031 --chains 0.35 --out $tmp/l"
+    runs "a run at home" $points train $loc; mv "$tmp/l" "$tmp/home"
+    runs "a run abroad, stopped" abroad train $loc --stop-at 3
+    runs "a run abroad" abroad train --resume --out "$tmp/l" --noises 1000 --law-steps 1 --quiet --threads 1
+    for f in "$tmp/home"/*; do
+        case ${f##*/} in checkpoint.safetensors|metrics.csv|index.html) ;; *) same "in another locale" "$f" "$tmp/l/${f##*/}" ;; esac
+    done
+    if LC_ALL=C grep -q "$(printf '\331\253')" "$tmp/l"/*; then bad "the locale's decimal point is in a file"; else ok; fi
+    runs "a table abroad" abroad train --data "$tmp/xy.csv" $tiny --plain --out "$tmp/lt"; same "a table abroad" "$tmp/lt/samples.csv" "$tmp/xy/samples.csv"
+    runs "densities abroad" abroad loglik --weights "$tmp/xy/model.safetensors" --data "$tmp/xy.csv" --out "$tmp/l1.csv"
+    runs "densities at home" $points loglik --weights "$tmp/xy/model.safetensors" --data "$tmp/xy.csv" --out "$tmp/l2.csv"; same "densities abroad" "$tmp/l1.csv" "$tmp/l2.csv"
+    runs "sample abroad" abroad sample --weights "$tmp/lt/model.safetensors" --n 9 --gamma 0.35 --nfe 3 --out "$tmp/l1.npy"
+    runs "sample at home" $points sample --weights "$tmp/lt/model.safetensors" --n 9 --gamma 0.35 --nfe 3 --out "$tmp/l2.npy"; same "sample abroad" "$tmp/l1.npy" "$tmp/l2.npy"
+    runs "noise abroad" abroad sample --weights "$tmp/lt/model.safetensors" --noise "$tmp/l1.npy" --out "$tmp/l1.csv"
+else skip "no localedef here, or no build/ctm.o: no other locale"; fi
 
 # ---- help, and the other programs
 runs "help" $points --help; runs "hello's help or run" build/use_weights "$run/model.safetensors"

@@ -273,7 +273,7 @@ static void test_op_softplus(void) {
 // ---- golden: teachers' forms, weights, adversary, labels ------------------------------------------------------------
 
 // The networks and draws of a file, with the trainer's own functions run on recorded rows: a shard without a trainer's law.
-typedef struct form_case { loss_case c; ctm_trainer tr; ctm_shard sh; ctm__rows r; ctm_tensor *x0, *noise; } form_case;
+typedef struct form_case { loss_case c; ctm_trainer tr; ctm_shard sh; ctm__batch r; ctm_tensor *x0, *noise; } form_case;
 
 // [B] levels of recorded indices; near: u one step after t, s at the end.
 static void form_rows(form_case *f, int near) {
@@ -281,7 +281,7 @@ static void form_rows(form_case *f, int near) {
     const double *t = golden(f->c.g, "in.ind_t", NULL), *u = golden(f->c.g, "in.ind_u", NULL), *s = golden(f->c.g, "in.ind_s", NULL);
     const double *noise = golden(f->c.g, "in.noise", NULL);
     int i, q;
-    ctm__rows *r = &f->r;
+    ctm__batch *r = &f->r;
     memset(r, 0, sizeof *r);
     r->t = ctm_vector(tp, "t", 8);
     r->u = ctm_vector(tp, "u", 8);
@@ -484,7 +484,7 @@ static void test_label_golden(void) {
     cfg.classes = 3;
     net = ctm_mlp(&r.keep, &cfg, 2, 1);
     golden_load(g, "w.net.", net);
-    net->label = label;
+    r.tape.rows.label = label;
     x = ctm_wants_grad(&r.tape, golden_tensor(&r.tape, g, "in.x"));
     t = golden_tensor(&r.tape, g, "in.t");
     s = golden_tensor(&r.tape, g, "in.s");
@@ -494,17 +494,16 @@ static void test_label_golden(void) {
     ctm_backward_seeded(&r.tape, y);
     golden_check(g, "out.grad.x", x->grad, x->len);
     golden_check_grads(g, "out.grad.", net);
-    net->label = NULL;
     for (k = 0; k < 3; k++) {
         char name[20];
-        ctm_jump *G = ctm_guided_jump(&r.keep, net, label, strtod(weight[k], NULL));
-        ctm_denoiser *D = ctm_guided_denoiser(&r.keep, net, label, strtod(weight[k], NULL));
+        ctm_jump *G = ctm_guided_jump(&r.keep, net, strtod(weight[k], NULL));
+        ctm_denoiser *D = ctm_guided_denoiser(&r.keep, net, strtod(weight[k], NULL));
         snprintf(name, sizeof name, "out.G.%s", weight[k]);
         golden_check_rows(g, name, G->jump(&r.tape, G, x, t, s)->data, x->len);
         snprintf(name, sizeof name, "out.D.%s", weight[k]);
         golden_check_rows(g, name, D->denoise(&r.tape, D, x, t)->data, x->len);
     }
-    CHECK(net->label == NULL);
+    CHECK(r.tape.rows.label == label);
     room_close(&r);
     golden_close(g);
 }
@@ -1402,7 +1401,6 @@ static ctm_config gan_config(void) {
 
 // One row of a step's batch from public pieces alone, a batch of one: nothing is sorted, gathered or shared here.
 typedef struct hand_row { ctm_tensor *t, *u, *s, *x0, *x_t, *x_u; double index[3], w; int label; } hand_row;
-static void hand_set(ctm_net *net, const int *label) { net->label = net->classes ? label : NULL; }
 static hand_row hand_draw(full_run *n, ctm_tape *tp, int i, uint64_t step) {
     const ctm_config *c = &n->tr->cfg;
     ctm_rng data = ctm_stream(c->seed, "data"), noise = ctm_stream(c->seed, "noise"), drop = ctm_stream(c->seed, "label.dropout");
@@ -1429,17 +1427,14 @@ static hand_row hand_draw(full_run *n, ctm_tape *tp, int i, uint64_t step) {
 // x_est of a row; its gradient goes into n->net when the tape records.
 static ctm_tensor *hand_estimate(full_run *n, ctm_tape *tp, ctm_net *ema, hand_row *r) {
     ctm_net *outer = n->tr->cfg.estimate_outer == CTM_ROLE_ONLINE ? n->net : ema;
-    hand_set(n->net, &r->label);
-    hand_set(ema, &r->label);
+    tp->rows.label = &r->label;
     return ctm_G_theta(tp, outer, ctm_G_theta(tp, n->net, r->x_t, r->t, r->s), r->s, levels(tp, "zero", 1, 0.002));
 }
 static ctm_tensor *hand_target(full_run *n, ctm_tape *tp, ctm_net *ema, hand_row *r) {
     const ctm_config *c = &n->tr->cfg;
     ctm_net *inner = c->target_inner == CTM_ROLE_EMA ? ema : n->net;
     ctm_tensor *x;
-    hand_set(ema, &r->label);
-    hand_set(n->net, &r->label);
-    hand_set(n->teacher_net, &r->label);
+    tp->rows.label = &r->label;
     tp->recording = 0;
     if (n->teacher || c->self_teach == CTM_SELF_SOLVE)
         r->x_u = ctm_solve(tp, n->teacher ? n->teacher : ctm_net_denoiser(tp->arena, ema), &c->noise, c->solver, r->x_t, r->index, r->index + 1, c->substeps);
@@ -1482,7 +1477,6 @@ static void check_rows_by_hand(const ctm_config *c, int teacher) {
         ctm_backward(&r.tape, loss);
         ctm_tape_reset(&r.tape);
     }
-    n.net->label = n.teacher_net->label = NULL;
     {
         ctm_real *want = (ctm_real *)ctm_alloc(&r.keep, n.net->len * sizeof(ctm_real));
         memcpy(want, n.net->grad, n.net->len * sizeof(ctm_real));
@@ -1563,8 +1557,7 @@ static void check_diagonal_by_hand(const ctm_config *c, int teacher) {
         if (ctm_uniform(&drop, 0, (uint64_t)i) < c->label_dropout) { label = -1; dropped++; }
         pair_draw(NULL, &data, 0, (uint64_t)i, x0->data);
         for (d = 0; d < 2; d++) x->data[d] = x0->data[d] + t->data[0] * (ctm_real)ctm_normal(&noise, 0, (uint64_t)(2 * i + d));
-        hand_set(n.net, &label);
-        hand_set(n.teacher_net, &label);
+        r.tape.rows.label = &label;
         if (c->diagonal == CTM_DIAG_EXACT) target = n.teacher->denoise(&r.tape, n.teacher, x, t);
         if (target->grad) {                                                      // a constant for the student
             ctm_tensor *fixed = ctm_matrix(&r.tape, "D", 1, 2);
@@ -1578,7 +1571,6 @@ static void check_diagonal_by_hand(const ctm_config *c, int teacher) {
         ctm_tape_reset(&r.tape);
     }
     CHECK(!c->classes || (dropped > 0 && dropped < c->diagonal_batch));
-    n.net->label = n.teacher_net->label = NULL;
     want = (ctm_real *)ctm_alloc(&r.keep, n.net->len * sizeof(ctm_real));
     memcpy(want, n.net->grad, n.net->len * sizeof(ctm_real));
     CHECK(ctm_train_step(n.tr));
@@ -2050,7 +2042,8 @@ static void test_labels_are_learned(void) {
             ctm_tensor *x = ctm_matrix(&n.r.tape, "x", 200, 2), *y;
             for (i = 0; i < 200; i++) label[i] = k;
             for (i = 0; i < 400; i++) x->data[i] = (ctm_real)(80 * ctm_normal(&rng, 0, (uint64_t)i));
-            G = ctm_guided_jump(&n.r.keep, n.tr->ema[0], label, weight);         // 0: no label; 1: the class; 2: beyond
+            n.r.tape.rows.label = label;
+            G = ctm_guided_jump(&n.r.keep, n.tr->ema[0], weight);        // 0: no label; 1: the class; 2: beyond
             y = G->jump(&n.r.tape, G, x, levels(&n.r.tape, "T", 200, 80), levels(&n.r.tape, "0", 200, 0.002));
             for (right[k] = 0, i = 0; i < 200; i++) right[k] += (y->data[2 * i] > 0) == k;
             if (weight == 0) any += right[k];
@@ -2152,7 +2145,7 @@ static void test_full_trainer_refuses_nonsense(void) {
     CHECK_TEXT(test_panic, "cfg.label_dropout is out of range");
     labelled = n.net;
     x = noised(&r.tape, "bad labels", levels(&r.tape, "t", 3, 1), 2, 0.5);
-    labelled->label = bad;
+    r.tape.rows.label = bad;
     CHECK(PANICS(ctm_D_theta(&r.tape, labelled, x, levels(&r.tape, "t", 3, 1))));
     CHECK_TEXT(test_panic, "label 3 is out of range, the network has 3 classes");
     bad[1] = 2;
@@ -2160,13 +2153,9 @@ static void test_full_trainer_refuses_nonsense(void) {
     CHECK_TEXT(test_panic, "label -2 is out of range");
     full_close(&n);
     full_open(&n, &c, 1);
-    CHECK(PANICS(ctm_guided_jump(&r.keep, n.net, bad, 2)));
+    CHECK(PANICS(ctm_guided_jump(&r.keep, n.net, 2)));
     CHECK_TEXT(test_panic, "knows no classes");
-    bad[2] = -1;
-    n.net->label = bad;
-    CHECK(PANICS(ctm_D_theta(&r.tape, n.net, x, levels(&r.tape, "t", 3, 1))));
-    CHECK_TEXT(test_panic, "has no classes");
-    n.net->label = NULL;
+    CHECK(ctm_D_theta(&r.tape, n.net, x, levels(&r.tape, "t", 3, 1)) != NULL);   // a network without classes passes over labels
     d = gan_config(); d.consistency = 0;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "judges jumps");

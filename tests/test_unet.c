@@ -824,8 +824,8 @@ static void test_op_dropout(void) {
     x = ctm_fill(un_image("x", 4, 16, 16, 10), 2);
     a = ctm_dropout(&op_tape, x, 0.5);                       // no stream: nothing happens
     CHECK(memcmp(a->data, x->data, LEN * sizeof(ctm_real)) == 0);
-    op_tape.dropout = &un_rng;
-    op_tape.step = 7;
+    op_tape.rows.dropout = &un_rng;
+    op_tape.rows.step = 7;
     a = ctm_dropout(&op_tape, x, 0);
     CHECK(memcmp(a->data, x->data, LEN * sizeof(ctm_real)) == 0);
     for (k = 0; k < 3; k++) {
@@ -877,11 +877,11 @@ static void test_op_dropout(void) {
         a = ctm_dropout(&op_tape, x, 0.5);
         other = op_tape;
         other.drops = 0;
-        if (k == 1) other.step = 8;
+        if (k == 1) other.rows.step = 8;
         if (k == 2) {
             static ctm_rng stream;
             stream = ctm_stream(3, "another");
-            other.dropout = &stream;
+            other.rows.dropout = &stream;
         }
         b = ctm_dropout(&other, x, 0.5);
         if (k == 0) CHECK(memcmp(a->data, b->data, LEN * sizeof(ctm_real)) == 0);
@@ -890,7 +890,7 @@ static void test_op_dropout(void) {
     // Rows 1.. of the batch on a tape of their own.
     other = op_tape;
     other.drops = 0;
-    other.first_row = 1;
+    other.rows.first = 1;
     rows = ctm_fill(ctm_image(&op_tape, "rows", 3, 16, 16, 10), 2);
     b = ctm_dropout(&other, rows, 0.5);
     CHECK(memcmp(a->data + LEN / 4, b->data, rows->len * sizeof(ctm_real)) == 0);
@@ -1032,7 +1032,7 @@ static void test_op_images_used_twice(void) {
     ctm_tensor *in[4];
     op_begin();
     un_rng = ctm_stream(4, "dropout");
-    op_tape.dropout = &un_rng;
+    op_tape.rows.dropout = &un_rng;
     in[0] = un_image("x", 2, 3, 4, 4); in[1] = un_kernel(3, 4, 4); in[2] = op_vector("b", 4); in[3] = op_matrix("shift", 2, 4);
     for (op_ctx.winograd = 0; op_ctx.winograd < 3; op_ctx.winograd++) {
         un_check("conv, twice", 4, in, un_do_conv_twice);
@@ -1064,7 +1064,7 @@ static void test_op_images_composite(void) {
     ctm_tensor *in[4];
     op_begin();
     un_rng = ctm_stream(4, "dropout");
-    op_tape.dropout = &un_rng;
+    op_tape.rows.dropout = &un_rng;
     in[0] = un_image("x", 2, 4, 4, 4); in[1] = un_kernel(3, 4, 4); in[2] = op_vector("gamma", 4); in[3] = op_vector("beta", 4);
     for (op_ctx.winograd = 0; op_ctx.winograd < 3; op_ctx.winograd++) {
         un_check("a block", 4, in, un_do_block);
@@ -1166,7 +1166,7 @@ static void un_golden(const char *file, int with_s) {
     un_begin();
     best = op_ctx.isa;
     m = un_golden_model(g, with_s);
-    if (m.net->classes) m.net->label = m.label;
+    if (m.net->classes) op_tape.rows.label = m.label;
     for (isa = 0; isa < CTM_ISA_COUNT; isa++) {
         if (!ctm_set_isa(&op_ctx, isa)) continue;
         for (op_ctx.winograd = 0; op_ctx.winograd < 3; op_ctx.winograd++) for (keep = 0; keep < 2; keep++) {
@@ -1207,7 +1207,7 @@ static void test_unet_parameters(void) {
         un_begin();
         net = ctm_unet(&un_memory, &cfg, with_s);
         CHECK(net->dim == cfg.size * cfg.size * cfg.channels && net->with_s == with_s && net->size == cfg.size && net->channels == cfg.channels);
-        CHECK(net->classes == cfg.classes && net->label == NULL);
+        CHECK(net->classes == cfg.classes);
         CHECK(strcmp(net->param[net->last_weight]->name, "dec.8x8_aux_conv.weight") == 0);
         CHECK(ctm_net_read(net, g->file, "w.net."));
         for (p = 0; p < net->count; p++) {
@@ -1326,7 +1326,7 @@ static ctm_net *un_small(const ctm_config *cfg, int with_s) {
             w->data[i] = (ctm_real)(w->ndim > 1 ? r / sqrt(fan_in) : 0.2 * r + (strstr(w->name, "norm") && strstr(w->name, ".weight") ? 1 : 0));
         }
     }
-    if (cfg->classes) net->label = un_labels;
+    if (cfg->classes) op_tape.rows.label = un_labels;
     return net;
 }
 static ctm_tensor *un_points(ctm_tape *tp, const ctm_net *net, int first, int B) {        // rows first, first+1, ... of a fixed batch
@@ -1372,7 +1372,7 @@ static void test_unet_same_bits(void) {
     cfg.dropout = 0.13;
     net = un_small(&cfg, 1);
     y = un_room(UN_BATCH * UN_DIM); y_1 = un_room(UN_BATCH * UN_DIM); x_1 = un_room(UN_BATCH * UN_DIM); theta_1 = un_room(net->len);
-    op_tape.dropout = &rng;
+    op_tape.rows.dropout = &rng;
     op_tape.keep_grads = 0;
     for (op_ctx.isa = 0; op_ctx.isa <= best; op_ctx.isa += best ? best : 1)
         for (op_ctx.winograd = 0; op_ctx.winograd < 3; op_ctx.winograd += 2)
@@ -1415,18 +1415,18 @@ static void test_unet_rows(void) {
         memset(net->grad, 0, net->len * sizeof(ctm_real));
         memset(view->grad, 0, net->len * sizeof(ctm_real));
         ctm_tape_reset(&op_tape);
-        op_tape.dropout = dropped ? &rng : NULL;
-        op_tape.step = 11;
-        op_tape.first_row = 0;
-        net->label = un_labels;
+        op_tape.rows.dropout = dropped ? &rng : NULL;
+        op_tape.rows.step = 11;
+        op_tape.rows.first = 0;
+        op_tape.rows.label = un_labels;
         x = un_pass(&op_tape, net, 0, UN_BATCH, y, 1);
         memcpy(x_grad, x->grad, x->len * sizeof(ctm_real));
         for (first = 0; first < UN_BATCH; first += 2) {      // two rows, two rows, one row
             int B = first + 2 <= UN_BATCH ? 2 : 1, k;
             double *w = (double *)ctm_alloc(&un_memory, 2 * UN_DIM * sizeof(double));
             ctm_tape_reset(&op_tape);
-            op_tape.first_row = (uint64_t)first;
-            view->label = un_labels + first;
+            op_tape.rows.first = (uint64_t)first;
+            op_tape.rows.label = un_labels + first;
             x = un_pass(&op_tape, view, first, B, part, 1);
             for (k = 0; k < B * UN_DIM; k++) w[k] = (double)y[first * UN_DIM + k];
             un_close(dropped ? "rows alone, with dropout" : "rows alone", part, w, (size_t)(B * UN_DIM), 0, IN_DOUBLE ? 1e-12 : 1e-5);
@@ -1437,13 +1437,13 @@ static void test_unet_rows(void) {
         un_close("gradients of the weights from rows alone", view->grad, want, net->len, 0, IN_DOUBLE ? 1e-12 : 1e-5);
         if (!dropped) continue;
         ctm_tape_reset(&op_tape);                            // dropout does something, and another thing in another step
-        op_tape.first_row = 0;
-        op_tape.step = 12;
-        net->label = un_labels;
+        op_tape.rows.first = 0;
+        op_tape.rows.step = 12;
+        op_tape.rows.label = un_labels;
         un_pass(&op_tape, net, 0, UN_BATCH, part, 0);
         CHECK(memcmp(part, y, UN_BATCH * UN_DIM * sizeof(ctm_real)) != 0);
         ctm_tape_reset(&op_tape);
-        op_tape.dropout = NULL;
+        op_tape.rows.dropout = NULL;
         un_pass(&op_tape, net, 0, UN_BATCH, part, 0);
         CHECK(memcmp(part, y, UN_BATCH * UN_DIM * sizeof(ctm_real)) != 0);
     }
@@ -1462,18 +1462,18 @@ static void test_unet_labels(void) {
     net = un_small(&cfg, 1);
     y = un_room(UN_BATCH * UN_DIM); other = un_room(UN_BATCH * UN_DIM);
     un_pass(&op_tape, net, 0, UN_BATCH, y, 0);
-    net->label = changed;                                    // row 2 only
+    op_tape.rows.label = changed;                                    // row 2 only
     un_pass(&op_tape, net, 0, UN_BATCH, other, 0);
     for (n = 0; n < UN_BATCH; n++) CHECK((memcmp(y + n * UN_DIM, other + n * UN_DIM, UN_DIM * sizeof(ctm_real)) == 0) == (n != 2));
-    net->label = none;
+    op_tape.rows.label = none;
     un_pass(&op_tape, net, 0, UN_BATCH, y, 0);
-    net->label = NULL;
+    op_tape.rows.label = NULL;
     un_pass(&op_tape, net, 0, UN_BATCH, other, 0);
     CHECK(memcmp(y, other, UN_BATCH * UN_DIM * sizeof(ctm_real)) == 0);
-    net->label = outside;
+    op_tape.rows.label = outside;
     CHECK(PANICS(un_pass(&op_tape, net, 0, UN_BATCH, other, 0)));
     CHECK_TEXT(test_panic, "3");
-    net->label = below;
+    op_tape.rows.label = below;
     CHECK(PANICS(un_pass(&op_tape, net, 0, UN_BATCH, other, 0)));
     CHECK_TEXT(test_panic, "-2");
     un_end();
@@ -1496,7 +1496,6 @@ static void test_unet_copies(void) {
     memcpy(x_grad, x->grad, x->len * sizeof(ctm_real));
     memcpy(theta_grad, net->grad, net->len * sizeof(ctm_real));
     op_tape.first = op_tape.last = NULL;
-    clone->label = frozen->label = un_labels;
     un_pass(&op_tape, clone, 0, UN_BATCH, other, 0);
     CHECK(memcmp(y, other, UN_BATCH * UN_DIM * sizeof(ctm_real)) == 0);
     x = un_pass(&op_tape, frozen, 0, UN_BATCH, other, 1);
@@ -1652,8 +1651,8 @@ static double un_logit_sum(ctm_net *disc, const ctm_real *x, int rows, uint64_t 
     double sum = 0;
     size_t i;
     ctm_tape_reset(&op_tape);
-    op_tape.step = step;
-    op_tape.first_row = first;
+    op_tape.rows.step = step;
+    op_tape.rows.first = first;
     in = ctm_matrix(&op_tape, "x", rows, disc->dim);
     memcpy(in->data, x, in->len * sizeof(ctm_real));
     if (dx) ctm_wants_grad(&op_tape, in);
@@ -1709,7 +1708,7 @@ static void un_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t inde
 static ctm_tensor *un_no_dropout(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
     (void)self;
     (void)t;
-    CHECK(tp->dropout == NULL);
+    CHECK(tp->rows.dropout == NULL);
     return ctm_scale(tp, x, 0.1);
 }
 static void test_unet_training_dropout(void) {

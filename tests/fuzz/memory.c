@@ -1,0 +1,2 @@
+// fuzz_fopen for programs that are no targets themselves.
+#include "fuzz.h"

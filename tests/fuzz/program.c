@@ -1,0 +1,22 @@
+// One program of examples/ as a function, PROGRAM(argc, argv), for the target flags: it looks at all its flags and is stopped where
+// it would begin to work. Compiled once for every program, with its name and its file:
+//     cc -DCTM_LINKED -DPROGRAM=fuzz_points -DPROGRAM_FILE='"../../examples/02_points.c"' ...
+#include <stdio.h>
+#include <stdlib.h>
+
+extern FILE *flags_out, *flags_err;
+int   flags_stop(void);
+void *flags_calloc(size_t n, size_t size);
+#undef stdout
+#undef stderr
+#define stdout flags_out
+#define stderr flags_err
+#include "../../examples/args.h"
+#include "../../examples/table.h"
+#define calloc(n, size)          flags_calloc(n, size)
+#define ctm_init                 flags_init      // declared and called by this name, defined in flags.c
+#define args_mkdir(...)          flags_stop()
+#define args_open_atomic(...)    (flags_stop(), (FILE *)NULL)
+#define main                     PROGRAM
+int PROGRAM(int argc, char **argv);
+#include PROGRAM_FILE
