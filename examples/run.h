@@ -171,7 +171,7 @@ static inline int restore_settings(const run_settings *s, const ctm_file *from, 
         } else if (was && o->kind == ARGS_FLAG) *(int *)o->target = 1;
         else if (was && !args_store(o, was))
             return args_fail(err, errlen, "%s: \"%s\" is \"%s\", which is not a value of --%s", from->path, key, was, s->kept[i]);
-        else if (run_is_file(s, o, was) && !strchr(was, ',') && ctm_path_kind(was) == 0) return run_file_gone(s, o->name, was, a, err, errlen);
+        else if (run_is_file(s, o, was) && !strchr(was, ',') && ctm_path_kind(was) == CTM_NOTHING) return run_file_gone(s, o->name, was, a, err, errlen);
     }
     return 1;
 }
@@ -343,7 +343,6 @@ static inline void run_catch_signals(void) {
     signal(SIGXFSZ, SIG_IGN);              // a file that outgrows a limit: the write fails and is told, the program is not killed
 #endif
 }
-
 #endif
 
 // Says where a run has stopped and how it goes on. Returns the exit status: --stop-at has got what it asked for.

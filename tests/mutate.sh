@@ -211,8 +211,8 @@ cat >"$tmp/list" <<'END'
 - 0.5 * g->dim * log(2 *
 + 0.25 * g->dim * log(2 *
 = 12 the score points away
-- b->data[i] = -a->data[i];
-+ b->data[i] = a->data[i];
+- a->data[i] = 1 / (t->data[i] * t->data[i]);
++ a->data[i] = -1 / (t->data[i] * t->data[i]);
 = 13 Heun without its correction
 - (slope + slope_y) / 2;
 + slope;
@@ -301,11 +301,14 @@ cat >"$tmp/list" <<'END'
 - if (!ctm_is_finite(tr->L_ctm)) return
 + if (0) return
 = 18 gamma noise of the paper below sigma_min
-- leg[j].noise = gamma > 0 ? sqrt(ctm__dmax(t_next * t_next - leg[j].s * leg[j].s, 0)) : 0;
+- leg[j].noise = gamma > 0 ? ctm__root_of_difference(t_next, leg[j].s) : 0;
 + leg[j].noise = gamma * t_next;
 = 18 gamma and its complement change places
-- root = sqrt(1 - gamma * gamma);
+- root = ctm__root_of_difference(1, gamma);
 + root = gamma;
+= 18 the difference of two squares
+- a > b ? sqrt((a - b) * (a + b)) : 0;
++ sqrt(fabs(a * a - b * b) + 1e-18);
 = 18 every jump adds the same noise
 - how->noise + (size_t)w->count * z->len
 + how->noise

@@ -71,14 +71,14 @@ kills_of() {
     exec 3<delays
     while [ $killed -lt "$count" ] && [ $bad -lt 5 ]; do
         read -r delay <&3 || break
-        # timeout itself is killed with its command, so that the moment is exact: status 137
+        # in the foreground timeout outlives its command, and tells of its end by status 137
         if [ -f run/checkpoint.safetensors ]; then how=resume; else how=train; fi
         case $how.$kind in resume.images) set -- "$images" train --resume --save-every 1 --sheet-seconds 0.1 --threads 1 --quiet --out run;;
                            resume.*) set -- "$points" train --resume --plain --save-every 5 --law-steps 0 --noises 1000 --threads 1 --quiet --out run;;
                            train.points) set -- "$points" train --data ring --plain --steps 200 --save-every 5 $small_points --out run;;
                            train.gan) set -- "$points" train --data ring --plain --gan --steps 200 --save-every 5 $small_points --out run;;
                            train.images) set -- "$images" train --data "$tmp/small.idx" --steps 10 --teacher-steps 5 --save-every 1 --sheet-seconds 0.1 $small_images --out run;; esac
-        timeout -s KILL "$delay" "$@" >out 2>err
+        timeout --foreground -s KILL "$delay" "$@" >out 2>err
         status=$?
         case $status in
         137) killed=$((killed + 1))
@@ -127,6 +127,7 @@ info       -                                                               $imag
 synth      s.bin                                                           $images synth --n 3 --out run/s.bin
 edit       e.png                                                           $edit superres --weights images.st --data shapes.idx --n 2 --nfe 2 --threads 1 --out run/e.png
 use        -                                                               $use points.st 5
+hello      -                                                               $build/hello
 END
 }
 # The folder that they all begin in: a table, images, weights, an unfinished run in half, and in run older files of the names to be written.
@@ -344,7 +345,7 @@ part_valgrind() {
     done
     commands | sed "s,$build/,$tmp/vb/,g" >"$tmp/commands"
     while read -r name files command; do
-        [ "$1" = long ] || case $name in table|sample|loglik|isample|edit) ;; *) continue;; esac
+        case $1.$name in *.hello) continue;; long.*|*.table|*.sample|*.loglik|*.isample|*.edit) ;; *) continue;; esac
         fresh "$tmp/now"
         if (cd "$tmp/now" && $check $command >stdout 2>stderr); then ok "valgrind, $name"
         else no "valgrind, $name: $(grep -A 8 -m 1 '^==' "$tmp/now/stderr" || head -3 "$tmp/now/stderr")"; fi

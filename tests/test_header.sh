@@ -280,6 +280,18 @@ echo '#include <windows.h>
 int user(void);
 int user(void) { char FAR *near_by = NULL; ctm_ctx c; ctm_init(&c); return near_by == NULL; }' >"$tmp/windows.c"
 printf '#define CTM_IMPLEMENTATION\n#include "ctm.h"\n' >"$tmp/with.h"
+echo '#ifdef CTM_FIRST
+#include "with.h"
+#endif
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_DS_IMPLEMENTATION
+#include <stb/stb_image.h>
+#include <stb/stb_image_write.h>
+#include <stb/stb_ds.h>
+#ifndef CTM_FIRST
+#include "with.h"
+#endif' >"$tmp/stb.c"
 # What the user writes behind the include gets its warnings as before.
 echo '#include IMPLEMENTATION
 int user(double v);
@@ -484,10 +496,28 @@ if [ "$openmp" ]; then
     job "with and without OpenMP: the same bits" same
 else skip "$cc has no OpenMP"; fi
 
-fast_math() {
-    $cc -O3 -ffast-math -fopenmp "-DCTM_TEST_DATA=\"$root/tests/golden\"" tests/main.c -o "$tmp/fast" -lm && "$tmp/fast"
+float_tests() {                         # float_tests NAME COMPILER...: builds and runs them; $part: only those, $run: by this program
+    what=$1; shift
+    mkdir -p "$tmp/float_$what" && "$@" "-DCTM_TEST_DATA=\"$root/tests/golden\"" tests/main.c -o "$tmp/tests_$what" -lm &&
+    ( cd "$tmp/float_$what" && $run "$tmp/tests_$what" $part )
 }
-if [ "$long" = long ]; then job "the float tests under -O3 -ffast-math" fast_math; fi
+part= run=
+if [ "$long" = long ]; then
+    job "the float tests under -O3 -ffast-math" float_tests fast $cc -O3 -ffast-math $openmp
+    job "the float tests with char unsigned and short enums" float_tests char $cc -O1 -DCTM_NO_SIMD -funsigned-char -fshort-enums
+    if here musl-gcc; then job "the float tests with musl" float_tests musl musl-gcc -std=c99 -O1 -static; else skip "musl-gcc is not here"; fi
+    wide="gcc -m32 -msse2 -mfpmath=sse -O1 -static -idirafter /usr/include/x86_64-linux-gnu"        # Debian: gcc-12-multilib libc6-dev-i386
+    if $wide "$tmp/omp.c" -o "$tmp/m32" 2>/dev/null; then
+        job "-m32: nothing to say" $wide $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/m32.o"
+        if "$tmp/m32" 2>/dev/null; then job "the float tests for 32 bits" float_tests m32 $wide
+        elif here qemu-i386; then part=base run=qemu-i386; job "the float tests for 32 bits, those of test_base" float_tests m32 $wide; part= run=
+        else skip "nothing here runs programs for 32 bits"; fi
+    else skip "gcc -m32 is not here"; fi
+    for level in -O1 -O3 -Os -Og; do job "gcc $level: nothing to say" gcc -std=c99 $level $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/level$level.o"; done
+    for before in "" -DCTM_FIRST; do
+        if [ -d /usr/include/stb ]; then job "in one file with STB's libraries $before" $cc -w $before -fsyntax-only -I. "$tmp/stb.c"; fi
+    done
+fi
 
 wait
 passed=0 failed=0 n=1

@@ -281,6 +281,9 @@ mv "$tmp/here/d.csv" "$tmp/there/e.csv"; mv "$tmp/here/a run" "$tmp/there/"
 refuses "data that are gone" 1 "build/points train --resume --out '$tmp/there/a run' --data FILE" $points train --resume --out "$tmp/there/a run" --quiet
 sed 's/1/2/' "$tmp/xy.csv" >"$tmp/other.csv"
 refuses "resume with other rows" 1 "is not the one this run began with" $points train --resume --out "$tmp/there/a run" --data "$tmp/other.csv" --quiet
+runs "a run without a teacher" $points train --data ring --teacher none --hidden 8 --layers 1 --steps 4 --stop-at 2 --plain --quiet --out "$tmp/none"
+LC_ALL=C sed 's/"ctm.diagonal":"1"/"ctm.diagonal":"2"/' "$tmp/none/checkpoint.safetensors" >"$tmp/none/2" && mv "$tmp/none/2" "$tmp/none/checkpoint.safetensors"
+refuses "resume with a teacher that is missing" 1 "needs a teacher" $points train --resume --out "$tmp/none" --plain --quiet
 refuses "resume with a toy" 1 "is the checkpoint of a run with --data" $points train --resume --out "$tmp/there/a run" --data ring --quiet
 runs "resumed after it moved" $points train --resume --out "$tmp/there/a run" --data "$tmp/there/e.csv" --noises 1000 --plain --quiet
 same "the moved run" "$tmp/there/a run/loss.csv" "$tmp/stays/loss.csv"; same "the moved run" "$tmp/there/a run/samples.csv" "$tmp/stays/samples.csv"

@@ -113,6 +113,7 @@ for t in $targets; do
     lines=$(coverage $t)
     printf '%-12s %12d %8d %18s %9d\n' $t $runs $((runs / took)) "$lines" $findings
     echo "$(date +%Y-%m-%dT%H:%M:%S) $t $runs $lines $findings" >>$d/log
+    case $lines in 100*|[789]?.*) ;; *) echo "fuzz: $t reaches too few of its reader's lines; does it still get in?" >&2; status=1;; esac
 done
-awk '{ n[$2] += $3; all += $3 } END { for (t in n) printf "in all runs so far %-12s %12d\n", t, n[t]; printf "in all runs so far %-12s %12d\n", "all", all }' $d/log | sort
+awk '{ n += $3 } END { printf "%d executions in all runs so far (build/fuzz/log)\n", n }' $d/log
 exit $status
