@@ -358,7 +358,7 @@ typedef float ctm_real;     // the one number type of tensors, weights and sampl
 // an implementation with the same ctm_real has, and where it is another, the linker misses it.
 #ifndef CTM_STATIC
 CTMDEF void CTM__REAL_IS(void);                          // does nothing
-#  ifdef __GNUC__
+#  if defined(__GNUC__) || defined(__clang__)
 __attribute__((__used__))
 #  endif
 static void (*const ctm__real_is)(void) = CTM__REAL_IS;
