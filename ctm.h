@@ -198,8 +198,8 @@
      CTM_NO_MEMORY(msg,file,line)                 must not return either; default: CTM_PANIC if you define that, else it prints one
                                                   line and calls exit(1)
 
-   These two may leave by longjmp, if the context runs on one thread (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread
-   for another. What was complete before the call that was left stays complete: the context, networks, trainers, arenas. What that call
+   These two may leave by longjmp, or by throw where the implementation is compiled as C++, if the context runs on one thread
+   (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread for another. What was complete before the call that was left stays complete: the context, networks, trainers, arenas. What that call
    was to make is not there; a training step that was left can be made again, with the same bits. Forget results on the tape in use and
    call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
 */
@@ -215,9 +215,11 @@
 /* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
    and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
    end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
-   Likewise two warnings rest up to there: numbers are compared here that were copied, not computed, and C++ gets casts as C has them. */
+   Likewise three warnings rest up to there: a parameter here may be called as a variable of yours, numbers are compared that were copied,
+   not computed, and C++ gets casts as C has them. */
 #ifdef __GNUC__
 #  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wshadow"
 #  pragma GCC diagnostic ignored "-Wfloat-equal"
 #  ifdef __cplusplus
 #    pragma GCC diagnostic ignored "-Wold-style-cast"
@@ -2352,7 +2354,11 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 8
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx512f")))
-#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
+#    ifdef __clang__
+#      define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
+#    else                                                        // gcc's mask has a sign
+#      define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4)
+#    endif
 #    include CTM_SELF
 #  endif
 #undef CTM__PASS
