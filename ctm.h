@@ -6017,16 +6017,24 @@ static const char *ctm__config_fault(const ctm_config *c) {
         {"gan", c->gan, 0, CTM_GAN_MINIMAX}, {"gan_fake", c->gan_fake, 0, CTM_FAKE_ONE_STEP}, {"gan_period", c->gan_period, 1, 1000000},
         {"gan_layers", c->gan_layers, 1, 64}, {"gan_hidden", c->gan_hidden, 1, 65536}, {"optimiser", c->optimiser, 0, CTM_RADAM},
         {"batch", c->batch, 1, 1 << 30}, {"shards", c->shards, 1, 1 << 30}};
+    const double below = 1 - DBL_EPSILON;
+    const struct { const char *name; double value, hi; } share[] = {         // from 0 to hi
+        {"label_dropout", c->label_dropout, 1}, {"dropout", c->dropout, below}, {"law_mix", c->law_mix, 1}, {"law_chain", c->law_chain, 1},
+        {"law_to_end", c->law_to_end, 1}, {"law_off_grid", c->law_off_grid, 1}, {"beta1", c->beta1, below}, {"beta2", c->beta2, below},
+        {"gan_beta1", c->gan_beta1, below}, {"gan_beta2", c->gan_beta2, below}, {"ema_rate[0]", c->ema_rate[0], 1},
+        {"ema_rate[1]", c->ema_rate[1], 1}, {"ema_rate[2]", c->ema_rate[2], 1}, {"ema_rate[3]", c->ema_rate[3], 1}};
     size_t i;
     if (!(z->sigma_min > 0)) return "noise.sigma_min";
     if (!(z->sigma_max > z->sigma_min)) return "noise.sigma_max";
     if (!(z->sigma_data > 0)) return "noise.sigma_data";
     if (!(z->rho > 0)) return "noise.rho";
-    if (!(c->label_dropout >= 0 && c->label_dropout <= 1)) return "label_dropout";
     if (!(c->lr >= 0)) return "lr";
+    if (c->steps < 0) return "steps";
     if (!(c->huber_c >= 0)) return "huber_c";
     for (i = 0; i < sizeof number / sizeof number[0]; i++)
         if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;
+    for (i = 0; i < sizeof share / sizeof share[0]; i++)
+        if (!(share[i].value >= 0 && share[i].value <= share[i].hi)) return share[i].name;
     return NULL;
 }
 
@@ -8406,7 +8414,7 @@ static int ctm__json_unicode(ctm__json *j) {
         if (low >> 10 != 0xdc00 >> 10) return 0;
         c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
     }
-    if (!c || c >> 10 == 0xdc00 >> 10) return 0;
+    if (!c) return 0;                                  // (a second half without a first is found with what is no UTF-8)
     more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
     *j->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
     while (more--) *j->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
