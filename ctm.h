@@ -9309,8 +9309,7 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
     }
     if (d != (long long)cfg->size * cfg->size * cfg->channels) {
         ctm__fail(f->ctx, "%s: its data dimension is %lld, but its images have %d x %d pixels of %d numbers", f->path, d, cfg->size,
-                  cfg->size,
-                  cfg->channels);
+                  cfg->size, cfg->channels);
         return NULL;
     }
     return ctm__unet_bare(a, cfg, with_s[0] == '1');
