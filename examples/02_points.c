@@ -818,7 +818,20 @@ static int resume_config(run *r) {
     return 1;
 }
 
+// What a checkpoint's configuration may ask for and this run does not have.
+static int trainable(run *r) {
+    const ctm_config *c = &r->cfg;
+    const ctm_noise *z = r->teacher ? r->teacher->noise : NULL;
+    const int still = c->self_teach == CTM_SELF_JUMP && (c->law == CTM_LAW_GAP || c->match == CTM_GLOBAL);
+    if (r->from && !r->teacher && (c->diagonal == CTM_DIAG_EXACT || still))
+        return args_fail(r->line, sizeof r->line, "%s: its configuration needs a teacher, and this run has none", r->from->path);
+    if (r->from && z && (z->sigma_min > c->noise.sigma_min || z->sigma_max < c->noise.sigma_max))
+        return args_fail(r->line, sizeof r->line, "%s: its noise levels reach beyond those of its teacher", r->from->path);
+    return 1;
+}
+
 static int train_student(run *r) {
+    if (!trainable(r)) return wrong(r->line);
     ctm_trainer *tr = r->tr = trainer(r, &r->memory, &r->cfg, r->teacher);
     int resumed = resume_phase(r, tr, "student"), state;
     if (resumed < 0) return wrong(r->line);

@@ -280,6 +280,18 @@ echo '#include <windows.h>
 int user(void);
 int user(void) { char FAR *near_by = NULL; ctm_ctx c; ctm_init(&c); return near_by == NULL; }' >"$tmp/windows.c"
 printf '#define CTM_IMPLEMENTATION\n#include "ctm.h"\n' >"$tmp/with.h"
+echo '#ifdef CTM_FIRST
+#include "with.h"
+#endif
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_DS_IMPLEMENTATION
+#include <stb/stb_image.h>
+#include <stb/stb_image_write.h>
+#include <stb/stb_ds.h>
+#ifndef CTM_FIRST
+#include "with.h"
+#endif' >"$tmp/stb.c"
 # What the user writes behind the include gets its warnings as before.
 echo '#include IMPLEMENTATION
 int user(double v);
@@ -287,6 +299,11 @@ int user(double v) { return v == 0.1; }' >"$tmp/compares.c"
 echo '#include IMPLEMENTATION
 int user(double v);
 int user(double v) { return (int)v; }' >"$tmp/casts.c"
+# Variables with the names of ctm.h's parameters.
+{   echo 'extern int user;'
+    for name in step rows held first seed path size name count total batch scratch work tape shape noise; do echo "extern int $name;"; done
+    echo '#include "with.h"'
+} >"$tmp/variables.c"
 # Only the types of ctm.h, and its functions: what another real type would overrun.
 echo '#include "ctm.h"
 void user(ctm_tensor *x_0);
@@ -335,6 +352,11 @@ if here tcc; then
     job "tcc" build_says "" 0 "$tmp/tcc" tcc -Wall -Werror -I. "$tmp/user.c" "$tmp/implementation.c"
     job "tcc trains" build_says "portable" 0 "$tmp/tcc_train" tcc -Wall -Werror -I. "$tmp/train.c"
 else skip "tcc is not here"; fi
+
+# -Wshadow is switched off in ctm.h for the sake of the user's variables: among themselves its own names shadow none.
+shadows() { mkdir "$tmp/shadow" && sed '/diagnostic ignored "-Wshadow"/d' ctm.h >"$tmp/shadow/ctm.h" && $cc $warn -Wshadow -fsyntax-only "-I$tmp/shadow" "$tmp/implementation.c"; }
+job "no name of ctm.h shadows another" shadows
+job "variables of the user's with the names of parameters" $cc -std=c99 $strict_c -fsyntax-only -I. "$tmp/variables.c"
 
 # ---- after other headers, and with macros of the user's
 
@@ -484,10 +506,28 @@ if [ "$openmp" ]; then
     job "with and without OpenMP: the same bits" same
 else skip "$cc has no OpenMP"; fi
 
-fast_math() {
-    $cc -O3 -ffast-math -fopenmp "-DCTM_TEST_DATA=\"$root/tests/golden\"" tests/main.c -o "$tmp/fast" -lm && "$tmp/fast"
+float_tests() {                         # float_tests NAME COMPILER...: builds and runs them; $part: only those, $run: by this program
+    what=$1; shift
+    mkdir -p "$tmp/float_$what" && "$@" "-DCTM_TEST_DATA=\"$root/tests/golden\"" tests/main.c -o "$tmp/tests_$what" -lm &&
+    ( cd "$tmp/float_$what" && $run "$tmp/tests_$what" $part )
 }
-if [ "$long" = long ]; then job "the float tests under -O3 -ffast-math" fast_math; fi
+part= run=
+if [ "$long" = long ]; then
+    job "the float tests under -O3 -ffast-math" float_tests fast $cc -O3 -ffast-math $openmp
+    job "the float tests with char unsigned and short enums" float_tests char $cc -O1 -DCTM_NO_SIMD -funsigned-char -fshort-enums
+    if here musl-gcc; then job "the float tests with musl" float_tests musl musl-gcc -std=c99 -O1 -static; else skip "musl-gcc is not here"; fi
+    wide="gcc -m32 -msse2 -mfpmath=sse -O1 -static -idirafter /usr/include/x86_64-linux-gnu"        # Debian: gcc-12-multilib libc6-dev-i386
+    if $wide "$tmp/omp.c" -o "$tmp/m32" 2>/dev/null; then
+        job "-m32: nothing to say" $wide $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/m32.o"
+        if "$tmp/m32" 2>/dev/null; then job "the float tests for 32 bits" float_tests m32 $wide
+        elif here qemu-i386; then part=base run=qemu-i386; job "the float tests for 32 bits, those of test_base" float_tests m32 $wide; part= run=
+        else skip "nothing here runs programs for 32 bits"; fi
+    else skip "gcc -m32 is not here"; fi
+    for level in -O1 -O3 -Os -Og; do job "gcc $level: nothing to say" gcc -std=c99 $level $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/level$level.o"; done
+    for before in "" -DCTM_FIRST; do
+        if [ -d /usr/include/stb ]; then job "in one file with STB's libraries $before" $cc -w $before -fsyntax-only -I. "$tmp/stb.c"; fi
+    done
+fi
 
 wait
 passed=0 failed=0 n=1
