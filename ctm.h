@@ -199,9 +199,10 @@
                                                   line and calls exit(1)
 
    These two may leave by longjmp, or by throw where the implementation is compiled as C++, if the context runs on one thread
-   (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread for another. What was complete before the call that was left stays complete: the context, networks, trainers, arenas. What that call
-   was to make is not there; a training step that was left can be made again, with the same bits. Forget results on the tape in use and
-   call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
+   (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread for another. What was complete before the call that was left stays
+   complete: the context, networks, trainers, arenas. What that call was to make is not there; a training step that was left can be
+   made again, with the same bits. Forget results on the tape in use and call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free
+   give back everything, as ever.
 */
 
 #if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
