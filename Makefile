@@ -17,7 +17,7 @@ MAKEFLAGS += --jobs=2      # compile two programs at a time
 
 MPI     := $(shell command -v mpicc 2>/dev/null >/dev/null && echo build/mpi)
 
-all: build/hello build/points build/claims build/images build/edit build/use_weights $(MPI)     ## build the examples
+all: build/mini build/hello build/points build/claims build/images build/edit build/use_weights $(MPI)     ## build the examples
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
@@ -25,10 +25,10 @@ demo: build/points                                  ## train on the ring of eigh
 claims: build/claims                                ## the paper's claims in miniature: a table of verdicts, a figure each into out/claims
 	build/claims --out out/claims
 
-test: build/test_float build/test_double all        ## all tests; ends with "N passed, N failed"
+test: build/test_float build/test_double build/test_fuzz build/test_mini all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
 
-test-long: build/test_float build/test_double all   ## the slow ones too: fast-math, other builds, limits on one full demo run
+test-long: build/test_float build/test_double build/test_fuzz build/test_mini all   ## the slow ones too: fast-math, other builds, limits on one full demo run
 	@sh tests/run.sh long
 
 bench: build/bench                                  ## speed: lines `bench NAME value UNIT`
@@ -49,6 +49,9 @@ merit: build/points                                 ## the figures that README a
 cifar10:                                            ## fetch CIFAR-10 into out/cifar10 (170 MB; several mirrors, resumes, checks)
 	@sh examples/cifar10.sh out/cifar10
 
+fuzz:                                               ## every reader of files and the flags with libFuzzer, FUZZ_SECONDS=60 each (needs clang)
+	@sh tests/fuzz/run.sh
+
 golden:                                             ## make the golden data anew (needs python3-torch)
 	python3 tests/golden/make_golden.py
 	cd tests/golden && python3 make_lpips.py
@@ -61,6 +64,8 @@ help:                                               ## this list
 
 build/ctm.o: ctm.h | build                           # the implementation, once for all programs; without make each has its own
 	$(BUILD) -DCTM_IMPLEMENTATION -x c -c ctm.h -o $@
+build/mini: examples/00_mini.c | build
+	$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) $< -o $@ -lm
 build/hello: examples/01_hello.c $(HELPERS) build/ctm.o
 	$(LINKED) examples/01_hello.c build/ctm.o -o $@ -lm
 build/points: examples/02_points.c $(HELPERS) build/ctm.o
@@ -75,8 +80,12 @@ build/use_weights: examples/use_weights.c $(HELPERS) build/ctm.o
 	$(LINKED) examples/use_weights.c build/ctm.o -o $@ -lm
 build/mpi: examples/06_mpi.c ctm.h $(HELPERS) | build
 	mpicc $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS) examples/06_mpi.c -o $@ -lm
+build/test_fuzz: $(wildcard tests/fuzz/*.c tests/fuzz/*.h) $(HELPERS) build/ctm.o
+	$(LINKED) $(NO_G) tests/fuzz/replay.c build/ctm.o -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
 	$(BUILD) tests/bench.c -o $@ -lm
+build/test_mini: tests/test_mini.c examples/00_mini.c ctm.h | build
+	$(BUILD) $(NO_G) -O1 tests/test_mini.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build
 	$(BUILD) $(NO_G) tests/main.c -o $@ -lm
 build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
@@ -84,7 +93,7 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo claims test test-long bench bench-peers bench-flags mutate merit cifar10 golden clean help
+.PHONY: all demo claims test test-long fuzz bench bench-peers bench-flags mutate merit cifar10 golden clean help
 
 # Ways into the book: read it, run it, step through it.
 

@@ -361,7 +361,7 @@ typedef float ctm_real;     // the one number type of tensors, weights and sampl
 // an implementation with the same ctm_real has, and where it is another, the linker misses it.
 #ifndef CTM_STATIC
 CTMDEF void CTM__REAL_IS(void);                          // does nothing
-#  ifdef __GNUC__
+#  if defined(__GNUC__) || defined(__clang__)
 __attribute__((__used__))
 #  endif
 static void (*const ctm__real_is)(void) = CTM__REAL_IS;
@@ -1131,27 +1131,29 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
-// Files. A path is UTF-8, on Windows too, and these four answer with errno, not with ctm_error, when they fail.
-enum { CTM_PATH = 1024 };               // bytes that a path to write to may have, with its ending
+// Files. Paths are UTF-8, on Windows too. These functions say what failed in errno, not in ctm_error.
+enum { CTM_PATH = 1024 };              // bytes that a path to write to may have, with its ending
 typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
-CTMDEF ctm_kind ctm_path_kind(const char *path);                       // what is there; CTM_DEVICE: a pipe and all else, too
-CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);         // fopen
-// Holds the file `path`, made if need be, until it is closed or the process ends, however that ends: a lock. A descriptor, or -1:
-// with EAGAIN another holder has it. Where the file system knows no locks, a new file is held; one that was there only if `trust`.
+CTMDEF ctm_kind ctm_path_kind(const char *path);                   // what is there; CTM_DEVICE: a pipe and all else, too
+CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);     // fopen
+// A lock: holds the file `path`, made if need be, until ctm_let_go removes it or the process ends, however it ends. A descriptor, or -1;
+// EAGAIN: another holds it. Where a file system has no locks a new file is held, and one that was there only if `trust`.
 CTMDEF int      ctm_hold(const char *path, int trust);
-CTMDEF void     ctm_let_go(int held, const char *path);                // removes it, too; -1 is harmless
+CTMDEF void     ctm_let_go(int held, const char *path);            // harmless with -1
 
-// A file that gets its name when it is complete; until then, and whatever fails, the one that had the name stays. It grows as PATH.tmp
-// beside it (PATH.2.tmp and so on while others write the same); a leftover of a program that was killed is used again. Links are
-// followed, a replaced file keeps its mode, one without permission to write is refused, a device or pipe is written to directly.
+// A file that gets its name when it is complete; until then, and whatever fails, the file of that name stays as it was. It grows beside it
+// as PATH.tmp (PATH.2.tmp and so on while others write the same), and what a killed program left there is used again. Links are followed
+// (not on Windows, where they are replaced), a replaced file keeps its mode, one that may not be written is refused, a device or pipe is
+// written to directly.
 typedef struct ctm_output {
-    FILE *file;                        // to be written with stdio's functions, binary; NULL: not open
-    char  path[CTM_PATH], tmp[CTM_PATH + 16];   // the name it will get; the one it has (empty: it is written to directly)
-    int   held;                        // tmp's lock
+    FILE *file;                        // write to it with stdio's functions; binary. NULL: not open
+    char  path[CTM_PATH], target[CTM_PATH];     // the name given; the one it will get, where links of that name lead
+    char  tmp[CTM_PATH + 16];          // the one it has; empty: it is written to directly
+    int   held;                        // the lock of tmp
 } ctm_output;
-CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL with errno
-CTMDEF int   ctm_output_close(ctm_output *out);    // on the disk and renamed: 1. Else 0 with errno: also if any write failed before
-CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, leaves nothing; harmless if it is not open
+CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL
+CTMDEF int   ctm_output_close(ctm_output *out);    // 1: on the disk, with its name. 0: nothing is left; also if a write failed before
+CTMDEF void  ctm_output_drop(ctm_output *out);     // gives it up, and nothing is left; harmless if it is not open
 
 enum { CTM_F32, CTM_F64, CTM_I64, CTM_F16, CTM_BF16, CTM_OTHER };   // types of numbers in a file; CTM_OTHER cannot be read
 typedef struct ctm_entry {             // one tensor of a safetensors file
@@ -6269,6 +6271,8 @@ static const char *ctm__config_fault(const ctm_config *c) {
         {"gan", c->gan, 0, CTM_GAN_MINIMAX}, {"gan_fake", c->gan_fake, 0, CTM_FAKE_ONE_STEP}, {"gan_period", c->gan_period, 1, 1000000},
         {"gan_layers", c->gan_layers, 1, 64}, {"gan_hidden", c->gan_hidden, 1, 65536}, {"optimiser", c->optimiser, 0, CTM_RADAM},
         {"batch", c->batch, 1, 1 << 30}, {"shards", c->shards, 1, 1 << 30}};
+    const struct { const char *name; double value; } decay[] = {{"beta1", c->beta1}, {"beta2", c->beta2}, {"gan_beta1", c->gan_beta1},
+        {"gan_beta2", c->gan_beta2}};
     size_t i;
     if (!(z->sigma_min > 0)) return "noise.sigma_min";
     if (!(z->sigma_max > z->sigma_min)) return "noise.sigma_max";
@@ -6277,6 +6281,11 @@ static const char *ctm__config_fault(const ctm_config *c) {
     if (!(c->label_dropout >= 0 && c->label_dropout <= 1)) return "label_dropout";
     if (!(c->lr >= 0)) return "lr";
     if (!(c->huber_c >= 0)) return "huber_c";
+    if (!(c->eps > 0)) return "eps";
+    if (!(c->ema_rate[0] > 0)) return "ema_rate[0]";                // the losses need this average
+    for (i = 0; i < 4; i++) if (!(c->ema_rate[i] >= 0 && c->ema_rate[i] <= 1)) return "ema_rate";
+    for (i = 0; i < 4; i++) if (!(decay[i].value >= 0 && decay[i].value < 1)) return decay[i].name;
+    if (c->gan && !c->consistency) return "gan";                    // an adversary judges jumps, of which there are none
     for (i = 0; i < sizeof number / sizeof number[0]; i++)
         if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;
     return NULL;
@@ -6994,8 +7003,6 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
                  theta->classes, cfg->classes);
-    CTM__REQUIRE(cfg->gan == CTM_GAN_NONE || cfg->consistency,
-                 "ctm_trainer_new: an adversary judges jumps, and consistency = 0 trains none");
     CTM__REQUIRE(teacher || !cfg->consistency || cfg->self_teach != CTM_SELF_JUMP || (cfg->law != CTM_LAW_GAP && cfg->match != CTM_GLOBAL),
                  "ctm_trainer_new: CTM_SELF_JUMP needs u before s, and this law of times has u = s: the jump would be its own target");
     tr->ctx = a->ctx;
@@ -7005,7 +7012,6 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     tr->draw = draw;
     tr->user = user;
     for (i = 0; i < 4 && cfg->ema_rate[i] > 0; i++) tr->ema[tr->emas++] = ctm_net_clone(a, theta);
-    CTM__REQUIRE(tr->emas > 0, "ctm_trainer_new: the losses need at least one moving average (ema_rate[0])");
     tr->self = ctm_net_denoiser(a, tr->ema[0]);
     ctm_opt_init(a, &tr->opt, cfg->optimiser, theta->len, cfg->lr);
     tr->opt.beta1 = cfg->beta1;
@@ -8259,8 +8265,10 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 //
 // Files are safetensors: eight bytes with the length of a JSON header, the header (name, type, shape and place of every
 // tensor, and a map of strings), then the numbers, little-endian. Python opens them with one call. All bytes are put
-// together by hand, so a file means the same on every machine. Reading believes nothing: every length is checked against
-// the file before it is used. Writing goes to PATH.tmp, which takes PATH's name only when it is complete on disk.
+// together by hand, and numbers in text have a point in every language, so a file means the same on every machine. Reading
+// believes nothing: every length is checked against the file before memory is taken for it, which therefore stays in
+// proportion to the file, and what would not be read again is not written. Writing goes to PATH.tmp, which takes PATH's
+// name only when it is complete on disk.
 // =====================================================================================================================
 
 #ifndef CTM_NO_STDIO
@@ -8289,7 +8297,8 @@ typedef wchar_t ctm__wide_path[CTM_PATH + 16];
 
 // A path in the system's characters of 16 bits. One that is no UTF-8 is taken to be in the machine's own code page.
 static int ctm__wide(wchar_t *out, const char *path) {
-    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0 || MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0) return 1;
+    if (MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
     errno = ENAMETOOLONG;
     return 0;
 }
@@ -8335,7 +8344,13 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
 }
 
 static int ctm__follow(char *path) { (void)path; return 1; }                                   // a link is replaced, here
-static int ctm__as_before(const char *path, const char *tmp) { (void)path; (void)tmp; return 1; }      // ctm__rename refuses by itself
+// 0 if the file may not be written.
+static int ctm__as_before(const char *path, const char *tmp) {
+    ctm__wide_path wide;
+    (void)tmp;
+    return ctm__wide(wide, path) && (_waccess(wide, 0) != 0 || _waccess(wide, 2) == 0);
+}
+
 static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(fd, "wb"); }
 static int ctm__sync(int fd) { return _commit(fd) == 0; }
 static void ctm__close(int fd) { _close(fd); }
@@ -8395,9 +8410,9 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
     for (tries = 0; tries < 100 && lock != 0; tries++) {
         fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
         old = fd < 0 && errno == EEXIST;
-        if (fd < 0 && !old) return -1;
         if (old && readlink(path, &c, 1) < 0) fd = open(path, O_WRONLY | O_NONBLOCK);          // a link is not ours; a pipe would wait
-        if (fd < 0) continue;
+        if (fd < 0 && old && errno == ENOENT) continue;                                        // it has just gone
+        if (fd < 0) return -1;
         lock = ctm__lock(fd);
         if (lock < 0 && old && !trust) lock = 0;
         if (lock != 0 && ctm__still(fd, path)) {
@@ -8492,19 +8507,19 @@ CTM__DEF FILE *ctm_output_open(ctm_output *out, const char *path) {
     errno = n == 0 ? ENOENT : n >= CTM_PATH ? ENAMETOOLONG : kind == CTM_FOLDER ? EISDIR : 0;
     if (errno) return NULL;
     memcpy(out->path, path, n + 1);
-    if (!ctm__follow(out->path)) return NULL;
-    if (kind == CTM_DEVICE || strncmp(out->path, "/proc/", 6) == 0 || strncmp(out->path, "/dev/fd/", 8) == 0) {
+    memcpy(out->target, path, n + 1);
+    if (!ctm__follow(out->target)) return NULL;
+    if (kind == CTM_DEVICE || strncmp(out->target, "/proc/", 6) == 0 || strncmp(out->target, "/dev/fd/", 8) == 0) {
         out->file = ctm_fopen(path, "wb");
         return out->file;
     }
     for (k = 1; k < 100 && out->held < 0; k++) {
-        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->path);
-        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->path, k);
+        if (k == 1) snprintf(out->tmp, sizeof out->tmp, "%s.tmp", out->target);
+        else        snprintf(out->tmp, sizeof out->tmp, "%s.%d.tmp", out->target, k);
         out->held = ctm_hold(out->tmp, 0);
-        if (out->held < 0 && errno != EAGAIN) break;
     }
     if (out->held < 0) return NULL;
-    if (ctm__as_before(out->path, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
+    if (ctm__as_before(out->target, out->tmp)) out->file = ctm__stream(out->held, out->tmp);
     k = errno;
     if (!out->file) ctm_let_go(out->held, out->tmp);
     errno = out->file ? 0 : k;                      // 0, so that a later value tells why a write failed
@@ -8515,7 +8530,7 @@ CTM__DEF int ctm_output_close(ctm_output *out) {
     int ok = !ferror(out->file), reason;
     if (ok) errno = 0;
     ok = ok && fflush(out->file) == 0;
-    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->path);
+    if (out->tmp[0]) ok = ok && ctm__sync(out->held) && ctm__rename(out->tmp, out->target);
     reason = errno ? errno : EIO;
     if (!ok && out->tmp[0]) ctm__remove(out->tmp);
     if (fclose(out->file) != 0 && ok) { ok = 0; reason = errno; }
@@ -8563,26 +8578,21 @@ static int ctm__json_char(ctm__json *j, char c) {
     return 1;
 }
 
-// How many of the n > 0 bytes at `text` make its first character in UTF-8; 0 if they make none. Each of the bytes that follow the first
-// gives six bits; a character is not written longer than it need be, and the halves of pairs (D800 to DFFF) are none.
-static int ctm__utf8(const char *text, size_t n) {
+// UTF-8: the first byte of a character tells how many follow, and each of those gives six bits. A character is not written longer than
+// it need be, and the halves of pairs (D800 to DFFF) are none.
+static int ctm__is_utf8(const char *text, size_t n) {
     static const uint32_t least[4] = {0, 0x80, 0x800, 0x10000};
-    const unsigned char *p = (const unsigned char *)text;
-    const int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4;
-    uint32_t c = more ? (uint32_t)*p & (0x3fu >> more) : *p;
-    int i;
-    if (more == 4 || (size_t)more >= n) return 0;
-    for (i = 1; i <= more; i++) {
-        if (p[i] >> 6 != 2) return 0;
-        c = c << 6 | (p[i] & 0x3f);
+    const unsigned char *p = (const unsigned char *)text, *end = p + n;
+    while (p < end) {
+        int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4, i;
+        uint32_t c = more ? (uint32_t)*p & (0x3fu >> more) : *p;
+        if (more == 4 || end - p <= more) return 0;
+        for (i = 0, p++; i < more; i++, p++) {
+            if (*p >> 6 != 2) return 0;
+            c = c << 6 | (*p & 0x3f);
+        }
+        if (c < least[more] || c > 0x10ffff || c >> 11 == 0xd800 >> 11) return 0;
     }
-    return c >= least[more] && c <= 0x10ffff && c >> 11 != 0xd800 >> 11 ? more + 1 : 0;
-}
-
-static int ctm__is_utf8(const char *text) {
-    size_t n = strlen(text), at = 0;
-    int k;
-    for (; at < n; at += (size_t)k) if ((k = ctm__utf8(text + at, n - at)) == 0) return 0;
     return 1;
 }
 
@@ -8621,17 +8631,14 @@ static const char *ctm__json_string(ctm__json *j) {
     const char *text = j->out, *at;
     if (!ctm__json_char(j, '"')) return NULL;
     while (j->p < j->end && *j->p != '"') {
-        int n = ctm__utf8(j->p, (size_t)(j->end - j->p));
-        if (!n || (unsigned char)*j->p < 32) return NULL;
-        if (*j->p != '\\') {
-            while (n--) *j->out++ = *j->p++;
-            continue;
-        }
+        if ((unsigned char)*j->p < 32) return NULL;
+        if (*j->p != '\\') { *j->out++ = *j->p++; continue; }
         if (++j->p >= j->end || !*j->p) return NULL;
         at = strchr(escape, *j->p++);
         if (at) *j->out++ = meant[at - escape];
         else if (j->p[-1] != 'u' || !ctm__json_unicode(j)) return NULL;
     }
+    if (!ctm__is_utf8(text, (size_t)(j->out - text))) return NULL;
     *j->out++ = 0;
     return ctm__json_char(j, '"') ? text : NULL;
 }
@@ -8713,7 +8720,8 @@ static int ctm__json_header(ctm_file *f, ctm__json *j, size_t data_len) {
             if (f->metas && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end of __metadata__");
             m.key = ctm__json_string(j);
             m.value = m.key && ctm__json_char(j, ':') ? ctm__json_string(j) : NULL;
-            if (!m.value) return ctm__json_fail(f, j, "__metadata__ to hold strings in UTF-8 only");
+            if (!m.key) return ctm__json_fail(f, j, "a key in UTF-8");
+            if (!m.value) return ctm__fail(f->ctx, "%s: damaged safetensors file: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, m.key);
             if (f->meta) f->meta[f->metas] = m;
             f->metas++;
         }
@@ -8754,7 +8762,7 @@ static int ctm__no_gaps(ctm_file *f, size_t data_len) {
                                           (unsigned long long)at, (unsigned long long)data_len);
 }
 
-// A file out of its bytes, which must stay; path is for messages. NULL with ctm_error.
+// A file out of its bytes, which must stay; path is for messages. Of `size` bytes only the header is looked at. NULL with ctm_error.
 static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned char *bytes, size_t size) {
     ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
     uint64_t header = 0;
@@ -8766,8 +8774,12 @@ static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned 
     f->ctx = a->ctx;
     snprintf(f->path, sizeof f->path, "%s", path);
     for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
-    if (size < 10 || header > size - 8 || header > CTM__HEADER_MAX || bytes[8] != '{') {
+    if (size < 10 || header > size - 8 || bytes[8] != '{') {
         ctm__fail(a->ctx, "%s: not a safetensors file, or cut off in its header (%llu bytes)", path, (unsigned long long)size);
+        return NULL;
+    }
+    if (header > CTM__HEADER_MAX) {
+        ctm__fail(a->ctx, "%s: its header of %.0f bytes is longer than the format allows, %d", path, (double)header, (int)CTM__HEADER_MAX);
         return NULL;
     }
     data_len = size - 8 - (size_t)header;
@@ -8957,72 +8969,66 @@ static void ctm__write_item(FILE *f, const struct ctm__item *e) {
     fwrite(piece, 1, n, f);
 }
 
-// 1 if any reader will take what the writer holds; 0 with ctm_error.
-static int ctm__writer_sound(const ctm_writer *w, const char *path) {
-    ctm_pair *meta = (ctm_pair *)ctm_alloc_raw(w->arena, (size_t)w->metas * sizeof *meta);
-    struct ctm__item *item = (struct ctm__item *)ctm_alloc_raw(w->arena, (size_t)w->count * sizeof *item);
-    const char *wrong = NULL, *twice;
-    int i;
-    for (i = 0; i < w->metas && !wrong; i++)
-        if (!ctm__is_utf8(w->meta[i].key) || !ctm__is_utf8(w->meta[i].value)) wrong = w->meta[i].key;
-    for (i = 0; i < w->count && !wrong; i++)
-        if (!ctm__is_utf8(w->item[i].name) || strcmp(w->item[i].name, "__metadata__") == 0) wrong = w->item[i].name;
-    if (wrong) return ctm__fail(w->ctx, "%s: was not written: the text of \"%.80s\" is not UTF-8, or its name is taken", path, wrong);
-    if (w->metas) memcpy(meta, w->meta, (size_t)w->metas * sizeof *meta);        // in the file they keep their order
-    if (w->count) memcpy(item, w->item, (size_t)w->count * sizeof *item);
-    twice = ctm__sort_names(meta, w->metas, sizeof *meta);
-    if (!twice) twice = ctm__sort_names(item, w->count, sizeof *item);
-    return twice ? ctm__fail(w->ctx, "%s: was not written: it would have \"%.80s\" twice", path, twice) : 1;
+// The header with its length in front, for n bytes in all; *total becomes how many bytes of numbers follow.
+static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *total) {
+    size_t room = 64;
+    unsigned char *bytes;
+    char *text, *at;
+    int t, d;
+    for (t = 0; t < w->metas; t++) room += 6 * (strlen(w->meta[t].key) + strlen(w->meta[t].value)) + 8;
+    for (t = 0; t < w->count; t++) room += 6 * strlen(w->item[t].name) + 160;
+    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room);
+    text = (char *)bytes + 8;
+    at = text + sprintf(text, "{\"__metadata__\":{");
+    for (t = 0; t < w->metas; t++) {
+        if (t) *at++ = ',';
+        at += ctm__json_quote(at, w->meta[t].key);
+        *at++ = ':';
+        at += ctm__json_quote(at, w->meta[t].value);
+    }
+    *at++ = '}';
+    for (t = 0, *total = 0; t < w->count; t++) {
+        const struct ctm__item *e = &w->item[t];
+        *at++ = ',';
+        at += ctm__json_quote(at, e->name);
+        at += sprintf(at, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
+        for (d = 0; d < e->ndim; d++) at += sprintf(at, d ? ",%d" : "%d", e->shape[d]);
+        at += sprintf(at, "],\"data_offsets\":[%llu,", (unsigned long long)*total);
+        *total += e->len * sizeof(ctm_real);
+        at += sprintf(at, "%llu]}", (unsigned long long)*total);
+    }
+    *at++ = '}';
+    while ((at - text) % 8) *at++ = ' ';
+    *n = (size_t)(at - text);
+    for (d = 0; d < 8; d++) bytes[d] = (unsigned char)((uint64_t)*n >> 8 * d);
+    *n += 8;
+    return bytes;
 }
 
 CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     ctm_mark m = ctm_arena_mark(w->arena);
-    size_t room = 64, n, b;
-    uint64_t at = 0, total = 0;
-    unsigned char *bytes;
+    uint64_t total;
+    size_t n;
+    unsigned char *header = ctm__writer_header(w, &n, &total);
+    char why[512];
     ctm_output out;
-    char *text;
-    int t, d, ok, device;
-    for (t = 0; t < w->metas; t++) room += 6 * (strlen(w->meta[t].key) + strlen(w->meta[t].value)) + 8;
-    for (t = 0; t < w->count; t++) { room += 6 * strlen(w->item[t].name) + 160; total += w->item[t].len * sizeof(ctm_real); }
-    if (!ctm__writer_sound(w, path)) return ctm_arena_release(w->arena, m), 0;
-    bytes = (unsigned char *)ctm_alloc_raw(w->arena, 8 + room);
-    text = (char *)bytes + 8;
-    n = (size_t)sprintf(text, "{\"__metadata__\":{");
-    for (t = 0; t < w->metas; t++) {
-        if (t) text[n++] = ',';
-        n += ctm__json_quote(text + n, w->meta[t].key);
-        text[n++] = ':';
-        n += ctm__json_quote(text + n, w->meta[t].value);
-    }
-    text[n++] = '}';
-    for (t = 0; t < w->count; t++) {
-        const struct ctm__item *e = &w->item[t];
-        text[n++] = ',';
-        n += ctm__json_quote(text + n, e->name);
-        n += (size_t)sprintf(text + n, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
-        for (d = 0; d < e->ndim; d++) n += (size_t)sprintf(text + n, d ? ",%d" : "%d", e->shape[d]);
-        n += (size_t)sprintf(text + n, "],\"data_offsets\":[%llu,", (unsigned long long)at);
-        at += e->len * sizeof(ctm_real);
-        n += (size_t)sprintf(text + n, "%llu]}", (unsigned long long)at);
-    }
-    text[n++] = '}';
-    while (n % 8) text[n++] = ' ';
-    for (b = 0; b < 8; b++) bytes[b] = (unsigned char)((uint64_t)n >> (8 * b));
-    if (n > CTM__HEADER_MAX || total > (uint64_t)CTM__FILE_MAX - n - 8) {
+    int t, ok = 0, device = ctm_path_kind(path) == CTM_DEVICE, readable;
+    if (total > (uint64_t)CTM__FILE_MAX - n) {
         ctm_arena_release(w->arena, m);
-        return ctm__fail(w->ctx, "%s: was not written: %.0f bytes of names and text and %.0f of numbers are too many for a file", path,
-                         (double)n, (double)total);
+        return ctm__fail(w->ctx, "%s: not written: %.0f bytes are more than could be read on this machine", path, (double)total);
     }
-    device = ctm_path_kind(path) == CTM_DEVICE;
-    ok = !device && ctm_output_open(&out, path) != NULL;
-    if (ok) {                                          // a failure of fwrite is remembered by the file until it is closed
-        fwrite(bytes, 1, 8 + n, out.file);
+    readable = ctm__file_parse(w->arena, "not written", header, n + (size_t)total) != NULL;      // what nobody could read
+    if (readable && !device && ctm_output_open(&out, path)) {
+        fwrite(header, 1, n, out.file);                // a failure is remembered by the file until it is closed
         for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
         ok = ctm_output_close(&out);
     }
     ctm_arena_release(w->arena, m);
     if (ok) return 1;
+    if (!readable) {
+        memcpy(why, w->ctx->error, sizeof why);
+        return ctm__fail(w->ctx, "%s: %s", path, why);
+    }
     if (device) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
     if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
     return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));

@@ -54,6 +54,7 @@ __declspec(dllimport) wchar_t **__stdcall CommandLineToArgvW(const wchar_t *line
 __declspec(dllimport) int       __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int, wchar_t *, int);
 __declspec(dllimport) int       __stdcall WideCharToMultiByte(unsigned, unsigned long, const wchar_t *, int, char *, int, const char *, int *);
 __declspec(dllimport) int       __stdcall SetConsoleOutputCP(unsigned);
+__declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 #ifdef __cplusplus
 }
 #endif
@@ -844,7 +845,7 @@ static inline int args_close_atomic(ctm_output *out, char *err, size_t errlen) {
 /* Wall-clock seconds since an arbitrary moment; only differences mean something. */
 static inline double args_seconds(void) {
 #if defined(ARGS_WINDOWS)
-    return (double)clock() / CLOCKS_PER_SEC;        /* wall time on this system                                       */
+    return 1e-3 * (double)GetTickCount64();         /* (clock(), wall time here, ends after 25 days)                  */
 #elif defined(ARGS_POSIX) && defined(CLOCK_MONOTONIC)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

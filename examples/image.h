@@ -27,10 +27,9 @@
 #include "args.h"
 #include "table.h"
 
-#if defined(ARGS_POSIX) && !defined(IMAGE_NO_MMAP) && !defined(__wasi__)
-#include <fcntl.h>
-#include <sys/mman.h>
-#define IMAGE_MMAP 1
+/* pread needs no position that threads would share. (A strict -std=c99 hides it if another header came before args.h.) */
+#if defined(ARGS_POSIX) && !defined(IMAGE_PLAIN_C) && !(defined(__GLIBC__) && !defined(__USE_XOPEN2K8))
+#define IMAGE_POSIX 1
 #endif
 
 #ifndef IMAGE_REAL
@@ -101,7 +100,7 @@ static inline void image_put_big(unsigned char *p, unsigned long v) {
 /* 1 if a file can be written at path; to be asked before the work whose result it will hold. What is there stays. */
 static inline int image_can_write(const char *path, char *err, size_t errlen) {
     ctm_output a;
-    if (ctm_path_kind(path) == 3) return 1;        /* a device or a pipe: its reader would take this for the end      */
+    if (ctm_path_kind(path) == CTM_DEVICE) return 1;  /* a device or a pipe: its reader would take this for the end      */
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
     ctm_output_drop(&a);
     return 1;
@@ -374,15 +373,15 @@ static inline long long image_length(FILE *f) {
 
 /* Open a file for image_read; what is no file of the disk is read at once. */
 static inline int image_load(image_part *p, char *err, size_t errlen) {
-    const int kind = ctm_path_kind(p->path);
+    const ctm_kind kind = ctm_path_kind(p->path);
     long long length;
-    if (kind == 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno ? errno : ENOENT));
-    if (kind == 2) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
-    if (kind == 3) {
+    if (kind == CTM_NOTHING) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno ? errno : ENOENT));
+    if (kind == CTM_FOLDER) return args_fail(err, errlen, "cannot read %s: it is a folder", p->path);
+    if (kind == CTM_DEVICE) {
         p->bytes = table_read_file(p->path, &p->length, err, errlen);
         return p->bytes != NULL;
     }
-    p->f = fopen(p->path, "rb");
+    p->f = ctm_fopen(p->path, "rb");
     length = p->f ? image_length(p->f) : -1;
     if (length < 0) return args_fail(err, errlen, "cannot read %s: %s", p->path, strerror(errno));
     if ((unsigned long long)length > (size_t)-1 / 2) return args_fail(err, errlen, "cannot read %s: it is too large for this machine", p->path);
@@ -476,7 +475,7 @@ static inline int image_open_cifar(image_set *s, image_part *p, char *err, size_
     block = (unsigned char *)malloc((size_t)AT_ONCE * IMAGE_RECORD);
     if (block == NULL) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
     for (i = 0; i < p->n && good; i += AT_ONCE) {
-        const size_t records = p->n - i < AT_ONCE ? p->n - i : AT_ONCE;
+        const size_t records = p->n - i < AT_ONCE ? p->n - i : (size_t)AT_ONCE;
         if (!image_read(p, i * IMAGE_RECORD, records * IMAGE_RECORD, block)) good = image_cut_off(p, err, errlen);
         for (k = 0; k < records && good; k++)
             if (block[k * IMAGE_RECORD] > 9)
@@ -678,17 +677,17 @@ static const char *const image_folder_names[] = {"data_batch_1.bin", "data_batch
    those that can be a training set. What is there under the whole name is one file, whatever commas the name has. */
 static inline char *image_names(const char *data, size_t *used) {
     const size_t length = strlen(data) + 32;
-    const int kind = ctm_path_kind(data);
+    const ctm_kind kind = ctm_path_kind(data);
     char *names = (char *)malloc(ARGS_COUNT(image_folder_names) * length), *p;
     int i;
     *used = strlen(data) + 1;
     if (names == NULL) return NULL;
     memcpy(names, data, *used);
-    for (p = names; kind == 0 && (p = strchr(p, ',')) != NULL; p++) *p = '\0';
-    if (kind != 2) return names;
+    for (p = names; kind == CTM_NOTHING && (p = strchr(p, ',')) != NULL; p++) *p = '\0';
+    if (kind != CTM_FOLDER) return names;
     *used = 0;
     for (i = 0; i < ARGS_COUNT(image_folder_names); i++)
-        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == 1) *used += strlen(names + *used) + 1;
+        if (args_join(names + *used, length, data, image_folder_names[i]) && ctm_path_kind(names + *used) == CTM_FILE) *used += strlen(names + *used) + 1;
     return names;
 }
 
@@ -801,6 +800,7 @@ static inline unsigned long long image_fingerprint(image_set *s) {
     const size_t dim = (size_t)s->size * (size_t)s->size * (size_t)s->channels;
     IMAGE_REAL *x = (IMAGE_REAL *)malloc(dim * sizeof *x);
     size_t k, j;
+    if (x == NULL) image_mark(&s->part[0], 2);
     h = (h ^ s->n) * 1099511628211ull;
     h = (h ^ dim) * 1099511628211ull;
     for (k = 0; x && k < 64; k++) {

@@ -21,6 +21,16 @@ static inline uint64_t hash_bytes(const void *bytes, size_t n) {                
     return h;
 }
 
+// The same of numbers, on machines of either byte order.
+static inline uint64_t hash_numbers(const double *x, size_t n) {
+    uint64_t h = 14695981039346656037u, bits;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&bits, x + i, sizeof bits);
+        for (int k = 0; k < 64; k += 8) h = (h ^ (bits >> k & 255))*1099511628211u;
+    }
+    return h;
+}
+
 // Text kept in an arena.
 static inline const char *keep_text(ctm_arena *a, const char *text) {
     char *copy = (char *)ctm_alloc(a, strlen(text) + 1);
@@ -171,7 +181,7 @@ static inline int restore_settings(const run_settings *s, const ctm_file *from, 
         } else if (was && o->kind == ARGS_FLAG) *(int *)o->target = 1;
         else if (was && !args_store(o, was))
             return args_fail(err, errlen, "%s: \"%s\" is \"%s\", which is not a value of --%s", from->path, key, was, s->kept[i]);
-        else if (run_is_file(s, o, was) && !strchr(was, ',') && ctm_path_kind(was) == 0) return run_file_gone(s, o->name, was, a, err, errlen);
+        else if (run_is_file(s, o, was) && !strchr(was, ',') && ctm_path_kind(was) == CTM_NOTHING) return run_file_gone(s, o->name, was, a, err, errlen);
     }
     return 1;
 }
@@ -343,7 +353,6 @@ static inline void run_catch_signals(void) {
     signal(SIGXFSZ, SIG_IGN);              // a file that outgrows a limit: the write fails and is told, the program is not killed
 #endif
 }
-
 #endif
 
 // Says where a run has stopped and how it goes on. Returns the exit status: --stop-at has got what it asked for.

@@ -18,6 +18,8 @@ part() {                                # part LANE COMMAND...: its output is sh
     for t in programs claims docs tags links book notebook; do part a sh tests/test_$t.sh; done
 } &
 part b build/test_double
+part b build/test_fuzz
+part b build/test_mini
 for t in header images edit; do part b sh tests/test_$t.sh; done
 wait
 if [ "$1" = long ]; then

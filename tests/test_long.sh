@@ -11,6 +11,14 @@ variant() { ${CC:-cc} "$@" tests/main.c -o build/long_test -lm && build/long_tes
 check "no vectors" variant -O2 -DCTM_NO_SIMD -DCTM_NO_OPENMP
 check "strict C99" variant -O2 -std=c99
 check "debug checks" variant -O1 -DCTM_DEBUG
+# The method in one page: what it prints is what its last comment says, to a half.
+check "mini" sh -c 'build/mini | head -7 >build/mini.out && rm -f mini.svg'
+sed -n '/^step 2000/,/^17 jumps/p' examples/00_mini.c >build/mini.said
+check "mini prints what it says" awk 'NR == FNR { said[FNR] = $0; next }
+    { n = split($0, got, " "); if (split(said[FNR], want, " ") != n) exit 1
+      for (i = 1; i <= n; i++) if (got[i] != want[i] && !(got[i] + 0 > 0.5 * want[i] - 0.0005 && got[i] + 0 < 1.5 * want[i] + 0.0005)) exit 1
+      lines++ }
+    END { exit lines < 7 }' build/mini.said build/mini.out
 check "demo" build/points train --data ring --out out/long --quiet
 figures=out/long/metrics.csv
 limit() {                               # limit METRIC LIMIT

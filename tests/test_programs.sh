@@ -113,6 +113,14 @@ echo "hello" >"$tmp/foreign.safetensors"
 sample() { refuses "$1" 1 "$2" $points sample --weights "$2" --n 5 --nfe 1 --out "$tmp/y.csv"; }
 sample "no weights" "$tmp/nowhere.safetensors"; sample "cut in the header" "$tmp/cut.safetensors"; sample "cut in the data" "$tmp/cut2.safetensors"
 sample "foreign file" "$tmp/foreign.safetensors"; sample "checkpoint as weights" "$run/checkpoint.safetensors"
+# a mean that is missing, a unit that is no number: the data's units are not guessed
+LC_ALL=C sed 's/"data.mean.1"/"data.neam.1"/' "$run/model.safetensors" >"$tmp/mean.safetensors"
+LC_ALL=C sed 's/"data.unit.0":"./"data.unit.0":"x/' "$run/model.safetensors" >"$tmp/unit.safetensors"
+LC_ALL=C sed 's/"data.column.1"/"data.dolumn.1"/' "$run/model.safetensors" >"$tmp/column.safetensors"
+for what in mean unit column; do
+    refuses "half of the units: $what" 1 "has no sound data.column" $points sample --weights "$tmp/$what.safetensors" --n 5 --nfe 1 --out "$tmp/y.csv"
+    refuses "density, half of the units: $what" 1 "has no sound data.column" $points loglik --weights "$tmp/$what.safetensors" --data "$run/samples.csv" --out "$tmp/y.csv"
+done
 absent "$tmp/y.csv"
 refuses "resume without a checkpoint" 1 "checkpoint.safetensors" $points train --data ring --steps 5 --out "$tmp/fresh" --resume --quiet
 mkdir "$tmp/other"; cp "$tmp/table/checkpoint.safetensors" "$tmp/other/"
@@ -122,6 +130,30 @@ refuses "output under a file" 1 "$tmp/file" $points train --data ring --steps 5 
 if [ -w /dev/full ] && ln -s /dev/full "$tmp/full.csv"; then
     refuses "full disk" 1 "full.csv" $points sample --weights "$run/model.safetensors" --n 5000 --nfe 1 --out "$tmp/full.csv"
 else skip "no /dev/full here"; fi
+
+# ---- how files are written: links lead on, a replaced file keeps its mode, a killed run leaves nothing for good, two runs are told
+mkdir "$tmp/real" "$tmp/links"; echo old >"$tmp/real/t.csv"; chmod 640 "$tmp/real/t.csv"
+ln -s ../real/t.csv "$tmp/links/s.csv"; ln -s ../real/new.csv "$tmp/links/n.csv"
+runs "sample through a link" $points sample --weights "$run/model.safetensors" --n 3 --nfe 1 --out "$tmp/links/s.csv"
+runs "sample through a link to nothing" $points sample --weights "$run/model.safetensors" --n 3 --nfe 1 --out "$tmp/links/n.csv"
+[ -h "$tmp/links/s.csv" ] && [ -h "$tmp/links/n.csv" ] && ok || bad "a link was replaced"
+[ "$(wc -l <"$tmp/real/t.csv")" = 4 ] && [ "$(wc -l <"$tmp/real/new.csv")" = 4 ] && ok || bad "what a link leads to was not written"
+case $(ls -l "$tmp/real/t.csv") in -rw-r-----*) ok ;; *) bad "a replaced file has another mode: $(ls -l "$tmp/real/t.csv")" ;; esac
+chmod 444 "$tmp/real/t.csv"
+refuses "a file that may not be written" 1 "ermission denied" $points sample --weights "$run/model.safetensors" --n 5 --nfe 1 --out "$tmp/links/s.csv"
+[ "$(wc -l <"$tmp/real/t.csv")" = 4 ] && ok || bad "a file that may not be written was replaced"
+mkdir "$tmp/far"; mv "$tmp/parts/checkpoint.safetensors" "$tmp/far/"; ln -s ../far/checkpoint.safetensors "$tmp/parts/"
+runs "resumed through a link" $points train --resume --out "$tmp/parts" --quiet --plain --noises 1000
+[ -h "$tmp/parts/checkpoint.safetensors" ] && ok || bad "the checkpoint's link was replaced"
+( ulimit -f 20; trap '' XFSZ; exec $points sample --weights "$run/model.safetensors" --n 5000 --nfe 1 --out "$tmp/s.csv" ) >"$tmp/stdout" 2>"$tmp/stderr"
+[ $? = 1 ] && grep -q 's.csv' "$tmp/stderr" && [ "$(wc -l <"$tmp/s.csv")" = 51 ] && ok || bad "a full disk: $(cat "$tmp/stderr"), $(wc -l <"$tmp/s.csv") lines"
+$points train --data ring --steps 20000000 --seed 4 --out "$tmp/busy" --quiet --plain >/dev/null 2>&1 & pid=$!
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ -e "$tmp/busy/.lock" ] && break; sleep 0.2; done
+refuses "a second run in a folder" 1 "another run" $points train --data ring --steps 5 --out "$tmp/busy" --quiet
+kill -9 $pid; wait $pid 2>/dev/null
+printf half >"$tmp/busy/checkpoint.safetensors.tmp"
+runs "a run in the folder of one that was killed" $points train --data ring --steps 20 --out "$tmp/busy" --quiet --plain --noises 1000
+[ -z "$(find "$tmp" -name '*.tmp' -o -name .lock)" ] && ok || bad "left behind: $(find "$tmp" -name '*.tmp' -o -name .lock)"
 
 # ---- adversary, classes, other methods
 number() { grep -E "^$2," "$1/metrics.csv" | cut -d, -f2; }
@@ -240,7 +272,8 @@ density() { printf "$1" >"$tmp/any.csv"; runs "loglik" $points loglik --weights 
 density 'x,y\n1,0.5\nNA,0.3\n0.7,0.2\n0.7,\n'
 [ "$(sed 's/[-0-9.e+]*[0-9]$/n/' "$tmp/ll.csv" | tr '\n' ' ')" = 'logp n "" n "" ' ] && ok || bad "loglik of rows 1 and 3 of 4: $(tr '\n' ' ' <"$tmp/ll.csv")"
 sed -n 4p "$tmp/ll.csv" >"$tmp/third"
-density 'y,x\n0.2,0.7\n'; tail -1 "$tmp/ll.csv" >"$tmp/alone"; same "the density of a row alone" "$tmp/third" "$tmp/alone"
+density 'y,x\n0.2,0.7\n'; tail -1 "$tmp/ll.csv" >"$tmp/alone"
+paste -d, "$tmp/third" "$tmp/alone" | awk -F, '{ exit !($1 - $2 < 1e-3 && $2 - $1 < 1e-3) }' && ok || bad "a row's density alone: $(cat "$tmp/alone"), among others: $(cat "$tmp/third")"
 density 'x,y\n1,0.5\n1,0.7\n'
 
 # .npy is standardised, and every word about it says so.
@@ -257,9 +290,21 @@ mv "$tmp/here/d.csv" "$tmp/there/e.csv"; mv "$tmp/here/a run" "$tmp/there/"
 refuses "data that are gone" 1 "build/points train --resume --out '$tmp/there/a run' --data FILE" $points train --resume --out "$tmp/there/a run" --quiet
 sed 's/1/2/' "$tmp/xy.csv" >"$tmp/other.csv"
 refuses "resume with other rows" 1 "is not the one this run began with" $points train --resume --out "$tmp/there/a run" --data "$tmp/other.csv" --quiet
+runs "a run without a teacher" $points train --data ring --teacher none --hidden 8 --layers 1 --steps 4 --stop-at 2 --plain --quiet --out "$tmp/none"
+LC_ALL=C sed 's/"ctm.diagonal":"1"/"ctm.diagonal":"2"/' "$tmp/none/checkpoint.safetensors" >"$tmp/none/2" && mv "$tmp/none/2" "$tmp/none/checkpoint.safetensors"
+refuses "resume with a teacher that is missing" 1 "needs a teacher" $points train --resume --out "$tmp/none" --plain --quiet
+awk -F, 'NR == 1; NR > 1 { print 2*$1 "," 2*$2 }' "$tmp/xy.csv" >"$tmp/other.csv"
+refuses "resume with twice the rows" 1 "is not the one this run began with" $points train --resume --out "$tmp/there/a run" --data "$tmp/other.csv" --quiet
 refuses "resume with a toy" 1 "is the checkpoint of a run with --data" $points train --resume --out "$tmp/there/a run" --data ring --quiet
 runs "resumed after it moved" $points train --resume --out "$tmp/there/a run" --data "$tmp/there/e.csv" --noises 1000 --plain --quiet
 same "the moved run" "$tmp/there/a run/loss.csv" "$tmp/stays/loss.csv"; same "the moved run" "$tmp/there/a run/samples.csv" "$tmp/stays/samples.csv"
+
+cp "$tmp/xy/teacher.safetensors" "$tmp/here/t.safetensors"
+runs "a teacher from a file" $points train --data "$tmp/xy.csv" --teacher "$tmp/here/t.safetensors" $tiny --plain --stop-at 3 --out "$tmp/taught"
+mv "$tmp/here/t.safetensors" "$tmp/there/u.safetensors"
+refuses "a teacher that is gone" 1 "--teacher FILE" $points train --resume --out "$tmp/taught" --quiet
+refuses "another teacher" 1 "was trained on other data" $points train --resume --out "$tmp/taught" --teacher "$tmp/ms/teacher.safetensors" --quiet
+runs "the teacher after it moved" $points train --resume --out "$tmp/taught" --teacher "$tmp/there/u.safetensors" --noises 1000 --plain --quiet
 
 # Signals: a status of its own, and the second one is not waited for.
 for sig in INT HUP; do                  # a shell's background job ignores INT, and what ignores a signal goes on doing so: hence env

@@ -1297,7 +1297,7 @@ static void test_trainer_refuses_nonsense(void) {
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
     d = c; d.ema_rate[0] = 0;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
-    CHECK_TEXT(test_panic, "moving average");
+    CHECK_TEXT(test_panic, "cfg.ema_rate[0] is out of range");
     d = c; d.noise.sigma_max = 20;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, net, D, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "cfg.noise is not the network's");
@@ -2158,7 +2158,7 @@ static void test_full_trainer_refuses_nonsense(void) {
     CHECK(ctm_D_theta(&r.tape, n.net, x, levels(&r.tape, "t", 3, 1)) != NULL);   // a network without classes passes over labels
     d = gan_config(); d.consistency = 0;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, n.teacher, pair_draw, NULL)));
-    CHECK_TEXT(test_panic, "judges jumps");
+    CHECK_TEXT(test_panic, "cfg.gan is out of range");
     d = small_config(); d.diagonal = CTM_DIAG_DSM; d.self_teach = CTM_SELF_JUMP;
     CHECK(PANICS(ctm_trainer_new(&r.keep, &d, n.net, NULL, pair_draw, NULL)));
     CHECK_TEXT(test_panic, "its own target");

@@ -14,7 +14,7 @@ static int checkpoint_small(const ctm_config *c) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    const char *path = fuzz_file(0, data, size), *text, *again = "/dev/shm/ctm_fuzz_checkpoint.safetensors";
+    const char *path = fuzz_file(0, data, size), *text, *again = FUZZ_AGAIN;
     ctm_ctx ctx;
     ctm_arena a, scratch;
     ctm_config cfg;

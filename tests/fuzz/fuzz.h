@@ -23,7 +23,7 @@ static size_t fuzz_size[FUZZ_FILES];
 
 static inline int fuzz_number(const char *path) {          // of a file made by fuzz_file; -1: of none
     size_t n = strlen(path);
-    return n > 5 && memcmp(path + n - 5, ".fuzz", 5) == 0 && path[n - 6] >= '0' && path[n - 6] < '0' + FUZZ_FILES ? path[n - 6] - '0' : -1;
+    return n == 12 && memcmp(path + n - 5, ".fuzz", 5) == 0 && path[n - 6] >= '0' && path[n - 6] < '0' + FUZZ_FILES ? path[n - 6] - '0' : -1;
 }
 
 #ifdef FUZZ_MEMORY
@@ -49,6 +49,13 @@ static inline const char *fuzz_file(int k, const uint8_t *data, size_t size) {
 #endif
     return path[k];
 }
+
+// Where a target may write a file to read it again; in memory where the system has a folder for that.
+#ifdef FUZZ_MEMORY
+#define FUZZ_AGAIN "/dev/shm/ctm_fuzz_again"
+#else
+#define FUZZ_AGAIN "build/again.tmp"
+#endif
 
 // What a failure says: one line, not empty, with the name of the file.
 static inline void fuzz_check_line(const char *line, const char *path) {

@@ -7,7 +7,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     unsigned char head[NPY_HEADER_MAX];
     char err[600] = "";
     int *label;
-    size_t n, where, i;
+    size_t n = 0, where, i;
     npy_array a, b;
     if (npy_read_f32(path, &a, err, sizeof err)) {
         FUZZ_EXPECT(a.ndim >= 0 && a.ndim <= NPY_DIMS && a.count * 4 < size);
@@ -55,7 +55,7 @@ static void npy_fit(uint8_t *data, size_t *whole, size_t before) {
             while (shape + first < brace && shape[first] >= '0' && shape[first] <= '9') first++;
             for (p = shape + first; p < brace && *p != ')'; p++) if (*p >= '1' && *p <= '9' && width < size) width *= *p - '0';
             k = (size_t)snprintf(text, sizeof text, "(%0*lu", (int)first - 1, (unsigned long)((size - start) / width));
-            if (k == first) { memcpy(shape, text, k); *whole = before + start + (size - start) / width * width; }
+            if (k == first && k < sizeof text) { memcpy(shape, text, k); *whole = before + start + (size - start) / width * width; }
         }
     }
 }

@@ -3,10 +3,13 @@
 //     cc -DCTM_LINKED -DPROGRAM=fuzz_points -DPROGRAM_FILE='"../../examples/02_points.c"' ...
 #include <stdio.h>
 #include <stdlib.h>
+#include "../../ctm.h"
 
 extern FILE *flags_out, *flags_err;
 int   flags_stop(void);
 void *flags_calloc(size_t n, size_t size);
+void  flags_init(void *ctx);
+void *flags_unet(void);
 #undef stdout
 #undef stderr
 #define stdout flags_out
@@ -14,7 +17,8 @@ void *flags_calloc(size_t n, size_t size);
 #include "../../examples/args.h"
 #include "../../examples/table.h"
 #define calloc(n, size)          flags_calloc(n, size)
-#define ctm_init                 flags_init      // declared and called by this name, defined in flags.c
+#define ctm_init(ctx)            flags_init(ctx)
+#define ctm_unet(a, cfg, with_s) flags_unet()
 #define args_mkdir(...)          flags_stop()
 #define args_open_atomic(...)    (flags_stop(), (FILE *)NULL)
 #define main                     PROGRAM

@@ -8,11 +8,11 @@ static const char *folder;
 static int failed;
 
 static const char *seed_path(const char *target, const char *name) {
-    static char path[1024];
+    static char path[600];
     char err[300];
-    snprintf(path, sizeof path, "%s/%s", folder, target);
+    snprintf(path, sizeof path, "%.400s/%.40s", folder, target);
     if (!args_mkdir(path, err, sizeof err)) { puts(err); failed = 1; }
-    snprintf(path, sizeof path, "%s/%s/%s", folder, target, name);
+    snprintf(path, sizeof path, "%.400s/%.40s/%.80s", folder, target, name);
     return path;
 }
 static void seed_bytes(const char *target, const char *name, const void *bytes, size_t n) {
@@ -201,17 +201,18 @@ static void seed_flags(void) {
     seed_text("flags", "claims", "1\n--only\n3,5\n--seeds=2\n--full");
     seed_text("flags", "images", "2\ntrain\n--data\nfolder\n--config\ntiny\n--attn\n16,8\n--distance=lpips\n--lpips\nl.safetensors");
     seed_text("flags", "eval", "2\neval\n--weights=w.safetensors\n--data\nd.bin\n--n\n10");
+    seed_text("flags", "info", "2\ninfo\n--size\n16\n--channels=1\n--config\ncompact");
     seed_text("flags", "synth", "2\nsynth\n--n=5\n--out\nd.bin");
     seed_text("flags", "edit", "3\ninpaint\n--weights\nw.safetensors\n--data\nd.npy\n--box\n1,2,3,4");
     seed_text("flags", "help", "3\n--help");
     seed_text("flags", "wrong", "0\n--dat\nring\n--steps=x");
 }
 
-int main(int argc, char **argv) {
+// 0 if all could be made.
+static int seeds_make(const char *into) {
     ctm_ctx ctx;
     ctm_arena a;
-    if (argc != 2) { fprintf(stderr, "usage: seeds FOLDER\n"); return 2; }
-    folder = argv[1];
+    folder = into;
     ctm_init(&ctx);
     ctm_arena_init(&a, &ctx, "seeds");
     seed_weights(&a);
@@ -224,3 +225,10 @@ int main(int argc, char **argv) {
     if (failed) fprintf(stderr, "seeds: not all could be made\n");
     return failed;
 }
+
+#ifndef SEEDS_NO_MAIN
+int main(int argc, char **argv) {
+    if (argc != 2) { fprintf(stderr, "usage: seeds FOLDER\n"); return 2; }
+    return seeds_make(argv[1]);
+}
+#endif

@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (!net->with_s) weights_teacher(&a, net, x);
         else if (!net->classes) FUZZ_EXPECT(ctm_sample_points(net, x, 1, 1, 0, NULL));
         if (fuzz_hash(data, size) % 32 == 0) {
-            const char *again = "/dev/shm/ctm_fuzz_weights.safetensors";
+            const char *again = FUZZ_AGAIN;
             ctm_config other;
             ctm_net *back;
             FUZZ_EXPECT(ctm_save(&a, net, &cfg, again));
