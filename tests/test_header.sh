@@ -453,6 +453,7 @@ for compiler in $(more tcc clang musl-gcc g++); do
 done
 flags() { $cc -std=c99 $warn -fsyntax-only -I. "$@" "$tmp/implementation.c"; }                    # as a cautious user's build has them
 job "flags: exceptions, visibility, char, enums, aliasing" flags -fvisibility=hidden -funsigned-char -fshort-enums -fno-common -fno-builtin -fno-math-errno -fstrict-aliasing -Wstrict-aliasing
+for show in -D_XOPEN_SOURCE=700 -D_GNU_SOURCE; do job "$show" $cc -std=c99 $strict_c $openmp $show -fsyntax-only -I. "$tmp/implementation.c"; done
 job "-isystem" flags -isystem . -DCTM_DEBUG
 spaces() {                              # in a folder with a space, precompiled, and from another folder
     mkdir "$tmp/a folder" && cp ctm.h "$tmp/a folder/" && printf '#include "a folder/ctm.h"\nint main(void) { return 0; }\n' >"$tmp/spaces.c" &&
