@@ -230,7 +230,7 @@ int main(void) {
 }
 END
 
-# A user with macros of every letter and of some words, as numbers, and as functions, which must all be the same afterwards. ($1: more lines)
+# A user with macros of every letter and of some words, as numbers, and as functions, which must all be the same afterwards.
 names=$(echo A B C D E F G H I J K L M N O P Q R S T U V W X Y Z a b c d e f g h i j k l m n o p q r s t u v w x y z; echo VI MR NV S2 T2 ROWS \
     slots signals emit foreach near far small IN OUT ERROR OPTIONAL None Bool Status True False Success Always Above ON OFF MIN MAX PI EPS ABS \
     LINES COLS clear move erase refresh scroll border box timeout stdscr interface unused noinline)
