@@ -333,9 +333,6 @@ cat >"$tmp/list" <<'END'
 = 21 a character may be written longer than it need be
 - if (c < least[more] || c > 0x10ffff ||
 + if (c > 0x10ffff ||
-= 21 half of a pair is a character
-- if (!c || c >> 10 == 0xdc00 >> 10) return 0;
-+ if (!c) return 0;
 = 21 squares may be negative
 - if (squares && copysign(1, (double)v) < 0)
 + if (0)

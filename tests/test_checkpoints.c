@@ -929,8 +929,12 @@ static void test_labelled_model_round_trip(void) {
     CHECK(ctm_save_with(&r.work, net, &c, path, pairs));
     again = ctm_load(&r.keep, path, &back);
     CHECK(again && again->classes == 2 && back.classes == 2 && same_bits(again->theta, net->theta, net->len));
-    for (k = 0; k < 6; k++) {
+    for (k = 0; k < 10; k++) {
         bad = c;
+        if (k == 6) bad.beta2 = 1;
+        if (k == 7) bad.ema_rate[1] = -0.5;
+        if (k == 8) bad.steps = -1;
+        if (k == 9) bad.law_mix = 1.5;
         if (k == 0) bad.classes = -1;
         if (k == 1) bad.classes = 900000;                                        // more rows than the file holds
         if (k == 2) bad.label_dropout = 2;
