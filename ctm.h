@@ -8377,7 +8377,10 @@ static int ctm__rename(const char *from, const char *to) {
 
 #elif defined(CTM__POSIX)
 
-#if defined(__STRICT_ANSI__) && !defined(__cplusplus)     // -std=c99 hides these two
+#if defined(__STRICT_ANSI__) && !defined(__cplusplus)     // -std=c99 hides these two, unless -fopenmp or a macro of yours shows them
+#  if defined(__GNUC__) && !defined(__TINYC__)
+#    pragma GCC diagnostic ignored "-Wredundant-decls"
+#  endif
 extern FILE   *(fdopen)(int fd, const char *mode);
 extern ssize_t (readlink)(const char *path, char *out, size_t size);
 #endif

@@ -230,7 +230,7 @@ int main(void) {
 }
 END
 
-# A user with macros of every letter and of some words, as numbers, and as functions, which must all be the same afterwards. ($1: more lines)
+# A user with macros of every letter and of some words, as numbers, and as functions, which must all be the same afterwards.
 names=$(echo A B C D E F G H I J K L M N O P Q R S T U V W X Y Z a b c d e f g h i j k l m n o p q r s t u v w x y z; echo VI MR NV S2 T2 ROWS \
     slots signals emit foreach near far small IN OUT ERROR OPTIONAL None Bool Status True False Success Always Above ON OFF MIN MAX PI EPS ABS \
     LINES COLS clear move erase refresh scroll border box timeout stdscr interface unused noinline)
@@ -453,6 +453,7 @@ for compiler in $(more tcc clang musl-gcc g++); do
 done
 flags() { $cc -std=c99 $warn -fsyntax-only -I. "$@" "$tmp/implementation.c"; }                    # as a cautious user's build has them
 job "flags: exceptions, visibility, char, enums, aliasing" flags -fvisibility=hidden -funsigned-char -fshort-enums -fno-common -fno-builtin -fno-math-errno -fstrict-aliasing -Wstrict-aliasing
+for show in -D_XOPEN_SOURCE=700 -D_GNU_SOURCE; do job "$show" $cc -std=c99 $strict_c $openmp $show -fsyntax-only -I. "$tmp/implementation.c"; done
 job "-isystem" flags -isystem . -DCTM_DEBUG
 spaces() {                              # in a folder with a space, precompiled, and from another folder
     mkdir "$tmp/a folder" && cp ctm.h "$tmp/a folder/" && printf '#include "a folder/ctm.h"\nint main(void) { return 0; }\n' >"$tmp/spaces.c" &&
