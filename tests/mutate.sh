@@ -345,8 +345,8 @@ cat >"$tmp/list" <<'END'
 = 21 a file's numbers have the language's point
 - if (at) { *at = '.';
 + if (0) { *at = '.';
-= 21 what a call holds is not known to its caller's arena
-- if (a->owner && a->owner != a) a->owner->guest = a->first;
+= 3 what a call held is not given back after a jump out of it
+- while (a->guest) ctm__guest_free(a, a->guest);
 +
 = 21 the bounds of a tensor are not checked
 - if (e->offset > e->end || e->end > data_len || (i <
