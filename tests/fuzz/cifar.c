@@ -13,7 +13,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
     size_t records, i;
     fuzz_state = seed * 0x9e3779b97f4a7c15u + 1;
     if (fuzz_random(4) == 0) return LLVMFuzzerMutate(data, size, max);
-    records = fuzz_random(3);
+    records = fuzz_random(8) ? 1 : fuzz_random(3);
     if (1 + records * IMAGE_RECORD > max) return LLVMFuzzerMutate(data, size, max);
     for (i = size; i < 1 + records * IMAGE_RECORD; i++) data[i] = (uint8_t)(i * 37);
     size = 1 + records * IMAGE_RECORD;

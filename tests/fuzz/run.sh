@@ -62,8 +62,8 @@ reader() {
     lpips)      echo 'ctm\.h ^(ctm_lpips_load|ctm__lpips_roots|ctm__vgg_of_file|ctm__read_.*|ctm__names_fit|ctm_net_read)$ ^ctm__read_count$' ;;
     csv)        echo 'table\.h ^table_ ^table_write_(rows|csv|csv_f32)$' ;;
     npy)        echo '(table|image)\.h ^(npy_|image_read_labels|image_open_np.|image_check_floats|image_f32|image_doubtful) ^npy_write_f32$' ;;
-    idx)        echo 'image\.h ^image_(open|load|read|big|agree|close|part_of|intact|cut|stranger|get$|label$) ^image_(open_cifar|open_np.*|check_floats)$' ;;
-    cifar)      echo 'image\.h ^image_(open_file|open_cifar|load|read|agree|intact|get|label)$ ^$' ;;
+    idx)        echo 'image\.h ^image_(open|load|read$|big|agree|close|part_of|intact|cut|stranger|get$|label$) ^image_(open_cifar|open_np.*|check_floats)$' ;;
+    cifar)      echo 'image\.h ^image_(open_file|open_cifar|load|read|mark|agree|intact|get|label)$ ^$' ;;
     flags)      echo 'args\.h ^args_ ^args_(path|join|mkdir|can_write|open_atomic|close_atomic|sync|progress|clock|common_defaults|is_slash|temporary|seconds|now)' ;;
     esac
 }
@@ -71,7 +71,7 @@ coverage() {                                        # coverage TARGET: "percent 
     t=$1
     objects counted ctm.h $counted
     link counted "$t" $counted tests/fuzz/main.c
-    LLVM_PROFILE_FILE=$d/counted/$t.raw "$d/counted/$t" "$d/corpus/$t" >/dev/null 2>&1 || { echo "? ?"; return; }
+    LLVM_PROFILE_FILE=$d/counted/$t.raw "$d/counted/$t" "$d/corpus/$t" "$d/seeds/$t" >/dev/null 2>&1 || { echo "? ?"; return; }
     "$(llvm llvm-profdata)" merge -sparse "$d/counted/$t.raw" -o "$d/counted/$t.prof" &&
     "$(llvm llvm-cov)" export -format=lcov -instr-profile "$d/counted/$t.prof" "$d/counted/$t" >"$d/counted/$t.lcov" 2>/dev/null || { echo "? ?"; return; }
     set -- $(reader "$t")
