@@ -216,14 +216,17 @@
 /* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
    and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
    end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
-   Likewise three warnings rest up to there: a parameter here may be called as a variable of yours, numbers are compared that were copied,
-   not computed, and C++ gets casts as C has them. */
+   Likewise some warnings rest up to there: a parameter here may be called as a variable of yours, numbers are compared that were copied,
+   not computed, C++ gets casts as C has them, and clang knows float_control (further down) on some machines only. */
 #ifdef __GNUC__
 #  pragma GCC diagnostic push
 #  pragma GCC diagnostic ignored "-Wshadow"
 #  pragma GCC diagnostic ignored "-Wfloat-equal"
 #  ifdef __cplusplus
 #    pragma GCC diagnostic ignored "-Wold-style-cast"
+#  endif
+#  ifdef __clang__
+#    pragma GCC diagnostic ignored "-Wignored-pragmas"
 #  endif
 #endif
 #ifdef _MSC_VER

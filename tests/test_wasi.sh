@@ -12,14 +12,14 @@ skip() { skipped=$((skipped + $1)); shift; echo "skip wasi: $*"; }
 finish() { echo "wasi: $passed passed, $failed failed, $skipped skipped"; [ $failed = 0 ]; exit; }
 for c in clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang; do command -v $c >/dev/null 2>&1 && clang=$c && break; done
 printf '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' >"$tmp/one.c"
-[ "$clang" ] && $clang --target=wasm32-wasi "$tmp/one.c" -o "$tmp/one.wasm" 2>/dev/null || { skip 17 "there is no clang with wasm32-wasi"; finish; }
+[ "$clang" ] && $clang --target=wasm32-wasi "$tmp/one.c" -o "$tmp/one.wasm" 2>/dev/null || { skip 18 "there is no clang with wasm32-wasi"; finish; }
 quiet() { # quiet NAME COMMAND...: must succeed and say nothing
     name=$1; shift
     if "$@" >"$tmp/said" 2>&1 && [ ! -s "$tmp/said" ]; then ok; else bad "$name: $(tail -n 5 "$tmp/said")"; fi
 }
 wasm="$clang --target=wasm32-wasi -O2 -msimd128 -Wall -Wextra"
 quiet "ctm.h" $wasm -DCTM_IMPLEMENTATION -x c -c ctm.h -o "$tmp/ctm.o"
-for p in 01_hello 02_points 03_claims 04_images 05_edit use_weights; do quiet $p $wasm -DCTM_LINKED examples/$p.c "$tmp/ctm.o" -o "$tmp/$p.wasm"; done
+for p in 00_mini 01_hello 02_points 03_claims 04_images 05_edit use_weights; do quiet $p $wasm -DCTM_LINKED examples/$p.c "$tmp/ctm.o" -o "$tmp/$p.wasm"; done
 command -v node >/dev/null 2>&1 && node --no-warnings -e 'require("node:wasi")' 2>/dev/null || { skip 10 "there is no node with WASI"; finish; }
 cat >"$tmp/run.mjs" <<'END'
 import { WASI } from 'node:wasi';

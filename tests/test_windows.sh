@@ -20,7 +20,7 @@ quiet() {
     name=$1; shift
     if "$@" >"$tmp/said" 2>&1 && [ ! -s "$tmp/said" ]; then ok; else bad "$name: $(tail -n 5 "$tmp/said")"; fi
 }
-programs="01_hello 02_points 03_claims 04_images 05_edit use_weights"
+programs="00_mini 01_hello 02_points 03_claims 04_images 05_edit use_weights"
 warn="-Wall -Wextra -pedantic"
 
 # ---- what Microsoft's compiler would say
@@ -35,7 +35,7 @@ if [ "$clang" ] && $clang --target=x86_64-pc-windows-msvc -fsyntax-only -x c /de
     for p in $programs; do
         for lang in c c++; do quiet "$p for MSVC, $lang" $msvc --target=x86_64-pc-windows-msvc -x $lang examples/$p.c; done
     done
-else skip 18 "there is no clang for the check as Microsoft's compiler"; fi
+else skip 20 "there is no clang for the check as Microsoft's compiler"; fi
 
 # ---- builds
 cc64=$(first x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-gcc)
@@ -51,11 +51,11 @@ if [ "$cc64" ]; then
     build plain $cc64 -O0 -DCTM_NO_SIMD
     quiet "ctm.h: -std=c99" $cc64 -std=c99 $warn -fsyntax-only -DCTM_IMPLEMENTATION -x c ctm.h
     quiet "the tests" $cc64 -O1 -fopenmp $warn tests/main.c -static -o "$tmp/bin/tests.exe"
-else skip 16 "there is no mingw-w64 for 64 bits"; fi
+else skip 18 "there is no mingw-w64 for 64 bits"; fi
 if [ "$cc32" ]; then
     build bin32 $cc32 -O1 -fopenmp
     quiet "ctm.h: 32 bits, -std=c99" $cc32 -std=c99 $warn -fsyntax-only -DCTM_IMPLEMENTATION -x c ctm.h
-else skip 8 "there is no mingw-w64 for 32 bits"; fi
+else skip 9 "there is no mingw-w64 for 32 bits"; fi
 
 # ---- runs
 wine=${WINE:-$(first wine64 wine /usr/lib/wine/wine64 /usr/lib/x86_64-linux-gnu/wine/wine64)}
