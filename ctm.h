@@ -198,10 +198,11 @@
      CTM_NO_MEMORY(msg,file,line)                 must not return either; default: CTM_PANIC if you define that, else it prints one
                                                   line and calls exit(1)
 
-   These two may leave by longjmp, if the context runs on one thread (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread
-   for another. What was complete before the call that was left stays complete: the context, networks, trainers, arenas. What that call
-   was to make is not there; a training step that was left can be made again, with the same bits. Forget results on the tape in use and
-   call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
+   These two may leave by longjmp (by an exception, too, where this file is compiled as C++), if the context runs on one thread
+   (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread for another. What was complete before the call that was left stays
+   complete: the context, networks, trainers, arenas. What that call was to make is not there; a training step that was left can be
+   made again, with the same bits. Forget results on the tape in use and call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free
+   give back everything, as ever.
 */
 
 #if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
