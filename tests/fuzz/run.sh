@@ -92,7 +92,7 @@ objects checked $d/ctm.h $sanitized -fno-sanitize-coverage=trace-cmp -include sa
     "$clang" $common $sanitized -fsanitize=address,undefined tests/fuzz/seeds.c tests/fuzz/memory.c $d/checked/ctm.o -o $d/checked/seeds -lm || exit 2
 rm -rf $d/seeds; $d/checked/seeds $d/seeds || exit 2
 
-export ASAN_OPTIONS=quarantine_size_mb=2:malloc_context_size=4:detect_stack_use_after_return=0:allocator_may_return_null=0
+export ASAN_OPTIONS=quarantine_size_mb=2:malloc_context_size=4:detect_stack_use_after_return=0:allocator_release_to_os_interval_ms=-1
 status=0
 printf '%-12s %12s %8s %18s %9s\n' target executions per_s lines findings
 for t in $targets; do
