@@ -198,10 +198,11 @@
      CTM_NO_MEMORY(msg,file,line)                 must not return either; default: CTM_PANIC if you define that, else it prints one
                                                   line and calls exit(1)
 
-   These two may leave by longjmp, if the context runs on one thread (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread
-   for another. What was complete before the call that was left stays complete: the context, networks, trainers, arenas. What that call
-   was to make is not there; a training step that was left can be made again, with the same bits. Forget results on the tape in use and
-   call ctm_tape_init for it. ctm_trainer_free and ctm_arena_free give back everything, as ever.
+   These two may leave by longjmp, or by throw where the implementation is compiled as C++, if the context runs on one thread
+   (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread for another. What was complete before the call that was left stays
+   complete: the context, networks, trainers, arenas. What that call was to make is not there; a training step that was left can be
+   made again, with the same bits. Forget results on the tape in use and call ctm_tape_init for it. ctm_trainer_free and
+   ctm_arena_free give back everything, as ever.
 */
 
 #if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
@@ -215,9 +216,11 @@
 /* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
    and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
    end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
-   Likewise two warnings rest up to there: numbers are compared here that were copied, not computed, and C++ gets casts as C has them. */
+   Likewise three warnings rest up to there: a parameter here may be called as a variable of yours, numbers are compared that were copied,
+   not computed, and C++ gets casts as C has them. */
 #ifdef __GNUC__
 #  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wshadow"
 #  pragma GCC diagnostic ignored "-Wfloat-equal"
 #  ifdef __cplusplus
 #    pragma GCC diagnostic ignored "-Wold-style-cast"
@@ -358,7 +361,7 @@ typedef float ctm_real;     // the one number type of tensors, weights and sampl
 // an implementation with the same ctm_real has, and where it is another, the linker misses it.
 #ifndef CTM_STATIC
 CTMDEF void CTM__REAL_IS(void);                          // does nothing
-#  ifdef __GNUC__
+#  if defined(__GNUC__) || defined(__clang__)
 __attribute__((__used__))
 #  endif
 static void (*const ctm__real_is)(void) = CTM__REAL_IS;
@@ -956,7 +959,7 @@ struct ctm_trainer {
     long         step;                 // steps done
     ctm_shard   *shard; int shards;    // this process's
     ctm_processes all;                 // {0, 1, NULL, NULL} if there is only this one
-    char         note[400];            // after ctm_checkpoint_load: one line if the bits may differ from those of a run in one piece, or empty
+    char         note[400];            // after ctm_checkpoint_load: a line if the bits may differ from those of a run in one piece
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
     ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards and processes
     ctm_denoiser *self;                // ema[0] as its own teacher
@@ -1172,7 +1175,7 @@ typedef struct ctm_file {              // a file in memory
 CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
-CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers. 1; CTM_OTHER: 0 with ctm_error
+CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers. 1; or 0 with ctm_error
 // Writing: fill in a list, then write it in one go, as a ctm_output. 1, or 0 with ctm_error. Names, shapes and
 // metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is that of
 // data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..]. What no reader would take (text
@@ -2352,7 +2355,11 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__MR 8
 #    define CTM__NV 3
 #    define CTM__TARGET __attribute__((target("avx512f")))
-#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
+#    ifdef __clang__
+#      define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
+#    else                                                        // gcc's mask has a sign
+#      define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4)
+#    endif
 #    include CTM_SELF
 #  endif
 #undef CTM__PASS
@@ -6264,23 +6271,27 @@ static const char *ctm__config_fault(const ctm_config *c) {
         {"gan", c->gan, 0, CTM_GAN_MINIMAX}, {"gan_fake", c->gan_fake, 0, CTM_FAKE_ONE_STEP}, {"gan_period", c->gan_period, 1, 1000000},
         {"gan_layers", c->gan_layers, 1, 64}, {"gan_hidden", c->gan_hidden, 1, 65536}, {"optimiser", c->optimiser, 0, CTM_RADAM},
         {"batch", c->batch, 1, 1 << 30}, {"shards", c->shards, 1, 1 << 30}};
-    const struct { const char *name; double value; } decay[] = {{"beta1", c->beta1}, {"beta2", c->beta2}, {"gan_beta1", c->gan_beta1},
-        {"gan_beta2", c->gan_beta2}};
+    const double below = 1 - DBL_EPSILON;
+    const struct { const char *name; double value, hi; } share[] = {         // from 0 to hi
+        {"label_dropout", c->label_dropout, 1}, {"dropout", c->dropout, below}, {"law_mix", c->law_mix, 1}, {"law_chain", c->law_chain, 1},
+        {"law_to_end", c->law_to_end, 1}, {"law_off_grid", c->law_off_grid, 1}, {"beta1", c->beta1, below}, {"beta2", c->beta2, below},
+        {"gan_beta1", c->gan_beta1, below}, {"gan_beta2", c->gan_beta2, below}, {"ema_rate[0]", c->ema_rate[0], 1},
+        {"ema_rate[1]", c->ema_rate[1], 1}, {"ema_rate[2]", c->ema_rate[2], 1}, {"ema_rate[3]", c->ema_rate[3], 1}};
     size_t i;
     if (!(z->sigma_min > 0)) return "noise.sigma_min";
     if (!(z->sigma_max > z->sigma_min)) return "noise.sigma_max";
     if (!(z->sigma_data > 0)) return "noise.sigma_data";
     if (!(z->rho > 0)) return "noise.rho";
-    if (!(c->label_dropout >= 0 && c->label_dropout <= 1)) return "label_dropout";
     if (!(c->lr >= 0)) return "lr";
+    if (c->steps < 0) return "steps";
     if (!(c->huber_c >= 0)) return "huber_c";
     if (!(c->eps > 0)) return "eps";
     if (!(c->ema_rate[0] > 0)) return "ema_rate[0]";                // the losses need this average
-    for (i = 0; i < 4; i++) if (!(c->ema_rate[i] >= 0 && c->ema_rate[i] <= 1)) return "ema_rate";
-    for (i = 0; i < 4; i++) if (!(decay[i].value >= 0 && decay[i].value < 1)) return decay[i].name;
     if (c->gan && !c->consistency) return "gan";                    // an adversary judges jumps, of which there are none
     for (i = 0; i < sizeof number / sizeof number[0]; i++)
         if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;
+    for (i = 0; i < sizeof share / sizeof share[0]; i++)
+        if (!(share[i].value >= 0 && share[i].value <= share[i].hi)) return share[i].name;
     return NULL;
 }
 
@@ -8612,7 +8623,7 @@ static int ctm__json_unicode(ctm__json *j) {
         if (low >> 10 != 0xdc00 >> 10) return 0;
         c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
     }
-    if (!c || c >> 10 == 0xdc00 >> 10) return 0;
+    if (!c) return 0;                                  // (a second half without a first is found with what is no UTF-8)
     more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
     *j->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
     while (more--) *j->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
@@ -8714,7 +8725,8 @@ static int ctm__json_header(ctm_file *f, ctm__json *j, size_t data_len) {
             m.key = ctm__json_string(j);
             m.value = m.key && ctm__json_char(j, ':') ? ctm__json_string(j) : NULL;
             if (!m.key) return ctm__json_fail(f, j, "a key in UTF-8");
-            if (!m.value) return ctm__fail(f->ctx, "%s: damaged safetensors file: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, m.key);
+            if (!m.value)
+                return ctm__fail(f->ctx, "%s: damaged safetensors file: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, m.key);
             if (f->meta) f->meta[f->metas] = m;
             f->metas++;
         }
@@ -8802,7 +8814,8 @@ static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
     size_t at = 0, piece = 1;
     unsigned char *bytes = NULL;
     if (!f && kind != CTM_DEVICE) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
-    if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0)
+    if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 ||
+        CTM__FSEEK(f, 0, SEEK_SET) != 0)
         ctm__fail(a->ctx, "%s: is not a regular file", path);
     else if (n > CTM__FILE_MAX || (bytes = (unsigned char *)ctm__alloc_try(a, (size_t)n + 1)) == NULL)
         ctm__fail(a->ctx, "%s: has %.0f bytes, for which there is not enough memory", path, (double)n);
@@ -9295,8 +9308,8 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *wh
         return NULL;
     }
     if (d != (long long)cfg->size * cfg->size * cfg->channels) {
-        ctm__fail(f->ctx, "%s: its data dimension is %lld, but its images have %d x %d pixels of %d numbers", f->path, d, cfg->size, cfg->size,
-                  cfg->channels);
+        ctm__fail(f->ctx, "%s: its data dimension is %lld, but its images have %d x %d pixels of %d numbers", f->path, d, cfg->size,
+                  cfg->size, cfg->channels);
         return NULL;
     }
     return ctm__unet_bare(a, cfg, with_s[0] == '1');
@@ -9452,7 +9465,8 @@ static int ctm__read_count(const ctm_file *f, const char *key, long *count) {
     const char *text = ctm_file_meta(f, key);
     long long v;
     if (!text) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
-    if (!ctm__whole_read(text, 0, LONG_MAX / 2, &v)) return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no count", f->path, key, text);
+    if (!ctm__whole_read(text, 0, LONG_MAX / 2, &v))
+        return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no count", f->path, key, text);
     *count = (long)v;
     return 1;
 }

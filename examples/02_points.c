@@ -66,7 +66,8 @@ typedef struct dataset {
     double      *mean, *unit;           // [dim]
     size_t       rows, held;            // for training (toys: for figures), and held out
     ctm_real    *row, *held_row;        // [rows,dim], [held,dim], standardised
-    uint64_t     hash;                  // of the rows: a resumed run must see the same ones
+    uint64_t     hash;                  // of the table's numbers and labels: a resumed run must see the same ones
+    uint64_t     rows_hash;             // the same of the standardised rows, as files of version 0.2.0 have it
     int          classes, *label;       // [rows]; 0 and NULL without --label
     const char **class_name;            // [classes]
 } dataset;
@@ -146,14 +147,16 @@ static int data_table(dataset *d, ctm_arena *a, const char *path, const char *co
             const double value = f->data[order[i]*(size_t)d->dim + (size_t)j];
             d->row[i*(size_t)d->dim + (size_t)j] = (ctm_real)((value - d->mean[j])/d->unit[j]);
         }
-    d->hash = hash_bytes(d->row, f->n*(size_t)d->dim*sizeof(ctm_real));
+    d->hash = hash_numbers(f->data, f->n*(size_t)d->dim);
+    d->rows_hash = hash_bytes(d->row, f->n*(size_t)d->dim*sizeof(ctm_real));
     if (label) {
         d->classes = f->classes;
         d->class_name = (const char **)ctm_alloc(a, (size_t)f->classes*sizeof *d->class_name);
         for (int k = 0; k < f->classes; k++) d->class_name[k] = f->class_names[k];
         d->label = (int *)ctm_alloc(a, f->n*sizeof(int));
         for (size_t i = 0; i < f->n; i++) d->label[i] = f->label[order[i]];
-        d->hash ^= hash_bytes(d->label, f->n*sizeof(int));
+        d->rows_hash ^= hash_bytes(d->label, f->n*sizeof(int));
+        for (size_t i = 0; i < f->n; i++) d->hash = (d->hash ^ (uint64_t)f->label[i])*1099511628211u;
     }
     return 1;
 }
@@ -370,7 +373,7 @@ static int save_checkpoint(run *r, const ctm_trainer *tr) {
     t.n = 0;
     note(&t, "points.phase", tr->cfg.consistency ? "student" : "teacher");
     note_settings(&t, &r->flags);
-    note_hash(&t, "points.rows_hash", r->data.hash);
+    note_hash(&t, "points.data_hash", r->data.hash);
     note_hash(&t, "points.teacher_hash", r->teacher_hash);
     note_number(&t, "points.seconds", r->seconds);
     note_losses(&t, "points", r->losses);
@@ -808,7 +811,8 @@ static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
 static int resume_config(run *r) {
     ctm_config was;
     r->seconds = run_number(r->from, "points.seconds");
-    if (!same_hash(r, "points.rows_hash", r->data.hash, r->data.name)) return 0;
+    if (!(ctm_file_meta(r->from, "points.data_hash") ? same_hash(r, "points.data_hash", r->data.hash, r->data.name) :
+          same_hash(r, "points.rows_hash", r->data.rows_hash, r->data.name))) return 0;
     if (!ctm_config_read(r->from, &was)) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
     if (was.consistency) r->cfg = was;
     return 1;

@@ -67,6 +67,8 @@ typedef struct dataset {
 
 #define RANGE_OPTION(target) {"range", ARGS_TEXT, &(target), 0, 0, NULL, "BLACK,WHITE: these numbers of --data; 0,255 of bytes and -1,1 of floats if not given"}
 
+static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
+
 static int misused_range(const char *range) {
     char line[200];
     snprintf(line, sizeof line, "flag --range: found \"%.60s\", expected two different numbers, those of black and white: 0,1", range);
@@ -1067,7 +1069,7 @@ static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
     if (!draw_all(&d, q->rows, x, x)) return wrong(ctm_error(ctx));
     if (!write_images(q->common.out, q->rows, net, x, (int)q->columns, err, sizeof err)) return wrong(err);
     if (!q->common.quiet)
-        printf("%lu image%s in %s%s\n", (unsigned long)q->rows, q->rows == 1 ? "" : "s", q->common.out,
+        printf("%lu image%s in %s%s\n", (unsigned long)q->rows, plural(q->rows), q->common.out,
                ends_with(q->common.out, ".npy") ? ", float32 [n,c,h,w]: -1 is black and 1 is white" : "");
     return 0;
 }
@@ -1217,7 +1219,7 @@ static int eval_dsm(evaluation *e) {
     q.net = e->net;
     q.label = e->label;
     q.grid = z;
-    printf("held-out denoising, %lu images:   noise level   RMS error/sigma_data   weighted loss\n", (unsigned long)n);
+    printf("held-out denoising, %lu image%s:   noise level   RMS error/sigma_data   weighted loss\n", (unsigned long)n, plural(n));
     for (int i = 0; i < z->N; i++) {
         const ctm_mark mark = ctm_arena_mark(&e->a);
         const double t = ctm_t_of_index(z, i);
@@ -1245,7 +1247,7 @@ static int eval_consistency(evaluation *e, ctm_net *teacher) {
     q.net = e->net;
     q.label = e->label;
     q.grid = z;
-    printf("jump against the teacher's Heun, RMS/sigma_data, %lu images:\n       t       s\n", (unsigned long)n);
+    printf("jump against the teacher's Heun, RMS/sigma_data, %lu image%s:\n       t       s\n", (unsigned long)n, plural(n));
     for (int j = 0; j < 5; j++)
         for (int k = j + 1; k < 5; k++) {
             const ctm_mark mark = ctm_arena_mark(&e->a);
@@ -1299,7 +1301,7 @@ static int eval_bits(evaluation *e) {
     ctm_arena_free(&arena);
     if (!ok) return failed_line(e->line, sizeof e->line, &e->ctx);
     for (size_t i = 0; i < 2*n; i++) bits[i/n] += ctm_bits_per_dim(value[i], (int)dim, 127.5)/(double)n;
-    printf("bits per dimension, %lu images: %.3f by the ODE (Hutchinson, 1 probe, 20 steps of RK4), at most %.3f by the bound (16 draws)\n", (unsigned long)n, bits[0], bits[1]);
+    printf("bits per dimension, %lu image%s: %.3f by the ODE (Hutchinson, 1 probe, 20 steps of RK4), at most %.3f by the bound (16 draws)\n", (unsigned long)n, plural(n), bits[0], bits[1]);
     measure(&e->m, "bits_ode", bits[0]);
     measure(&e->m, "bits_elbo", bits[1]);
     return 1;
@@ -1525,8 +1527,8 @@ static int eval_frechet(evaluation *e, ctm_net *teacher) {
     for (size_t i = 0; i < n; i++) image_get(&e->d.set, drawn_image(&e->d, &rng, 0, i), 0, y + i*dim);
     d = eval_distance(e, &real, n, y, "training");
     if (d < 0) return 0;
-    printf("Frechet distance on %s%s, %lu against %lu held-out images: training images %.5f",
-           e->features ? "features of " : "fixed random convolutional features", e->features ? e->features : "", (unsigned long)n, (unsigned long)n, d);
+    printf("Frechet distance on %s%s, %lu against %lu held-out image%s: training images %.5f",
+           e->features ? "features of " : "fixed random convolutional features", e->features ? e->features : "", (unsigned long)n, (unsigned long)n, plural(n), d);
     if (!e->net->with_s && !eval_sampler(e, &real, e->net, BY_HEUN, heun, n, x, y, "9steps")) return 0;
     for (int jumps = 1; e->net->with_s && jumps <= 4; jumps *= 2) {
         char name[48];
@@ -1560,7 +1562,7 @@ static int eval_nearest(evaluation *e) {
         }
     }
     for (size_t k = 0; k < n; k++) mean += sqrt(best[k]/(double)dim)/(double)n;
-    printf("nearest of %lu training images: RMS distance %.4f on average; nearest.png shows them below the samples\n", (unsigned long)e->d.rows, mean);
+    printf("nearest of %lu training image%s: RMS distance %.4f on average; nearest.png shows them below the samples\n", (unsigned long)e->d.rows, plural(e->d.rows), mean);
     measure(&e->m, "nearest_rms", mean);
     args_join(path, sizeof path, e->common.out, "nearest.png");
     return image_write_sheet(path, 2*n, e->net->size, e->net->channels, y, SHEET_COLUMNS, e->line, sizeof e->line);
@@ -1599,7 +1601,7 @@ static int eval_open(evaluation *e) {
     e->x = (ctm_real *)ctm_alloc(&e->a, e->held*(size_t)net->dim*sizeof *e->x);
     for (size_t i = 0; i < e->held; i++) image_get(&e->d.set, first + i, 0, e->x + i*(size_t)net->dim);
     if (!image_intact(s, e->line, sizeof e->line)) return 0;
-    printf("%lu held-out image%s: %s\n", (unsigned long)e->held, e->held == 1 ? "" : "s", same ? "the end of the set, which training left out" : "of a set that the model was not trained on");
+    printf("%lu held-out image%s: %s\n", (unsigned long)e->held, plural(e->held), same ? "the end of the set, which training left out" : "of a set that the model was not trained on");
     return !net->classes || eval_labels(e, first);
 }
 
@@ -1742,7 +1744,7 @@ static int synth_main(int argc, char **argv) {
         fwrite(record, 1, sizeof record, f);
     }
     if (!args_close_atomic(&file, err, sizeof err)) return wrong(err);
-    if (!common.quiet) printf("%lld images of ten kinds of shapes in %s, CIFAR-10's format\n", n, common.out);
+    if (!common.quiet) printf("%lld image%s of ten kinds of shapes in %s, CIFAR-10's format\n", n, plural((size_t)n), common.out);
     return 0;
 }
 

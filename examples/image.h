@@ -475,7 +475,7 @@ static inline int image_open_cifar(image_set *s, image_part *p, char *err, size_
     block = (unsigned char *)malloc((p->n < AT_ONCE ? p->n : AT_ONCE) * IMAGE_RECORD);
     if (block == NULL) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
     for (i = 0; i < p->n && good; i += AT_ONCE) {
-        const size_t records = p->n - i < AT_ONCE ? p->n - i : AT_ONCE;
+        const size_t records = p->n - i < AT_ONCE ? p->n - i : (size_t)AT_ONCE;
         if (!image_read(p, i * IMAGE_RECORD, records * IMAGE_RECORD, block)) good = image_cut_off(p, err, errlen);
         for (k = 0; k < records && good; k++)
             if (block[k * IMAGE_RECORD] > 9)

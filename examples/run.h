@@ -21,6 +21,16 @@ static inline uint64_t hash_bytes(const void *bytes, size_t n) {                
     return h;
 }
 
+// The same of numbers, on machines of either byte order.
+static inline uint64_t hash_numbers(const double *x, size_t n) {
+    uint64_t h = 14695981039346656037u, bits;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&bits, x + i, sizeof bits);
+        for (int k = 0; k < 64; k += 8) h = (h ^ (bits >> k & 255))*1099511628211u;
+    }
+    return h;
+}
+
 // Text kept in an arena.
 static inline const char *keep_text(ctm_arena *a, const char *text) {
     char *copy = (char *)ctm_alloc(a, strlen(text) + 1);

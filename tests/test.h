@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "../ctm.h"
 
 #ifdef CTM_REAL_DOUBLE
@@ -39,13 +40,25 @@ static inline void test_close(const char *file, int line, const char *what, doub
 #define CHECK_TEXT(text, part)  do { if (!strstr((text), (part))) { test_fail(__FILE__, __LINE__, "\"" part "\" is not in the text:"); printf("     %s\n", (text)); } } while (0)
 #define SKIP(why)               do { printf("skip %s  %s\n", test_now.name, why); test_now.skipped = 1; return; } while (0)
 
-// RUN(name) runs test_name() and counts it.
+// 1 if a word of the environment's CTM_TEST_SKIP (separated by spaces) is in the name: for machines on which a test takes too long.
+static inline int test_unwanted(const char *name) {
+    const char *words = getenv("CTM_TEST_SKIP");
+    char word[64];
+    int n;
+    for (; words && sscanf(words, " %63s%n", word, &n) == 1; words += n) if (strstr(name, word)) return 1;
+    return 0;
+}
+
+// RUN(name) runs test_name() and counts it. With CTM_TEST_TIMES in the environment it says how long that took.
 #define RUN(function) test_run(#function, test_##function)
 static inline void test_run(const char *name, void (*function)(void)) {
+    clock_t begun = clock();
     if (test_now.only && !strstr(name, test_now.only)) return;
+    if (test_unwanted(name)) { test_now.skipped_total++; return; }
     test_now.name = name;
     test_now.failed = test_now.skipped = 0;
     function();
+    if (getenv("CTM_TEST_TIMES")) printf("%8.2f s  %s\n", (double)(clock() - begun) / CLOCKS_PER_SEC, name);
     if (test_now.failed)       test_now.failed_total++;
     else if (test_now.skipped) test_now.skipped_total++;
     else                       test_now.passed_total++;

@@ -929,8 +929,12 @@ static void test_labelled_model_round_trip(void) {
     CHECK(ctm_save_with(&r.work, net, &c, path, pairs));
     again = ctm_load(&r.keep, path, &back);
     CHECK(again && again->classes == 2 && back.classes == 2 && same_bits(again->theta, net->theta, net->len));
-    for (k = 0; k < 6; k++) {
+    for (k = 0; k < 10; k++) {
         bad = c;
+        if (k == 6) bad.beta2 = 1;
+        if (k == 7) bad.ema_rate[1] = -0.5;
+        if (k == 8) bad.steps = -1;
+        if (k == 9) bad.law_mix = 1.5;
         if (k == 0) bad.classes = -1;
         if (k == 1) bad.classes = 900000;                                        // more rows than the file holds
         if (k == 2) bad.label_dropout = 2;
@@ -1378,6 +1382,7 @@ static void test_load_without_memory_leaves_nothing(void) {
     room_close(&r);
     for (k = 0; k < 50 && !loaded; k++) {
         room_open(&r);
+        r.ctx.threads = 1;                                                       // nothing jumps out of a thread
         test_allocations = k;
         if (PANICS(loaded = ctm_load(&r.keep, path, NULL) != NULL)) panics++;
         else if (!loaded) { errors++; check_error(&r.ctx, path, "not enough memory"); }
@@ -1388,6 +1393,7 @@ static void test_load_without_memory_leaves_nothing(void) {
     CHECK(loaded && panics > 1 && errors > 0);
     for (panics = 0, k = 0; k < 50 && !sampled; k++) {
         room_open(&r);
+        r.ctx.threads = 1;
         net = ctm_mlp(&r.keep, &c, 2, 1);
         test_allocations = k;
         if (PANICS(sampled = ctm_sample_points(net, x, 2000, 2, 0, NULL))) panics++;

@@ -299,6 +299,11 @@ int user(double v) { return v == 0.1; }' >"$tmp/compares.c"
 echo '#include IMPLEMENTATION
 int user(double v);
 int user(double v) { return (int)v; }' >"$tmp/casts.c"
+# Variables with the names of ctm.h's parameters.
+{   echo 'extern int user;'
+    for name in step rows held first seed path size name count total batch scratch work tape shape noise; do echo "extern int $name;"; done
+    echo '#include "with.h"'
+} >"$tmp/variables.c"
 # Only the types of ctm.h, and its functions: what another real type would overrun.
 echo '#include "ctm.h"
 void user(ctm_tensor *x_0);
@@ -347,6 +352,11 @@ if here tcc; then
     job "tcc" build_says "" 0 "$tmp/tcc" tcc -Wall -Werror -I. "$tmp/user.c" "$tmp/implementation.c"
     job "tcc trains" build_says "portable" 0 "$tmp/tcc_train" tcc -Wall -Werror -I. "$tmp/train.c"
 else skip "tcc is not here"; fi
+
+# -Wshadow is switched off in ctm.h for the sake of the user's variables: among themselves its own names shadow none.
+shadows() { mkdir "$tmp/shadow" && sed '/diagnostic ignored "-Wshadow"/d' ctm.h >"$tmp/shadow/ctm.h" && $cc $warn -Wshadow -fsyntax-only "-I$tmp/shadow" "$tmp/implementation.c"; }
+job "no name of ctm.h shadows another" shadows
+job "variables of the user's with the names of parameters" $cc -std=c99 $strict_c -fsyntax-only -I. "$tmp/variables.c"
 
 # ---- after other headers, and with macros of the user's
 

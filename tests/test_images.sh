@@ -374,6 +374,7 @@ absent "$tmp/z.png" "$tmp/z"
 # ---- eval and info
 runs "eval" $images eval --weights "$w" --data "$data" --teacher "$tmp/whole/teacher.safetensors" --n 4 --likelihood 1 --out "$tmp/eval" --quiet
 grep -q 'the end of the set' "$tmp/stdout" && ok || bad "eval does not know its own training set"
+grep -Eq '(^|[^0-9.])1 (images|jumps|steps)' "$tmp/stdout" && bad "eval: $(grep -E '(^|[^0-9.])1 (images|jumps|steps)' "$tmp/stdout")" || ok
 for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_training frechet_random_1steps frechet_random_teacher nearest_rms; do
     grep -Eq "^$name,-?[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/eval/eval.csv" && ok || bad "eval.csv has no number for $name"
 done

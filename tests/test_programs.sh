@@ -113,6 +113,14 @@ echo "hello" >"$tmp/foreign.safetensors"
 sample() { refuses "$1" 1 "$2" $points sample --weights "$2" --n 5 --nfe 1 --out "$tmp/y.csv"; }
 sample "no weights" "$tmp/nowhere.safetensors"; sample "cut in the header" "$tmp/cut.safetensors"; sample "cut in the data" "$tmp/cut2.safetensors"
 sample "foreign file" "$tmp/foreign.safetensors"; sample "checkpoint as weights" "$run/checkpoint.safetensors"
+# a mean that is missing, a unit that is no number: the data's units are not guessed
+LC_ALL=C sed 's/"data.mean.1"/"data.neam.1"/' "$run/model.safetensors" >"$tmp/mean.safetensors"
+LC_ALL=C sed 's/"data.unit.0":"./"data.unit.0":"x/' "$run/model.safetensors" >"$tmp/unit.safetensors"
+LC_ALL=C sed 's/"data.column.1"/"data.dolumn.1"/' "$run/model.safetensors" >"$tmp/column.safetensors"
+for what in mean unit column; do
+    refuses "half of the units: $what" 1 "has no sound data.column" $points sample --weights "$tmp/$what.safetensors" --n 5 --nfe 1 --out "$tmp/y.csv"
+    refuses "density, half of the units: $what" 1 "has no sound data.column" $points loglik --weights "$tmp/$what.safetensors" --data "$run/samples.csv" --out "$tmp/y.csv"
+done
 absent "$tmp/y.csv"
 refuses "resume without a checkpoint" 1 "checkpoint.safetensors" $points train --data ring --steps 5 --out "$tmp/fresh" --resume --quiet
 mkdir "$tmp/other"; cp "$tmp/table/checkpoint.safetensors" "$tmp/other/"
@@ -264,7 +272,8 @@ density() { printf "$1" >"$tmp/any.csv"; runs "loglik" $points loglik --weights 
 density 'x,y\n1,0.5\nNA,0.3\n0.7,0.2\n0.7,\n'
 [ "$(sed 's/[-0-9.e+]*[0-9]$/n/' "$tmp/ll.csv" | tr '\n' ' ')" = 'logp n "" n "" ' ] && ok || bad "loglik of rows 1 and 3 of 4: $(tr '\n' ' ' <"$tmp/ll.csv")"
 sed -n 4p "$tmp/ll.csv" >"$tmp/third"
-density 'y,x\n0.2,0.7\n'; tail -1 "$tmp/ll.csv" >"$tmp/alone"; same "the density of a row alone" "$tmp/third" "$tmp/alone"
+density 'y,x\n0.2,0.7\n'; tail -1 "$tmp/ll.csv" >"$tmp/alone"
+paste -d, "$tmp/third" "$tmp/alone" | awk -F, '{ exit !($1 - $2 < 1e-3 && $2 - $1 < 1e-3) }' && ok || bad "a row's density alone: $(cat "$tmp/alone"), among others: $(cat "$tmp/third")"
 density 'x,y\n1,0.5\n1,0.7\n'
 
 # .npy is standardised, and every word about it says so.
@@ -284,9 +293,18 @@ refuses "resume with other rows" 1 "is not the one this run began with" $points 
 runs "a run without a teacher" $points train --data ring --teacher none --hidden 8 --layers 1 --steps 4 --stop-at 2 --plain --quiet --out "$tmp/none"
 LC_ALL=C sed 's/"ctm.diagonal":"1"/"ctm.diagonal":"2"/' "$tmp/none/checkpoint.safetensors" >"$tmp/none/2" && mv "$tmp/none/2" "$tmp/none/checkpoint.safetensors"
 refuses "resume with a teacher that is missing" 1 "needs a teacher" $points train --resume --out "$tmp/none" --plain --quiet
+awk -F, 'NR == 1; NR > 1 { print 2*$1 "," 2*$2 }' "$tmp/xy.csv" >"$tmp/other.csv"
+refuses "resume with twice the rows" 1 "is not the one this run began with" $points train --resume --out "$tmp/there/a run" --data "$tmp/other.csv" --quiet
 refuses "resume with a toy" 1 "is the checkpoint of a run with --data" $points train --resume --out "$tmp/there/a run" --data ring --quiet
 runs "resumed after it moved" $points train --resume --out "$tmp/there/a run" --data "$tmp/there/e.csv" --noises 1000 --plain --quiet
 same "the moved run" "$tmp/there/a run/loss.csv" "$tmp/stays/loss.csv"; same "the moved run" "$tmp/there/a run/samples.csv" "$tmp/stays/samples.csv"
+
+cp "$tmp/xy/teacher.safetensors" "$tmp/here/t.safetensors"
+runs "a teacher from a file" $points train --data "$tmp/xy.csv" --teacher "$tmp/here/t.safetensors" $tiny --plain --stop-at 3 --out "$tmp/taught"
+mv "$tmp/here/t.safetensors" "$tmp/there/u.safetensors"
+refuses "a teacher that is gone" 1 "--teacher FILE" $points train --resume --out "$tmp/taught" --quiet
+refuses "another teacher" 1 "was trained on other data" $points train --resume --out "$tmp/taught" --teacher "$tmp/ms/teacher.safetensors" --quiet
+runs "the teacher after it moved" $points train --resume --out "$tmp/taught" --teacher "$tmp/there/u.safetensors" --noises 1000 --plain --quiet
 
 # Signals: a status of its own, and the second one is not waited for.
 for sig in INT HUP; do                  # a shell's background job ignores INT, and what ignores a signal goes on doing so: hence env

@@ -165,6 +165,7 @@ runs "images" $images --out images --threads 1
 runs "images, stopped" $images --out 'i\m' --threads 2 --stop-at 2
 runs "images, resumed" 04_images train --resume --out 'i\m' --quiet
 same "images, resumed" images/model.safetensors i/m/model.safetensors
+mkdir -p s
 runs "images sample" 04_images sample --weights images/model.safetensors --n 4 --nfe 1 --out 's\ä.png'
 exists s/ä.png
 runs "edit" 05_edit inpaint --weights images/model.safetensors --data sét.bin --n 2 --nfe 2 --box 1,1,3,3 --out é.png
@@ -172,7 +173,7 @@ exists é.png images/samples.png
 
 # the tests of the header
 cd "$root" || exit 1
-timeout 400 "$wine" "$tmp/bin/tests.exe" >"$tmp/tests.txt" 2>&1
+timeout 900 "$wine" "$tmp/bin/tests.exe" >"$tmp/tests.txt" 2>&1
 grep -v '^skip' "$tmp/tests.txt" | grep -v ' failed,'
 counts=$(grep -E '^float: [0-9]+ passed' "$tmp/tests.txt")
 if [ "$counts" ]; then

@@ -23,6 +23,7 @@ unsigned long long strtoull(const char *text, char **end, int base);
 char *getenv(const char *name);
 int system(const char *command);
 void qsort(void *base, size_t n, size_t size, int (*order)(const void *, const void *));
+void *bsearch(const void *key, const void *base, size_t n, size_t size, int (*order)(const void *, const void *));
 int rand(void);
 MS_END
 #endif
