@@ -10,6 +10,7 @@ seconds=${2:-${FUZZ_SECONDS:-60}}
 for t in $targets; do
     case " $all " in *" $t "*) ;; *) echo "fuzz: there is no target \"$t\"; expected one of: $all" >&2; exit 2;; esac
 done
+[ -d /dev/shm ] && [ "$(uname)" = Linux ] || { echo "fuzz: is written for Linux: files in memory by fmemopen, others in /dev/shm" >&2; exit 2; }
 for c in ${CLANG:-clang-21 clang-20 clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang}; do
     command -v "$c" >/dev/null || continue
     echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return p && n > 1000000; }' >build.fuzz.c
