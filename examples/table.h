@@ -775,14 +775,12 @@ static inline void table_write_text(FILE *f, const char *text) {
     fputc('"', f);
 }
 
-/* Write a number with as many digits as it takes to get it back: nine for one that is a float, else up to seventeen; nan, inf
-   and -inf by these names. */
+/* Write a number with as many digits as it takes to get it back, nine to seventeen; nan, inf and -inf by these names. */
 static inline void table_write_number(FILE *f, double x) {
     unsigned long long bits;
     char text[ARGS_NUMBER];
     memcpy(&bits, &x, sizeof bits);
     if (!args_finite(x)) fputs(bits & 0xFFFFFFFFFFFFFULL ? "nan" : bits >> 63 ? "-inf" : "inf", f);
-    else if (fabs(x) < 3e38 && (double)(float)x == x) fputs(args_number(text, x, 9), f);
     else fputs(args_shortest(text, x, 9), f);
 }
 

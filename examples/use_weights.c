@@ -17,6 +17,7 @@ int main(int argc, char **argv) {
     ctm_arena_init(&memory, &ctx, "weights");
     ctm_net *net = ctm_load(&memory, argv[1], NULL);
     if (!net) { fprintf(stderr, "use_weights: %s\n", ctm_error(&ctx)); return 1; }
+    if (!net->with_s) { fprintf(stderr, "use_weights: %s: holds a teacher, which makes no jumps\n", argv[1]); return 1; }
 
     size_t len = (size_t)n*(size_t)net->dim;
     ctm_real *x = (ctm_real *)ctm_alloc(&memory, len*sizeof *x);

@@ -365,6 +365,7 @@ if [ -f "$tmp/point/LC_NUMERIC" ] && [ -f build/ctm.o ] &&
 else skip "no localedef here, or no build/ctm.o: no other locale"; fi
 
 # ---- help, and the other programs
+refuses "use_weights with a teacher" 1 "holds a teacher" build/use_weights "$tmp/xy/teacher.safetensors"
 runs "help" $points --help; runs "hello's help or run" build/use_weights "$run/model.safetensors"
 echo "programs: $passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

@@ -10,6 +10,7 @@ seconds=${2:-${FUZZ_SECONDS:-60}}
 for t in $targets; do
     case " $all " in *" $t "*) ;; *) echo "fuzz: there is no target \"$t\"; expected one of: $all" >&2; exit 2;; esac
 done
+[ -d /dev/shm ] && [ "$(uname)" = Linux ] || { echo "fuzz: is written for Linux: files in memory by fmemopen, others in /dev/shm" >&2; exit 2; }
 for c in ${CLANG:-clang-21 clang-20 clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang}; do
     command -v "$c" >/dev/null || continue
     echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return p && n > 1000000; }' >build.fuzz.c
@@ -92,7 +93,7 @@ objects checked $d/ctm.h $sanitized -fno-sanitize-coverage=trace-cmp -include sa
     "$clang" $common $sanitized -fsanitize=address,undefined tests/fuzz/seeds.c tests/fuzz/memory.c $d/checked/ctm.o -o $d/checked/seeds -lm || exit 2
 rm -rf $d/seeds; $d/checked/seeds $d/seeds || exit 2
 
-export ASAN_OPTIONS=quarantine_size_mb=2:malloc_context_size=4:detect_stack_use_after_return=0:allocator_may_return_null=0
+export ASAN_OPTIONS=quarantine_size_mb=2:malloc_context_size=4:detect_stack_use_after_return=0:allocator_release_to_os_interval_ms=-1
 status=0
 printf '%-12s %12s %8s %18s %9s\n' target executions per_s lines findings
 for t in $targets; do

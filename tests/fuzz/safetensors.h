@@ -121,7 +121,7 @@ static void st_fit(st_file *f) {
     static st_span s[ST_SPANS];
     char text[80];
     size_t at = 0;
-    int n = st_pairs(f, 1, s), k;
+    int n = st_pairs(f, 1, s), k, j;
     for (k = 0; k < n; k++) {
         const char *p = f->head + s[k].at, *type = st_search(p, s[k].len, "\"dtype\":\""), *shape = st_search(p, s[k].len, "\"shape\":["),
                    *offsets = st_search(p, s[k].len, "\"data_offsets\":[");
@@ -141,8 +141,8 @@ static void st_fit(st_file *f) {
         place.len = (size_t)(q - offsets);
         grown = (size_t)snprintf(text, sizeof text, "\"data_offsets\":[%lu,%lu", (unsigned long)at, (unsigned long)(at + bytes));
         if (!st_replace(f, place, text, grown)) return;
+        for (j = k + 1; j < n; j++) s[j].at = s[j].at + grown - place.len;
         at += bytes;
-        n = st_pairs(f, 1, s);
         if (at > ST_MAX) return;
     }
     for (; f->size < at; f->size++) f->data[f->size] = f->size >= 8 ? f->data[f->size - 8] : 0;
