@@ -5123,6 +5123,7 @@ static ctm_net *ctm__mlp_bare(ctm_arena *a, const ctm_config *cfg, int dim, int 
     return net;
 }
 
+// [eq:film]  The same with memory, and weights drawn.
 CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
     ctm_net *net = ctm__mlp_bare(a, cfg, dim, with_s);
     ctm_net_ready(a, net);
@@ -5415,6 +5416,7 @@ static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) 
     return net;
 }
 
+// [eq:unet]  The same with memory, and weights drawn.
 CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     ctm_net *net = ctm__unet_bare(a, cfg, with_s);
     ctm_net_ready(a, net);
