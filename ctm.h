@@ -1236,8 +1236,8 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 // likes: in here that is done where it is written (CTM__MADD in chapter 8) and nowhere else. And under -ffast-math it would reorder
 // the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
 #if defined(__clang__)
-#  pragma float_control(push)
 #  ifdef __FAST_MATH__
+#    pragma float_control(push)
 #    pragma float_control(precise, on)
 #  endif
 #  pragma STDC FP_CONTRACT OFF
@@ -9592,7 +9592,10 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
 }
 #endif // CTM_NO_STDIO
 #if defined(__clang__)
-#  pragma float_control(pop)
+#  pragma STDC FP_CONTRACT DEFAULT
+#  ifdef __FAST_MATH__
+#    pragma float_control(pop)
+#  endif
 #elif defined(__GNUC__) && !defined(__TINYC__)
 #  pragma GCC pop_options
 #elif defined(_M_FP_FAST)

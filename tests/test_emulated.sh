@@ -1,0 +1,56 @@
+#!/bin/sh
+# Other processors, emulated: arm64, whose compilers fuse multiply-adds unasked, and s390x, whose bytes lie the other way round. The
+# header's tests, the bits of the portable kernels against those of this machine, and the programs: points to its last figure, images
+# and edit on drawn shapes. Needs Debian's gcc-aarch64-linux-gnu, gcc-s390x-linux-gnu and qemu-user; what is missing counts as skipped.
+# Tests that train for long are left out (emulated, they take minutes). The two processors run side by side.
+# usage: sh tests/test_emulated.sh [aarch64|s390x]
+cd "$(dirname "$0")/.." || exit 1
+root=$(pwd)
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+long="learn gan_keeps lpips_trains wide_data unet_memory unet_training_dropout unet_same_bits"
+
+machine() {                             # machine NAME: everything on one processor, in a folder of its own; counts go to its file
+    cc=$1-linux-gnu-gcc run=qemu-$1 dir=$tmp/$1 passed=0 failed=0 skipped=0
+    mkdir "$dir"
+    check() {                           # check WHAT COMMAND...: must succeed
+        what=$1; shift
+        if "$@" >"$dir/log" 2>&1; then passed=$((passed + 1))
+        else failed=$((failed + 1)); echo "FAIL emulated: $cc, $what: status $?"; grep -v '^skip' "$dir/log" | tail -n 8 | sed 's/^/     /'; fi
+    }
+    build() { out=$1; shift; $cc -O2 -g0 -static -DCTM_NO_OPENMP "$@" -o "$dir/$out" -lm; }
+
+    check "the tests compile" build tests "-DCTM_TEST_DATA=\"$root/tests/golden\"" tests/main.c
+    CTM_TEST_SKIP=$long check "the tests" $run "$dir/tests"
+    set -- $(tail -n 1 "$dir/log" | tr -d ,)      # float: N passed N failed N skipped
+    if [ "$3" = passed ]; then passed=$((passed + $2 - 1)); skipped=$((skipped + $6)); fi
+
+    check "bits.c compiles" build bits tests/bits.c
+    check "bits.c" $run "$dir/bits"
+    grep '^portable' "$dir/log" >"$dir/portable"
+    check "the portable kernels' bits are this machine's" cmp "$dir/portable" "$tmp/portable"
+
+    check "the header compiles" $cc -O2 -g0 -DCTM_NO_OPENMP -DCTM_IMPLEMENTATION -x c -c ctm.h -o "$dir/ctm.o"
+    for program in 02_points 04_images 05_edit; do check "$program compiles" build $program -DCTM_LINKED examples/$program.c "$dir/ctm.o"; done
+    points="$run $dir/02_points" images="$run $dir/04_images" edit="$run $dir/05_edit" model="$dir/images/model.safetensors"
+    check "points train" $points train --steps 40 --noises 1000 --law-steps 0 --threads 1 --quiet --out "$dir/points"
+    check "points train ends with its figures" test -s "$dir/points/metrics.csv" -a -s "$dir/points/model.safetensors"
+    check "images synth" $images synth --n 12 --seed 5 --out "$dir/shapes.bin" --quiet
+    check "images train" $images train --data "$dir/shapes.bin" --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 16 --batch 2 --shards 1 \
+          --teacher-steps 2 --steps 2 --seed 3 --threads 1 --quiet --out "$dir/images"
+    check "images sample" $images sample --weights "$model" --n 2 --seed 2 --quiet --out "$dir/sample.png"
+    check "images eval" $images eval --weights "$model" --teacher "$dir/images/teacher.safetensors" --data "$dir/shapes.bin" --n 2 --likelihood 1 \
+          --quiet --out "$dir/eval"
+    check "edit" $edit inpaint --weights "$model" --data "$dir/shapes.bin" --box 4,4,16,16 --n 2 --nfe 2 --threads 1 --quiet --out "$dir/edit.png"
+    echo "$passed $failed $skipped" >"$dir.counts"
+}
+
+${CC:-cc} -O2 tests/bits.c -o "$tmp/bits" -lm && "$tmp/bits" | grep '^portable' >"$tmp/portable"
+missing=0
+for name in ${1:-aarch64 s390x}; do
+    if command -v $name-linux-gnu-gcc >/dev/null 2>&1 && command -v qemu-$name >/dev/null 2>&1; then machine $name &
+    else missing=$((missing + 1)); echo "skip emulated: $name-linux-gnu-gcc or qemu-$name is not here"; fi
+done
+wait
+cat "$tmp"/*.counts 2>/dev/null | awk -v missing=$missing '{ p += $1; f += $2; s += $3 }
+    END { printf "emulated: %d passed, %d failed, %d skipped\n", p, f, s + missing; exit f > 0 }'
