@@ -55,7 +55,7 @@
    compares the two points at s, before they go on to time zero; and g(x_t,t,t) is drawn to the exact teacher's D(x_t,t), not to x_0
    (16). The end of the file lists all deviations.
 
-   If you read only five functions:  ctm_G_theta (chapter 14; its formula is in ctm__G_all_rows), ctm_solve (13), ctm__ctm_loss (17),
+   If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm__ctm_loss (17),
    ctm_train_step (17), ctm_sample_gamma (18; with ctm__gamma_legs and ctm__jumps).
 
    Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these five. "Differentiation from
