@@ -1282,8 +1282,8 @@ static void test_memory_in_proportion_to_the_file(void) {
     static const char *const piece[] = {":", "\"", "\"\":\"\",", "\"a\":\"b\",", "\\\"", "[", "{\"\":", "1,",
         "\"\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,0]},", "\"x%d\":{\"dtype\":\"X\",\"shape\":[0],\"data_offsets\":[0,0]},"};
     static const char *const settings[] = {"\"ctm.hidden\":\"60000\"", "\"ctm.layers\":\"60\"", "\"ctm.embed\":\"60000\"", "\"ctm.classes\":\"1000000\"",
-        "\"ctm.dim\":\"60000000\"", "\"ctm.layers\":\"1000000000\"", "\"ctm.network\":\"unet\",\"ctm.size\":\"64\",\"ctm.channels\":\"3\",\"ctm.dim\":\"12288\","
-        "\"ctm.model_channels\":\"4096\",\"ctm.channel_mult[0]\":\"64\",\"ctm.num_blocks\":\"12\"", "\"ctm.network\":\"unet\",\"ctm.channel_mult[0]\":\"1000000000\""};
+        "\"ctm.dim\":\"60000000\"", "\"ctm.layers\":\"1000000000\"", ("\"ctm.network\":\"unet\",\"ctm.size\":\"64\",\"ctm.channels\":\"3\",\"ctm.dim\":\"12288\","
+        "\"ctm.model_channels\":\"4096\",\"ctm.channel_mult[0]\":\"64\",\"ctm.num_blocks\":\"12\""), "\"ctm.network\":\"unet\",\"ctm.channel_mult[0]\":\"1000000000\""};
     const char *path = scratch_path("size.safetensors");
     char *header = (char *)malloc(SIZE + 200);
     size_t k, n;
