@@ -472,7 +472,7 @@ static inline int image_open_cifar(image_set *s, image_part *p, char *err, size_
     p->stride = IMAGE_RECORD;
     p->size = IMAGE_RECORD - 1;
     p->planes = p->labelled = 1;
-    block = (unsigned char *)malloc((p->n < AT_ONCE ? p->n : AT_ONCE) * IMAGE_RECORD);
+    block = (unsigned char *)malloc((p->n < AT_ONCE ? p->n : (size_t)AT_ONCE) * IMAGE_RECORD);
     if (block == NULL) return args_fail(err, errlen, "cannot read %s: no memory", p->path);
     for (i = 0; i < p->n && good; i += AT_ONCE) {
         const size_t records = p->n - i < AT_ONCE ? p->n - i : (size_t)AT_ONCE;

@@ -30,7 +30,7 @@ static int exists(const char *path) {
     return f != NULL;
 }
 static int tmp_left(const char *path) {
-    char tmp[320];
+    char tmp[600];
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
     return exists(tmp);
 }
