@@ -328,7 +328,7 @@ int main(void) {
 more() { [ "$long" = long ] && echo "$@"; }
 for compiler in gcc clang $(more clang-14 clang-19); do
     if here $compiler; then
-        for std in c99 c11 $(more gnu89 gnu99 gnu17 c2x); do
+        for std in c99 c11 $(more gnu99 gnu17 c2x); do
             for source in user implementation; do
                 job "$compiler -std=$std, $source" $compiler -std=$std $strict_c -fsyntax-only -I. "$tmp/$source.c"
             done
