@@ -6283,9 +6283,9 @@ static const char *ctm__config_fault(const ctm_config *c) {
         {"gan_beta1", c->gan_beta1, below}, {"gan_beta2", c->gan_beta2, below}, {"ema_rate[0]", c->ema_rate[0], 1},
         {"ema_rate[1]", c->ema_rate[1], 1}, {"ema_rate[2]", c->ema_rate[2], 1}, {"ema_rate[3]", c->ema_rate[3], 1}};
     size_t i;
-    if (!(z->sigma_min > 0)) return "noise.sigma_min";
-    if (!(z->sigma_max > z->sigma_min)) return "noise.sigma_max";
-    if (!(z->sigma_data > 0)) return "noise.sigma_data";
+    if (!(z->sigma_min >= 1e-15)) return "noise.sigma_min";          // its square must be a number as a float, too
+    if (!(z->sigma_max > z->sigma_min && z->sigma_max <= 1e15)) return "noise.sigma_max";
+    if (!(z->sigma_data >= 1e-15 && z->sigma_data <= 1e15)) return "noise.sigma_data";
     if (!(z->rho > 0)) return "noise.rho";
     if (!(c->lr >= 0)) return "lr";
     if (c->steps < 0) return "steps";

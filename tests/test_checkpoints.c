@@ -533,6 +533,7 @@ static void test_wrong_in_one_thing(void) {
         {"\"ctm.format\":\"model\"", "\"ctm.format\":\"novel\"", "holds a novel, but a model was expected"},
         {"\"ctm.format\":\"model\"", "\"ctm.forget\":\"model\"", "has none of ctm.h's metadata"},
         {"\"ctm.noise.rho\":\"7\"", "\"ctm.noise.rho\":\"0\"", "makes no sense"},
+        {"\"ctm.noise.sigma_min\":\"0.002\"", "\"ctm.noise.sigma_min\":\"1e-99\"", "makes no sense"},
         {"\"ctm.noise.N\":\"18\"", "\"ctm.noise.N\":\"-8\"", "makes no sense"},
         {"\"ctm.ema_rate[0]\":\"0.999\"", "\"ctm.ema_rate[0]\":\"0.000\"", "makes no sense"},
         {"\"ctm.ema_rate[2]\":\"0\"", "\"ctm.ema_rate[2]\":\"2\"", "makes no sense"},
