@@ -452,15 +452,15 @@ for compiler in $(more tcc clang musl-gcc g++); do
     if here $compiler; then job "$compiler: float and double do not link" disagree $compiler; else skip "$compiler is not here"; fi
 done
 flags() { $cc -std=c99 $warn -fsyntax-only -I. "$@" "$tmp/implementation.c"; }                    # as a cautious user's build has them
-job "flags: exceptions, visibility, char, enums, aliasing" flags -fvisibility=hidden -funsigned-char -fshort-enums -fno-common -fno-builtin -fno-math-errno -fstrict-aliasing -Wstrict-aliasing
+[ "$long" = long ] && job "flags: exceptions, visibility, char, enums, aliasing" flags -fvisibility=hidden -funsigned-char -fshort-enums -fno-common -fno-builtin -fno-math-errno -fstrict-aliasing -Wstrict-aliasing
 for show in -D_XOPEN_SOURCE=700 -D_GNU_SOURCE; do job "$show" $cc -std=c99 $strict_c $openmp $show -fsyntax-only -I. "$tmp/implementation.c"; done
-job "-isystem" flags -isystem . -DCTM_DEBUG
+[ "$long" = long ] && job "-isystem" flags -isystem . -DCTM_DEBUG
 spaces() {                              # in a folder with a space, precompiled, and from another folder
     mkdir "$tmp/a folder" && cp ctm.h "$tmp/a folder/" && printf '#include "a folder/ctm.h"\nint main(void) { return 0; }\n' >"$tmp/spaces.c" &&
     $cc -std=c99 $warn -DCTM_IMPLEMENTATION -fsyntax-only "$tmp/spaces.c" &&
     $cc -std=c99 -x c-header "$tmp/a folder/ctm.h" -o "$tmp/a folder/ctm.h.gch" && ( cd "$tmp" && $cc -std=c99 $warn -Winvalid-pch -fsyntax-only spaces.c )
 }
-job "a folder with a space, and a precompiled header" spaces
+[ "$long" = long ] && job "a folder with a space, and a precompiled header" spaces
 job "implementation after a plain include" build_says "" 0 "$tmp/late" $cc -O0 $warn -I. "$tmp/late.c"
 job "CTM_STATIC in two files" build_says "" 0 "$tmp/static" $cc -O0 $warn -I. "$tmp/static_a.c" "$tmp/static_b.c"
 mixed() {                               # the implementation in C++, its user in C
