@@ -6200,15 +6200,15 @@ static const ctm__setting ctm__settings[] = {
     CTM__SETTING(aim, 'f', 0, 0, 0), CTM__SETTING(level, 'f', 0, 0, 0), CTM__SETTING(diagonal_batch, 'i', 256, 0, CTM__MANY),
     CTM__SETTING(lambda_dsm, 'd', 1, 0, 1e30), CTM__SETTING(adaptive, 'i', 1, 0, 1),
     CTM__SETTING(gan, 'i', CTM_GAN_NONE, 0, CTM_GAN_MINIMAX), CTM__SETTING(gan_period, 'i', 2, 1, 1000000),
-    CTM__SETTING(gan_start, 'l', 0, 0, LONG_MAX), CTM__SETTING(lambda_gan, 'd', 1, 0, 1e30),
+    CTM__SETTING(gan_start, 'l', 0, 0, 2147483647.0), CTM__SETTING(lambda_gan, 'd', 1, 0, 1e30),
     CTM__SETTING(gan_hidden, 'i', 64, 1, 65536), CTM__SETTING(gan_layers, 'i', 3, 1, 64), CTM__SETTING(gan_lr, 'd', 2e-3, 0, 1e30),
     CTM__SETTING(optimiser, 'i', CTM_RADAM, 0, CTM_RADAM), CTM__SETTING(lr, 'd', 5e-3, 0, 1e30),
     CTM__SETTING(beta2, 'd', 0.999, 0, CTM__BELOW_1), CTM__SETTING(clip, 'd', 0, 0, 1e30),
     CTM__SETTING(warmup, 'd', 0, 0, 1), CTM__SETTING(final_lr, 'd', 0, 0, 1),
-    CTM__SETTING(ema_rate[0], 'd', 0.999, DBL_MIN, 1), CTM__SETTING(ema_rate[1], 'd', 0, 0, 1),
+    CTM__SETTING(ema_rate[0], 'd', 0.999, 1e-6, 1), CTM__SETTING(ema_rate[1], 'd', 0, 0, 1),
     CTM__SETTING(ema_rate[2], 'd', 0, 0, 1), CTM__SETTING(ema_rate[3], 'd', 0, 0, 1), CTM__SETTING(ema_warmup, 'i', 1, 0, 1),
     CTM__SETTING(batch, 'i', 256, 1, CTM__MANY), CTM__SETTING(shards, 'i', 2, 1, CTM__MANY),
-    CTM__SETTING(steps, 'l', 20000, 0, LONG_MAX), CTM__SETTING(seed, 'u', 0, 0, 0)};
+    CTM__SETTING(steps, 'l', 20000, 0, 2147483647.0), CTM__SETTING(seed, 'u', 0, 0, 0)};
 enum { CTM__SETTINGS = (int)(sizeof ctm__settings / sizeof ctm__settings[0]) };
 
 // The functions that a setting can name. Any other is the user's own.
