@@ -1,65 +1,70 @@
 /* ctm.h - Consistency Trajectory Models from scratch, in one C99 header - v0.2.0 - public domain or MIT (text at the end)
 
-   Trains and samples the models of Kim et al., "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory
-   of Diffusion" (ICLR 2024): tensors, reverse-mode differentiation, networks, teachers and their ODE solvers, the CTM
-   losses, the training step, all samplers, likelihood. Needs libc and libm; uses OpenMP if the compiler has it switched on.
+   This file trains and samples the models of Kim et al., "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory
+   of Diffusion" (ICLR 2024). It holds tensors, reverse-mode differentiation, networks, teachers and their ODE solvers, the CTM
+   losses, the training step, all samplers, and likelihoods. It needs libc and libm, and it uses OpenMP if the compiler has it switched on.
 
    In ONE .c file:    #define CTM_IMPLEMENTATION          every other file: just the #include
                       #include "ctm.h"                    build: cc -O2 my.c -lm            (add -fopenmp for threads)
 
-   A file with nothing else in it is best: compiling it takes ten seconds or so. (The implementation includes its own file, as "ctm.h";
-   if yours is called otherwise, define CTM_SELF, e.g. as "my_ctm.h".)
+   The implementation takes some seconds to compile, so give it a file of its own. (It includes itself, under the name "ctm.h";
+   if your copy has another name, define CTM_SELF, e.g. as "my_ctm.h".)
 
-   Chosen: you can stop on any line and print any number; every formula of the paper stands beside the function that computes it;
-   the same bits come out for any number of threads. Given up: GPUs, tensor views and broadcasting in general, data types
-   other than one real type. Not given up: speed (`make bench`).
+   What you get: you can stop on any line and print any number; every formula of the paper stands beside the function that computes
+   it; the same bits come out for any number of threads; and it is fast (`make bench`). What was given up for that: GPUs, tensor views
+   and general broadcasting, and more than one type of real number at a time.
 
    ---------------------------------------------------------------------------------------------------------------------
    THE IDEA IN FIVE MINUTES
 
-   Add Gaussian noise of standard deviation t, the noise level, to data: x_t = x_0 + t·eps. A diffusion model knows the denoiser
-   D(x,t) = E[x_0 | x_t = x], and with it the score, (D - x)/t², the slope of the noised data's log-density, and the
-   probability-flow ODE  dx/dt = (x - D(x,t))/t,  whose paths carry noise at t = 80 to data at t = 0. Solving that ODE takes
-   dozens of network evaluations. A consistency trajectory model learns its SOLUTION: one network that jumps from any noise
-   level t to any lower one s on the same path. It has a teacher, a finished diffusion model or an exact formula for D, and
-   learns to leap where the teacher walks. (Without a teacher it learns from its own average: chapter 16.)
+   Take a data point x_0 and add Gaussian noise of standard deviation t, the noise level: x_t = x_0 + t·eps. A diffusion model learns
+   the denoiser D(x,t) = E[x_0 | x_t = x], the mean of all data points that x may have come from. The denoiser defines an ODE,
+   dx/dt = (x - D(x,t))/t, the probability-flow ODE. Its paths carry noise at t = 80 to data at t = 0, but to follow one takes dozens of
+   evaluations of a network. A consistency trajectory model (CTM) learns the SOLUTION of that ODE: one network G that jumps from any
+   noise level t to any lower level s on the same path. Its teacher is a finished diffusion model, or an exact formula for D. The
+   teacher walks along the path in small steps; the student learns to jump.
 
         noise                                                                  data
         t = 80 ------------ t ----------- u ------------ s ------------------ 0          time runs down, left to right
-                            x_t ~~~~~~~> x_u                                             teacher: a few solver steps
-                             \             \____G____> x_target(s) ____G_ema____> x_target
-                              \_______________G______> x_est(s)    ____G_ema____> x_est      both must land together
+                            x_t ~~~~~~~> x_u                                             the teacher walks: a few solver steps
+                             \             \____G_ema_> x_target(s) ____G_ema____> x_target
+                              \_______________G______> x_est(s)    ____G_ema____> x_est      both must arrive at the same point
 
-        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                            [eq:G]
-        L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
-        x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                               [alg:gamma]
+        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                                [eq:G]
+        L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G_ema(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
+        x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                                   [alg:gamma]
 
-   G, or G_theta, is the student being trained, G_ema the moving average of its weights, d a distance (its second argument is a target:
-   no gradient flows there; in the first it flows through G_ema's input to G), t' the next noise level, gamma in [0,1], eps fresh unit
-   noise. "Time 0" is sigma_min = 0.002 in all code: that is what you pass to go all the way.
+   THE MODEL is the first line. G mixes the point x with the output g of the network, so that G(x,t,t) = x holds for any weights. What must
+   g be? It is x minus t times the mean slope of the path between t and s. As s approaches t, the mean slope becomes the slope at t,
+   and g becomes the denoiser D(x,t) (chapter 13). So the model still knows the score of the data, which is (D - x)/t². At s = 0, G is
+   what is called a consistency model: noise to data in one jump. The jumps between the two are new.
 
-   The first line makes G(x,t,t) = x true for any weights. Its g is x minus t times the mean slope of the path over [s,t], and as
-   s -> t that becomes the denoiser D(x,t) (chapter 14): so the model still knows the score. At s = 0, G is a consistency model
-   (noise to data in one jump); between them lie jumps that neither a denoiser nor a consistency model has.
+   THE LOSS is the second line. A jump from t to s must agree with this detour: the teacher walks from t to u, and the student jumps
+   from u to s. Why not let the teacher walk the whole way to s? That costs many solver steps. Why not a tiny step of the teacher? Then
+   the target is almost entirely the student's own guess, and errors pile up. The paper draws u anywhere between t and s and calls this soft
+   matching: some targets are nearly the teacher's, the others make the jumps agree with one another.
+   The two points at s are noisy, and a distance between noisy points says little. So G_ema carries both on to time 0, where d is a
+   distance between samples. G_ema is the moving average of the student's weights. It changes slowly, so the student does not chase a
+   target that flees; and its weights get no gradient. The gradient runs through its input into G. In the target everything is constant.
 
-   The second line is the training: jumping straight from t must agree with letting the teacher walk to u and jumping from
-   there. G_ema first carries both points on to time 0, where a distance between points is one between samples. Near s = t this
-   loss hardly touches g, whose factor 1 - s/t vanishes there. So denoising score matching (DSM) is added on the diagonal, s = t:
-   g(x_t,t,t) is drawn towards x_0 [eq:L_dsm]. An adversary may be added too, a second network that learns to tell samples from
-   data. In all: L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, and (t,u,s) are drawn anew for every row.
+   THE DIAGONAL. Where s is close to t, the factor 1 - s/t nearly vanishes, and L_CTM hardly teaches g anything. So denoising score matching
+   (DSM) is added at s = t: the loss L_DSM compares g(x_t,t,t) with x_0 [eq:L_dsm], and the best guess of x_0 is D. This is why a
+   training step runs the network on two batches. An adversary may be added, too: a second network that learns to tell samples from
+   data. In all, L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, with new t, u, s for every row of every batch.
 
-   The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
+   SAMPLING is the third line. From t, jump below the next noise level t', then add fresh noise eps up to it. With gamma = 0 there is no noise, and
+   the jumps follow one path of the ODE; with gamma = 1 every jump goes to time 0.
 
-   ctm_config_authors() is the published recipe, with squares in place of LPIPS and no adversary. ctm_config_default(), for points,
-   departs from it: in 19 of 20 draws u = s, so that the target at s is where the teacher came to (chapter 15); half of the loss
-   compares the two points at s, before they go on to time zero; and g(x_t,t,t) is drawn to the exact teacher's D(x_t,t), not to x_0
-   (16). The end of the file lists all deviations.
+   "Time 0" is sigma_min = 0.002 in all code, as the network is given ln s: pass sigma_min to go all the way.
 
-   If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm__ctm_loss (17),
-   ctm_train_step (17), ctm_sample_gamma (18; with ctm__gamma_legs and ctm__jumps).
+   All of this is ctm_recipe_paper() (chapter 15). A recipe is a function that returns the settings of a training run. ctm_recipe_authors()
+   has what differs in the code that the authors published. ctm_recipe_points() and ctm_recipe_images() are ours: they depart from the
+   paper where measurements told us to, and say why. The end of the file lists all deviations.
 
-   Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these five. "Differentiation from
-   nothing": 5-7, then 9 (8 is about speed alone). "Just use it": the program below, then the interface.
+   If you read only five functions: ctm_G_theta (chapter 13), ctm_solve (12), ctm__ctm_loss (17), ctm_train_step (17), and
+   ctm_sample_gamma (18). Three ways through the file: "CTM in an hour" is the opening comments of chapters 11-18 and these five functions;
+   "differentiation from nothing" is chapters 5-8; "just use it" is the program below, then the interface. examples/00_mini.c has the whole method
+   in 300 lines of plain C, without this header.
 
    ---------------------------------------------------------------------------------------------------------------------
    A COMPLETE PROGRAM  (tests/test_docs.sh extracts it, builds it and compares what it prints)
@@ -81,7 +86,7 @@
    int main(void) {
        ctm_ctx ctx;
        ctm_arena memory;
-       ctm_config cfg = ctm_config_default();
+       ctm_config cfg = ctm_recipe_paper();
        double mean[4] = {-0.5, -0.5, 0.5, 0.5};
        ctm_real x[4] = {-40, -40, 40, 40};                       // two points of noise, at noise level sigma_max = 80
        ctm_init(&ctx);
@@ -104,32 +109,34 @@
    0.5 0.5
    //END-OUTPUT
 
-   YOUR OWN DATA. A function like draw() hands them out. Points: shift and scale each column to mean 0 and standard deviation 0.5;
-   images in [-1,1] have about that as they are. Then the defaults fit. (For data left with standard deviation S, set cfg.noise to
-   sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S, and multiply huber_c, lambda_dsm and clip by S/0.5 (with L2, the last two
-   by its square; an adaptive lambda_dsm stays as it is).)
-   A teacher is a formula (ctm_mixture), the rows of a table up to some thousands (ctm_empirical: a perfect student of it gives those
-   very rows again), or a network that was trained on them (ctm_config_teacher). With none, NULL, cfg.diagonal must be CTM_DIAG_DSM,
-   the paper's; the default, CTM_DIAG_EXACT, draws g(x,t,t) to the teacher's answers and will do for a network, too.
+   YOUR OWN DATA. A function like draw() hands it out. For points, shift and scale each column to mean 0 and standard deviation 0.5;
+   images in [-1,1] have about that as they are. Then the numbers of the recipes fit. (For data of another standard deviation S, set
+   cfg.noise to sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S. With ctm_recipe_points also multiply huber_c, lambda_dsm and clip by
+   S/0.5.)
+   A teacher is a formula (ctm_mixture), the rows of a table of up to some thousands (ctm_empirical: a perfect student of it returns those
+   very rows), or a network that was trained on them (ctm_recipe_teacher). Without one, pass NULL: then the average teaches the
+   student (chapter 16). ctm_recipe_points() aims L_DSM at the teacher's D(x_t,t), which needs a teacher; the paper's aims it at x_0.
 
    ---------------------------------------------------------------------------------------------------------------------
    CONTENTS  (search "CHAPTER 8"; the same numbers serve interface and implementation)
 
-    1 ground    2 chance    3 memory    4 threads    5 tensors    6 seeing    7 the tape    8 matrix product, convolution
-    9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
-   16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance    21 checkpoints
-   Then: facts that have caused bugs, deviations, references, history, licence.  All settings: ctm_config, in chapter 15.
+    1 errors and numbers    2 random numbers    3 memory    4 threads    5 tensors    6 printing and breakpoints    7 the tape
+    8 operations    9 networks    10 optimisers and moving averages    11 diffusion    12 the ODE and its solvers    13 the jump
+   14 settings    15 recipes    16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance
+   21 files: weights and checkpoints    22 the engine room: the matrix product and the convolution
+   After them: facts that have caused bugs, deviations, references, history, licence.
    (Names with a slash, tests/.. and examples/.., are files of the project that this header is the heart of.)
 
    TO CHANGE...             | begin at
    | the data               | ctm_draw_fn (17); YOUR OWN DATA, above
-   | the teacher            | ctm_denoiser (12): denoise(x,t), and exact() if it has a formula
-   | the noise levels       | cfg.noise.rho and N, and focus_from, focus_to with them; another formula: ctm__grid_level, ctm_index_of_t (12)
-   | which (t,u,s)          | cfg.law and its numbers; ctm_times (15)
+   | the teacher            | ctm_denoiser (11): denoise(x,t), and exact() if it has a formula
+   | the noise levels       | cfg.noise.rho and N; for another formula ctm__grid_level and ctm_index_of_t (11)
+   | which (t,u,s)          | cfg.times: a ctm_times_fn of your own (14); ctm_times_paper (15) is one
+   | how x_u is made        | cfg.teach: a ctm_teach_fn of your own (14)
    | the distance           | cfg.distance; one of your own: ctm_distance_fn (16), tr->distance
    | a loss                 | ctm__ctm_loss, ctm__dsm_loss (17)
-   | the network            | ctm_net_new and its forward (10)
-   | an operation           | the head of chapter 9 shows one that is not in this file
+   | the network            | ctm_net_new and its forward (9)
+   | an operation           | the head of chapter 8 shows one that is not in this file
    | the sampler            | ctm_sampler (18); one of your own is a loop over G->jump or D->denoise: the head of chapter 18
 
    NOTATION   | symbol        | in C            | shape  | meaning, unit
@@ -137,11 +144,11 @@
               | t, u, s       | t, u, s         | [B]    | noise levels (standard deviations), T >= t > u >= s >= sigma_min
               | T, 0          | sigma_max/_min  |        | 80 and 0.002; "time zero" is always sigma_min, as ln s enters
               | θ, φ          | theta, teacher  |        | student; teacher
-              | sg(θ)         | ema, or theta   |        | weights that get no gradient: the moving average, or the student's own
+              | sg(θ)         | ema, or theta   |        | weights that get no gradient: the average, or the student's own (chapter 16)
               | N, i          | N, i            |        | the grid has N noise levels, index 0 is T, index N-1 sigma_min
               | eps           | noise           | [B,D]  | standard normal noise
               | F             | net->forward    | [B,D]  | the network itself, before its scalings
-              | g, G, D       | ctm_g_theta, .. | [B,D]  | what the network says; the jump made of it; a denoiser, as function
+              | g, G, D       | ctm_g_theta, .. | [B,D]  | the scaled output of the network; the jump; a denoiser
               | x_u           | x_u             | [B,D]  | where the teacher takes x_t
               | x_est         | x_est           | [B,D]  | where the student's jump from x_t ends, carried on to time zero
               | x_target      | x_target        | [B,D]  | where a jump from x_u to the same s ends, carried on likewise
@@ -160,16 +167,16 @@
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
        [eq:x_t] ctm__add_noise                  [eq:tweedie] ctm_score                   [eq:pf_ode] ctm__solver_step
-       [eq:karras_grid] ctm_t_of_index          [eq:edm] ctm_inner_scalings              [eq:outer] ctm_outer_scalings
-       [eq:D_gmm] ctm_mixture                   [eq:heun] ctm_solve                      [eq:g] ctm_g_theta
-       [eq:G] ctm_G_theta                       [eq:D_from_g] ctm_D_theta                [eq:law_h] ctm_times
-       [eq:law_gap] ctm_times                   [eq:x_est] ctm_x_est                     [eq:x_target] ctm_x_target
+       [eq:karras_grid] ctm_t_of_index          [eq:edm] ctm_inner_scalings              [eq:g] ctm_g_theta
+       [eq:D_gmm] ctm__gmm_exact                [eq:heun] ctm__solver_step               [eq:G] ctm_G_theta
+       [eq:D_from_g] ctm_D_theta                [eq:law_paper] ctm_times_paper           [eq:law_h] ctm__times_by_h
+       [eq:law_gap] ctm__times_by_gap           [eq:x_est] ctm_x_est                     [eq:x_target] ctm_x_target
        [eq:L_ctm] ctm__ctm_loss                 [eq:L_dsm] ctm__dsm_loss                 [eq:lambda] ctm_adaptive_weight
-       [eq:weights] ctm_weight                  [eq:dsm_law] ctm_dsm_sigma               [eq:film] ctm_mlp
+       [eq:weights] ctm_weight_uniform          [eq:dsm_law] ctm_level_edm               [eq:film] ctm_mlp
        [eq:unet] ctm_unet                       [eq:radam] ctm_opt_step                  [eq:ema] ctm_ema_step
        [alg:train] ctm_train_step               [alg:gamma] ctm_sample_gamma             [alg:heun] ctm_sample_heun
-       [eq:loglik] ctm_loglik                   [eq:flow] ctm_exact_flow                 [eq:law_paper] ctm_times
-       [eq:cm] ctm_config_cm                    [eq:self_teach] ctm__x_u                 [eq:L_gan] ctm_gan_student_loss
+       [eq:loglik] ctm_loglik                   [eq:flow] ctm_exact_flow
+       [eq:cm] ctm_recipe_cd                    [eq:self_teach] ctm_teach_jump            [eq:L_gan] ctm_gan_student_loss
        [eq:L_disc] ctm_gan_disc_loss            [eq:guidance] ctm_guided_jump            [alg:two_step] ctm_sample_two_step
        [alg:churn] ctm_sample_score             [alg:dpm2] ctm_sample_score              [alg:ancestral] ctm_sample_score
        [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik_by            [eq:elbo] ctm_elbo
