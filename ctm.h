@@ -119,7 +119,7 @@
     9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
    16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance    21 checkpoints
    Then: facts that have caused bugs, deviations, references, history, licence.  All settings: ctm_config, in chapter 15.
-   (Names with a slash, tests/.. and examples/.., are files of the project that this header is the heart of.)
+   (Names with a slash, tests/.., examples/.. and apps/.., are files of the project that this header is the heart of.)
 
    TO CHANGE...             | begin at
    | the data               | ctm_draw_fn (17); YOUR OWN DATA, above
@@ -177,7 +177,7 @@
        [eq:guide] ctm_sample_guided             [alg:trajectory] ctm_sample_guided       [alg:reject] ctm_sample_reject
        [eq:lpips] ctm_lpips_distance
 
-   WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
+   WHAT IS NOT HERE: plotting, image files, command lines, data sets (apps/ has them); GPUs; half precision.
 
    MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly (except a
    trainer, whose shards have arenas of their own: ctm_trainer_free).
@@ -1212,7 +1212,7 @@ CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const c
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
 // LPIPS (chapter 16) for images of size x size pixels (from 256 on a multiple of 16) with 1 or 3 channels. The file has torchvision's
 // vgg16 names and LPIPS's: features.0.weight, features.0.bias .. features.28.bias, lin0.model.1.weight .. lin4.model.1.weight, and no
-// others; examples/to_safetensors.py makes it. Widths are the file's. NULL with ctm_error.
+// others; apps/to_safetensors.py makes it. Widths are the file's. NULL with ctm_error.
 CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels);
 #endif
 
@@ -9657,7 +9657,7 @@ CTM__NAMES(CTM__BACK)
    d10 editing noises the known part from sigma_min to s, so that it comes out exactly; CTM_FORM_AUTHORS leaves their last noise on it
    d11 ctm_elbo takes the residual at q, the first term at its expectation, and stratified levels; CTM_FORM_AUTHORS has their slip
    d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], noise sqrt(t'² - s²) for gamma = 1 too
-   d13 the recipe of examples/04_images.c
+   d13 the recipe of apps/images.c
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.
