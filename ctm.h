@@ -52,8 +52,8 @@
    training step runs the network on two batches. An adversary may be added, too: a second network that learns to tell samples from
    data. In all, L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, with new t, u, s for every row of every batch.
 
-   SAMPLING is the third line. From t, jump below the next noise level t', then add fresh noise eps up to it. With gamma = 0 there is no noise, and
-   the jumps follow one path of the ODE; with gamma = 1 every jump goes to time 0.
+   SAMPLING is the third line. From t, jump below the next noise level t', then add fresh noise eps up to it. With gamma = 0 there is
+   no noise, and the jumps follow one path of the ODE; with gamma = 1 every jump goes to time 0.
 
    "Time 0" is sigma_min = 0.002 in all code, as the network is given ln s: pass sigma_min to go all the way.
 
@@ -62,9 +62,9 @@
    paper where measurements told us to, and say why. The end of the file lists all deviations.
 
    If you read only five functions: ctm_G_theta (chapter 13), ctm_solve (12), ctm__ctm_loss (17), ctm_train_step (17), and
-   ctm_sample_gamma (18). Three ways through the file: "CTM in an hour" is the opening comments of chapters 11-18 and these five functions;
-   "differentiation from nothing" is chapters 5-8; "just use it" is the program below, then the interface. examples/00_mini.c has the whole method
-   in 300 lines of plain C, without this header.
+   ctm_sample_gamma (18). Three ways through the file: "CTM in an hour" is the opening comments of chapters 11-18 and these five
+   functions; "differentiation from nothing" is chapters 5-8; "just use it" is the program below, then the interface.
+   examples/00_mini.c has the whole method in 300 lines of plain C, without this header.
 
    ---------------------------------------------------------------------------------------------------------------------
    A COMPLETE PROGRAM  (tests/test_docs.sh extracts it, builds it and compares what it prints)
@@ -125,7 +125,7 @@
    14 settings    15 recipes    16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance
    21 files: weights and checkpoints    22 the engine room: the matrix product and the convolution
    After them: facts that have caused bugs, deviations, references, history, licence.
-   (Names with a slash, tests/.. and examples/.., are files of the project that this header is the heart of.)
+   (Names with a slash, tests/.., examples/.. and apps/.., are files of the project that this header is the heart of.)
 
    TO CHANGE...             | begin at
    | the data               | ctm_draw_fn (17); YOUR OWN DATA, above
@@ -184,7 +184,7 @@
        [eq:guide] ctm_sample_guided             [alg:trajectory] ctm_sample_guided       [alg:reject] ctm_sample_reject
        [eq:lpips] ctm_lpips_distance
 
-   WHAT IS NOT HERE: plotting, image files, command lines, data sets (examples/ has them); GPUs; half precision.
+   WHAT IS NOT HERE: plotting, image files, command lines, data sets (apps/ has them); GPUs; half precision.
 
    MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly (except a
    trainer, whose shards have arenas of their own: ctm_trainer_free).
@@ -807,7 +807,7 @@ struct ctm_config {
     ctm_teach_fn  teach;           // who walks from t to u
     int           substeps;        // solver steps for each interval of the grid
     int           target_ema;      // who jumps from u to s in the target: 1 the average (paper), 0 the student (authors' code)
-    double        share_at_s;      // share of the loss that compares the points at s; the rest compares them at time zero, as the paper does
+    double        share_at_s;      // share of the loss that compares the points at s; the rest, in the paper all, compares them at time zero
     int           distance;        // CTM_L2, CTM_L1, CTM_HUBER; one of your own: ctm_trainer's field distance
     double        huber_c;
     ctm_weight_fn weight;
@@ -849,7 +849,7 @@ CTMDEF ctm_config ctm_recipe_paper(void);      // the paper's algorithm, with a 
 CTMDEF ctm_config ctm_recipe_authors(void);    // what differs in the code that the paper's authors published
 CTMDEF ctm_config ctm_recipe_points(void);     // ours for points that have an exact teacher
 CTMDEF ctm_config ctm_recipe_images(void);     // ours for images with a learned teacher
-CTMDEF ctm_config ctm_recipe_cd(void);         // consistency distillation (Song et al.): s is always the end, u one grid step after t  [eq:cm]
+CTMDEF ctm_config ctm_recipe_cd(void);         // consistency distillation (Song et al.): s the end, u one grid step after t  [eq:cm]
 CTMDEF ctm_config ctm_recipe_ct(void);         // consistency training: the same without a teacher
 // A teacher learned from data, with the student's sizes, seed and classes: L_DSM alone, lower learning rate (see ctm_trainer_new).
 CTMDEF ctm_config ctm_recipe_teacher(const ctm_config *student);
@@ -864,13 +864,12 @@ CTMDEF void ctm_times_authors(const ctm_config *cfg, uint64_t step, uint64_t ind
 CTMDEF void ctm_times_points(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // short jumps, u = s  [eq:law_gap]
 CTMDEF void ctm_times_images(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // the same, and jumps to the end
 CTMDEF void ctm_times_cm(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);       // u one grid step after t, s the end
-// For cfg.teach.
-CTMDEF ctm_tensor *ctm_teach_solver(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);   // Heun's method on the teacher; on g_ema(x,t,t)
-                                                                                                // if there is none
-CTMDEF ctm_tensor *ctm_teach_jump(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);     // G_ema(x_t,t,u): no teacher  [eq:self_teach]
-CTMDEF ctm_tensor *ctm_teach_jumps(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);    // the same, one jump for each grid step
-CTMDEF ctm_tensor *ctm_teach_data(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);     // x_0 + u·eps with the noise of x_t: right on
-                                                                                                // average, for short ways
+// For cfg.teach: Heun's method on the teacher, or on g_ema(x,t,t) if there is none; without a teacher the average's own jump
+// G_ema(x_t,t,u), or one such jump for each grid step [eq:self_teach]; x_0 + u·eps with the noise of x_t, right on average for short ways.
+CTMDEF ctm_tensor *ctm_teach_solver(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+CTMDEF ctm_tensor *ctm_teach_jump(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+CTMDEF ctm_tensor *ctm_teach_jumps(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+CTMDEF ctm_tensor *ctm_teach_data(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
 // For cfg.aim.
 CTMDEF ctm_tensor *ctm_aim_data(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t);     // x_0
 CTMDEF ctm_tensor *ctm_aim_teacher(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t);  // D(x_t,t)
@@ -892,7 +891,7 @@ CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_
 CTMDEF double ctm_weight_uniform(const ctm_noise *z, double t, double s);         // 1: the paper's, and every recipe's here
 CTMDEF double ctm_weight_snr(const ctm_noise *z, double t, double s);             // t^-2, the signal-to-noise ratio
 CTMDEF double ctm_weight_truncated_snr(const ctm_noise *z, double t, double s);   // max(t^-2, 1)
-CTMDEF double ctm_weight_karras(const ctm_noise *z, double t, double s);          // t^-2 + sigma_data^-2 = 1/c_out²: EDM's, always that of L_DSM
+CTMDEF double ctm_weight_karras(const ctm_noise *z, double t, double s);          // t^-2 + sigma_data^-2 = 1/c_out²: that of L_DSM
 CTMDEF double ctm_weight_uniform_g(const ctm_noise *z, double t, double s);       // 1/(1 - s/t): undoes the factor of g in G
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants none).
@@ -1218,7 +1217,7 @@ CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const c
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
 // LPIPS (chapter 16) for images of size x size pixels (from 256 on a multiple of 16) with 1 or 3 channels. The file has torchvision's
 // vgg16 names and LPIPS's: features.0.weight, features.0.bias .. features.28.bias, lin0.model.1.weight .. lin4.model.1.weight, and no
-// others; examples/to_safetensors.py makes it. Widths are the file's. NULL with ctm_error.
+// others; apps/to_safetensors.py makes it. Widths are the file's. NULL with ctm_error.
 CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels);
 #endif
 
@@ -5665,7 +5664,7 @@ CTM__DEF void ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, d
     *c_out = q * sd / sqrt(t * t + sd * sd);
 }
 
-// [eq:x_t]  x_t = x_0 + t·eps for rows [B,D] and levels t [B]. Row `first` and those after it have their eps in the stream by their numbers.
+// [eq:x_t]  x_t = x_0 + t·eps for rows [B,D] with the numbers first, first+1, .., and levels t [B].
 static ctm_tensor *ctm__add_noise(ctm_tape *tp, const ctm_rng *rng, uint64_t step, uint64_t first, ctm_tensor *x0, ctm_tensor *t) {
     ctm_tensor *x_t = ctm_matrix(tp, "x_t", x0->shape[0], x0->shape[1]);
     size_t D = ctm__row_len(x0), i;
@@ -6358,13 +6357,14 @@ static int ctm__numbers_fit(const ctm_config *cfg, char *line, size_t size) {
 // 1 if a run can have these settings; or 0 and a line about what it cannot have.
 static int ctm__config_fits(const ctm_config *cfg, char *line, size_t size) {
     const char *fault = NULL;
+    int u_is_s = cfg->times == ctm_times_points || cfg->times == ctm_times_images || cfg->times == ctm_times_global;
     if (!ctm__numbers_fit(cfg, line, size)) return 0;
-    if (cfg->times && !(cfg->teach && cfg->weight)) fault = "it has a function for times, so it needs one for teach and one for weight, too";
-    else if (cfg->aim && !cfg->level)               fault = "it has a function for aim, so it needs one for level, too";
-    else if (!cfg->times && !cfg->aim)              fault = "it has no function for times and none for aim: nothing would be trained";
-    else if (cfg->gan && !cfg->times)               fault = "an adversary (gan) judges jumps, but there is no function for times";
-    else if (cfg->teach == ctm_teach_jump && (cfg->times == ctm_times_points || cfg->times == ctm_times_images || cfg->times == ctm_times_global))
-        fault = "ctm_teach_jump needs u before s, but these times have u = s: the jump would be its own target";
+    if (cfg->times && !(cfg->teach && cfg->weight))   fault = "it has a function for times, so it needs some for teach and weight, too";
+    else if (cfg->aim && !cfg->level)                 fault = "it has a function for aim, so it needs one for level, too";
+    else if (!cfg->times && !cfg->aim)                fault = "it has no function for times and none for aim: nothing would be trained";
+    else if (cfg->gan && !cfg->times)                 fault = "an adversary (gan) judges jumps, but there is no function for times";
+    else if (cfg->teach == ctm_teach_jump && u_is_s)  fault = "ctm_teach_jump needs u before s, but these times have u = s: "
+                                                              "the jump would be its own target";
     if (fault) snprintf(line, size, "%s", fault);
     return fault == NULL;
 }
@@ -6438,21 +6438,22 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
 //
 // What a recipe decides above all is which jumps are practised, since a network is good at what it practises. Three grid indices are
 // drawn for every row: i_t where the jump begins, i_u where the teacher stops, i_s where the jump ends. Grid indices grow while noise
-// levels fall, so i_t < i_u <= i_s. The place of u between t and s gives the three kinds of matching that the paper compares:
+// levels fall, so i_t < i_u <= i_s. The place of u between t and s makes the three kinds of matching that the paper compares:
 //
-//        local     u one grid step after t     cheap, but most of the target is the student's own jump: errors add up over many steps
-//        global    u = s                       the target is the teacher's own point, but reaching it takes many solver steps
-//        soft      u anywhere between          some rows are anchored by the teacher, others make jumps agree with one another: the paper's
+//        local     u one grid step after t     the teacher hardly helps: nearly all of the target is the student's own guess
+//        global    u = s                       all of the target is the teacher's, but long walks cost many solver steps
+//        soft      u anywhere between          some targets are nearly the teacher's, the others make jumps agree with one another
 //
-// The paper's distribution [eq:law_paper] draws i_t from all indices but the last, i_s from those after i_t, and i_u from those between
-// (the paper's text leaves the densities open; these are uniform). The authors' code [eq:law_h] draws first how far the teacher walks,
-// h grid steps with P(h) ~ h and the same h for the whole batch, then i_t among the indices that leave room, i_u = i_t + h, and i_s uniform
-// from i_u to the end. Nearly half of its draws have u = s, nearly a third start at T, and only one in 153 has h = 1: short jumps are hardly ever
-// practised.
+// The paper uses soft matching [eq:law_paper]: i_t is uniform among all indices but the last, i_s among those after i_t, and i_u among
+// those after i_t up to i_s. (The paper's text leaves these distributions open.)
 //
-// Our distribution for points [eq:law_gap] comes from that observation. A chain of jumps needs the short ones, so the gap k between t
-// and s has P(k) ~ k^-0.7, and u = s, so that the target is the teacher's own point. One draw in ten is made as in the authors' code, which
-// makes jumps agree with one another.
+// The authors' code [eq:law_h] first draws how far the teacher walks, h grid steps with P(h) ~ h, the same h for the whole batch; then i_t
+// among the indices that leave room, i_u = i_t + h, and i_s uniform from i_u to the end. Nearly half of its draws have u = s, nearly a
+// third start at T, and only one in 153 has h = 1: it hardly ever practises short jumps.
+//
+// Our distribution for points [eq:law_gap] comes from that observation. A chain of jumps needs short ones, so the gap k between t
+// and s has P(k) ~ k^-0.7, and u = s, so that the target is the teacher's own point. One draw in ten is made as in the authors' code, to
+// make the jumps agree with one another.
 // =====================================================================================================================
 
 CTM__DEF ctm_config ctm_recipe_paper(void) {
@@ -6622,12 +6623,12 @@ CTM__DEF void ctm_times_authors(const ctm_config *c, uint64_t step, uint64_t ind
     ctm__times_by_h(c, step, index, 0, 17, i);
 }
 
-// How often a jump begins at index i_t: four times as often at the noise levels 8.4 to 0.14, where paths decide between the modes of the data.
+// How often a jump begins at index i_t: four times as often at the noise levels 8.4 to 0.14, where paths decide between the modes of
+// the data.
 static double ctm__focus(int i_t, int last) { return 17 * i_t >= 6 * last && 17 * i_t <= 13 * last ? 4 : 1; }
 
-// [eq:law_gap]  The gap k
-// has P(k) ~ k^power, or it goes straight to the end (a share to_end), and u = s. A share of 0.3 moves off the grid, both
-// ends by up to half an index, because a chain of 2, 4 or 8 equal pieces lands there.
+// [eq:law_gap]  The gap k has P(k) ~ k^power, or the jump goes straight to the end (a share to_end), and u = s. A share of 0.3 moves off
+// the grid, both ends by up to half an index, because a chain of 2, 4 or 8 equal jumps lands there.
 static void ctm__times_by_gap(const ctm_config *c, uint64_t step, uint64_t index, double to_end, double power, double i[3]) {
     const double off_grid = 0.3;
     int last = c->noise.N - 1, i_t, k;
@@ -7040,8 +7041,8 @@ static void ctm__check_own(const ctm_trainer *tr, const char *setting, const ctm
     if (!ctm__is_own(&tr->cfg, setting)) return;
     CTM__REQUIRE(x != NULL, "cfg.%s of the recipe \"%s\" returned NULL", setting, tr->cfg.recipe);
     CTM__SHAPES(ctm__same_shape(x, like), setting, "this function of cfg must return [B,D] like x_t", x, like);
-    CTM__REQUIRE(!ctm_first_nonfinite(x, &at), "cfg.%s of the recipe \"%s\": row %d holds a number that is not finite", setting, tr->cfg.recipe,
-                 (int)(at / ctm__row_len(x)));
+    CTM__REQUIRE(!ctm_first_nonfinite(x, &at), "cfg.%s of the recipe \"%s\": row %d holds a number that is not finite", setting,
+                 tr->cfg.recipe, (int)(at / ctm__row_len(x)));
 }
 
 // Grid indices of row `index`, in order and on the grid.
@@ -7049,8 +7050,8 @@ static void ctm__times_of(const ctm_trainer *tr, uint64_t index, double i[3]) {
     const ctm_config *cfg = &tr->cfg;
     cfg->times(cfg, (uint64_t)tr->step, index, i);
     CTM__REQUIRE(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= cfg->noise.N - 1,
-                 "cfg.times of the recipe \"%s\": row %d has the grid indices t %g, u %g, s %g, but needs 0 <= t < u <= s <= %d", cfg->recipe,
-                 (int)index, i[0], i[1], i[2], cfg->noise.N - 1);
+                 "cfg.times of the recipe \"%s\": row %d has the grid indices t %g, u %g, s %g, but needs 0 <= t < u <= s <= %d",
+                 cfg->recipe, (int)index, i[0], i[1], i[2], cfg->noise.N - 1);
 }
 
 // What one shard draws for its rows of L_CTM: noise levels t > u >= s (and the grid indices of t and u), data, the noised point; and
@@ -7074,7 +7075,8 @@ static ctm_batch ctm__draw_batch(ctm_shard *sh) {
         ctm__times_of(tr, (uint64_t)(sh->first + i), index);
         for (k = 0; k < 3; k++) level[k] = ctm__grid_level(&grid, index[k]);
         w = cfg->weight(&cfg->noise, level[0], level[2]);
-        CTM__REQUIRE(ctm_is_finite(w) && w >= 0, "cfg.weight of the recipe \"%s\": row %d has the weight %g", cfg->recipe, sh->first + i, w);
+        CTM__REQUIRE(ctm_is_finite(w) && w >= 0, "cfg.weight of the recipe \"%s\": row %d has the weight %g", cfg->recipe,
+                     sh->first + i, w);
         b.i_t[i] = index[0];
         b.i_u[i] = index[1];
         b.t->data[i] = (ctm_real)level[0];
@@ -7273,7 +7275,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(all->count <= cfg->shards, "ctm_trainer_new_among: %d processes, but the batch is cut into only %d shards",
                  all->count, cfg->shards);
     CTM__REQUIRE(ctm__config_fits(cfg, fault, sizeof fault), "ctm_trainer_new: the recipe \"%s\": %s", cfg->recipe, fault);
-    CTM__REQUIRE(theta->with_s || !cfg->times, "ctm_trainer_new: a network without s cannot jump: use ctm_recipe_teacher, where cfg.times is NULL");
+    CTM__REQUIRE(theta->with_s || !cfg->times, "ctm_trainer_new: a network without s cannot jump: use ctm_recipe_teacher");
     CTM__REQUIRE(cfg->aim != ctm_aim_teacher || teacher,
                  "ctm_trainer_new: ctm_aim_teacher needs a teacher: give one, or set cfg.aim = ctm_aim_data");
     CTM__REQUIRE(!teacher || teacher->dim == theta->dim, "ctm_trainer_new: the student has %d dimensions, the teacher %d", theta->dim,
@@ -9831,7 +9833,7 @@ CTM__NAMES(CTM__BACK)
    d10 editing noises the known part from sigma_min to s, so that it comes out exactly; CTM_FORM_AUTHORS leaves their last noise on it
    d11 ctm_elbo takes the residual at q, the first term at its expectation, and stratified levels; CTM_FORM_AUTHORS has their slip
    d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], noise sqrt(t'² - s²) for gamma = 1 too
-   d13 the recipe of examples/04_images.c
+   d13 the recipe of apps/images.c
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.

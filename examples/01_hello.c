@@ -1,8 +1,8 @@
 /* 01_hello.c - a consistency trajectory model in forty lines.   cc -O2 examples/01_hello.c -o hello -lm && ./hello */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
-#include "args.h"
-#include "plot.h"
+#include "../apps/args.h"
+#include "../apps/plot.h"
 
 enum { N = 2000, DOTS = 8 };
 static double centre[DOTS][2];                            // the data: eight dots on a ring, each blurred by 0.05
@@ -26,7 +26,7 @@ int main(void) {
     for (int k = 0; k < DOTS; k++) { centre[k][0] = 0.7*cos(k*6.2832/DOTS); centre[k][1] = 0.7*sin(k*6.2832/DOTS); }
 
     // The teacher knows the way from noise to data, in small steps. Here it is a formula, the exact denoiser of the dots;
-    // for data without a formula one trains it first (02_points.c). The student learns to jump along the teacher's paths.
+    // for data without a formula one trains it first (points.c). The student learns to jump along the teacher's paths.
     cfg.steps = 4000;
     ctm_denoiser *teacher = ctm_mixture(&memory, 2, DOTS, centre[0], NULL, 0.05);
     ctm_net *student = ctm_mlp(&memory, &cfg, 2, 1);
