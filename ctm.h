@@ -7278,11 +7278,9 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     return ctm_trainer_new_among(a, cfg, theta, teacher, draw, user, &one);
 }
 
-CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
-                                            ctm_draw_fn draw, void *user, const ctm_processes *all) {
-    ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
+// Mistakes that can be seen before training begins.
+static void ctm__check_new(const ctm_config *cfg, const ctm_net *theta, const ctm_denoiser *teacher, const ctm_processes *all) {
     char fault[300];
-    int i, first;
     CTM__REQUIRE(all->count > 0 && all->rank >= 0 && all->rank < all->count,
                  "ctm_trainer_new_among: process %d of %d?", all->rank, all->count);
     CTM__REQUIRE(all->count == 1 || all->sum, "ctm_trainer_new_among: %d processes need a function that sums over them", all->count);
@@ -7297,12 +7295,36 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(!teacher || !teacher->noise ||
                  (teacher->noise->sigma_min <= cfg->noise.sigma_min && teacher->noise->sigma_max >= cfg->noise.sigma_max),
                  "ctm_trainer_new: the teacher was trained on another range of noise levels than cfg.noise has");
-    CTM__REQUIRE(draw != NULL, "ctm_trainer_new: there is no draw function");
     CTM__REQUIRE(ctm__same_noise(&cfg->noise, &theta->noise),
                  "ctm_trainer_new: cfg.noise is not the network's: it was changed after the network was made");
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
                  theta->classes, cfg->classes);
+}
+
+// Shard number i of all: its rows of both losses, its arena and tape, its views of the student.
+static void ctm__shard_init(ctm_arena *a, ctm_trainer *tr, ctm_shard *sh, int i) {
+    const ctm_config *cfg = &tr->cfg;
+    char name[32];
+    sh->tr = tr;
+    sh->first  = (int)((int64_t)cfg->batch * i / cfg->shards);
+    sh->rows   = (int)((int64_t)cfg->batch * (i + 1) / cfg->shards) - sh->first;
+    sh->dfirst = (int)((int64_t)cfg->diagonal_batch * i / cfg->shards);
+    sh->drows  = (int)((int64_t)cfg->diagonal_batch * (i + 1) / cfg->shards) - sh->dfirst;
+    snprintf(name, sizeof name, "shard %d", i);
+    ctm_arena_init(&sh->arena, a->ctx, name);
+    ctm_tape_init(&sh->tape, a->ctx, &sh->arena);
+    sh->tape.keep_grads = tr->theta->size == 0;        // images: the gradients of all layers at once would double the memory
+    sh->theta_ctm = ctm_net_view(a, tr->theta, 1);
+    sh->theta_dsm = ctm_net_view(a, tr->theta, 1);
+}
+
+CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
+                                            ctm_draw_fn draw, void *user, const ctm_processes *all) {
+    ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
+    int i, first;
+    CTM__REQUIRE(draw != NULL, "ctm_trainer_new: there is no draw function");
+    ctm__check_new(cfg, theta, teacher, all);
     tr->ctx = a->ctx;
     tr->cfg = *cfg;
     tr->theta = theta;
@@ -7327,21 +7349,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     first = (int)((int64_t)cfg->shards * all->rank / all->count);
     tr->shards = (int)((int64_t)cfg->shards * (all->rank + 1) / all->count) - first;
     tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)tr->shards * sizeof(ctm_shard));
-    for (i = first; i < first + tr->shards; i++) {
-        ctm_shard *sh = tr->shard + (i - first);
-        char name[32];
-        sh->tr = tr;
-        sh->first  = (int)((int64_t)cfg->batch * i / cfg->shards);
-        sh->rows   = (int)((int64_t)cfg->batch * (i + 1) / cfg->shards) - sh->first;
-        sh->dfirst = (int)((int64_t)cfg->diagonal_batch * i / cfg->shards);
-        sh->drows  = (int)((int64_t)cfg->diagonal_batch * (i + 1) / cfg->shards) - sh->dfirst;
-        snprintf(name, sizeof name, "shard %d", i);
-        ctm_arena_init(&sh->arena, a->ctx, name);
-        ctm_tape_init(&sh->tape, a->ctx, &sh->arena);
-        sh->tape.keep_grads = theta->size == 0;        // images: the gradients of all layers at once would double the memory
-        sh->theta_ctm = ctm_net_view(a, theta, 1);
-        sh->theta_dsm = ctm_net_view(a, theta, 1);
-    }
+    for (i = 0; i < tr->shards; i++) ctm__shard_init(a, tr, tr->shard + i, first + i);
     return tr;
 }
 
