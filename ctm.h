@@ -179,7 +179,7 @@
        [eq:cm] ctm_recipe_cd                    [eq:self_teach] ctm_teach_jump            [eq:L_gan] ctm_gan_student_loss
        [eq:L_disc] ctm_gan_disc_loss            [eq:guidance] ctm_guided_jump            [alg:two_step] ctm_sample_two_step
        [alg:churn] ctm_sample_score             [alg:dpm2] ctm_sample_score              [alg:ancestral] ctm_sample_score
-       [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik_by            [eq:elbo] ctm_elbo
+       [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik               [eq:elbo] ctm_elbo
        [eq:bits] ctm_bits_per_dim               [alg:edit] ctm_edit                      [alg:stroke] ctm_stroke
        [eq:guide] ctm_sample_guided             [alg:trajectory] ctm_sample_guided       [alg:reject] ctm_sample_reject
        [eq:lpips] ctm_lpips_distance
@@ -1050,31 +1050,27 @@ CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_ten
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
-// Results: ln of a density in the model's units, ctm_loglik's of the data noised by sigma_min, ctm_elbo's of the data. 1, or 0 with
-// ctm_error if D has no score or `how` is no good (steps below 1, or a D that is not made of tape operations, panic).
-// A network must be frozen (an EMA, or a view without gradient): backward passes would add to its gradients.
+// Results are logarithms of a density in the model's units: ctm_loglik's of the data with noise of level sigma_min, ctm_elbo's of the
+// data. 1; or 0 with ctm_error if D has no score or `how` is no good. (Steps below 1 panic, and so does a D that is not made of tape
+// operations.) A network must be frozen (a moving average, or a view without gradient), as backward passes would add to its gradients.
 
 // How a likelihood is computed; ctm_likelihood_default() has the values after each semicolon.
 typedef struct ctm_likelihood {
-    int    method;                     // CTM_RK4, CTM_HEUN, CTM_ADAPTIVE. On the demo's ring 80 steps of RK4 are good to
-                                       // 1e-4, where Heun's err by 0.02
-    int    steps;                      // Karras intervals of the first two; 80
-    double tol;                        // of the third: error of a step, in nats and relative to the point; 1e-6
-    double prior_var;                  // prior N(0, (sigma_max² + prior_var)·I) at sigma_max; 0
-    int    probes;                     // 0: exact divergence. k: Hutchinson with k probes; ctm_elbo: k draws (0 counts as 1)
-    int    gaussian;                   // 1: normal probes; 0: Rademacher (+1 or -1), of less variance
-    int    form;                       // ctm_elbo: CTM_FORM_AUTHORS repeats the slip of the authors' residual
+    int    method;                     // CTM_HEUN, CTM_RK4 or CTM_ADAPTIVE; CTM_RK4. On the demo's ring 80 of its steps are good to 1e-4,
+                                       // where Heun's err by 0.02
+    int    steps;                      // of the first two: intervals of Karras' levels; 80
+    double tol;                        // of the third: the error allowed in a step, in nats and in x, relative to 0.1 + their size; 1e-6
+    double prior_var;                  // the density at sigma_max is that of N(0, (sigma_max² + prior_var)·I); 0
+    int    probes;                     // how many estimate the divergence; 0: it is exact. ctm_elbo: the number of draws, 0 is one; 0
+    int    form;                       // ctm_elbo: CTM_FORM_AUTHORS repeats the slip of the authors' residual; CTM_FORM_PAPER
     const ctm_rng *rng;                // stream of the probes (index = row·D + column, step = probe; ctm_elbo: 4·draw + 0..3)
     uint64_t first_row;                // global number of row 0
-    const double *recorded;            // instead of rng: [probes,n,D]; ctm_elbo: [draws,n,1+3D], each row u, z, z_residual, probe
+    const double *recorded;            // instead of rng: [probes,n,D]; ctm_elbo: [draws,n,1+3D], each row u, noise, residual's noise, probe
 } ctm_likelihood;
 CTMDEF ctm_likelihood ctm_likelihood_default(void);
-// log p of n points x [n,D] by the probability-flow ODE, into logp[n].  [eq:loglik] [eq:hutchinson]
-CTMDEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
-                         const ctm_real *x, double *logp);
-// The same in short, with the exact divergence and fixed steps of CTM_HEUN or CTM_RK4.
-CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *x,
-                      int steps, double prior_var, double *logp);
+// ln p of n points x [n,D] by the probability-flow ODE, into logp[n]. how NULL: the default.  [eq:loglik] [eq:hutchinson]
+CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *x,
+                      double *logp);
 // Unbiased estimates of a lower bound of log p, two evaluations of D and one backward pass a draw; bound[n].  [eq:elbo]
 CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                     const ctm_real *x, double *bound);
@@ -5942,99 +5938,144 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     return out;
 }
 
-// The exact flow [eq:flow]. With tau = ln t the ODE is  dx/dtau = x - D(x,t),  which is not stiff, and Dormand and Prince's
-// fifth-order step with its built-in fourth-order estimate of the error chooses its own step length for every point.
-enum { CTM__FLOW_DIM = 64 };
+// ---- the exact flow
+// With tau = ln t the ODE [eq:pf_ode] becomes
+//
+//        dx/dtau = x - D(x, e^tau)                                                               [eq:flow]
+//
+// whose slope is about as large at every level as at any other, so that a method which chooses its own steps gets along with few.
+// This one is Dormand and Prince's: six slopes make a step of fifth order, and a seventh, which the next step uses as its first, makes
+// an estimate of the error. A step whose error is too large is tried again, shorter. Every row has its own tau and its own step
+// length, so its result does not depend on the other rows. (Chapter 19 carries likelihoods upwards in the same way.)
 
-static void ctm__flow_slope(const ctm_denoiser *D, const double *x, double tau, double *f) {
-    int d;
-    D->exact(D, x, exp(tau), f);
-    for (d = 0; d < D->dim; d++) f[d] = x[d] - f[d];
+typedef struct ctm__ode {
+    void      (*slope)(const void *arg, size_t n, const double *x, const double *t, double *f);     // dx/dtau of n rows at levels t
+    const void *arg;
+    size_t      n, dim;
+    double      tol, shortest;     // the error allowed in a step, relative to 0.1 + |x|; no step is made shorter than this one
+    double     *x, *tau, *h;       // where the rows are, and the step that each would like to make next, negative towards data
+    double     *step, *t, *y, *k[7];   // the step that is tried, the levels of a slope, where the step ends, its slopes
+} ctm__ode;
+
+static size_t ctm__ode_room(size_t n, size_t dim) { return n * (9 * dim + 4); }        // in doubles
+
+// All rows at x [n,dim] and tau, with a first step h; room is for ctm__ode_room(n,dim) numbers.
+static void ctm__ode_begin(ctm__ode *ode, const double *x, double tau, double h, double *room) {
+    size_t n = ode->n, len = n * ode->dim, i;
+    int r;
+    for (r = 0; r < 7; r++, room += len) ode->k[r] = room;
+    ode->x = room; ode->y = ode->x + len; ode->tau = ode->y + len; ode->h = ode->tau + n; ode->step = ode->h + n; ode->t = ode->step + n;
+    memcpy(ode->x, x, len * sizeof(double));
+    for (i = 0; i < n; i++) { ode->tau[i] = tau; ode->h[i] = h; ode->t[i] = exp(tau); }
+    ode->slope(ode->arg, n, ode->x, ode->t, ode->k[0]);
 }
 
-// One trial step of length h from (tau, x) with slope k1: the new point y, its slope k7, and the error in units of tol.
-static double ctm__dopri_step(const ctm_denoiser *D, const double *x, double tau, double h, double tol,
-                              double k[7][CTM__FLOW_DIM], double *y) {
+static void ctm__ode_try(ctm__ode *ode) {
     static const double a[6][6] = {
         {1.0 / 5, 0, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0, 0}, {44.0 / 45, -56.0 / 15, 32.0 / 9, 0, 0, 0},
         {19372.0 / 6561, -25360.0 / 2187, 64448.0 / 6561, -212.0 / 729, 0, 0},
         {9017.0 / 3168, -355.0 / 33, 46732.0 / 5247, 49.0 / 176, -5103.0 / 18656, 0},
         {35.0 / 384, 0, 500.0 / 1113, 125.0 / 192, -2187.0 / 6784, 11.0 / 84}};
     static const double c[6] = {1.0 / 5, 3.0 / 10, 4.0 / 5, 8.0 / 9, 1, 1};
-    static const double e[7] = {71.0 / 57600, 0, -71.0 / 16695, 71.0 / 1920, -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
-    double err = 0;
-    int s, r, d;
+    size_t i;
+    int s, r;
     for (s = 0; s < 6; s++) {
-        for (d = 0; d < D->dim; d++) {
+        for (i = 0; i < ode->n * ode->dim; i++) {
             double sum = 0;
-            for (r = 0; r <= s; r++) sum += a[s][r] * k[r][d];
-            y[d] = x[d] + h * sum;
+            for (r = 0; r <= s; r++) sum += a[s][r] * ode->k[r][i];
+            ode->y[i] = ode->x[i] + ode->step[i / ode->dim] * sum;
         }
-        ctm__flow_slope(D, y, tau + c[s] * h, k[s + 1]);
+        for (i = 0; i < ode->n; i++) ode->t[i] = exp(ode->tau[i] + c[s] * ode->step[i]);
+        ode->slope(ode->arg, ode->n, ode->y, ode->t, ode->k[s + 1]);
     }
-    for (d = 0; d < D->dim; d++) {
-        double sum = 0;
-        for (r = 0; r < 7; r++) sum += e[r] * k[r][d];
-        sum *= h / (tol * (0.1 + fabs(x[d])));
-        err += sum * sum;
-    }
-    return sqrt(err / D->dim);
 }
 
-static void ctm__flow_point(const ctm_denoiser *D, const double *x0, double t, int n, const double *s, double tol,
-                            double *out, size_t stride) {
-    double k[7][CTM__FLOW_DIM], x[CTM__FLOW_DIM], y[CTM__FLOW_DIM], tau = log(t), h = -0.05;
-    int i;
-    size_t bytes = (size_t)D->dim * sizeof(double);
-    memcpy(x, x0, bytes);
-    ctm__flow_slope(D, x, tau, k[0]);
-    for (i = 0; i < n; i++) {
-        double end = log(s[i]);
-        while (tau > end + 1e-12) {
-            double step = tau + h < end ? end - tau : h;
-            double err = ctm__dopri_step(D, x, tau, step, tol, k, y), grow;
-            if (!ctm_is_finite(err)) {                  // from here the point is no number, and stays none
-                memcpy(x, y, bytes);
-                tau = end;
-                break;
-            }
-            if (err <= 1 || step > -1e-9) {
-                tau += step;
-                memcpy(x, y, bytes);
-                memcpy(k[0], k[6], bytes);              // the last slope of a step is the first of the next
-            }
-            grow = ctm__dmin(5, ctm__dmax(0.2, 0.9 * pow(err + 1e-12, -0.2)));
-            if (err > 1 || step == h) h = step * grow;  // a step cut short by `end` says nothing about the next
+// Takes the step that a row has tried, if its error allows, and chooses the length of the next one.
+static void ctm__ode_judge(ctm__ode *ode, size_t row, double end) {
+    static const double e[7] = {71.0 / 57600, 0, -71.0 / 16695, 71.0 / 1920, -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
+    size_t dim = ode->dim, first = row * dim, d;
+    double step = ode->step[row], err = 0;
+    int r;
+    for (d = first; d < first + dim; d++) {
+        double sum = 0;
+        for (r = 0; r < 7; r++) sum += e[r] * ode->k[r][d];
+        sum *= step / (ode->tol * (0.1 + fabs(ode->x[d])));
+        err += sum * sum;
+    }
+    err = sqrt(err / (double)dim);
+    if (!ctm_is_finite(err) || err <= 1 || fabs(step) <= ode->shortest) {
+        memcpy(ode->x + first, ode->y + first, dim * sizeof(double));
+        memcpy(ode->k[0] + first, ode->k[6] + first, dim * sizeof(double));
+        ode->tau[row] = ctm_is_finite(err) ? ode->tau[row] + step : end;   // a point that is no number stays none
+    }
+    if (ctm_is_finite(err) && (err > 1 || step == ode->h[row])) {          // a step cut short by the end says nothing about the next
+        double next = fabs(step) * ctm__dmin(5, ctm__dmax(0.2, 0.9 * pow(err + 1e-12, -0.2)));
+        ode->h[row] = copysign(ctm__dmax(next, ode->shortest), step);
+    }
+}
+
+// Carries all rows on to tau = end. Rows that have arrived wait for the rest, with steps of length zero.
+static void ctm__ode_walk(ctm__ode *ode, double end) {
+    size_t i, moving;
+    do {
+        for (moving = i = 0; i < ode->n; i++) {
+            double left = end - ode->tau[i];
+            ode->step[i] = fabs(left) <= 1e-12 ? 0 : fabs(ode->h[i]) < fabs(left) ? ode->h[i] : left;
+            moving += ode->step[i] != 0;
         }
-        memcpy(out + (size_t)i * stride, x, bytes);
+        if (moving) ctm__ode_try(ode);
+        for (i = 0; i < ode->n; i++) if (ode->step[i] != 0) ctm__ode_judge(ode, i, end);
+    } while (moving);
+}
+
+enum { CTM__FLOW_DIM = 64, CTM__FLOW_PIECE = 64 };     // dimensions at most; points for one thread
+
+static void ctm__flow_slope(const void *arg, size_t n, const double *x, const double *t, double *f) {
+    const ctm_denoiser *D = (const ctm_denoiser *)arg;
+    size_t dim = (size_t)D->dim, i;
+    for (i = 0; i < n; i++) D->exact(D, x + i * dim, t[i], f + i * dim);
+    for (i = 0; i < n * dim; i++) f[i] = x[i] - f[i];
+}
+
+// One point from t through the levels s[0..k-1], each result `stride` numbers behind the one before.
+static void ctm__flow_point(const ctm_denoiser *D, const double *x, double t, int k, const double *s, double tol, double *out,
+                            size_t stride) {
+    double room[9 * CTM__FLOW_DIM + 4];
+    ctm__ode ode;
+    int j;
+    ode.slope = ctm__flow_slope; ode.arg = D; ode.n = 1; ode.dim = (size_t)D->dim; ode.tol = tol; ode.shortest = 1e-7;
+    ctm__ode_begin(&ode, x, log(t), -0.05, room);
+    for (j = 0; j < k; j++) {
+        ctm__ode_walk(&ode, log(s[j]));
+        memcpy(out + (size_t)j * stride, ode.x, ode.dim * sizeof(double));
     }
 }
 
 typedef struct ctm__flow_job {
     const ctm_denoiser *D; size_t n; const double *x; double t, tol; int k; const double *s; double *out;
 } ctm__flow_job;
-static void ctm__flow_piece(void *arg, int p) {
-    const ctm__flow_job *j = (const ctm__flow_job *)arg;
-    size_t dim = (size_t)j->D->dim, i;
-    for (i = (size_t)p * 64; i < (size_t)(p + 1) * 64 && i < j->n; i++)
-        ctm__flow_point(j->D, j->x + i * dim, j->t, j->k, j->s, j->tol, j->out + i * dim, j->n * dim);
+static void ctm__flow_piece(void *arg, int piece) {
+    const ctm__flow_job *job = (const ctm__flow_job *)arg;
+    size_t dim = (size_t)job->D->dim, first = (size_t)piece * CTM__FLOW_PIECE, i;
+    for (i = first; i < first + CTM__FLOW_PIECE && i < job->n; i++)
+        ctm__flow_point(job->D, job->x + i * dim, job->t, job->k, job->s, job->tol, job->out + i * dim, job->n * dim);
 }
 
-// [eq:flow]  dx/dtau = x - D(x, e^tau), tau = ln t, for n points through k levels.
+// [eq:flow]  n points through k levels, each point by itself.
 CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const double *x, double t, int k, const double *s,
                              double tol, double *out) {
-    ctm__flow_job j;
+    ctm__flow_job job;
     int i;
     CTM__REQUIRE(D->exact != NULL, "ctm_exact_flow: the denoiser \"%s\" has no exact formula", D->name);
     CTM__REQUIRE(D->dim <= CTM__FLOW_DIM, "ctm_exact_flow: more than %d dimensions", CTM__FLOW_DIM);
     CTM__REQUIRE(ctm_is_finite(t) && t > 0, "ctm_exact_flow: the noise level t = %g must be positive", t);
+    CTM__REQUIRE(ctm_is_finite(tol) && tol > 0, "ctm_exact_flow: the tolerance %g must be positive", tol);
     for (i = 0; i < k; i++)
         CTM__REQUIRE(ctm_is_finite(s[i]) && s[i] > 0 && s[i] <= (i ? s[i - 1] : t),
                      "ctm_exact_flow: level %d is %g; levels must be positive and decrease from t = %g", i, s[i], t);
-    j.D = D; j.n = n; j.x = x; j.t = t; j.tol = tol; j.k = k; j.s = s; j.out = out;
-    ctm_parallel_for(ctx, (int)((n + 63) / 64), ctm__flow_piece, &j);
+    job.D = D; job.n = n; job.x = x; job.t = t; job.tol = tol; job.k = k; job.s = s; job.out = out;
+    ctm_parallel_for(ctx, (int)((n + CTM__FLOW_PIECE - 1) / CTM__FLOW_PIECE), ctm__flow_piece, &job);
 }
-
 // =====================================================================================================================
 // CHAPTER 13. THE JUMP
 //
@@ -7875,16 +7916,20 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
 // =====================================================================================================================
 // CHAPTER 19. LIKELIHOOD
 //
-// A density carried along an ODE dx/dt = f changes by d ln p(x_t)/dt = -div f. Walking from data up to T, where the density
-// is known to be nearly N(0, T²), and adding up the divergence gives the likelihood  [eq:loglik]:
+// How probable does a model find a point? The ODE can tell, because it carries not only points but their density. Where the paths run
+// apart the density falls, and where they run together it rises: along dx/dt = f it changes by  d ln p(x_t)/dt = -div f.  The density
+// at the noisy end is known; it is nearly that of N(0, T²). So walk from the data up to T and add up the divergence  [eq:loglik]:
 //
 //        ln p_0(x_0) = ln p_T(x_T) + integral from 0 to T of div f(x_t,t) dt,     f = (x - D)/t,   div f = (dim - tr dD/dx)/t
 //
-// The trace is exact with one backward pass for every coordinate at every slope that the solver asks for (320 of them by
-// default), which is affordable in low dimension. In high dimension it is
-// estimated with a few random probes e whose covariance is I  [eq:hutchinson]:     tr J = E[ e^T J e ].
-// Signs (Rademacher) are the better probes: their squares are 1, so the diagonal of J adds no variance. A point keeps its probes
-// all the way, which makes the integrand a smooth function of t, and solvers of high order worth their price.
+// The trace is exact with one backward pass for every coordinate of x. The default solver takes 320 slopes, so this is affordable for
+// points of the plane and not for images. In high dimension the trace is estimated with a few random probes e whose covariance
+// is I  [eq:hutchinson]:
+//
+//        tr J = E[ e^T J e ]
+//
+// The probes are signs: their squares are 1, so the diagonal of J adds no variance. (Normal numbers would add some.) A point keeps its
+// probes along the whole path, which makes the integrand a smooth function of t, and solvers of high order worth their price.
 // =====================================================================================================================
 
 CTM__DEF ctm_likelihood ctm_likelihood_default(void) {
@@ -7897,322 +7942,229 @@ CTM__DEF ctm_likelihood ctm_likelihood_default(void) {
     return how;
 }
 
-// The points of one run with their probes e [m,n,dim]: tr J is estimated by weight·sum_p e_p^T J e_p.
-typedef struct ctm__trace {
+// What is carried along the ODE: rows of dim + 1 numbers, a point and the integral of div f so far.
+typedef struct ctm__density {
     ctm_tape           *tp;
     const ctm_denoiser *D;
-    size_t              n;
-    int                 m;
+    int                 probes;        // tr J is estimated by weight·sum_p e_p^T J e_p
     double              weight;
-    const double       *e;             // NULL: the dim unit vectors, which make the sum the trace itself
-} ctm__trace;
+    const double       *e;             // [probes,n,dim]. NULL: the dim unit vectors, which make the sum the trace itself
+} ctm__density;
 
-// One probe: D(x,t) into Dx if not NULL, and trace[i] += weight·e_p^T (dD/dx) e_p. The gradient of sum(e·D) is J^T e; it is taken
-// on a tape of its own, so that whatever the caller's tape holds stays out of it.
-static void ctm__probe(const ctm__trace *q, int p, const double *x, const double *t, double *Dx, double *trace) {
-    size_t dim = (size_t)q->D->dim, len = q->n * dim, k;
-    ctm_mark m = ctm_arena_mark(q->tp->arena);
-    ctm_tape inner;
-    ctm_tensor *xt, *tt, *e, *out;
-    ctm_tape_init(&inner, q->tp->ctx, q->tp->arena);
-    inner.rows = q->tp->rows;
-    xt = ctm_wants_grad(&inner, ctm_matrix(&inner, "x", (int)q->n, (int)dim));
-    tt = ctm_vector(&inner, "t", (int)q->n);
-    e = ctm_matrix(&inner, "probe", (int)q->n, (int)dim);
-    for (k = 0; k < q->n; k++) tt->data[k] = (ctm_real)t[k];
-    for (k = 0; k < len; k++) {
-        xt->data[k] = (ctm_real)x[k];
-        e->data[k] = (ctm_real)(q->e ? q->e[(size_t)p * len + k] : k % dim == (size_t)p);
-    }
-    out = q->D->denoise(&inner, q->D, xt, tt);
-    CTM__REQUIRE(inner.count > 0, "ctm_loglik: the denoiser \"%s\" cannot be differentiated", q->D->name);
-    ctm_backward(&inner, ctm_name(ctm_weighted_mean(&inner, out, e, 1), "probe^T D"));
-    if (Dx) for (k = 0; k < len; k++) Dx[k] = (double)out->data[k];
-    for (k = 0; k < len; k++) trace[k / dim] += q->weight * (double)e->data[k] * (double)xt->grad[k];
-    ctm_arena_release(q->tp->arena, m);
-}
-
-// t·f = x - D and t·div f = dim - tr dD/dx: the slopes in ln t.
-static void ctm__flow_and_divergence(const ctm__trace *q, const double *x, const double *t, double *f, double *div) {
-    size_t dim = (size_t)q->D->dim, k;
+// The slopes of n rows in ln t, at levels t [n]: x - D and dim - tr dD/dx. The gradient of sum(e·D) is J^T e; it is taken on a tape of
+// its own, so that whatever the caller's tape holds stays out of it.
+static void ctm__density_slope(const void *arg, size_t n, const double *rows, const double *t, double *slopes) {
+    const ctm__density *q = (const ctm__density *)arg;
+    size_t dim = (size_t)q->D->dim, i, d;
     int p;
-    memset(div, 0, q->n * sizeof(double));
-    for (p = 0; p < q->m; p++) ctm__probe(q, p, x, t, p ? NULL : f, div);
-    for (k = 0; k < q->n * dim; k++) f[k] = (double)(ctm_real)x[k] - f[k];       // at the very x that D was given
-    for (k = 0; k < q->n; k++) div[k] = (double)dim - div[k];
+    for (p = 0; p < q->probes; p++) {
+        ctm_mark m = ctm_arena_mark(q->tp->arena);
+        ctm_tape tape;
+        ctm_tensor *x, *level, *e, *D;
+        ctm_tape_init(&tape, q->tp->ctx, q->tp->arena);
+        tape.rows = q->tp->rows;
+        x = ctm_wants_grad(&tape, ctm_matrix(&tape, "x", (int)n, (int)dim));
+        level = ctm_vector(&tape, "t", (int)n);
+        e = ctm_matrix(&tape, "probe", (int)n, (int)dim);
+        for (i = 0; i < n; i++) {
+            level->data[i] = (ctm_real)t[i];
+            for (d = 0; d < dim; d++) {
+                x->data[i * dim + d] = (ctm_real)rows[i * (dim + 1) + d];
+                e->data[i * dim + d] = (ctm_real)(q->e ? q->e[((size_t)p * n + i) * dim + d] : d == (size_t)p);
+            }
+        }
+        D = q->D->denoise(&tape, q->D, x, level);
+        CTM__REQUIRE(tape.count > 0, "a likelihood: the denoiser \"%s\" cannot be differentiated", q->D->name);
+        ctm_backward(&tape, ctm_name(ctm_weighted_mean(&tape, D, e, 1), "probe^T D"));
+        for (i = 0; i < n; i++) {
+            double *f = slopes + i * (dim + 1);
+            if (p == 0) {
+                f[dim] = 0;
+                for (d = 0; d < dim; d++) f[d] = (double)x->data[i * dim + d] - (double)D->data[i * dim + d];
+            }
+            for (d = i * dim; d < (i + 1) * dim; d++) f[dim] -= q->weight * (double)e->data[d] * (double)x->grad[d];
+            if (p == q->probes - 1) f[dim] += (double)dim;
+        }
+        ctm_arena_release(q->tp->arena, m);
+    }
 }
 
-// Heun and the classical fourth-order method have the same shape: stage r starts from x + c_r·h·(slope of stage r-1), and the
-// step is h times the mean of the slopes with weights b_r. x is carried up to sigma_max; returns the integral of div f in sum_div.
-static void ctm__loglik_fixed(const ctm__trace *q, const ctm_noise *z, int method, int steps, double *x, double *sum_div) {
+// `steps` Karras intervals, upwards in noise. Heun's method and the classical one of fourth order have the same shape: stage k starts
+// from rows + c_k·h·(the slope of stage k-1), and the step is h times the mean of the slopes with weights b_k.
+static void ctm__density_steps(const ctm__density *q, const ctm_noise *z, const ctm_likelihood *how, size_t n, double *rows) {
     static const double c_heun[2] = {0, 1}, b_heun[2] = {0.5, 0.5};
     static const double c_rk4[4] = {0, 0.5, 0.5, 1}, b_rk4[4] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
-    const double *c = method == CTM_RK4 ? c_rk4 : c_heun, *b = method == CTM_RK4 ? b_rk4 : b_heun;
-    int stages = method == CTM_RK4 ? 4 : 2, j, r;
-    size_t n = q->n, len = n * (size_t)q->D->dim, k;
-    ctm_arena *a = q->tp->arena;
-    double *y = (double *)ctm_alloc(a, len * sizeof(double)), *f = (double *)ctm_alloc(a, len * sizeof(double));
-    double *sum = (double *)ctm_alloc(a, len * sizeof(double)), *div = (double *)ctm_alloc(a, n * sizeof(double));
-    double *t = (double *)ctm_alloc(a, n * sizeof(double)), *ts = (double *)ctm_alloc(a, ((size_t)steps + 1) * sizeof(double));
-    ctm_karras_times(z, steps + 1, ts);
-    for (j = steps; j > 0; j--) {                      // upwards in noise
+    const double *c = how->method == CTM_RK4 ? c_rk4 : c_heun, *b = how->method == CTM_RK4 ? b_rk4 : b_heun;
+    int stages = how->method == CTM_RK4 ? 4 : 2, j, k;
+    size_t wide = (size_t)q->D->dim + 1, len = n * wide, i;
+    double *y = (double *)ctm_alloc(q->tp->arena, (3 * len + n) * sizeof(double)), *f = y + len, *sum = f + len, *t = sum + len;
+    double *ts = (double *)ctm_alloc(q->tp->arena, ((size_t)how->steps + 1) * sizeof(double));
+    ctm_karras_times(z, how->steps + 1, ts);
+    for (j = how->steps; j > 0; j--) {
         double h = ts[j - 1] - ts[j];
         memset(sum, 0, len * sizeof(double));
-        for (r = 0; r < stages; r++) {
-            double level = ts[j] + c[r] * h;
-            for (k = 0; k < n; k++) t[k] = level;
-            for (k = 0; k < len; k++) y[k] = x[k] + c[r] * h * (r ? f[k] : 0);
-            ctm__flow_and_divergence(q, y, t, f, div);
-            for (k = 0; k < len; k++) sum[k] += b[r] * (f[k] /= level);
-            for (k = 0; k < n; k++) sum_div[k] += b[r] * h * div[k] / level;
+        for (k = 0; k < stages; k++) {
+            double level = ts[j] + c[k] * h;
+            for (i = 0; i < n; i++) t[i] = level;
+            for (i = 0; i < len; i++) y[i] = rows[i] + c[k] * h * (k ? f[i] : 0);
+            ctm__density_slope(q, n, y, t, f);
+            for (i = 0; i < len; i++) sum[i] += b[k] * (f[i] /= level);
         }
-        for (k = 0; k < len; k++) x[k] += h * sum[k];
+        for (i = 0; i < len; i++) rows[i] += h * sum[i];
     }
 }
 
-// Adaptive steps in tau = ln t, by Cash and Karp's pair of fifth and fourth order: six slopes, two sums with weights b and b4,
-// whose difference tells the error. Every point has its own tau and its own step, so that its result does not depend on its
-// neighbours; points that have arrived wait for the rest.
-typedef struct ctm__adaptive { double *x, *y, *t, *tau, *h, *sum_div, *k[6], *kd[6]; } ctm__adaptive;
-
-static void ctm__adaptive_stages(const ctm__trace *q, ctm__adaptive *s) {
-    static const double a[6][5] = {
-        {0, 0, 0, 0, 0}, {1.0 / 5, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0}, {3.0 / 10, -9.0 / 10, 6.0 / 5, 0, 0},
-        {-11.0 / 54, 5.0 / 2, -70.0 / 27, 35.0 / 27, 0},
-        {1631.0 / 55296, 175.0 / 512, 575.0 / 13824, 44275.0 / 110592, 253.0 / 4096}};
-    static const double c[6] = {0, 1.0 / 5, 3.0 / 10, 3.0 / 5, 1, 7.0 / 8};
-    size_t dim = (size_t)q->D->dim, i;
-    int r, p;
-    for (r = 0; r < 6; r++) {
-        for (i = 0; i < q->n; i++) s->t[i] = exp(s->tau[i] + c[r] * s->h[i]);
-        for (i = 0; i < q->n * dim; i++) {
-            double sum = 0;
-            for (p = 0; p < r; p++) sum += a[r][p] * s->k[p][i];
-            s->y[i] = s->x[i] + s->h[i / dim] * sum;
-        }
-        ctm__flow_and_divergence(q, s->y, s->t, s->k[r], s->kd[r]);
-    }
+// Steps in ln t that choose their own length. Where numbers are floats, D is rough, and below 1e-4 a shorter step is no better.
+static void ctm__density_walk(const ctm__density *q, const ctm_noise *z, double tol, size_t n, double *rows) {
+    size_t wide = (size_t)q->D->dim + 1;
+    double *room = (double *)ctm_alloc(q->tp->arena, ctm__ode_room(n, wide) * sizeof(double));
+    ctm__ode ode;
+    ode.slope = ctm__density_slope; ode.arg = q; ode.n = n; ode.dim = wide; ode.tol = tol; ode.shortest = 1e-4;
+    ctm__ode_begin(&ode, rows, log(z->sigma_min), 0.05, room);
+    ctm__ode_walk(&ode, log(z->sigma_max));
+    memcpy(rows, ode.x, n * wide * sizeof(double));
 }
 
-static double ctm__weigh(const double w[6], double *const k[6], size_t i) {
-    double sum = 0;
-    int r;
-    for (r = 0; r < 6; r++) sum += w[r] * k[r][i];
-    return sum;
-}
+static double ctm__sign(const ctm_rng *rng, uint64_t step, uint64_t index) { return ctm_uniform(rng, step, index) < 0.5 ? -1 : 1; }
 
-// Judges the trial step of point i: takes it if its error is within tol, and chooses the next step. 1 when the point has arrived.
-static int ctm__adaptive_judge(const ctm__trace *q, ctm__adaptive *s, size_t i, double end, double tol) {
-    static const double b[6] = {37.0 / 378, 0, 250.0 / 621, 125.0 / 594, 0, 512.0 / 1771};
-    static const double e[6] = {37.0 / 378 - 2825.0 / 27648, 0, 250.0 / 621 - 18575.0 / 48384, 125.0 / 594 - 13525.0 / 55296,
-                                -277.0 / 14336, 512.0 / 1771 - 0.25};            // b - b4
-    size_t dim = (size_t)q->D->dim, d;
-    double h = s->h[i], r = h * ctm__weigh(e, s->kd, i) / tol, err = r * r;
-    for (d = i * dim; d < (i + 1) * dim; d++) {
-        r = h * ctm__weigh(e, s->k, d) / (tol * (0.1 + fabs(s->x[d])));
-        err += r * r;
-    }
-    err = sqrt(err / (double)(dim + 1));
-    if (!ctm_is_finite(err)) {                         // from here the point is no number, and stays none
-        s->sum_div[i] = err;
-        s->h[i] = 0;
-        return 1;
-    }
-    if (err <= 1 || h < 1e-4) {                        // 1e-4: rounding in float can ask for steps that lead nowhere
-        for (d = i * dim; d < (i + 1) * dim; d++) s->x[d] += h * ctm__weigh(b, s->k, d);
-        s->sum_div[i] += h * ctm__weigh(b, s->kd, i);
-        s->tau[i] += h;
-    }
-    s->h[i] = ctm__dmin(h * ctm__dmin(5, ctm__dmax(0.2, 0.9 * pow(err + 1e-12, -0.2))), end - s->tau[i]);
-    if (s->h[i] > 1e-12) return 0;
-    s->h[i] = 0;
-    return 1;
-}
-
-static void ctm__loglik_adaptive(const ctm__trace *q, const ctm_noise *z, double tol, double *x, double *sum_div) {
-    size_t dim = (size_t)q->D->dim, n = q->n, i, arrived = 0;
-    double *room = (double *)ctm_alloc(q->tp->arena, n * (7 * dim + 9) * sizeof(double)), end = log(z->sigma_max);
-    unsigned char *done = (unsigned char *)ctm_alloc(q->tp->arena, n);
-    ctm__adaptive s;
-    int r;
-    s.x = x;
-    s.sum_div = sum_div;
-    for (r = 0; r < 6; r++) { s.k[r] = room; room += n * dim; s.kd[r] = room; room += n; }
-    s.y = room; s.t = s.y + n * dim; s.tau = s.t + n; s.h = s.tau + n;
-    for (i = 0; i < n; i++) { s.tau[i] = log(z->sigma_min); s.h[i] = 0.05; }
-    while (arrived < n) {
-        ctm__adaptive_stages(q, &s);
-        for (i = 0; i < n; i++)
-            if (!done[i] && ctm__adaptive_judge(q, &s, i, end, tol)) { done[i] = 1; arrived++; }
-    }
-}
-
-static double ctm__probe_entry(const ctm_likelihood *how, uint64_t step, uint64_t index) {
-    if (how->gaussian) return ctm_normal(how->rng, step, index);
-    return ctm_uniform(how->rng, step, index) < 0.5 ? -1 : 1;
-}
-
-// The probes of a run: recorded, from the stream, or none (NULL).
+// The probes of a run [probes,n,dim]: recorded, from the stream, or NULL if the trace is exact.
 static const double *ctm__probes_of(ctm_arena *a, const ctm_likelihood *how, size_t n, size_t dim) {
+    size_t len = n * dim, k;
     double *e;
-    size_t k;
-    int p;
     if (how->probes == 0 || how->recorded) return how->probes ? how->recorded : NULL;
-    e = (double *)ctm_alloc(a, (size_t)how->probes * n * dim * sizeof(double));
-    for (p = 0; p < how->probes; p++)
-        for (k = 0; k < n * dim; k++) {
-            uint64_t index = how->first_row * (uint64_t)dim + k;
-            e[(size_t)p * n * dim + k] = ctm__probe_entry(how, (uint64_t)p, index);
-        }
+    e = (double *)ctm_alloc(a, (size_t)how->probes * len * sizeof(double));
+    for (k = 0; k < (size_t)how->probes * len; k++) e[k] = ctm__sign(how->rng, k / len, how->first_row * (uint64_t)dim + k % len);
     return e;
 }
 
 static int ctm__check_likelihood(ctm_ctx *ctx, const ctm_denoiser *D, const ctm_likelihood *how) {
     if (!ctm__check_score(ctx, D, "a likelihood")) return 0;
     if (how->probes < 0) return ctm__fail(ctx, "a likelihood cannot have %d probes", how->probes);
-    return 1;
-}
-
-static int ctm__check_integration(ctm_ctx *ctx, const ctm_likelihood *how) {
     if (how->probes && !how->rng && !how->recorded)
-        return ctm__fail(ctx, "%d probes were asked for, but no stream of them was given", how->probes);
-    if (how->method == CTM_ADAPTIVE)
-        return how->tol > 0 ? 1 : ctm__fail(ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
-    if (how->method != CTM_HEUN && how->method != CTM_RK4) return ctm__fail(ctx, "%d is no method of a likelihood", how->method);
-    CTM__REQUIRE(how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
+        return ctm__fail(ctx, "a likelihood with %d probes needs a stream of random numbers, and none was given", how->probes);
+    if (how->method != CTM_ADAPTIVE && how->method != CTM_HEUN && how->method != CTM_RK4)
+        return ctm__fail(ctx, "%d is no method of a likelihood", how->method);
+    if (how->method == CTM_ADAPTIVE && !(how->tol > 0 && ctm_is_finite(how->tol)))
+        return ctm__fail(ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
+    CTM__REQUIRE(how->method == CTM_ADAPTIVE || how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
     return 1;
 }
 
-// [eq:loglik]  ln p_T(x_T) + integral of div f, the trace in div f exact or by [eq:hutchinson].
-CTM__DEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
-                           const ctm_real *points, double *logp) {
-    double variance = z->sigma_max * z->sigma_max + how->prior_var, *x;
-    ctm__trace q;
+// [eq:loglik]  ln p_T(x_T) + integral of div f, with the trace in div f exact or by [eq:hutchinson].
+CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *x,
+                        double *logp) {
+    const ctm_likelihood plain = ctm_likelihood_default();
+    double variance, *rows;
+    ctm__density q;
     ctm_mark m;
-    size_t dim, k;
+    size_t dim, i, d;
+    if (!how) how = &plain;
     if (!ctm__check_likelihood(tp->ctx, D, how)) return 0;
-    if (!ctm__check_integration(tp->ctx, how)) return 0;
     dim = (size_t)D->dim;
+    variance = z->sigma_max * z->sigma_max + how->prior_var;
     m = ctm_arena_mark(tp->arena);
-    q.tp = tp; q.D = D; q.n = n;
-    q.m = how->probes ? how->probes : D->dim;
+    q.tp = tp; q.D = D;
+    q.probes = how->probes ? how->probes : D->dim;
     q.weight = how->probes ? 1.0 / how->probes : 1;
     q.e = ctm__probes_of(tp->arena, how, n, dim);
-    x = (double *)ctm_alloc(tp->arena, n * dim * sizeof(double));
-    for (k = 0; k < n * dim; k++) x[k] = (double)points[k];
-    for (k = 0; k < n; k++) logp[k] = 0;
-    if (how->method == CTM_ADAPTIVE) ctm__loglik_adaptive(&q, z, how->tol, x, logp);
-    else                             ctm__loglik_fixed(&q, z, how->method, how->steps, x, logp);
-    for (k = 0; k < n * dim; k++) logp[k / dim] -= x[k] * x[k] / (2 * variance);
-    for (k = 0; k < n; k++) logp[k] -= 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
+    rows = (double *)ctm_alloc(tp->arena, n * (dim + 1) * sizeof(double));
+    for (i = 0; i < n; i++) for (d = 0; d < dim; d++) rows[i * (dim + 1) + d] = (double)x[i * dim + d];
+    if (how->method == CTM_ADAPTIVE) ctm__density_walk(&q, z, how->tol, n, rows);
+    else                             ctm__density_steps(&q, z, how, n, rows);
+    for (i = 0; i < n; i++) {
+        const double *row = rows + i * (dim + 1);
+        logp[i] = row[dim] - 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
+        for (d = 0; d < dim; d++) logp[i] -= row[d] * row[d] / (2 * variance);
+    }
     ctm_arena_release(tp->arena, m);
     return 1;
 }
 
-// [eq:loglik]  With the exact trace and fixed steps.
-CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *points,
-                        int steps, double prior_var, double *logp) {
-    ctm_likelihood how = ctm_likelihood_default();
-    how.method = method;
-    how.steps = steps;
-    how.prior_var = prior_var;
-    return ctm_loglik_by(tp, D, z, &how, n, points, logp);
-}
-
-// ---- the bound
-// The stochastic process that adds noise gives a bound that needs no ODE, only the score S at random levels  [eq:elbo]:
+// ---- a lower bound
+// Seen as a random process that adds noise, the model has a bound on its likelihood that needs no ODE, only the score S at random
+// levels  [eq:elbo]:
 //
 //     ln p_0(x_0) >= E ln N(x_0 + T·eps; 0, T²)  -  Z·E[ |sigma·S|²/2 + div(sigma²·S) ]
 //                    -  ( E|x_0 - D(x_0 + q·eps, q)|²/(2q²) - dim/2 )
 //
-// with S and div at x_0 + sigma·eps, ln sigma uniform from ln q to ln T, and Z = 2 ln(T/q), twice that interval. The last bracket
-// is the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in. q is the
-// level a thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and takes
-// q^(1/rho) = 0.413 there. That makes 8.047 bits per dimension of N(0, 0.5²) look like 7.755, and can hide up to 0.72 bits of more
-// concentrated data.
+// with S and div at x_0 + sigma·eps, where ln sigma is uniform between ln q and ln T, and Z = 2·ln(T/q). The last bracket is the price
+// of the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in. q is the level a
+// thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and takes
+// q^(1/rho) = 0.413 there, which makes 8.047 bits per dimension of N(0, 0.5²) look like 7.755, and can hide up to 0.72 bits where the
+// data are more concentrated.
 //
-// The first term is -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn; and levels are stratified: draw
-// k of K takes the k-th of K equal parts of the interval. An estimate may exceed ln p; its expectation may not.
+// The first term's expectation is known, -dim/2·(ln(2·pi·T²) + 1) - |x_0|²/(2T²), so only the other two are estimated. Their levels are
+// stratified: draw k of K takes a level from the k-th of K equal parts of the interval. An estimate may exceed ln p; its expectation
+// does not.
 
-// Row i of draw k: u, then z, z_residual and the probe, of dim numbers each.
-static void ctm__elbo_row(const ctm_likelihood *how, int draws, int k, size_t n, size_t i, size_t dim, double *row) {
-    uint64_t step = 4 * (uint64_t)k, at = (how->first_row + i) * (uint64_t)dim;
+// The random numbers of row i in draw k: u, then the noise, the residual's noise and the probe, dim numbers each.
+static void ctm__elbo_numbers(const ctm_likelihood *how, int draws, int k, size_t n, size_t i, size_t dim, double *out) {
+    uint64_t step = 4 * (uint64_t)k, row = how->first_row + i;
     size_t d;
     if (how->recorded) {
-        memcpy(row, how->recorded + ((size_t)k * n + i) * (1 + 3 * dim), (1 + 3 * dim) * sizeof(double));
+        memcpy(out, how->recorded + ((size_t)k * n + i) * (1 + 3 * dim), (1 + 3 * dim) * sizeof(double));
         return;
     }
-    row[0] = (k + ctm_uniform(how->rng, step, how->first_row + i)) / draws;
+    out[0] = (k + ctm_uniform(how->rng, step, row)) / draws;
     for (d = 0; d < dim; d++) {
-        row[1 + d] = ctm_normal(how->rng, step + 1, at + d);
-        row[1 + dim + d] = ctm_normal(how->rng, step + 2, at + d);
-        row[1 + 2 * dim + d] = ctm__probe_entry(how, step + 3, at + d);
+        out[1 + d] = ctm_normal(how->rng, step + 1, row * (uint64_t)dim + d);
+        out[1 + dim + d] = ctm_normal(how->rng, step + 2, row * (uint64_t)dim + d);
+        out[1 + 2 * dim + d] = ctm__sign(how->rng, step + 3, row * (uint64_t)dim + d);
     }
 }
 
-// |x_0 - D(x_0 + q·eps, q)|² of all points.
-static void ctm__reconstruction(ctm_tape *tp, const ctm_denoiser *D, size_t n, const ctm_real *x0, const double *row, double q,
-                                double *square) {
-    size_t dim = (size_t)D->dim, k;
-    int recording = tp->recording;
-    ctm_mark m = ctm_arena_mark(tp->arena);
-    ctm_tensor *x = ctm_matrix(tp, "x_q", (int)n, (int)dim), *t = ctm_fill(ctm_vector(tp, "q", (int)n), q), *y;
-    tp->recording = 0;
-    memset(square, 0, n * sizeof(double));
-    for (k = 0; k < x->len; k++) x->data[k] = (ctm_real)((double)x0[k] + q * row[k / dim * (1 + 3 * dim) + 1 + dim + k % dim]);
-    y = D->denoise(tp, D, x, t);
-    for (k = 0; k < x->len; k++) square[k / dim] += ((double)x0[k] - (double)y->data[k]) * ((double)x0[k] - (double)y->data[k]);
-    tp->recording = recording;
-    ctm_arena_release(tp->arena, m);
-}
-
-// Adds one draw's estimate of -Z·(...) minus the bracket to bound.
-static void ctm__elbo_draw(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, int draws, int k,
-                           size_t n, const ctm_real *x0, double *bound) {
-    size_t dim = (size_t)D->dim, len = n * dim, width = 1 + 3 * dim, i, d;
-    ctm_noise fine = *z;
-    ctm_mark m = ctm_arena_mark(tp->arena);
-    double *row = (double *)ctm_alloc(tp->arena, n * width * sizeof(double));
-    double *x = (double *)ctm_alloc(tp->arena, 3 * len * sizeof(double)), *Dx = x + len, *e = Dx + len;
-    double *sigma = (double *)ctm_alloc(tp->arena, 3 * n * sizeof(double)), *trace = sigma + n, *square = trace + n;
-    double q, q_residual, Z;
-    ctm__trace p;
-    fine.N = 1001;
-    q = ctm_t_of_index(&fine, 999);
-    q_residual = how->form == CTM_FORM_AUTHORS ? pow(q, 1 / z->rho) : q;
-    Z = 2 * log(z->sigma_max / q);
-    for (i = 0; i < n; i++) {
-        ctm__elbo_row(how, draws, k, n, i, dim, row + i * width);
-        sigma[i] = q * pow(z->sigma_max / q, row[i * width]);
-        for (d = 0; d < dim; d++) {
-            x[i * dim + d] = (double)x0[i * dim + d] + sigma[i] * row[i * width + 1 + d];
-            e[i * dim + d] = row[i * width + 1 + 2 * dim + d];
-        }
-    }
-    p.tp = tp; p.D = D; p.n = n; p.m = 1; p.weight = 1; p.e = e;
-    ctm__probe(&p, 0, x, sigma, Dx, trace);
-    ctm__reconstruction(tp, D, n, x0, row, q_residual, square);
-    for (i = 0; i < n; i++) {
-        double S2 = 0;                                                           // |sigma·S|², S = (D - x)/sigma²
-        for (d = i * dim; d < (i + 1) * dim; d++) S2 += (Dx[d] - x[d]) * (Dx[d] - x[d]) / (sigma[i] * sigma[i]);
-        bound[i] -= Z * (S2 / 2 + trace[i] - (double)dim) / draws;
-        bound[i] -= (square[i] / (2 * q_residual * q_residual) - 0.5 * (double)dim) / draws;
-    }
-    ctm_arena_release(tp->arena, m);
-}
-
-// [eq:elbo]  The first term at its expectation, the other two drawn.
+// [eq:elbo]  With f = x - D = -sigma²·S from ctm__density_slope, |sigma·S|² is |f|²/sigma², and div(sigma²·S) is minus f's divergence.
 CTM__DEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                       const ctm_real *x0, double *bound) {
-    int draws = how->probes ? how->probes : 1, k;
-    double T2 = z->sigma_max * z->sigma_max;
-    size_t dim, i;
+    int draws = how->probes ? how->probes : 1, recording = tp->recording, k;
+    double T = z->sigma_max, q, q_residual, Z, *number, *rows, *slopes, *sigma, *e;
+    ctm_noise thousand = *z;
+    ctm__density density;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    size_t dim, wide, i, d;
     if (!ctm__check_likelihood(tp->ctx, D, how)) return 0;
-    if (!how->rng && !how->recorded) return ctm__fail(tp->ctx, "the bound of a likelihood is drawn, but no stream was given");
+    if (!how->rng && !how->recorded) return ctm__fail(tp->ctx, "a likelihood's bound needs a stream of random numbers, and none was given");
     dim = (size_t)D->dim;
-    for (i = 0; i < n; i++) bound[i] = -0.5 * (double)dim * (log(2 * 3.14159265358979324 * T2) + 1);
-    for (i = 0; i < n * dim; i++) bound[i / dim] -= (double)x0[i] * (double)x0[i] / (2 * T2);
-    for (k = 0; k < draws; k++) ctm__elbo_draw(tp, D, z, how, draws, k, n, x0, bound);
+    wide = dim + 1;
+    thousand.N = 1001;
+    q = ctm_t_of_index(&thousand, 999);
+    q_residual = how->form == CTM_FORM_AUTHORS ? pow(q, 1 / z->rho) : q;
+    Z = 2 * log(T / q);
+    number = (double *)ctm_alloc(tp->arena, (1 + 3 * dim + n * (2 * wide + 1 + dim)) * sizeof(double));
+    rows = number + 1 + 3 * dim; slopes = rows + n * wide; sigma = slopes + n * wide; e = sigma + n;
+    density.tp = tp; density.D = D; density.probes = 1; density.weight = 1; density.e = e;
+    for (i = 0; i < n; i++) bound[i] = -0.5 * (double)dim * (log(2 * 3.14159265358979324 * T * T) + 1);
+    for (i = 0; i < n * dim; i++) bound[i / dim] -= (double)x0[i] * (double)x0[i] / (2 * T * T);
+    tp->recording = 0;
+    for (k = 0; k < draws; k++) {
+        ctm_mark draw = ctm_arena_mark(tp->arena);
+        ctm_tensor *x_q = ctm_matrix(tp, "x_q", (int)n, (int)dim), *t_q = ctm_fill(ctm_vector(tp, "q", (int)n), q_residual), *y;
+        for (i = 0; i < n; i++) {
+            ctm__elbo_numbers(how, draws, k, n, i, dim, number);
+            sigma[i] = q * pow(T / q, number[0]);
+            for (d = 0; d < dim; d++) {
+                double x = (double)x0[i * dim + d];
+                rows[i * wide + d] = x + sigma[i] * number[1 + d];
+                x_q->data[i * dim + d] = (ctm_real)(x + q_residual * number[1 + dim + d]);
+                e[i * dim + d] = number[1 + 2 * dim + d];
+            }
+        }
+        ctm__density_slope(&density, n, rows, sigma, slopes);
+        y = D->denoise(tp, D, x_q, t_q);
+        for (i = 0; i < n; i++) {
+            const double *f = slopes + i * wide;
+            double score = 0, residual = 0;
+            for (d = 0; d < dim; d++) {
+                double miss = (double)x0[i * dim + d] - (double)y->data[i * dim + d];
+                score += f[d] * f[d] / (sigma[i] * sigma[i]);
+                residual += miss * miss / (q_residual * q_residual);
+            }
+            bound[i] -= (Z * (score / 2 - f[dim]) + (residual - (double)dim) / 2) / draws;
+        }
+        ctm_arena_release(tp->arena, draw);
+    }
+    tp->recording = recording;
+    ctm_arena_release(tp->arena, m);
     return 1;
 }
 
