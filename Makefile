@@ -7,17 +7,19 @@ CC      ?= cc
 CFLAGS  ?= -O2 -g
 NO_G    := $(if $(filter file,$(origin CFLAGS)),-g0)       # the tests compile faster without debug information; CFLAGS of yours are left alone
 WARN     = -Wall -Wextra -pedantic
-OPENMP  := $(shell printf '\043include <omp.h>\nint main(void){return omp_get_num_procs()<1;}\n' > .omp.c 2>/dev/null && \
-             $(CC) -fopenmp .omp.c -o .omp.out 2>/dev/null && echo -fopenmp; rm -f .omp.c .omp.out)
+OPENMP  := $(shell t=$$(mktemp) && printf '\043include <omp.h>\nint main(void){return omp_get_num_procs()<1;}\n' | \
+             $(CC) -fopenmp -x c - -o $$t 2>/dev/null && echo -fopenmp; rm -f $$t)
 BUILD    = $(CC) $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS)
 LINKED   = $(BUILD) -DCTM_LINKED
-HELPERS  = examples/plot.h examples/args.h examples/table.h examples/toys.h examples/measure.h examples/story.h examples/run.h examples/image.h
+HELPERS  = $(wildcard apps/*.h)
+APPS     = points images edit claims                       # apps/NAME.c
+LESSONS := $(shell ls examples/*.c | sed -n 's,^examples/0[1-9]_\(.*\)\.c$$,\1,p')          # examples/0N_NAME.c
 
 MAKEFLAGS += --jobs=2      # compile two programs at a time
 
 MPI     := $(shell command -v mpicc 2>/dev/null >/dev/null && echo build/mpi)
 
-all: build/mini build/hello build/points build/claims build/images build/edit build/use_weights $(MPI)     ## build the examples
+all: build/mini $(LESSONS:%=build/%) $(APPS:%=build/%) build/use_weights $(MPI)      ## build the lessons of examples/ and the programs of apps/
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
@@ -28,7 +30,7 @@ claims: build/claims                                ## the paper's claims in min
 test: build/test_float build/test_double build/test_fuzz build/test_mini all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
 
-test-long: build/test_float build/test_double build/test_fuzz build/test_mini all   ## the slow ones too: fast-math, other builds, limits on one full demo run
+test-long: build/test_float build/test_double build/test_fuzz build/test_mini build/exercises all  ## the slow ones too: fast-math, other builds, limits on one full demo run
 	@sh tests/run.sh long
 
 bench: build/bench                                  ## speed: lines `bench NAME value UNIT`
@@ -47,7 +49,7 @@ merit: build/points                                 ## the figures that README a
 	@sh tests/merit.sh
 
 cifar10:                                            ## fetch CIFAR-10 into out/cifar10 (170 MB; several mirrors, resumes, checks)
-	@sh examples/cifar10.sh out/cifar10
+	@sh apps/cifar10.sh out/cifar10
 
 fuzz:                                               ## every reader of files and the flags with libFuzzer, FUZZ_SECONDS=60 each (needs clang)
 	@sh tests/fuzz/run.sh
@@ -66,20 +68,14 @@ build/ctm.o: ctm.h | build                           # the implementation, once 
 	$(BUILD) -DCTM_IMPLEMENTATION -x c -c ctm.h -o $@
 build/mini: examples/00_mini.c | build
 	$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) $< -o $@ -lm
-build/hello: examples/01_hello.c $(HELPERS) build/ctm.o
-	$(LINKED) examples/01_hello.c build/ctm.o -o $@ -lm
-build/points: examples/02_points.c $(HELPERS) build/ctm.o
-	$(LINKED) examples/02_points.c build/ctm.o -o $@ -lm
-build/claims: examples/03_claims.c $(HELPERS) build/ctm.o
-	$(LINKED) examples/03_claims.c build/ctm.o -o $@ -lm
-build/images: examples/04_images.c $(HELPERS) build/ctm.o
-	$(LINKED) examples/04_images.c build/ctm.o -o $@ -lm
-build/edit: examples/05_edit.c $(HELPERS) build/ctm.o
-	$(LINKED) examples/05_edit.c build/ctm.o -o $@ -lm
-build/use_weights: examples/use_weights.c $(HELPERS) build/ctm.o
-	$(LINKED) examples/use_weights.c build/ctm.o -o $@ -lm
-build/mpi: examples/06_mpi.c ctm.h $(HELPERS) | build
-	mpicc $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS) examples/06_mpi.c -o $@ -lm
+$(foreach lesson,$(LESSONS),$(eval build/$(lesson): $(wildcard examples/0?_$(lesson).c)))
+$(LESSONS:%=build/%) build/use_weights: $(HELPERS) build/ctm.o
+	$(LINKED) $(filter %.c,$^) build/ctm.o -o $@ -lm
+build/use_weights: examples/use_weights.c
+$(APPS:%=build/%): build/%: apps/%.c $(HELPERS) build/ctm.o
+	$(LINKED) $< build/ctm.o -o $@ -lm
+build/mpi: apps/mpi.c ctm.h $(HELPERS) | build
+	mpicc $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS) apps/mpi.c -o $@ -lm
 build/test_fuzz: $(wildcard tests/fuzz/*.c tests/fuzz/*.h) $(HELPERS) build/ctm.o
 	$(LINKED) $(NO_G) tests/fuzz/replay.c build/ctm.o -o $@ -lm
 build/bench: tests/bench.c ctm.h | build
@@ -111,7 +107,6 @@ debug: build/tour                                   ## a guided tour of one trai
 exercises: build/exercises                          ## the numbers that EXERCISES.md asks for (a minute)
 	@build/exercises
 
-test-long: build/exercises
 build/exercises: tests/exercises.c ctm.h | build
 	$(BUILD) tests/exercises.c -o $@ -lm
 build/tour: debug/tour.c ctm.h | build

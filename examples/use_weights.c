@@ -3,7 +3,7 @@
    cc -O2 examples/use_weights.c -o use_weights -lm && ./use_weights out/demo/model.safetensors 5 */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
-#include "args.h"
+#include "../apps/args.h"
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -57,7 +57,7 @@ def c(line, cell):
         f.write(cell)
     if flag == '-h':
         return
-    build = [os.environ.get('CC', 'cc')] + os.environ.get('CFLAGS', '-O2').split() + ['-Wall', '-Wextra', '-I' + ROOT, '-I' + os.path.join(ROOT, 'examples'), name + '.c']
+    build = [os.environ.get('CC', 'cc')] + os.environ.get('CFLAGS', '-O2').split() + ['-Wall', '-Wextra', '-I' + ROOT, '-I' + os.path.join(ROOT, 'apps'), name + '.c']
     if flag == '-c':
         _run(build + ['-c', '-o', name + '.o'], 'the cell does not compile')
         if name + '.o' not in _objects:

@@ -2,7 +2,7 @@
 // How each is counted stands in tests/README.md.   usage: build/bench [PART OF A NAME]      ("rss" lines only on request)
 #define _POSIX_C_SOURCE 200809L
 #define CTM_IMPLEMENTATION
-#include "../examples/args.h"
+#include "../apps/args.h"
 #include "../ctm.h"
 #include <stdio.h>
 #include <stdlib.h>

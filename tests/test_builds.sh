@@ -73,7 +73,7 @@ for compiler in gcc clang; do
     job "frames of the header, $compiler" frames $compiler -O1 -DCTM_IMPLEMENTATION -x c ctm.h
     job "frames of the header, double, $compiler" frames $compiler -O0 -DCTM_REAL_DOUBLE -DCTM_IMPLEMENTATION -x c ctm.h
 done
-for source in examples/0[1-5]*.c examples/use_weights.c; do
+for source in examples/*.c apps/[!m]*.c; do
     job "frames of $source" frames gcc -O1 -DCTM_LINKED "$source"
 done
 

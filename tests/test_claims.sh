@@ -1,5 +1,5 @@
 #!/bin/sh
-# examples/03_claims.c from the outside, with runs far too short to say anything about the claims: that every claim is answered, that
+# apps/claims.c from the outside, with runs far too short to say anything about the claims: that every claim is answered, that
 # the tables agree with one another and with the verdicts' rule, that threads change nothing, and bad input.
 cd "$(dirname "$0")/.." || exit 1
 claims=build/claims

@@ -1,5 +1,5 @@
 #!/bin/sh
-# examples/to_safetensors.py: files as the authors of CTM and of EDM write them, made here, must load in ctm.h with the same numbers;
+# apps/to_safetensors.py: files as the authors of CTM and of EDM write them, made here, must load in ctm.h with the same numbers;
 # a pickle that calls a function must not get it called. Skipped without PyTorch.
 # usage: sh tests/test_convert.sh       (after make)
 cd "$(dirname "$0")/.." || exit 1
@@ -19,7 +19,7 @@ must() { what=$1; shift; if "$@" >"$tmp/log" 2>&1; then ok; else fail "$what"; f
 cat >"$tmp/all.py" <<'END'
 import contextlib, io, os, sys
 sys.dont_write_bytecode = True
-sys.path.insert(0, 'examples')
+sys.path.insert(0, 'apps')
 import to_safetensors
 for line in sys.stdin:
     status, text, *args = line.rstrip('\n').split('|')

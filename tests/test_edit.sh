@@ -20,11 +20,11 @@ refuses() {                             # refuses STATUS FRAGMENT ARGUMENTS...: 
 runs() { if "$@" >"$tmp/stdout" 2>"$tmp/stderr"; then ok; else bad "$*: $(head -c 300 "$tmp/stdout" "$tmp/stderr")"; fi; }
 
 cat >"$tmp/tool.c" <<'END'
-#include "examples/args.h"
+#include "apps/args.h"
 #define CTM_IMPLEMENTATION
 #include "ctm.h"
 #define IMAGE_REAL ctm_real
-#include "examples/image.h"
+#include "apps/image.h"
 
 static char err[600];
 static int bytes_npy(const char *path, int n, int h, int w, const unsigned char *v) {

@@ -321,10 +321,10 @@ part_threads() {
             else no "threads, tests $t: $(grep -A 12 -m 1 'WARNING: ThreadSanitizer' "$tmp/log" || tail -n 3 "$tmp/log")"; fi
         done
     else no "threads: $(head -5 "$tmp/log")"; fi
-    for p in 02_points 04_images; do
-        $compile examples/$p.c -o "$tmp/t" -lm 2>"$tmp/log" || { no "threads: $(head -5 "$tmp/log")"; continue; }
+    for p in points images; do
+        $compile apps/$p.c -o "$tmp/t" -lm 2>"$tmp/log" || { no "threads: $(head -5 "$tmp/log")"; continue; }
         fresh "$tmp/now"
-        case $p in 02_points) set -- train --data ring --gan --plain --steps 20 --hidden 16 --layers 2 --batch 16 --law-steps 0 --noises 1000 --threads 4 --quiet --out run;;
+        case $p in points) set -- train --data ring --gan --plain --steps 20 --hidden 16 --layers 2 --batch 16 --law-steps 0 --noises 1000 --threads 4 --quiet --out run;;
                    *)         set -- train --data shapes.idx --steps 3 --teacher-steps 2 --model-channels 4 --channel-mult 1,1 --num-blocks 1 --batch 4 --threads 4 --quiet --out run;; esac
         if (cd "$tmp/now" && "$tmp/t" "$@") >"$tmp/log" 2>&1 && ! grep -q 'WARNING: ThreadSanitizer' "$tmp/log"; then ok "threads, $p train"
         else no "threads, $p train: $(grep -A 12 -m 1 'WARNING: ThreadSanitizer' "$tmp/log" || tail -n 3 "$tmp/log")"; fi
@@ -343,8 +343,8 @@ part_valgrind() {
         done
     else no "valgrind: $(head -5 "$tmp/log")"; fi
     mkdir -p "$tmp/vb"
-    for p in points=02_points images=04_images edit=05_edit use_weights=use_weights; do
-        $compile examples/${p#*=}.c -o "$tmp/vb/${p%%=*}" -lm 2>"$tmp/log" || no "valgrind: $(head -5 "$tmp/log")"
+    for p in apps/points apps/images apps/edit examples/use_weights; do
+        $compile $p.c -o "$tmp/vb/${p##*/}" -lm 2>"$tmp/log" || no "valgrind: $(head -5 "$tmp/log")"
     done
     commands | sed "s,$build/,$tmp/vb/,g" >"$tmp/commands"
     while read -r name files command; do

@@ -32,12 +32,12 @@ while read -r file; do
         case $target in *.md#*|\#*) must "$file links to $target, but there is no such heading" sh -c 'printf "%s\n" "$1" | grep -qxF "$2"' sh "$(anchors "$where")" "${target#*#}" ;; esac
     done
     # Paths of the repository in backticks. What make builds or a run leaves (build/, out/) is not there before.
-    for path in $(prose "$file" | grep -oE '`[^`]+`' | tr -d '`' | tr ' ' '\n' | grep -E '^(examples|tests|book|notebook|debug)/[A-Za-z0-9_./-]+$' | sed 's/[.,]$//' | sort -u); do
+    for path in $(prose "$file" | grep -oE '`[^`]+`' | tr -d '`' | tr ' ' '\n' | grep -E '^(examples|apps|tests|book|notebook|debug)/[A-Za-z0-9_./-]+$' | sed 's/[.,]$//' | sort -u); do
         must "$file names $path, which is not there" test -e "$path"
     done
     # Programs that make builds, and targets of make. In fenced and indented blocks too.
     for program in $(grep -oE '\bbuild/[a-z_0-9]+' "$file" | sort -u); do
-        must "$file names $program, which no rule of the Makefile builds" grep -q "^$program:" Makefile
+        must "$file names $program, which no rule of the Makefile builds" make -n "$program"
     done
     for target in $(grep -oE '(`|^    )make [a-z][a-z-]*' "$file" | sed 's/.*make //' | sort -u); do
         must "$file says make $target, which is no target" grep -q "^$target:" Makefile

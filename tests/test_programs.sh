@@ -346,7 +346,7 @@ printf 'comment_char %%\nescape_char /\nLC_NUMERIC\ndecimal_point "<U066B>"\ntho
 printf '#include <locale.h>\n#include <stdlib.h>\n__attribute__((constructor)) static void set(void) { if (!setlocale(LC_ALL, "")) exit(9); }\n' >"$tmp/locale.c"
 command -v localedef >/dev/null && localedef -c -i "$tmp/point.src" -f UTF-8 "$tmp/point" >/dev/null 2>&1
 if [ -f "$tmp/point/LC_NUMERIC" ] && [ -f build/ctm.o ] &&
-   ${CC:-cc} -O0 -fopenmp -DCTM_LINKED examples/02_points.c "$tmp/locale.c" build/ctm.o -o "$tmp/points_in_locale" -lm 2>"$tmp/stderr"; then
+   ${CC:-cc} -O0 -fopenmp -DCTM_LINKED apps/points.c "$tmp/locale.c" build/ctm.o -o "$tmp/points_in_locale" -lm 2>"$tmp/stderr"; then
     abroad() { LOCPATH=$tmp LC_ALL=point "$tmp/points_in_locale" "$@"; }
     loc="--data ring $tiny --law-steps 1 --lr 0.0031 --chains 0.35 --out $tmp/l"
     runs "a run at home" $points train $loc; mv "$tmp/l" "$tmp/home"

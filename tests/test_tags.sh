@@ -37,7 +37,7 @@ while IFS='|' read -r tag figure; do
     for svg in $(printf '%s' "$figure" | grep -oE '`[a-z]+\.svg`' | tr -d '`'); do must "$tag: no figure $svg in examples/demo" test -s "examples/demo/$svg"; done
     for n in $(printf '%s' "$figure" | grep -oE 'notebook [0-9]+' | tr -dc '0-9\n'); do must "$tag: no section $n in the notebook" grep -q "## $n\. " notebook/ctm.ipynb; done
     for n in $(printf '%s' "$figure" | grep -oE 'exercise [0-9]+' | tr -dc '0-9\n'); do must "$tag: no exercise $n" grep -q "^\*\*$n\. " EXERCISES.md; done
-    for n in $(printf '%s' "$figure" | grep -oE 'claims? [0-9]+( and [0-9]+)?' | grep -oE '[0-9]+'); do must "$tag: no claim $n" grep -qE "^ *\{$n, \"$n\"" examples/03_claims.c; done
+    for n in $(printf '%s' "$figure" | grep -oE 'claims? [0-9]+( and [0-9]+)?' | grep -oE '[0-9]+'); do must "$tag: no claim $n" grep -qE "^ *\{$n, \"$n\"" apps/claims.c; done
     for n in $(printf '%s' "$figure" | grep -oE 'stop [0-9]+' | tr -dc '0-9\n'); do must "$tag: no stop $n in the tour" grep -q "^$n\. " debug/TOUR.md; done
 done <"${TMPDIR:-/tmp}/tags.$$"
 rm -f "${TMPDIR:-/tmp}/tags.$$"

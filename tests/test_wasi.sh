@@ -19,7 +19,7 @@ quiet() { # quiet NAME COMMAND...: must succeed and say nothing
 }
 wasm="$clang --target=wasm32-wasi -O2 -msimd128 -Wall -Wextra"
 quiet "ctm.h" $wasm -DCTM_IMPLEMENTATION -x c -c ctm.h -o "$tmp/ctm.o"
-for p in 00_mini 01_hello 02_points 03_claims 04_images 05_edit use_weights; do quiet $p $wasm -DCTM_LINKED examples/$p.c "$tmp/ctm.o" -o "$tmp/$p.wasm"; done
+for p in examples/*.c apps/[!m]*.c; do n=$(basename $p .c); quiet $n $wasm -DCTM_LINKED $p "$tmp/ctm.o" -o "$tmp/$n.wasm"; done
 command -v node >/dev/null 2>&1 && node --no-warnings -e 'require("node:wasi")' 2>/dev/null || { skip 10 "there is no node with WASI"; finish; }
 cat >"$tmp/run.mjs" <<'END'
 import { WASI } from 'node:wasi';
@@ -36,14 +36,14 @@ runs() { # runs NAME PROGRAM ARGUMENTS...: must succeed
 }
 same() { if cmp -s "$2" "$3"; then ok; else bad "$1: $2 and $3 differ"; fi; }
 train="train --data ring --steps 60 --seed 4 --quiet --plain --noises 1000 --law-steps 0"
-runs "points" 02_points $train --out out/whole
-runs "points, stopped" 02_points $train --out out/déjà --stop-at 23
-runs "points, resumed" 02_points train --resume --out out/déjà --quiet --plain --noises 1000 --law-steps 0
+runs "points" points $train --out out/whole
+runs "points, stopped" points $train --out out/déjà --stop-at 23
+runs "points, resumed" points train --resume --out out/déjà --quiet --plain --noises 1000 --law-steps 0
 same "points, resumed" out/whole/model.safetensors out/déjà/model.safetensors
 same "points, resumed" out/whole/loss.csv out/déjà/loss.csv
-runs "sample" 02_points sample --weights out/whole/model.safetensors --n 3 --out s.csv
-runs "sample into the same file" 02_points sample --weights out/whole/model.safetensors --n 5 --out s.csv
+runs "sample" points sample --weights out/whole/model.safetensors --n 3 --out s.csv
+runs "sample into the same file" points sample --weights out/whole/model.safetensors --n 5 --out s.csv
 [ "$(wc -l <s.csv)" = 6 ] && ok || bad "s.csv was not replaced"
-runs "synth" 04_images synth --n 20 --out set/shapes.bin --quiet
+runs "synth" images synth --n 20 --out set/shapes.bin --quiet
 [ -z "$(find . -name '*.tmp' -o -name .lock)" ] && ok || bad "left behind: $(find . -name '*.tmp' -o -name .lock)"
 finish

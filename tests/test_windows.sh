@@ -20,7 +20,7 @@ quiet() {
     name=$1; shift
     if "$@" >"$tmp/said" 2>&1 && [ ! -s "$tmp/said" ]; then ok; else bad "$name: $(tail -n 5 "$tmp/said")"; fi
 }
-programs="00_mini 01_hello 02_points 03_claims 04_images 05_edit use_weights"
+programs="$(ls examples/*.c apps/[!m]*.c)"
 warn="-Wall -Wextra -pedantic"
 
 # ---- what Microsoft's compiler would say
@@ -33,7 +33,7 @@ if [ "$clang" ] && $clang --target=x86_64-pc-windows-msvc -fsyntax-only -x c /de
         done
     done
     for p in $programs; do
-        for lang in c c++; do quiet "$p for MSVC, $lang" $msvc --target=x86_64-pc-windows-msvc -x $lang examples/$p.c; done
+        for lang in c c++; do quiet "$p for MSVC, $lang" $msvc --target=x86_64-pc-windows-msvc -x $lang $p; done
     done
 else skip 20 "there is no clang for the check as Microsoft's compiler"; fi
 
@@ -44,7 +44,7 @@ build() {                               # build FOLDER COMPILER FLAGS...: the he
     dir=$tmp/$1; shift
     mkdir -p "$dir"
     quiet "ctm.h: $*" "$@" $warn -DCTM_IMPLEMENTATION -x c -c ctm.h -o "$dir/ctm.o"
-    for p in $programs; do quiet "$p: $*" "$@" $warn -DCTM_LINKED -static examples/$p.c "$dir/ctm.o" -o "$dir/$p.exe"; done
+    for p in $programs; do quiet "$p: $*" "$@" $warn -DCTM_LINKED -static $p "$dir/ctm.o" -o "$dir/$(basename $p .c).exe"; done
 }
 if [ "$cc64" ]; then
     build bin $cc64 -O2 -fopenmp
@@ -81,36 +81,36 @@ same() { if cmp -s "$2" "$3"; then ok; else bad "$1: $2 and $3 differ"; fi; }
 clean() { left=$(find "$1" -name '*.tmp' -o -name .lock); [ -z "$left" ] && ok || bad "left behind: $left"; }
 
 # points: whole, and stopped and resumed, in folders named with backslashes and in three alphabets
-train="02_points train --data ring --steps 120 --seed 4 --quiet --plain --noises 1000 --law-steps 0"
+train="points train --data ring --steps 120 --seed 4 --quiet --plain --noises 1000 --law-steps 0"
 runs "points" $train --out whole --threads 1
 runs "points, stopped" $train --out 'déjà\Плоть\日本' --threads 2 --stop-at 47
-runs "points, resumed" 02_points train --resume --out 'déjà/Плоть\日本' --quiet --plain --noises 1000 --law-steps 0
+runs "points, resumed" points train --resume --out 'déjà/Плоть\日本' --quiet --plain --noises 1000 --law-steps 0
 exists déjà/Плоть/日本/model.safetensors
 same "points, resumed" whole/model.safetensors déjà/Плоть/日本/model.safetensors
 same "points, resumed" whole/loss.csv déjà/Плоть/日本/loss.csv
 clean .
 grep -q "$(printf '\r')" whole/samples.csv && bad "samples.csv has carriage returns" || ok
-runs "sample to .npy" 02_points sample --weights 'déjà\Плоть\日本\model.safetensors' --n 40 --nfe 2 --out 'déjà\..\é.npy'
-runs "sample with that noise" 02_points sample --weights whole/model.safetensors --noise é.npy --nfe 1 --out n.csv
+runs "sample to .npy" points sample --weights 'déjà\Плоть\日本\model.safetensors' --n 40 --nfe 2 --out 'déjà\..\é.npy'
+runs "sample with that noise" points sample --weights whole/model.safetensors --noise é.npy --nfe 1 --out n.csv
 printf 'größe,b\r\n1,2\r\n2,4\r\n3,5\r\n4,1\r\n5,6\r\n6,2\r\n7,7\r\n8,3\r\n9,9\r\n10,4\r\n11,2\r\n12,5\r\n' >täble.csv
-runs "a table" 02_points train --data täble.csv --steps 20 --seed 1 --out table --quiet --noises 1000
+runs "a table" points train --data täble.csv --steps 20 --seed 1 --out table --quiet --noises 1000
 head -n 1 table/samples.csv | grep -q '^größe,b' && ok || bad "the table's names: $(head -n 1 table/samples.csv)"
-runs "log-likelihoods" 02_points loglik --weights table/model.safetensors --data täble.csv --out l.csv
+runs "log-likelihoods" points loglik --weights table/model.safetensors --data täble.csv --out l.csv
 exists l.csv table/index.html
 runs "use_weights" use_weights whole/model.safetensors 3
 runs "hello" 01_hello
-refuses "a folder under a file" 1 täble.csv 02_points train --data ring --steps 5 --out 'täble.csv\x' --quiet
-refuses "no weights" 1 'nö.safetensors' 02_points sample --weights nö.safetensors --out x.csv
-refuses "wrong usage" 2 -- 02_points train --stepps 3
+refuses "a folder under a file" 1 täble.csv points train --data ring --steps 5 --out 'täble.csv\x' --quiet
+refuses "no weights" 1 'nö.safetensors' points sample --weights nö.safetensors --out x.csv
+refuses "wrong usage" 2 -- points train --stepps 3
 
 # two runs in one folder; a run that is killed
-"$wine" "$tmp/bin/02_points.exe" train --data ring --steps 2000000 --quiet --plain --out busy --threads 1 >/dev/null 2>&1 & pid=$!
+"$wine" "$tmp/bin/points.exe" train --data ring --steps 2000000 --quiet --plain --out busy --threads 1 >/dev/null 2>&1 & pid=$!
 n=0; while [ ! -e busy/.lock ] && [ $n -lt 60 ]; do sleep 0.5; n=$((n + 1)); done
-refuses "a second run" 1 "another run" 02_points train --data ring --steps 5 --out busy --quiet
+refuses "a second run" 1 "another run" points train --data ring --steps 5 --out busy --quiet
 n=0; while [ ! -e busy/checkpoint.safetensors ] && [ $n -lt 60 ]; do sleep 0.5; n=$((n + 1)); done
 kill -9 $pid; wait $pid 2>/dev/null
 sleep 1
-runs "resumed after a kill" 02_points train --resume --out busy --quiet --plain --stop-at 2
+runs "resumed after a kill" points train --resume --out busy --quiet --plain --stop-at 2
 clean busy
 
 # a file that is replaced while another program has it open: the old one or the new one, and nothing else
@@ -159,16 +159,16 @@ exe save file x >/dev/null 2>&1 && bad "a file that may not be written was repla
 chmod 644 file
 
 # images and editing
-runs "synth" 04_images synth --n 30 --out sét.bin --quiet
-images="04_images train --data sét.bin --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 16 --batch 4 --shards 2 --steps 4 --teacher-steps 3 --seed 3 --quiet"
+runs "synth" images synth --n 30 --out sét.bin --quiet
+images="images train --data sét.bin --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 16 --batch 4 --shards 2 --steps 4 --teacher-steps 3 --seed 3 --quiet"
 runs "images" $images --out images --threads 1
 runs "images, stopped" $images --out 'i\m' --threads 2 --stop-at 2
-runs "images, resumed" 04_images train --resume --out 'i\m' --quiet
+runs "images, resumed" images train --resume --out 'i\m' --quiet
 same "images, resumed" images/model.safetensors i/m/model.safetensors
 mkdir -p s
-runs "images sample" 04_images sample --weights images/model.safetensors --n 4 --nfe 1 --out 's\ä.png'
+runs "images sample" images sample --weights images/model.safetensors --n 4 --nfe 1 --out 's\ä.png'
 exists s/ä.png
-runs "edit" 05_edit inpaint --weights images/model.safetensors --data sét.bin --n 2 --nfe 2 --box 1,1,3,3 --out é.png
+runs "edit" edit inpaint --weights images/model.safetensors --data sét.bin --n 2 --nfe 2 --box 1,1,3,3 --out é.png
 exists é.png images/samples.png
 
 # the tests of the header

@@ -2,7 +2,7 @@
 // bar, the name of the label; a side that is empty is not given. The rest is the file. A table that was read, written and read
 // again is the same, names and numbers.
 #include "fuzz.h"
-#include "../../examples/table.h"
+#include "../../apps/table.h"
 
 static void csv_check(const table *t) {
     size_t i;

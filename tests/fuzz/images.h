@@ -4,7 +4,7 @@
 #define FUZZ_IMAGES_H
 
 #include "fuzz.h"
-#include "../../examples/table.h"
+#include "../../apps/table.h"
 
 enum { FUZZ_READ, FUZZ_PIPED, FUZZ_SHRINKS, FUZZ_WAYS };
 static int fuzz_way;
@@ -27,7 +27,7 @@ static ssize_t fuzz_pread(int k, void *room, size_t n, off_t at) {
 #define fileno(f)                       fuzz_descriptor(f)
 #define pread(k, room, n, at)           fuzz_pread(k, room, n, at)
 #endif
-#include "../../examples/image.h"
+#include "../../apps/image.h"
 
 // Opens the files of the list as a set and looks at all of it. NULL: a range as users give it with --range.
 static inline void fuzz_image_set(const char *list, const double *range) {

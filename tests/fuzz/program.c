@@ -1,6 +1,6 @@
-// One program of examples/ as a function, PROGRAM(argc, argv), for the target flags: it looks at all its flags and is stopped where
+// One program of apps/ as a function, PROGRAM(argc, argv), for the target flags: it looks at all its flags and is stopped where
 // it would begin to work. Compiled once for every program, with its name and its file:
-//     cc -DCTM_LINKED -DPROGRAM=fuzz_points -DPROGRAM_FILE='"../../examples/02_points.c"' ...
+//     cc -DCTM_LINKED -DPROGRAM=fuzz_points -DPROGRAM_FILE='"../../apps/points.c"' ...
 #include <stdio.h>
 #include <stdlib.h>
 #include "../../ctm.h"
@@ -14,8 +14,8 @@ void *flags_unet(void);
 #undef stderr
 #define stdout flags_out
 #define stderr flags_err
-#include "../../examples/args.h"
-#include "../../examples/table.h"
+#include "../../apps/args.h"
+#include "../../apps/table.h"
 #define calloc(n, size)          flags_calloc(n, size)
 #define ctm_init(ctx)            flags_init(ctx)
 #define ctm_unet(a, cfg, with_s) flags_unet()

@@ -43,15 +43,15 @@ objects() {                                         # objects KIND HEADER FLAGS:
     mkdir -p "$k"
     if newer "$k/ctm.o" "$h"; then "$clang" $common "$@" -DCTM_IMPLEMENTATION -x c -c "$h" -o "$k/ctm.o" || exit 2; fi
     case " $targets " in *" flags "*) ;; *) return;; esac
-    for p in 02_points 03_claims 04_images 05_edit; do
-        newer "$k/$p.o" tests/fuzz/program.c examples/*.[ch] ctm.h || continue
-        "$clang" $common "$@" -w -DCTM_LINKED "-DPROGRAM=fuzz_${p#*_}" "-DPROGRAM_FILE=\"../../examples/$p.c\"" -c tests/fuzz/program.c -o "$k/$p.o" || exit 2
+    for p in points claims images edit; do
+        newer "$k/$p.o" tests/fuzz/program.c apps/*.[ch] ctm.h || continue
+        "$clang" $common "$@" -w -DCTM_LINKED "-DPROGRAM=fuzz_$p" "-DPROGRAM_FILE=\"../../apps/$p.c\"" -c tests/fuzz/program.c -o "$k/$p.o" || exit 2
     done
 }
 link() {                                            # link KIND TARGET FLAGS
     k=$d/$1; t=$2; shift 2
-    programs=; [ "$t" = flags ] && programs="$k/02_points.o $k/03_claims.o $k/04_images.o $k/05_edit.o"
-    newer "$k/$t" tests/fuzz/*.[ch] examples/*.h "$k/ctm.o" $programs || return 0
+    programs=; [ "$t" = flags ] && programs="$k/points.o $k/claims.o $k/images.o $k/edit.o"
+    newer "$k/$t" tests/fuzz/*.[ch] apps/*.h "$k/ctm.o" $programs || return 0
     "$clang" $common -Wall -Wextra -Wno-unused-function "$@" tests/fuzz/$t.c "$k/ctm.o" $programs -o "$k/$t" -lm || exit 2
 }
 

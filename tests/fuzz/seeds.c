@@ -1,8 +1,8 @@
 // Writes the seeds: seeds FOLDER makes FOLDER/weights/..., one folder for every target. They are what the programs write today, as
 // small as it gets, and a few files that have been trouble.
-#include "../../examples/args.h"
+#include "../../apps/args.h"
 #include "../../ctm.h"
-#include "../../examples/image.h"
+#include "../../apps/image.h"
 
 static const char *folder;
 static int failed;

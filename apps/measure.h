@@ -1,4 +1,4 @@
-/* measure.h - how good is a consistency trajectory model? The measures of the point examples, one definition for all
+/* measure.h - how good is a consistency trajectory model? The measures of the points, one definition for all
 
    Three things are compared: the model's jumps G(x,t,s); the exact flow, which is known where the data's denoiser is known
    (toys.h); and the teacher's own discrete map (Heun on the model's grid), which is what the student was trained towards.

@@ -1,8 +1,8 @@
-/* 06_mpi.c - the ring of eight Gaussians, or a set of images, learnt by several processes at once.
+/* mpi.c - the ring of eight Gaussians, or a set of images, learnt by several processes at once.
 
    make build/mpi && mpirun -np 2 build/mpi        (needs an MPI; `make` builds it only where there is mpicc)
    mpirun -np 2 build/mpi --data IMAGES --teacher out/images/teacher.safetensors --steps 10000 --out student.safetensors
-       images as 04_images.c reads them, on every machine at the same place; network and settings are the teacher's.
+       images as images.c reads them, on every machine at the same place; network and settings are the teacher's.
 
    Every process has the whole model and draws its own rows of each batch. What joins them is one function: it sums an array
    over all of them. The rows and the learning rate are those of one process, so are the results, up to the rounding of that sum. */

@@ -1,4 +1,4 @@
-/* 02_points.c - consistency trajectory models of points: train, look, measure, sample
+/* points.c - consistency trajectory models of points: train, look, measure, sample
 
    points [train] --data ring|grid|moons|checker|swiss|spiral|pinwheel|FILE.csv --out DIR
        trains a model and leaves in DIR: index.html (the story, with every figure), *.svg, metrics.csv, loss.csv,

@@ -1,6 +1,6 @@
 /* table.h - tables of points: CSV in and out, and float32 arrays as .npy files in and out.
 
-   Part of the examples of ctm.h, not of ctm.h itself. Needs args.h; libc and libm only; C99, also C++.
+   Part of the applications of ctm.h, not of ctm.h itself. Needs args.h; libc and libm only; C99, also C++.
 
        table t;  char err[512];
        if (!table_read_csv("geyser.csv", "duration,waiting", "kind", &t, err, sizeof err)) { puts(err); return 1; }
@@ -17,8 +17,8 @@
    Conventions. Functions that can fail take (char *err, size_t errlen), return 1 when done and 0 when not, and then leave
    one line in err. What a reader returns belongs to the caller: table_free, npy_free; after a failure the result is empty
    and freeing it is harmless. There is no global state. Bytes are assembled one by one, so big-endian machines agree. */
-#ifndef CTM_EXAMPLES_TABLE_H
-#define CTM_EXAMPLES_TABLE_H
+#ifndef CTM_APPS_TABLE_H
+#define CTM_APPS_TABLE_H
 
 #include "args.h"
 

@@ -1,4 +1,4 @@
-/* 04_images.c - consistency trajectory models of images: train, sample, evaluate
+/* images.c - consistency trajectory models of images: train, sample, evaluate
 
    images synth --out out/shapes.bin --n 20000
        a set of drawn shapes in CIFAR-10's format, so that a first run needs no download.
@@ -6,7 +6,7 @@
        first a teacher by denoising score matching (or --teacher FILE), then the CTM, which begins with the teacher's weights.
        Leaves in DIR: samples.png (a column is one noise; rows: 1, 2, 4, 18 jumps, the teacher's solver), onestep.png, loss.svg, loss.csv,
        teacher_loss.csv, metrics.csv, teacher.safetensors, model.safetensors, checkpoint.safetensors. --resume goes on, bit for bit.
-       --distance lpips --lpips FILE compares by LPIPS, as the paper does, with weights that examples/to_safetensors.py makes.
+       --distance lpips --lpips FILE compares by LPIPS, as the paper does, with weights that apps/to_safetensors.py makes.
    images sample --weights W.safetensors --sampler gamma|exact|cm|onestep|heun|euler|dpm|ancestral --nfe N --n K --out F.png|.npy|.npz
    images eval --weights W.safetensors --data DIR|FILE [--teacher FILE] [--features FILE] --out DIR
        held-out loss by noise level, jumps against the teacher's solver, bits per dimension, Frechet distance, nearest training images.
@@ -914,7 +914,7 @@ static int train_main(int argc, char **argv) {
         {"match",         ARGS_CHOICE, &s->match,         0, 0,   "soft,local,global", "u anywhere between t and s; u one grid step after t; u = s"},
         {"law",           ARGS_CHOICE, &s->law,           0, 0,   "gap,authors", "which jumps (t,u,s) are practised"},
         {"distance",      ARGS_CHOICE, &s->distance,      0, 0,   "pixels,lpips", "of two jumps: by their pixels, or by LPIPS at time zero (the paper's)"},
-        {"lpips",         ARGS_TEXT,   &s->lpips,         0, 0,   NULL, "LPIPS's weights, a safetensors file of examples/to_safetensors.py"},
+        {"lpips",         ARGS_TEXT,   &s->lpips,         0, 0,   NULL, "LPIPS's weights, a safetensors file of apps/to_safetensors.py"},
         {"gan",           ARGS_FLAG,   &s->gan,           0, 0,   NULL, "adversarial loss in the last four tenths of the steps, every other one trains the discriminator"},
         {"gan-loss",      ARGS_CHOICE, &s->gan_loss,      0, 0,   "hinge,log,minimax", "hinge: the authors' code; log: the paper's, with a live gradient; minimax: the paper to the letter"},
         {"resume",        ARGS_FLAG,   &s->resume,        0, 0,   NULL, "go on from checkpoint.safetensors in --out"},

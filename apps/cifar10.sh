@@ -2,7 +2,7 @@
 # Fetches CIFAR-10's binary version into a folder, 170 MB, and unpacks it: for you to run by hand, no test does. An interrupted
 # download goes on where it stopped; a file with the wrong checksum is thrown away and the next mirror tried. If you have the file
 # cifar-10-binary.tar.gz already, put it into the folder first.
-# usage: sh examples/cifar10.sh [FOLDER]          then: build/images train --data FOLDER --config compact --out out/cifar
+# usage: sh apps/cifar10.sh [FOLDER]          then: build/images train --data FOLDER --config compact --out out/cifar
 folder=${1:-out/cifar10}
 name=cifar-10-binary.tar.gz
 sum=c32a1d4ab5d03f1284b67883e8d87530              # md5, as the data set's page states it

@@ -1,6 +1,6 @@
 /* image.h - sets of images in the formats that people have them in, and pictures of them as PNG.
 
-   Part of the examples of ctm.h, not of ctm.h itself. Needs args.h and table.h; libc and libm only; C99, also C++.
+   Part of the applications of ctm.h, not of ctm.h itself. Needs args.h and table.h; libc and libm only; C99, also C++.
 
        image_set set;  char err[512];
        if (!image_open(&set, "data_batch_1.bin,data_batch_2.bin", err, sizeof err)) { puts(err); return 1; }
@@ -21,8 +21,8 @@
    Conventions. Functions that can fail take (char *err, size_t errlen), return 1 when done and 0 when not, and then leave
    one line in err. There is no global state. image_get and image_label may be called by several threads; they cannot fail, but
    after them image_intact tells whether all was there. */
-#ifndef CTM_EXAMPLES_IMAGE_H
-#define CTM_EXAMPLES_IMAGE_H
+#ifndef CTM_APPS_IMAGE_H
+#define CTM_APPS_IMAGE_H
 
 #include "args.h"
 #include "table.h"

@@ -1,4 +1,4 @@
-/* 03_claims.c - the paper's claims in miniature, each a question answered by a measurement
+/* claims.c - the paper's claims in miniature, each a question answered by a measurement
 
    claims [--only 3,5] [--full] --out DIR
        trains small models of the ring of eight Gaussians, where the exact flow, denoiser and density are known, over several

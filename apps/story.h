@@ -1,4 +1,4 @@
-/* story.h - the figures of 02_points.c and the page that tells them as one story
+/* story.h - the figures of points.c and the page that tells them as one story
 
    Input: a trained CTM, the data, the measures and the losses. Output, in one folder: up to eight SVG figures, and
    index.html, which contains them all and needs no other file. What can be shown depends on what is known: with an exact

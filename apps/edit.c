@@ -1,4 +1,4 @@
-/* 05_edit.c - images finished, coloured, enlarged and steered by a model that was trained on nothing of the kind.
+/* edit.c - images finished, coloured, enlarged and steered by a model that was trained on nothing of the kind.
 
    make && build/edit inpaint  --weights W.safetensors --data IMAGES --box 8,8,16,16 --out F.png
    edit inpaint  ... --mask MASK.npy     keeps what the mask does not exclude (bytes [1,h,w] or one for each image; 0: to be made up)
@@ -7,7 +7,7 @@
    edit stroke   ... --level 5           noise of standard deviation 5 on the whole image, then back: the lower, the more remains
    edit guide    ... --patch 4           no pixel is kept; every jump is followed by a step that brings the patches' means nearer
 
-   W.safetensors is a model of images (04_images.c makes one, to_safetensors.py converts others'); IMAGES any set that image.h reads.
+   W.safetensors is a model of images (images.c makes one, to_safetensors.py converts others'); IMAGES any set that image.h reads.
    F.png has three rows: the given images, what the method is told of them, and what comes out. F.npy has only what comes out.
    Where something is known, gamma is 1 if not given: every jump goes all the way and what it made up is noised afresh, so that it can
    still be changed to fit what is known. Strokes and guidance need gamma below that, for they live on in what is not noised away.

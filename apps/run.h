@@ -1,9 +1,9 @@
 /* run.h - what a training program keeps beside the weights: its settings, its losses so far, how to stop it.
 
-   Part of the examples of ctm.h, not of ctm.h itself. Include after args.h, ctm.h and table.h. Settings and losses travel as
+   Part of the applications of ctm.h, not of ctm.h itself. Include after args.h, ctm.h and table.h. Settings and losses travel as
    lines of metadata in the checkpoint, so that one file holds all of a run. */
-#ifndef CTM_EXAMPLES_RUN_H
-#define CTM_EXAMPLES_RUN_H
+#ifndef CTM_APPS_RUN_H
+#define CTM_APPS_RUN_H
 
 #if defined(__wasi__) && !defined(_WASI_EMULATED_SIGNAL)
 #define RUN_NO_SIGNALS                 // WebAssembly has none

@@ -1,6 +1,6 @@
-/* args.h - flags, folders, safe files, a progress line and a clock for the example programs.
+/* args.h - flags, folders, safe files, a progress line and a clock for the programs.
 
-   Part of the examples of ctm.h, not of ctm.h itself, whose files (ctm_output) it uses; C99, also C++. Include it before other
+   Part of the applications of ctm.h, not of ctm.h itself, whose files (ctm_output) it uses; C99, also C++. Include it before other
    headers where possible: with -std=c99 that makes the POSIX clock visible (without it a less steady clock is used, nothing breaks).
 
    A program describes its flags in one table and parses the command line with it:
@@ -20,8 +20,8 @@
    one line without a newline in err (err may be NULL with errlen 0). args_parse is the exception: it prints by itself.
    There is no global state. Numbers are read and written with a decimal point, whatever the locale. Nothing here relies on
    infinities or NaN in arithmetic, so -ffast-math is harmless. */
-#ifndef CTM_EXAMPLES_ARGS_H
-#define CTM_EXAMPLES_ARGS_H
+#ifndef CTM_APPS_ARGS_H
+#define CTM_APPS_ARGS_H
 
 /* A strict -std=c99 hides POSIX; ask for it as long as nobody has chosen otherwise. */
 #if defined(__STRICT_ANSI__) && !defined(_WIN32) && !defined(__APPLE__) && !defined(_POSIX_C_SOURCE)
