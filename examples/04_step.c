@@ -123,9 +123,9 @@ int main(void) {
         double L_ctm = gradient(loss_ctm((uint64_t)step), grad), L_dsm = gradient(loss_dsm((uint64_t)step), grad_dsm);
         double lambda = ctm_adaptive_weight(grad + last, grad_dsm + last, last_len);                            // lambda
         for (size_t i = 0; i < student->len; i++) grad[i] += (ctm_real)lambda*grad_dsm[i];
-        opt.lr = 3e-3*(1 + cos(3.14159265*(double)step/STEPS))/2;                          // falls to zero
+        opt.lr = 5e-3*(1 + cos(3.14159265*(double)step/STEPS))/2;                          // falls to zero
         ctm_opt_step(&ctx, &opt, student->theta, grad);                                                         // RAdam
-        ctm_ema_step(&ctx, student->len, average->theta, student->theta, 0.99);                                 // EMA
+        ctm_ema_step(&ctx, student->len, average->theta, student->theta, fmin(0.999, (step + 1.0)/(step + 10.0)));  // EMA
         if (step % 500 == 499) {
             static ctm_real x[2*TEST];
             double sum = 0;
