@@ -96,9 +96,30 @@ int main(void) {
     double to[4] = {20, 2, 0.2, 0.002}, truth[4], start = 40;
     ctm_exact_flow(&ctx, D, 1, &start, 80, 4, to, 1e-10, truth);
     for (int i = 0; i < 4; i++) {
-        double two[2] = {80, to[i]}, y = walk(D, 0, start, 1, two), there = slope(D, y, to[i]);
-        printf("   %6.3f   %11.4f   %11.4f   %11.4f   %10.3f   %5.3f\n", to[i], y, y - to[i]*there, there, walk(D, HEUN, start, 1, two), truth[i]);
+        double two[2] = {80, to[i]}, y = walk(D, 0, start, 1, two), there = slope(D, y, to[i]), heun = walk(D, HEUN, start, 1, two);
+        printf("   %6.3f   %11.4f   %11.4f   %11.4f   %10.3f   %5.3f\n", to[i], y, y - to[i]*there, there, heun, truth[i]);
     }
     ctm_arena_free(&memory);
     return 0;
 }
+/* OUTPUT, exactly
+The exact paths end 98 times on the left, 102 times on the right.
+Root mean square error of the end points (the data's standard deviation is 0.51):
+   steps       Euler  times      Heun  times
+       1     0.50412           41.06816
+       2     0.42057   0.83     1.71181   0.04
+       4     0.14229   0.34     1.14478   0.67
+       8     0.09296   0.65     0.12645   0.11
+      16     0.04660   0.50     0.01740   0.14
+      32     0.02230   0.48     0.00342   0.20
+      64     0.01087   0.49     0.00079   0.23
+     128     0.00536   0.49     0.00019   0.24
+     256     0.00266   0.50     0.00005   0.25
+     512     0.00133   0.50     0.00001   0.25
+ctm_sample_heun with 32 steps and our own walk end at the same points.
+One step of Heun from 80 to a level t, from x = 40:
+        t   Euler's end   guess there   slope there   Heun's end   exact
+   20.000       10.0012        0.0065        0.4997       10.009   10.003
+    2.000        1.0016        0.0645        0.4686        2.227   1.033
+    0.200        0.1016        0.3277       -1.1302       65.144   0.433
+    0.002        0.0026        0.0026       -0.0125       20.502   0.470 */

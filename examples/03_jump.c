@@ -85,3 +85,19 @@ int main(void) {
     ctm_arena_free(&memory);
     return 0;
 }
+/* OUTPUT, exactly
+1. The path through x = 0.6 at t = 1, where the denoiser says D = 0.1488:
+          s   G(x,1,s)   g(x,1,s)   one Euler step, (s/t)x + (1 - s/t)D
+   0.999999     0.6000     0.1488    0.6000
+   0.999000     0.5995     0.1489    0.5995
+   0.900000     0.5558     0.1584    0.5549
+   0.500000     0.4208     0.2415    0.3744
+   0.200000     0.4450     0.4062    0.2390
+   0.100000     0.4652     0.4502    0.1939
+   0.050000     0.4725     0.4658    0.1714
+   0.002000     0.4754     0.4751    0.1497
+2, 3. 500 points of noise; root mean squares:
+                       G(x,1,1) - x    G(G(x,80,1),1,0) - G(x,80,0)    G(x,80,0) - exact
+   exact                       0.0000                           0.0000               0.0000
+   untrained network           0.0000                           0.1958               0.5021
+   G = (s/t)x                  0.0000                           0.0000               0.5054 */

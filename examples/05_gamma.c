@@ -51,14 +51,18 @@ static void print_row(const char *name, int jumps, double gamma, const ctm_tenso
         if (off > 0.2) lost++; else square += off*off/2;
     }
     for (size_t i = 0; i < x->len; i++) moved += pow((double)x->data[i] - (double)path_end->data[i], 2)/(double)x->len;
-    printf("   %-10s   %2d   %5.1f    %5.3f   %5.3f    %5.2f\n", name, jumps, gamma, sqrt(square/(POINTS - lost)), (double)lost/POINTS, sqrt(moved));
+    printf("   %-10s   %2d   %5.1f    %5.3f   %5.3f    %5.2f\n", name, jumps, gamma, sqrt(square/(POINTS - lost)), (double)lost/POINTS,
+           sqrt(moved));
 }
 
 static void panel(FILE *svg, int number, const ctm_tensor *x, const ctm_tensor *path_end) {
-    fprintf(svg, "<g transform='translate(%d 130)'><text y='-110' text-anchor='middle'>gamma = %.1f</text>\n", 120 + 240*number, 0.5*number);
-    for (int i = 0; i < POINTS; i++)
-        fprintf(svg, "<circle cx='%.1f' cy='%.1f' r='1.5' fill='hsl(%d,80%%,45%%)'/>\n", 100*(double)x->data[2*i], -100*(double)x->data[2*i + 1],
-                360*nearest(path_end->data + 2*i)/DOTS);
+    fprintf(svg, "<g transform='translate(%d 130)'>\n", 120 + 240*number);
+    fprintf(svg, "<text y='-110' text-anchor='middle'>gamma = %.1f</text>\n", 0.5*number);
+    for (int i = 0; i < POINTS; i++) {
+        const ctm_real *at = x->data + 2*i;
+        int hue = 360*nearest(path_end->data + 2*i)/DOTS;
+        fprintf(svg, "<circle cx='%.1f' cy='%.1f' r='1.5' fill='hsl(%d,80%%,45%%)'/>\n", 100*(double)at[0], -100*(double)at[1], hue);
+    }
     fprintf(svg, "</g>\n");
 }
 
@@ -115,3 +119,15 @@ int main(void) {
     ctm_arena_free(&memory);
     return 0;
 }
+/* OUTPUT, numbers within 30 %
+   jump         n   gamma   spread    lost   moved
+   exact flow    4     0.0    0.050   0.000     0.00
+   exact flow    4     0.5    0.050   0.000     0.41
+   exact flow    4     1.0    0.050   0.000     0.70
+   ctm           1     0.0    0.066   0.127     0.05
+   ctm           4     0.0    0.051   0.051     0.03
+   ctm           4     0.5    0.053   0.043     0.42
+   ctm           4     1.0    0.060   0.077     0.71
+   ctm          16     0.0    0.046   0.037     0.03
+   ctm          16     0.5    0.049   0.027     0.62
+   ctm          16     1.0    0.054   0.036     0.70 */

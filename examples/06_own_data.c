@@ -13,9 +13,9 @@
    give back the rows and nothing else, so draw() blurs each of them a little, by a fifth of its column's standard deviation.
 
    What to look at: we know the exact denoiser of 40 blurred rows (ctm_mixture), so we can say how wrong the teacher is, and the student.
-   The student learns from the teacher only. Hence its distance from the teacher's paths is its own fault, its distance from the exact
-   paths is the sum of both faults. At last, the samples should have the table's means, standard deviations, correlation, and its share of
-   long eruptions. */
+   (At t = 10 the teacher has seen hardly any row: its training prefers the levels where something can be learned.) The student learns
+   from the teacher only. Its distance from the teacher's walk is its own fault, its distance from the exact path is that of both.
+   The samples should have the means, standard deviations and correlation of the blurred rows, and their share of long eruptions. */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
 #include <math.h>
@@ -87,7 +87,7 @@ int main(void) {
     cfg.hidden = 48;
     cfg.layers = 3;
     cfg.batch = cfg.diagonal_batch = 64;
-    cfg.steps = 1500;
+    cfg.steps = 1200;
     cfg_teacher = ctm_recipe_teacher(&cfg);
     ctm_net *teacher_net = train(&memory, &cfg_teacher, ctm_mlp(&memory, &cfg_teacher, 2, 0), NULL);
     ctm_denoiser *teacher = ctm_net_denoiser(&memory, teacher_net), *exact = ctm_mixture(&memory, 2, ROWS, row[0], NULL, blur);
@@ -96,7 +96,8 @@ int main(void) {
     tape.recording = 0;
     printf("1. The teacher's error: rms distance from the exact denoiser, for rows with noise\n");
     printf("      t     teacher   guessing the mean\n");
-    ctm_tensor *x_T = ctm_matrix(&tape, "x_T", POINTS, 2), *x = ctm_matrix(&tape, "x", POINTS, 2), *zero = ctm_matrix(&tape, "0", POINTS, 2);
+    ctm_tensor *x_T = ctm_matrix(&tape, "x_T", POINTS, 2), *x = ctm_matrix(&tape, "x", POINTS, 2);
+    ctm_tensor *zero = ctm_matrix(&tape, "0", POINTS, 2);
     ctm_normals(&start, 0, 0, x_T->len, x_T->data);           // unit noise, for all that follows
     for (int k = 0; k < 5; k++) {
         double level[5] = {0.1, 0.3, 1, 3, 10};
@@ -114,8 +115,9 @@ int main(void) {
     ctm_tensor *jump = ctm_sample_gamma(&tape, ctm_net_jump(&memory, student), x_T, 1, T_to_0, NULL);
     ctm_tensor *path = ctm_sample_gamma(&tape, ctm_flow_jump(&memory, exact, &cfg.noise), x_T, 1, T_to_0, NULL);
     printf("2. Where %d points of noise end (rms; the data's standard deviation is 0.5):\n", POINTS);
-    printf("   teacher's walk from the exact path   %.3f\n   student's jump from teacher's walk   %.3f\n   student's jump from the exact path   %.3f\n",
-           rms(walk, path), rms(jump, walk), rms(jump, path));
+    printf("   teacher's walk from the exact path   %.3f\n", rms(walk, path));
+    printf("   student's jump from teacher's walk   %.3f\n", rms(jump, walk));
+    printf("   student's jump from the exact path   %.3f\n", rms(jump, path));
 
     printf("3. In minutes:     eruption           waiting   correlation   longer than 3\n");
     describe("table", table[0], ROWS);
@@ -131,3 +133,21 @@ int main(void) {
     ctm_arena_free(&memory);
     return 0;
 }
+/* OUTPUT, numbers within 30 %
+1. The teacher's error: rms distance from the exact denoiser, for rows with noise
+      t     teacher   guessing the mean
+     0.1     0.015     0.487
+     0.3     0.012     0.454
+     1.0     0.012     0.273
+     3.0     0.011     0.107
+    10.0     0.039     0.033
+2. Where 500 points of noise end (rms; the data's standard deviation is 0.5):
+   teacher's walk from the exact path   0.031
+   student's jump from teacher's walk   0.022
+   student's jump from the exact path   0.038
+3. In minutes:     eruption           waiting   correlation   longer than 3
+   table            3.30 +- 1.13    69.6 +- 13.6           0.92           0.62
+   blurred rows     3.32 +- 1.13    69.9 +- 13.7           0.88           0.62
+   teacher's walk   3.25 +- 1.16    69.1 +- 13.8           0.88           0.58
+   student's jump   3.24 +- 1.20    69.1 +- 14.3           0.87           0.57
+   five samples of the student:  4.49 84,  3.64 83,  4.41 75,  2.17 53,  4.55 92 */

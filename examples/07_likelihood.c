@@ -100,17 +100,41 @@ int main(void) {
     how.rng = &probes;
     for (how.probes = 1; how.probes <= 16; how.probes *= 4) {
         mean = log_p(&tape, student, &how, POINTS, x, each);
-        printf("   %2d probe%s %.3f nats, single points off by %.3f (rms)\n", how.probes, how.probes > 1 ? "s:" : ": ", mean, rms(each, reference));
+        printf("   probes %2d: %.3f nats, single points off by %.3f (rms)\n", how.probes, mean, rms(each, reference));
     }
     how.probes = 0;
 
     printf("4. From the first dot outwards:\n     distance   exact log p   student's\n");
     for (int k = 0; k < 6; k++) {
-        ctm_real at[2] = {(ctm_real)(0.7 + 0.05*k), 0};
-        double y[2] = {0.7 + 0.05*k, 0};
-        printf("         %.2f       %7.2f     %7.2f\n", 0.05*k, exact->log_density(exact, y, cfg.noise.sigma_min), log_p(&tape, student, &how, 1, at, each));
+        double at[2] = {0.7 + 0.05*k, 0};
+        ctm_real point[2] = {(ctm_real)at[0], 0};
+        printf("         %.2f       %7.2f", 0.05*k, exact->log_density(exact, at, cfg.noise.sigma_min));
+        printf("     %7.2f\n", log_p(&tape, student, &how, 1, point, each));
     }
     ctm_trainer_free(tr);
     ctm_arena_free(&memory);
     return 0;
 }
+/* OUTPUT, numbers within 30 %
+1. Mean log p of 100 data points, exact: 1.085 nats. By the ODE of the exact denoiser:
+   steps      Heun  error      Runge-Kutta  error
+      20     1.544  0.4923            1.114  0.0868
+      40     1.186  0.1060            1.086  0.0057
+      80     1.107  0.0243            1.085  0.0003
+2. The same by the student's denoiser, 40 steps of Runge-Kutta:
+   trained for  500 steps: 0.050 nats, -0.036 bits per dimension
+   trained for 1000 steps: 0.745 nats, -0.538 bits per dimension
+   trained for 1500 steps: 1.012 nats, -0.730 bits per dimension
+   trained for 2000 steps: 1.026 nats, -0.740 bits per dimension
+3. The same with Hutchinson's estimate of the divergence:
+   probes  1: 0.985 nats, single points off by 1.067 (rms)
+   probes  4: 1.030 nats, single points off by 0.532 (rms)
+   probes 16: 1.083 nats, single points off by 0.297 (rms)
+4. From the first dot outwards:
+     distance   exact log p   student's
+         0.00          2.07        2.38
+         0.05          1.57        1.67
+         0.10          0.08        0.49
+         0.15         -2.42       -0.64
+         0.20         -5.91       -1.94
+         0.25        -10.41       -3.46 */

@@ -13,7 +13,8 @@
    needs is a function denoise(x,t). As in lesson 1 the answer is the mean of all pictures that x may have come from, each weighted by how
    well it fits. The label says among which pictures to look. (For real pictures train a teacher as in lesson 6.)
 
-   What to look at: after 500 steps one jump turns noise into pictures of the wanted class. More jumps make them cleaner. */
+   What to look at: after 500 steps one jump turns noise into pictures of the wanted class, a little grey at the edges ('+'). Four jumps
+   make them cleaner. */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
 #include <math.h>
@@ -73,7 +74,18 @@ static ctm_tensor *denoise(ctm_tape *tape, const ctm_denoiser *self, ctm_tensor 
     return D;
 }
 
-// How many samples are nearest to a picture of their class, how far they are from it, and the first six of them.
+static void print_six(const ctm_tensor *x) {
+    for (int y = 0; y < SIZE; y++)
+        for (int i = 0; i < 6; i++) {
+            for (int k = 0; k < SIZE; k++) {
+                double v = (double)x->data[PIXELS*i + SIZE*y + k];
+                putchar(v > 0.4 ? '#' : v > -0.4 ? '+' : '.');
+            }
+            putchar(i < 5 ? ' ' : '\n');
+        }
+}
+
+// How many samples are nearest to a picture of their class, and how far all are from the nearest picture.
 static void report(const ctm_tensor *x, const int *wanted, int jumps) {
     int right = 0;
     double square = 0;
@@ -87,17 +99,7 @@ static void report(const ctm_tensor *x, const int *wanted, int jumps) {
         right += found == wanted[i];
         square += least/PIXELS/SAMPLES;
     }
-    printf("%d jump%s %d of %d have the wanted class; pixels are wrong by %.2f (rms, of a range of 2)\n", jumps, jumps > 1 ? "s:" : ": ", right,
-           SAMPLES, sqrt(square));
-    for (int y = 0; y < SIZE; y++) {
-        for (int i = 0; i < 6; i++) {
-            for (int k = 0; k < SIZE; k++) {
-                double v = (double)x->data[PIXELS*i + SIZE*y + k];
-                putchar(v > 0.4 ? '#' : v > -0.4 ? '+' : '.');
-            }
-            putchar(i < 5 ? ' ' : '\n');
-        }
-    }
+    printf("jumps %d: %d of %d have the wanted class; pixels are wrong by %.2f (rms)\n", jumps, right, SAMPLES, sqrt(square));
 }
 
 int main(void) {
@@ -119,17 +121,12 @@ int main(void) {
     teacher.dim = PIXELS;
     teacher.denoise = denoise;
 
-    cfg.size = SIZE;
-    cfg.channels = 1;                                         // grey
-    cfg.classes = CLASSES;
+    cfg.size = SIZE; cfg.channels = 1; cfg.classes = CLASSES;                  // one channel: grey
     cfg.model_channels = 8;
-    cfg.channel_mult[0] = cfg.channel_mult[1] = 1;            // two sizes, 8 x 8 and 4 x 4, both with 8 channels
-    cfg.channel_mult[2] = 0;
-    cfg.attn[0] = 0;
-    cfg.batch = cfg.diagonal_batch = 8;
-    cfg.shards = 1;
-    cfg.lr = 5e-3;
-    cfg.steps = 500;
+    cfg.channel_mult[1] = 1; cfg.channel_mult[2] = 0;         // two sizes, 8 x 8 and 4 x 4, both with 8 channels
+    cfg.attn[0] = 0;                                          // attention at the smallest size only
+    cfg.batch = cfg.diagonal_batch = 8; cfg.shards = 1;
+    cfg.steps = 500; cfg.lr = 5e-3;
     ctm_trainer *tr = ctm_trainer_new(&memory, &cfg, ctm_unet(&memory, &cfg, 1), &teacher, draw, NULL);
     tr->label = label;
     while (tr->step < cfg.steps)
@@ -143,9 +140,22 @@ int main(void) {
     tape.recording = 0;
     for (int n = 1; n <= 4; n *= 4) {
         ctm_karras_times(&cfg.noise, n + 1, t);
-        report(ctm_sample_gamma(&tape, ctm_net_jump(&memory, tr->ema[0]), x_T, n, t, NULL), wanted, n);
+        ctm_tensor *x = ctm_sample_gamma(&tape, ctm_net_jump(&memory, tr->ema[0]), x_T, n, t, NULL);
+        if (n == 1) print_six(x);
+        report(x, wanted, n);
     }
     ctm_trainer_free(tr);
     ctm_arena_free(&memory);
     return 0;
 }
+/* OUTPUT, numbers within 30 %
+........ ........ ........ ........ ........ ........
+....+... .###+#.. ........ ....#... ..++.#.. ..+.....
+..++#... .#...#.. ...+.... ....#... .#####+. ..++....
+..++#++. .#...#.. ...++... ..#+#++. .#...#.. ....#...
+..+.#++. .#...#.. ....#... ....#... .#...#.. .....#..
+....#... .#####.. .....#.. ....+... .++..#.. ......+.
+....+... ........ ......#. ....+... .+####.. ........
+........ ........ ........ ........ ........ ........
+jumps 1: 300 of 300 have the wanted class; pixels are wrong by 0.38 (rms)
+jumps 4: 300 of 300 have the wanted class; pixels are wrong by 0.34 (rms) */

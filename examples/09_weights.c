@@ -90,7 +90,7 @@ static int use(const char *path, int n, const ctm_real *x) {
             double value = (double)y[i*net->dim + j];
             printf("%.2f%c", (m ? atof(m) : 0) + (u ? atof(u) : 1)*value, j + 1 < net->dim ? ' ' : '\n');
         }
-    if (x) printf("These are %s of the network that was trained.\n", memcmp(x, y, (size_t)n*sizeof(ctm_real)*2) == 0 ? "exactly the samples" : "NOT the samples");
+    if (x) printf("The network that was trained made %s samples.\n", memcmp(x, y, (size_t)n*sizeof *y*2) == 0 ? "exactly these" : "OTHER");
     ctm_arena_free(&memory);
     return 1;
 }
@@ -105,3 +105,11 @@ int main(int argc, char **argv) {
     if (ok && (fflush(stdout) != 0 || ferror(stdout))) { fprintf(stderr, "weights: cannot write to standard output\n"); ok = 0; }
     return !ok;
 }
+/* OUTPUT, numbers within 10 %
+geyser.safetensors: recipe paper, 1000 steps, 6064 weights
+2.52 60.06
+3.84 71.11
+1.64 55.85
+2.09 54.06
+4.19 77.33
+The network that was trained made exactly these samples. */
