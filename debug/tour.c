@@ -22,7 +22,7 @@ static int the_step(ctm_trainer *tr) {
 int main(void) {
     ctm_ctx ctx;
     ctm_arena memory;
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     ctm_trainer *tr;
     int ok = 1;
     ctm_init(&ctx);
