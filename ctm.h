@@ -1,65 +1,70 @@
 /* ctm.h - Consistency Trajectory Models from scratch, in one C99 header - v0.2.0 - public domain or MIT (text at the end)
 
-   Trains and samples the models of Kim et al., "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory
-   of Diffusion" (ICLR 2024): tensors, reverse-mode differentiation, networks, teachers and their ODE solvers, the CTM
-   losses, the training step, all samplers, likelihood. Needs libc and libm; uses OpenMP if the compiler has it switched on.
+   This file trains and samples the models of Kim et al., "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory
+   of Diffusion" (ICLR 2024). It holds tensors, reverse-mode differentiation, networks, teachers and their ODE solvers, the CTM
+   losses, the training step, all samplers, and likelihoods. It needs libc and libm, and it uses OpenMP if the compiler has it switched on.
 
    In ONE .c file:    #define CTM_IMPLEMENTATION          every other file: just the #include
                       #include "ctm.h"                    build: cc -O2 my.c -lm            (add -fopenmp for threads)
 
-   A file with nothing else in it is best: compiling it takes ten seconds or so. (The implementation includes its own file, as "ctm.h";
-   if yours is called otherwise, define CTM_SELF, e.g. as "my_ctm.h".)
+   The implementation takes some seconds to compile, so give it a file of its own. (It includes itself, under the name "ctm.h";
+   if your copy has another name, define CTM_SELF, e.g. as "my_ctm.h".)
 
-   Chosen: you can stop on any line and print any number; every formula of the paper stands beside the function that computes it;
-   the same bits come out for any number of threads. Given up: GPUs, tensor views and broadcasting in general, data types
-   other than one real type. Not given up: speed (`make bench`).
+   What you get: you can stop on any line and print any number; every formula of the paper stands beside the function that computes
+   it; the same bits come out for any number of threads; and it is fast (`make bench`). What was given up for that: GPUs, tensor views
+   and general broadcasting, and more than one type of real number at a time.
 
    ---------------------------------------------------------------------------------------------------------------------
    THE IDEA IN FIVE MINUTES
 
-   Add Gaussian noise of standard deviation t, the noise level, to data: x_t = x_0 + t·eps. A diffusion model knows the denoiser
-   D(x,t) = E[x_0 | x_t = x], and with it the score, (D - x)/t², the slope of the noised data's log-density, and the
-   probability-flow ODE  dx/dt = (x - D(x,t))/t,  whose paths carry noise at t = 80 to data at t = 0. Solving that ODE takes
-   dozens of network evaluations. A consistency trajectory model learns its SOLUTION: one network that jumps from any noise
-   level t to any lower one s on the same path. It has a teacher, a finished diffusion model or an exact formula for D, and
-   learns to leap where the teacher walks. (Without a teacher it learns from its own average: chapter 16.)
+   Take a data point x_0 and add Gaussian noise of standard deviation t, the noise level: x_t = x_0 + t·eps. A diffusion model learns
+   the denoiser D(x,t) = E[x_0 | x_t = x], the mean of all data points that x may have come from. The denoiser defines an ODE,
+   dx/dt = (x - D(x,t))/t, the probability-flow ODE. Its paths carry noise at t = 80 to data at t = 0, but to follow one takes dozens of
+   evaluations of a network. A consistency trajectory model (CTM) learns the SOLUTION of that ODE: one network G that jumps from any
+   noise level t to any lower level s on the same path. Its teacher is a finished diffusion model, or an exact formula for D. The
+   teacher walks along the path in small steps; the student learns to jump.
 
         noise                                                                  data
         t = 80 ------------ t ----------- u ------------ s ------------------ 0          time runs down, left to right
-                            x_t ~~~~~~~> x_u                                             teacher: a few solver steps
-                             \             \____G____> x_target(s) ____G_ema____> x_target
-                              \_______________G______> x_est(s)    ____G_ema____> x_est      both must land together
+                            x_t ~~~~~~~> x_u                                             the teacher walks: a few solver steps
+                             \             \____G_ema_> x_target(s) ____G_ema____> x_target
+                              \_______________G______> x_est(s)    ____G_ema____> x_est      both must arrive at the same point
 
-        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                            [eq:G]
-        L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
-        x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                               [alg:gamma]
+        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                                [eq:G]
+        L_CTM    = d( G_ema(G(x_t,t,s), s, 0),  G_ema(G_ema(Solver(x_t,t,u), u, s), s, 0) )    [eq:L_ctm]
+        x_next   = G(x, t, sqrt(1-gamma²)·t') + gamma·t'·eps                                   [alg:gamma]
 
-   G, or G_theta, is the student being trained, G_ema the moving average of its weights, d a distance (its second argument is a target:
-   no gradient flows there; in the first it flows through G_ema's input to G), t' the next noise level, gamma in [0,1], eps fresh unit
-   noise. "Time 0" is sigma_min = 0.002 in all code: that is what you pass to go all the way.
+   THE MODEL is the first line. G mixes the point x with the output g of the network, so that G(x,t,t) = x holds for any weights. What must
+   g be? It is x minus t times the mean slope of the path between t and s. As s approaches t, the mean slope becomes the slope at t,
+   and g becomes the denoiser D(x,t) (chapter 13). So the model still knows the score of the data, which is (D - x)/t². At s = 0, G is
+   what is called a consistency model: noise to data in one jump. The jumps between the two are new.
 
-   The first line makes G(x,t,t) = x true for any weights. Its g is x minus t times the mean slope of the path over [s,t], and as
-   s -> t that becomes the denoiser D(x,t) (chapter 14): so the model still knows the score. At s = 0, G is a consistency model
-   (noise to data in one jump); between them lie jumps that neither a denoiser nor a consistency model has.
+   THE LOSS is the second line. A jump from t to s must agree with this detour: the teacher walks from t to u, and the student jumps
+   from u to s. Why not let the teacher walk the whole way to s? That costs many solver steps. Why not a tiny step of the teacher? Then
+   the target is almost entirely the student's own guess, and errors pile up. The paper draws u anywhere between t and s and calls this soft
+   matching: some targets are nearly the teacher's, the others make the jumps agree with one another.
+   The two points at s are noisy, and a distance between noisy points says little. So G_ema carries both on to time 0, where d is a
+   distance between samples. G_ema is the moving average of the student's weights. It changes slowly, so the student does not chase a
+   target that flees; and its weights get no gradient. The gradient runs through its input into G. In the target everything is constant.
 
-   The second line is the training: jumping straight from t must agree with letting the teacher walk to u and jumping from
-   there. G_ema first carries both points on to time 0, where a distance between points is one between samples. Near s = t this
-   loss hardly touches g, whose factor 1 - s/t vanishes there. So denoising score matching (DSM) is added on the diagonal, s = t:
-   g(x_t,t,t) is drawn towards x_0 [eq:L_dsm]. An adversary may be added too, a second network that learns to tell samples from
-   data. In all: L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, and (t,u,s) are drawn anew for every row.
+   THE DIAGONAL. Where s is close to t, the factor 1 - s/t nearly vanishes, and L_CTM hardly teaches g anything. So denoising score matching
+   (DSM) is added at s = t: the loss L_DSM compares g(x_t,t,t) with x_0 [eq:L_dsm], and the best guess of x_0 is D. This is why a
+   training step runs the network on two batches. An adversary may be added, too: a second network that learns to tell samples from
+   data. In all, L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, with new t, u, s for every row of every batch.
 
-   The third is the sampler: jump below the next noise level, then add noise up to it; gamma = 0 walks along the ODE.
+   SAMPLING is the third line. From t, jump below the next noise level t', then add fresh noise eps up to it. With gamma = 0 there is no noise, and
+   the jumps follow one path of the ODE; with gamma = 1 every jump goes to time 0.
 
-   ctm_config_authors() is the published recipe, with squares in place of LPIPS and no adversary. ctm_config_default(), for points,
-   departs from it: in 19 of 20 draws u = s, so that the target at s is where the teacher came to (chapter 15); half of the loss
-   compares the two points at s, before they go on to time zero; and g(x_t,t,t) is drawn to the exact teacher's D(x_t,t), not to x_0
-   (16). The end of the file lists all deviations.
+   "Time 0" is sigma_min = 0.002 in all code, as the network is given ln s: pass sigma_min to go all the way.
 
-   If you read only five functions:  ctm_G_theta (chapter 14), ctm_solve (13), ctm__ctm_loss (17),
-   ctm_train_step (17), ctm_sample_gamma (18; with ctm__gamma_legs and ctm__jumps).
+   All of this is ctm_recipe_paper() (chapter 15). A recipe is a function that returns the settings of a training run. ctm_recipe_authors()
+   has what differs in the code that the authors published. ctm_recipe_points() and ctm_recipe_images() are ours: they depart from the
+   paper where measurements told us to, and say why. The end of the file lists all deviations.
 
-   Three ways through the file: "CTM in an hour": the opening comments of chapters 12-18, and these five. "Differentiation from
-   nothing": 5-7, then 9 (8 is about speed alone). "Just use it": the program below, then the interface.
+   If you read only five functions: ctm_G_theta (chapter 13), ctm_solve (12), ctm__ctm_loss (17), ctm_train_step (17), and
+   ctm_sample_gamma (18). Three ways through the file: "CTM in an hour" is the opening comments of chapters 11-18 and these five functions;
+   "differentiation from nothing" is chapters 5-8; "just use it" is the program below, then the interface. examples/00_mini.c has the whole method
+   in 300 lines of plain C, without this header.
 
    ---------------------------------------------------------------------------------------------------------------------
    A COMPLETE PROGRAM  (tests/test_docs.sh extracts it, builds it and compares what it prints)
@@ -81,7 +86,7 @@
    int main(void) {
        ctm_ctx ctx;
        ctm_arena memory;
-       ctm_config cfg = ctm_config_default();
+       ctm_config cfg = ctm_recipe_paper();
        double mean[4] = {-0.5, -0.5, 0.5, 0.5};
        ctm_real x[4] = {-40, -40, 40, 40};                       // two points of noise, at noise level sigma_max = 80
        ctm_init(&ctx);
@@ -104,32 +109,34 @@
    0.5 0.5
    //END-OUTPUT
 
-   YOUR OWN DATA. A function like draw() hands them out. Points: shift and scale each column to mean 0 and standard deviation 0.5;
-   images in [-1,1] have about that as they are. Then the defaults fit. (For data left with standard deviation S, set cfg.noise to
-   sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S, and multiply huber_c, lambda_dsm and clip by S/0.5 (with L2, the last two
-   by its square; an adaptive lambda_dsm stays as it is).)
-   A teacher is a formula (ctm_mixture), the rows of a table up to some thousands (ctm_empirical: a perfect student of it gives those
-   very rows again), or a network that was trained on them (ctm_config_teacher). With none, NULL, cfg.diagonal must be CTM_DIAG_DSM,
-   the paper's; the default, CTM_DIAG_EXACT, draws g(x,t,t) to the teacher's answers and will do for a network, too.
+   YOUR OWN DATA. A function like draw() hands it out. For points, shift and scale each column to mean 0 and standard deviation 0.5;
+   images in [-1,1] have about that as they are. Then the numbers of the recipes fit. (For data of another standard deviation S, set
+   cfg.noise to sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S. With ctm_recipe_points also multiply huber_c, lambda_dsm and clip by
+   S/0.5.)
+   A teacher is a formula (ctm_mixture), the rows of a table of up to some thousands (ctm_empirical: a perfect student of it returns those
+   very rows), or a network that was trained on them (ctm_recipe_teacher). Without one, pass NULL: then the average teaches the
+   student (chapter 16). ctm_recipe_points() aims L_DSM at the teacher's D(x_t,t), which needs a teacher; the paper's aims it at x_0.
 
    ---------------------------------------------------------------------------------------------------------------------
    CONTENTS  (search "CHAPTER 8"; the same numbers serve interface and implementation)
 
-    1 ground    2 chance    3 memory    4 threads    5 tensors    6 seeing    7 the tape    8 matrix product, convolution
-    9 operations    10 networks    11 optimisers and EMA    12 diffusion    13 the ODE    14 the jump    15 times
-   16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance    21 checkpoints
-   Then: facts that have caused bugs, deviations, references, history, licence.  All settings: ctm_config, in chapter 15.
+    1 errors and numbers    2 random numbers    3 memory    4 threads    5 tensors    6 printing and breakpoints    7 the tape
+    8 operations    9 networks    10 optimisers and moving averages    11 diffusion    12 the ODE and its solvers    13 the jump
+   14 settings    15 recipes    16 losses    17 one training step    18 samplers    19 likelihood    20 editing and guidance
+   21 files: weights and checkpoints    22 the engine room: the matrix product and the convolution
+   After them: facts that have caused bugs, deviations, references, history, licence.
    (Names with a slash, tests/.., examples/.. and apps/.., are files of the project that this header is the heart of.)
 
    TO CHANGE...             | begin at
    | the data               | ctm_draw_fn (17); YOUR OWN DATA, above
-   | the teacher            | ctm_denoiser (12): denoise(x,t), and exact() if it has a formula
-   | the noise levels       | cfg.noise.rho and N, and focus_from, focus_to with them; another formula: ctm__grid_level, ctm_index_of_t (12)
-   | which (t,u,s)          | cfg.law and its numbers; ctm_times (15)
+   | the teacher            | ctm_denoiser (11): denoise(x,t), and exact() if it has a formula
+   | the noise levels       | cfg.noise.rho and N; for another formula ctm__grid_level and ctm_index_of_t (11)
+   | which (t,u,s)          | cfg.times: a ctm_times_fn of your own (14); ctm_times_paper (15) is one
+   | how x_u is made        | cfg.teach: a ctm_teach_fn of your own (14)
    | the distance           | cfg.distance; one of your own: ctm_distance_fn (16), tr->distance
    | a loss                 | ctm__ctm_loss, ctm__dsm_loss (17)
-   | the network            | ctm_net_new and its forward (10)
-   | an operation           | the head of chapter 9 shows one that is not in this file
+   | the network            | ctm_net_new and its forward (9)
+   | an operation           | the head of chapter 8 shows one that is not in this file
    | the sampler            | ctm_sampler (18); one of your own is a loop over G->jump or D->denoise: the head of chapter 18
 
    NOTATION   | symbol        | in C            | shape  | meaning, unit
@@ -137,11 +144,11 @@
               | t, u, s       | t, u, s         | [B]    | noise levels (standard deviations), T >= t > u >= s >= sigma_min
               | T, 0          | sigma_max/_min  |        | 80 and 0.002; "time zero" is always sigma_min, as ln s enters
               | θ, φ          | theta, teacher  |        | student; teacher
-              | sg(θ)         | ema, or theta   |        | weights that get no gradient: the moving average, or the student's own
+              | sg(θ)         | ema, or theta   |        | weights that get no gradient: the average, or the student's own (chapter 16)
               | N, i          | N, i            |        | the grid has N noise levels, index 0 is T, index N-1 sigma_min
               | eps           | noise           | [B,D]  | standard normal noise
               | F             | net->forward    | [B,D]  | the network itself, before its scalings
-              | g, G, D       | ctm_g_theta, .. | [B,D]  | what the network says; the jump made of it; a denoiser, as function
+              | g, G, D       | ctm_g_theta, .. | [B,D]  | the scaled output of the network; the jump; a denoiser
               | x_u           | x_u             | [B,D]  | where the teacher takes x_t
               | x_est         | x_est           | [B,D]  | where the student's jump from x_t ends, carried on to time zero
               | x_target      | x_target        | [B,D]  | where a jump from x_u to the same s ends, carried on likewise
@@ -160,16 +167,16 @@
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
        [eq:x_t] ctm__add_noise                  [eq:tweedie] ctm_score                   [eq:pf_ode] ctm__solver_step
-       [eq:karras_grid] ctm_t_of_index          [eq:edm] ctm_inner_scalings              [eq:outer] ctm_outer_scalings
-       [eq:D_gmm] ctm_mixture                   [eq:heun] ctm_solve                      [eq:g] ctm_g_theta
-       [eq:G] ctm_G_theta                       [eq:D_from_g] ctm_D_theta                [eq:law_h] ctm_times
-       [eq:law_gap] ctm_times                   [eq:x_est] ctm_x_est                     [eq:x_target] ctm_x_target
+       [eq:karras_grid] ctm_t_of_index          [eq:edm] ctm_inner_scalings              [eq:g] ctm_g_theta
+       [eq:D_gmm] ctm__gmm_exact                [eq:heun] ctm__solver_step               [eq:G] ctm_G_theta
+       [eq:D_from_g] ctm_D_theta                [eq:law_paper] ctm_times_paper           [eq:law_h] ctm__times_by_h
+       [eq:law_gap] ctm__times_by_gap           [eq:x_est] ctm_x_est                     [eq:x_target] ctm_x_target
        [eq:L_ctm] ctm__ctm_loss                 [eq:L_dsm] ctm__dsm_loss                 [eq:lambda] ctm_adaptive_weight
-       [eq:weights] ctm_weight                  [eq:dsm_law] ctm_dsm_sigma               [eq:film] ctm_mlp
+       [eq:weights] ctm_weight_uniform          [eq:dsm_law] ctm_level_edm               [eq:film] ctm_mlp
        [eq:unet] ctm_unet                       [eq:radam] ctm_opt_step                  [eq:ema] ctm_ema_step
        [alg:train] ctm_train_step               [alg:gamma] ctm_sample_gamma             [alg:heun] ctm_sample_heun
-       [eq:loglik] ctm_loglik                   [eq:flow] ctm_exact_flow                 [eq:law_paper] ctm_times
-       [eq:cm] ctm_config_cm                    [eq:self_teach] ctm__x_u                 [eq:L_gan] ctm_gan_student_loss
+       [eq:loglik] ctm_loglik                   [eq:flow] ctm_exact_flow
+       [eq:cm] ctm_recipe_cd                    [eq:self_teach] ctm_teach_jump            [eq:L_gan] ctm_gan_student_loss
        [eq:L_disc] ctm_gan_disc_loss            [eq:guidance] ctm_guided_jump            [alg:two_step] ctm_sample_two_step
        [alg:churn] ctm_sample_score             [alg:dpm2] ctm_sample_score              [alg:ancestral] ctm_sample_score
        [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik_by            [eq:elbo] ctm_elbo
@@ -612,14 +619,13 @@ CTMDEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c,
 // ---- CHAPTER 10. NETWORKS -------------------------------------------------------------------------------------------
 
 // Noise levels and preconditioning, shared by networks, solvers and samplers (chapter 12 explains each).
-enum { CTM_INNER_EDM, CTM_INNER_CM, CTM_INNER_NONE };
-enum { CTM_OUTER_EULER, CTM_OUTER_VARIANCE, CTM_OUTER_MIXED };
+enum { CTM_INNER_EDM, CTM_INNER_CM };
 typedef struct ctm_noise {
     double sigma_min, sigma_max;   // "time zero" and T: 0.002 and 80
     double sigma_data;             // the data's standard deviation per coordinate, 0.5 after standardising
     double rho;                    // curvature of the grid [eq:karras_grid], 7; 1e5 makes it even in ln t
     int    N;                      // levels of the grid, 18
-    int    inner, outer;           // CTM_INNER_*, CTM_OUTER_*
+    int    inner;                  // scalings of the network's input and output: CTM_INNER_EDM, or CTM_INNER_CM, a consistency model's
 } ctm_noise;
 
 enum { CTM_MAX_PARAMS = 2560 };      // room for a U-Net of 128 blocks
@@ -692,27 +698,12 @@ CTMDEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real
 
 // ---- CHAPTER 12. DIFFUSION ------------------------------------------------------------------------------------------
 
-CTMDEF ctm_noise ctm_noise_default(void);                              // 0.002, 80, 0.5, 7, 18, edm, euler
+CTMDEF ctm_noise ctm_noise_default(void);                              // 0.002, 80, 0.5, 7, 18, CTM_INNER_EDM
 CTMDEF double ctm_t_of_index(const ctm_noise *z, double i);            // [eq:karras_grid], i real in [0,N-1]
 CTMDEF double ctm_index_of_t(const ctm_noise *z, double t);            // its inverse
 CTMDEF void   ctm_karras_times(const ctm_noise *z, int n, double *t);  // n levels from sigma_max to sigma_min
 CTMDEF double ctm_c_in(const ctm_noise *z, double t);                                                    // [eq:edm]
 CTMDEF void   ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out);           // [eq:edm]
-CTMDEF void   ctm_outer_scalings(const ctm_noise *z, double t, double s, double *C_skip, double *C_out); // [eq:outer]
-CTMDEF double ctm_denoiser_skip(const ctm_noise *z, double t);         // D = g + this·x  [eq:D_from_g]
-// A loss's weight by noise level.
-enum {
-    CTM_W_UNIFORM,                     // 1
-    CTM_W_SNR,                         // t^-2
-    CTM_W_SNR1,                        // t^-2 + 1
-    CTM_W_KARRAS,                      // t^-2 + sd^-2
-    CTM_W_TRUNCATED_SNR,               // max(t^-2, 1)
-    CTM_W_UNIFORM_G,                   // (1 - s/t)^-power
-    CTM_W_KARRAS_WEIGHT,               // (t² + sd²)/(t·sd)²
-    CTM_W_SQRT_T                       // sqrt(t)
-};
-CTMDEF double ctm_weight(const ctm_noise *z, int schedule, double t, double s, double power);            // [eq:weights]
-
 // A denoiser D(x,t) ~ E[x_0 | x_t = x]: a teacher, an exact formula, or a CTM at s = t.
 typedef struct ctm_denoiser ctm_denoiser;
 struct ctm_denoiser {
@@ -772,111 +763,121 @@ CTMDEF ctm_jump *ctm_net_jump(ctm_arena *a, ctm_net *net);                      
 // The exact flow, in double; D needs `exact` and a dimension of at most 64. Rows may differ in t and s. Not recorded.
 CTMDEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_noise *z);
 
-// ---- CHAPTER 15. TIMES ----------------------------------------------------------------------------------------------
+// ---- CHAPTER 14. SETTINGS -------------------------------------------------------------------------------------------
 
-// Values for the fields of ctm_config named on the right; the comments on those fields say what each value means.
-enum { CTM_LAW_AUTHORS, CTM_LAW_GAP, CTM_LAW_PAPER };                            // law
-enum { CTM_SOFT, CTM_LOCAL, CTM_GLOBAL };                                        // match
-enum { CTM_AT_ZERO = 1, CTM_AT_S = 2, CTM_AT_BOTH = 3 };                         // compare
-enum { CTM_DIAG_NONE, CTM_DIAG_DSM, CTM_DIAG_EXACT };                            // diagonal
-enum { CTM_ROLE_ONLINE, CTM_ROLE_EMA };                                          // target_inner, estimate_outer
-enum { CTM_SELF_SOLVE, CTM_SELF_JUMP, CTM_SELF_JUMP_EACH, CTM_SELF_DATA };       // self_teach
-enum { CTM_DSM_HALF_LOGNORMAL, CTM_DSM_LOGNORMAL, CTM_DSM_UNIFORM };             // dsm_law
-enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };              // gan
-enum { CTM_FAKE_ESTIMATE, CTM_FAKE_ONE_STEP };                                   // gan_fake
+typedef struct ctm_config  ctm_config;
+typedef struct ctm_trainer ctm_trainer;
 
-// Everything that decides a training run. ctm_config_default() is the recipe of `make demo`; ctm_config_authors() the published one,
-// with squares in place of LPIPS (tr->distance brings that), no adversary and no dropout. A file of weights keeps the configuration that
-// made them. (A new field also wants a line in ctm__fields, chapter 21.)
-typedef struct ctm_config {
-    ctm_noise noise;               // copied into a network when it is made: set it before
-    // network (ctm_mlp)
-    int hidden, layers, embed;     // H, L, E
-    // network (ctm_unet)
-    int    size, channels;         // images of size x size pixels with this many channels; 0: points
-    int    model_channels;         // width of the U-Net's first level before channel_mult
+// The rows of L_CTM that one thread works on, as far as they are known before x_u is: noise levels t, u, s and weights w [B], data x0 and
+// noised data x_t [B,D], and the grid indices of t and u [B]. Their labels and their numbers in the whole batch are in tp->rows.
+typedef struct ctm_batch { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; } ctm_batch;
+
+// A choice that is a formula is a function. Each of these may be one of yours: several threads call it at once, and what it says
+// must hang on its arguments alone. The training step stops with its name and the row if its answer cannot be used.
+// Grid indices of row `index` in step `step`: i[0] of t, i[1] of u, i[2] of s, real numbers with 0 <= i[0] < i[1] <= i[2] <= N-1.
+typedef void        (*ctm_times_fn)(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);
+// The point x_u [B,D] at level u from which the target jumps. No gradient flows through it.
+typedef ctm_tensor *(*ctm_teach_fn)(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+// What g(x_t,t,t) is compared with in L_DSM [B,D], for data x0 with noise x_t at levels t. No gradient flows through it.
+typedef ctm_tensor *(*ctm_aim_fn)(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t);
+typedef double      (*ctm_level_fn)(const ctm_config *cfg, uint64_t step, uint64_t index);     // noise level of a row of L_DSM
+typedef double      (*ctm_weight_fn)(const ctm_noise *z, double t, double s);                  // weight of a row of L_CTM
+
+enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };
+
+// Everything that decides a training run. A recipe (chapter 15) fills it in; change what you like before ctm_trainer_new copies it.
+struct ctm_config {
+    char recipe[32];               // the recipe's name, which files of weights and checkpoints keep. Yours if the recipe is yours
+    ctm_noise noise;               // copied into a network when that is made: set it before
+    // The network for points (ctm_mlp): hidden width H, layers L, width E of the embedding of a noise level.
+    int hidden, layers, embed;
+    // The network for images (ctm_unet): size x size pixels of so many channels (0: points).
+    int    size, channels;
+    int    model_channels;         // width of the U-Net's first level, before channel_mult
     int    channel_mult[8];        // width of every level over model_channels; 0 ends the list
     int    num_blocks;             // blocks per level on the way down (one more on the way up)
     int    attn[4];                // resolutions with attention; 0 ends the list
     double dropout;
-    int    classes;                // class labels (ctm_mlp has them, too); 0: none
-    double label_dropout;          // share of the rows trained without their label: makes guidance possible; 0: it is not
-    // times (chapter 15). Under the gap law, match, max_gap, gap_power, h_per_sample and s_smallest affect only the share law_mix
-    int    law;                    // CTM_LAW_AUTHORS, CTM_LAW_GAP or CTM_LAW_PAPER
-    int    match;                  // CTM_SOFT: u anywhere from t to s; CTM_GLOBAL: u = s; CTM_LOCAL: u one grid step after t (with
-                                   // `continuous` (N-1)/N of one)
-    int    continuous;             // 1: real grid indices
-    int    max_gap;                // authors' law: M, the most grid steps h from t to u (authors: 17)
-    double gap_power;              // P(h) ~ h^power (authors: 1; 0 is uniform)
-    int    h_per_sample;           // authors' law: 0: one h for the whole batch, as they do
-    int    s_smallest;             // 1: s = sigma_min always
-    double law_mix;                // gap law: share of samples drawn by the authors' law
-    double law_chain;              // gap law: share of samples that are one of n equal pieces of the whole way, n from 2 to N-1
-    double law_to_end;             // gap law: share of gaps that go straight to sigma_min
-    double law_power;              // gap law: P(gap k) ~ k^power
-    double law_off_grid;           // gap law: share of draws moved off the grid (1 if continuous)
-    double law_focus;              // gap law: weight with which t is drawn from indices focus_from..focus_to; the others have weight 1
-    int    focus_from, focus_to;   // 6..13, with N = 18 and rho = 7 the noise levels 8.4 to 0.14, where paths
-                                   // decide between modes: another grid wants others
-    int    solver, substeps;       // CTM_HEUN; solver steps per grid interval
-    // losses (chapter 16)
-    int    compare;                // CTM_AT_ZERO (paper), CTM_AT_S, or both, half each
-    int    distance;               // CTM_L2, CTM_L1, CTM_HUBER; one of your own: ctm_trainer's field distance
-    double huber_c;
-    int    weight;                 // CTM_W_*, for L_CTM
-    double weight_power;           // for CTM_W_UNIFORM_G
-    int    target_inner;           // who jumps u -> s in the target: CTM_ROLE_ONLINE (code) or CTM_ROLE_EMA (paper)
-    int    diagonal;               // CTM_DIAG_DSM (towards x_0), CTM_DIAG_EXACT (towards the teacher's D), CTM_DIAG_NONE
-    int    diagonal_batch;         // rows of the diagonal term
-    double lambda_dsm;             // its weight; with adaptive = 1 a factor on the adaptive one; with consistency = 0 it is taken as 1
-    int    adaptive;               // 1: [eq:lambda]
-    int    consistency;            // 0: only the diagonal term (this trains a teacher)
-    int    estimate_outer;         // who carries the estimate from s to 0: CTM_ROLE_EMA (paper and code) or CTM_ROLE_ONLINE
-    int    self_teach;             // without a teacher x_u comes from: CTM_SELF_SOLVE, the ODE of g_ema(x,t,t) (paper); CTM_SELF_JUMP,
-                                   // G_ema(x_t,t,u) (code), CTM_SELF_JUMP_EACH, one per grid step; CTM_SELF_DATA, x_0 + u·eps (CT):
-                                   // on average right only for short ways (CTM_LOCAL)
-    int    dsm_law;                // noise levels of L_DSM: CTM_DSM_HALF_LOGNORMAL (code), CTM_DSM_LOGNORMAL (EDM), CTM_DSM_UNIFORM
-    int    dsm_weight;             // CTM_W_*, for L_DSM
-    // adversarial loss (chapter 16); the trainer needs a discriminator, see ctm_trainer_adversary
-    int    gan;                    // CTM_GAN_NONE, CTM_GAN_HINGE (code), CTM_GAN_LOG, CTM_GAN_MINIMAX (the paper to the letter)
-    int    gan_fake;               // what is judged: CTM_FAKE_ESTIMATE, x_est; CTM_FAKE_ONE_STEP, G_theta(x_t,t,0)
+    // Labels, for either network.
+    int    classes;                // 0: none
+    double label_dropout;          // share of the rows that are trained without their label, which makes guidance possible
+
+    // L_CTM (chapters 15 and 16)
+    ctm_times_fn  times;           // where jumps begin and end. NULL: there are none, and L_DSM alone trains a teacher
+    ctm_teach_fn  teach;           // who walks from t to u
+    int           substeps;        // solver steps for each interval of the grid
+    int           target_ema;      // who jumps from u to s in the target: 1 the average (paper), 0 the student (authors' code)
+    double        share_at_s;      // share of the loss that compares the points at s; the rest compares them at time zero, as the paper does
+    int           distance;        // CTM_L2, CTM_L1, CTM_HUBER; one of your own: ctm_trainer's field distance
+    double        huber_c;
+    ctm_weight_fn weight;
+    // L_DSM
+    ctm_aim_fn    aim;             // NULL: there is no L_DSM
+    ctm_level_fn  level;
+    int           diagonal_batch;  // its rows (s = t is the diagonal of the square of all t and s)
+    double        lambda_dsm;      // its weight, a factor on the adaptive one. Without L_CTM it is taken as 1
+    int           adaptive;        // 1: L_DSM and L_GAN are given the pull of L_CTM [eq:lambda]
+    // L_GAN; the trainer needs a discriminator, see ctm_trainer_adversary
+    int    gan;                    // CTM_GAN_NONE, CTM_GAN_HINGE (authors' code), CTM_GAN_LOG, CTM_GAN_MINIMAX (the paper to the letter)
     int    gan_period;             // one step in gan_period trains the student, the others the discriminator; 1: both in every step
     long   gan_start;              // first step with it; before, every step is as if gan were CTM_GAN_NONE
-    int    gan_adaptive;           // 1: [eq:lambda], then into [gan_lambda_min, gan_lambda_max]
-    double lambda_gan, gan_lambda_min, gan_lambda_max;   // weight (a factor on the adaptive one), clamps
+    double lambda_gan;             // its weight, a factor on the adaptive one, which is kept between 0.01 and 10
     int    gan_hidden, gan_layers; // of the discriminator
-    double gan_lr, gan_beta1, gan_beta2;                 // the discriminator's own RAdam, constant learning rate
-    // optimiser (chapter 11)
-    int    optimiser;
-    double lr, beta1, beta2, eps;
-    double clip;                   // a total gradient longer than this is shortened to it; 0: never (the authors)
-    double warmup, final_lr;       // share of the steps with rising lr; cosine decay to final_lr·lr (1: none) at the last of `steps`,
-                                   // where it stays: with 0, further steps change nothing
+    double gan_lr;                 // the discriminator's own RAdam, at a constant learning rate
+    // The optimiser (chapter 10)
+    int    optimiser;              // CTM_ADAM, CTM_RADAM
+    double lr, beta2;              // (beta1 is 0.9, eps 1e-8)
+    double clip;                   // a total gradient longer than this is shortened to it; 0: never
+    double warmup, final_lr;       // share of the steps with rising lr; then half a cosine down to final_lr·lr (1: constant) at the last
+                                   // of `steps`, where it stays: with 0, further steps change nothing
     double ema_rate[4];            // ema[0] is G_ema of the losses and the one to sample from; 0 ends the list
-    int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning (a rate of 0.999 is
-                                   // reached at step 8,990)
+    int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning
     int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces (decides rounding, not threads)
-    long   steps;                  // of the learning rate's schedule, default 20,000; the loop is yours. 0: no schedule
+    long   steps;                  // of the learning rate's schedule; the loop is yours. 0: no schedule
     uint64_t seed;
-} ctm_config;
-CTMDEF ctm_config ctm_config_default(void);
-CTMDEF ctm_config ctm_config_authors(void);
-// The plain consistency model as a special case of the default recipe, same network and optimiser: s = sigma_min, u one grid
-// step after t, the target jumps by the EMA, no diagonal term. With a teacher this is consistency distillation (CD); with
-// NULL in its place consistency training (CT), x_u = x_0 + u·eps.  [eq:cm]
-CTMDEF ctm_config ctm_config_cm(void);
-// The recipe for a teacher learned from data, of the same sizes, seed and classes as the student's: L_DSM alone, noise levels by
-// EDM's law, a lower learning rate (see ctm_trainer_new).
-CTMDEF ctm_config ctm_config_teacher(const ctm_config *student);
+};
+// One setting by its name in this struct, from text: ("lr", "0.001"), ("times", "paper"), ("ema_rate[1]", "0.9999"). 1; or 0 with
+// ctm_error, which says what is possible, and cfg as it was.
+CTMDEF int ctm_config_set(ctm_ctx *ctx, ctm_config *cfg, const char *name, const char *value);
 #ifndef CTM_NO_STDIO
-CTMDEF void ctm_config_print(const ctm_config *cfg);      // every field and its value, to stdout
+CTMDEF void ctm_config_print(const ctm_config *cfg);      // every setting and its value, to stdout
 #endif
 
-// Grid indices (t,u,s) of sample `index` of step `step`: i[0] < i[1] <= i[2].  [eq:law_h] [eq:law_gap] [eq:law_paper]
-CTMDEF void   ctm_times(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);
-// Noise level of the diagonal term for sample `index` of `batch`.  [eq:dsm_law]
-CTMDEF double ctm_dsm_sigma(const ctm_config *cfg, uint64_t step, uint64_t index, uint64_t batch);
-CTMDEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw);  // 1: draw is normal; 0: uniform in (0,1)
+// ---- CHAPTER 15. RECIPES --------------------------------------------------------------------------------------------
+
+CTMDEF ctm_config ctm_recipe_paper(void);      // the paper's algorithm, with a distance of squares in place of LPIPS and no adversary
+CTMDEF ctm_config ctm_recipe_authors(void);    // what differs in the code that the paper's authors published
+CTMDEF ctm_config ctm_recipe_points(void);     // ours for points that have an exact teacher
+CTMDEF ctm_config ctm_recipe_images(void);     // ours for images with a learned teacher
+CTMDEF ctm_config ctm_recipe_cd(void);         // consistency distillation (Song et al.): s is always the end, u one grid step after t  [eq:cm]
+CTMDEF ctm_config ctm_recipe_ct(void);         // consistency training: the same without a teacher
+// A teacher learned from data, with the student's sizes, seed and classes: L_DSM alone, lower learning rate (see ctm_trainer_new).
+CTMDEF ctm_config ctm_recipe_teacher(const ctm_config *student);
+// The recipe of that name: "paper", "authors", "points", "images", "cd", "ct". 1; or 0 with ctm_error, which says so.
+CTMDEF int ctm_recipe_named(ctm_ctx *ctx, const char *name, ctm_config *cfg);
+
+// For cfg.times. All of them use the random stream "times" of cfg->seed.
+CTMDEF void ctm_times_paper(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);    // t, s, then u between  [eq:law_paper]
+CTMDEF void ctm_times_local(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);    // as paper, u one grid step after t
+CTMDEF void ctm_times_global(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // as paper, u = s
+CTMDEF void ctm_times_authors(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);  // P(h) ~ h grid steps t to u  [eq:law_h]
+CTMDEF void ctm_times_points(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // short jumps, u = s  [eq:law_gap]
+CTMDEF void ctm_times_images(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // the same, and jumps to the end
+CTMDEF void ctm_times_cm(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);       // u one grid step after t, s the end
+// For cfg.teach.
+CTMDEF ctm_tensor *ctm_teach_solver(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);   // Heun's method on the teacher; on g_ema(x,t,t)
+                                                                                                // if there is none
+CTMDEF ctm_tensor *ctm_teach_jump(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);     // G_ema(x_t,t,u): no teacher  [eq:self_teach]
+CTMDEF ctm_tensor *ctm_teach_jumps(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);    // the same, one jump for each grid step
+CTMDEF ctm_tensor *ctm_teach_data(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);     // x_0 + u·eps with the noise of x_t: right on
+                                                                                                // average, for short ways
+// For cfg.aim.
+CTMDEF ctm_tensor *ctm_aim_data(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t);     // x_0
+CTMDEF ctm_tensor *ctm_aim_teacher(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t);  // D(x_t,t)
+// For cfg.level, in the stream "dsm.sigma".  [eq:dsm_law]
+CTMDEF double ctm_level_edm(const ctm_config *cfg, uint64_t step, uint64_t index);       // log-normal
+CTMDEF double ctm_level_authors(const ctm_config *cfg, uint64_t step, uint64_t index);   // half of the rows so, the others high on the grid
+CTMDEF double ctm_level_uniform(const ctm_config *cfg, uint64_t step, uint64_t index);   // uniform in the grid index
 
 // ---- CHAPTER 16. LOSSES ---------------------------------------------------------------------------------------------
 
@@ -887,12 +888,18 @@ CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_ten
 CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
                                 ctm_tensor **at_s);                                    // [eq:x_target], not recorded
 // From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
+// Weights of L_CTM by the noise levels of a row, for cfg.weight.  [eq:weights]
+CTMDEF double ctm_weight_uniform(const ctm_noise *z, double t, double s);         // 1: the paper's, and every recipe's here
+CTMDEF double ctm_weight_snr(const ctm_noise *z, double t, double s);             // t^-2, the signal-to-noise ratio
+CTMDEF double ctm_weight_truncated_snr(const ctm_noise *z, double t, double s);   // max(t^-2, 1)
+CTMDEF double ctm_weight_karras(const ctm_noise *z, double t, double s);          // t^-2 + sigma_data^-2 = 1/c_out²: EDM's, always that of L_DSM
+CTMDEF double ctm_weight_uniform_g(const ctm_noise *z, double t, double s);       // 1/(1 - s/t): undoes the factor of g in G
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants none).
 // (From [B,D] to [B]: ctm_linear with a column of numbers [D,1] and ctm_reshape, or an operation of your own.) Called by several
-// threads at once: what it reads (a feature network: frozen) must not change meanwhile. What it sees depends on cfg.compare: with
-// CTM_AT_BOTH, the default, it is called twice a shard, once with noisy points at s scaled to the data's size. One that knows clean
-// images only (LPIPS) wants CTM_AT_ZERO. L_DSM always uses squares.
+// threads at once: what it reads (a feature network: frozen) must not change meanwhile. What it sees depends on cfg.share_at_s: where that
+// is between 0 and 1 it is called twice a shard, once with noisy points at s scaled to the data's size. One that knows clean images only
+// (LPIPS) wants 0. L_DSM always uses squares.
 typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
 // The perceptual distance LPIPS as a ctm_distance_fn: tr->distance = ctm_lpips_distance, tr->distance_user = the ctm_lpips, which
 // ctm_lpips_load (chapter 21) makes. Rows are images in [-1,1], pixel by pixel, channels innermost.  [eq:lpips]
@@ -922,7 +929,6 @@ typedef void (*ctm_draw_fn)(void *user, const ctm_rng *rng, uint64_t step, uint6
 // several threads like draw.
 typedef int (*ctm_label_fn)(void *user, const ctm_rng *rng, uint64_t step, uint64_t index);
 
-typedef struct ctm_trainer ctm_trainer;
 typedef struct ctm_shard {             // one piece of the batch, worked on by one thread
     ctm_trainer *tr;
     int          first, rows;          // its rows of L_CTM (global numbers first .. first+rows-1)
@@ -1373,7 +1379,6 @@ CTM__DEF int ctm_is_finite(double v) {
     return (bits >> 52 & 0x7ff) != 0x7ff;    // all exponent bits set: infinite or not a number
 }
 
-#ifndef CTM_NO_STDIO
 // Numbers as text. The C library writes and reads them with the decimal point of the user's language, which may be a comma and more
 // than one byte; files and what is printed have '.'. The language's point is what it writes between the figures of 0.5.
 static void ctm__point(char point[8]) {
@@ -1402,7 +1407,6 @@ static int ctm__real_read(const char *text, double *v) {
     *v = strtod(here, &end);
     return *end == 0 && ctm_is_finite(*v);
 }
-#endif
 
 static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
 static double ctm__dmin(double a, double b) { return a < b ? a : b; }
@@ -5592,7 +5596,6 @@ CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_re
 //        g = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s)        c_in = 1/sqrt(t² + sd²)
 //        edm:   c_skip = sd²/(t² + sd²)                c_out = t·sd/sqrt(t² + sd²)
 //        cm:    the same with t - sigma_min for t, except under c_out's root (so g = x at sigma_min)
-//        none:  c_skip = 0, c_out = 1
 // =====================================================================================================================
 
 static void ctm__check_points(const char *op, const ctm_tensor *x, const ctm_tensor *t, int dim) {
@@ -5603,7 +5606,7 @@ static void ctm__check_points(const char *op, const ctm_tensor *x, const ctm_ten
 
 static int ctm__same_noise(const ctm_noise *y, const ctm_noise *z) {
     return y->sigma_min == z->sigma_min && y->sigma_max == z->sigma_max && y->sigma_data == z->sigma_data && y->rho == z->rho &&
-           y->N == z->N && y->inner == z->inner && y->outer == z->outer;
+           y->N == z->N && y->inner == z->inner;
 }
 
 CTM__DEF ctm_noise ctm_noise_default(void) {
@@ -5614,7 +5617,6 @@ CTM__DEF ctm_noise ctm_noise_default(void) {
     z.rho = 7;
     z.N = 18;
     z.inner = CTM_INNER_EDM;
-    z.outer = CTM_OUTER_EULER;
     return z;
 }
 
@@ -5659,42 +5661,17 @@ CTM__DEF double ctm_c_in(const ctm_noise *z, double t) { return 1 / sqrt(t * t +
 // [eq:edm]  c_skip and c_out of  g = c_skip·x + c_out·F(c_in·x, t, s)
 CTM__DEF void ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out) {
     double sd = z->sigma_data, q = z->inner == CTM_INNER_CM ? t - z->sigma_min : t;
-    *c_skip = z->inner == CTM_INNER_NONE ? 0 : sd * sd / (q * q + sd * sd);
-    *c_out = z->inner == CTM_INNER_NONE ? 1 : q * sd / sqrt(t * t + sd * sd);
+    *c_skip = sd * sd / (q * q + sd * sd);
+    *c_out = q * sd / sqrt(t * t + sd * sd);
 }
 
-// Small c_skip, c_out make g out of the network (above), capital C_skip, C_out make G out of g. G = C_skip·x + C_out·g with
-// C_out = 1 - s/t, computed as (t-s)/t, which does not cancel [eq:outer]:
-//        euler     C_skip = s/t                                                (the paper's; G = x + (s-t)(x-g)/t)
-//        variance  C_skip = sqrt( ((s-min)² + sd²) / ((t-min)² + sd²) )        (nearly exact for Gaussian data, g = 0)
-//        mixed     C_skip = (s + the variance form)/(t + 1)
-CTM__DEF void ctm_outer_scalings(const ctm_noise *z, double t, double s, double *C_skip, double *C_out) {
-    double sd = z->sigma_data, p = s - z->sigma_min, q = t - z->sigma_min;
-    double variance = sqrt((p * p + sd * sd) / (q * q + sd * sd));
-    *C_out = (t - s) / t;
-    *C_skip = z->outer == CTM_OUTER_EULER ? s / t : z->outer == CTM_OUTER_VARIANCE ? variance : (s + variance) / (t + 1);
-}
-
-// What must be added to g, as a multiple of x, to make the denoiser [eq:D_from_g]: it follows from dG/ds = (x - D)/t at s = t.
-CTM__DEF double ctm_denoiser_skip(const ctm_noise *z, double t) {
-    double sd = z->sigma_data, p = t - z->sigma_min, q = p / (p * p + sd * sd);
-    return z->outer == CTM_OUTER_EULER ? 0 : z->outer == CTM_OUTER_VARIANCE ? 1 - t * q : 1 - t / (t + 1) * (1 + q);
-}
-
-// The weights of the authors' code [eq:weights]. KARRAS and KARRAS_WEIGHT are the same number written twice, 1/c_out² of EDM's
-// inner form.
-CTM__DEF double ctm_weight(const ctm_noise *z, int schedule, double t, double s, double power) {
-    double sd = z->sigma_data, snr = 1 / (t * t);
-    switch (schedule) {
-    case CTM_W_SNR:           return snr;
-    case CTM_W_SNR1:          return snr + 1;
-    case CTM_W_KARRAS:        return snr + 1 / (sd * sd);
-    case CTM_W_TRUNCATED_SNR: return snr > 1 ? snr : 1;
-    case CTM_W_UNIFORM_G:     return pow((t - s) / t, -power);
-    case CTM_W_KARRAS_WEIGHT: return (t * t + sd * sd) / (t * sd * t * sd);
-    case CTM_W_SQRT_T:        return sqrt(t);
-    default:                  return 1;
-    }
+// [eq:x_t]  x_t = x_0 + t·eps for rows [B,D] and levels t [B]. Row `first` and those after it have their eps in the stream by their numbers.
+static ctm_tensor *ctm__add_noise(ctm_tape *tp, const ctm_rng *rng, uint64_t step, uint64_t first, ctm_tensor *x0, ctm_tensor *t) {
+    ctm_tensor *x_t = ctm_matrix(tp, "x_t", x0->shape[0], x0->shape[1]);
+    size_t D = ctm__row_len(x0), i;
+    ctm_normals(rng, step, first * D, x_t->len, x_t->data);
+    for (i = 0; i < x_t->len; i++) x_t->data[i] = x0->data[i] + t->data[i / D] * x_t->data[i];
+    return x_t;
 }
 
 // ---- exact denoisers
@@ -6112,7 +6089,7 @@ static ctm__moving ctm__moving_rows(ctm_tape *tp, const ctm_net *net, ctm_tensor
     return m;
 }
 
-// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s); ctm_outer_scalings has s/t and 1 - s/t.
+// [eq:G]  G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s). The factor 1 - s/t is computed as (t - s)/t, which loses no digits where s is near t.
 CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     ctm__moving m;
     ctm_tensor *C_skip, *C_out, *g, *G;
@@ -6121,13 +6098,12 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     CTM__SHAPES(t->ndim == 1 && s->ndim == 1 && t->len == s->len && x->shape[0] == t->shape[0], "ctm_G_theta", "t and s must be [B]", t, s);
     m = ctm__moving_rows(tp, net, x, t, s);
     if (m.n == 0) return x;
-    C_skip = ctm__coefficients(tp, "C_skip", m.t);
-    C_out = ctm__coefficients(tp, "C_out", m.t);
+    C_skip = ctm__coefficients(tp, "s/t", m.t);
+    C_out = ctm__coefficients(tp, "1-s/t", m.t);
     for (i = 0; i < m.n; i++) {
-        double skip, out;
-        ctm_outer_scalings(&net->noise, (double)m.t->data[i], (double)m.s->data[i], &skip, &out);
-        C_skip->data[i] = (ctm_real)skip;
-        C_out->data[i] = (ctm_real)out;
+        double from = (double)m.t->data[i], to = (double)m.s->data[i];
+        C_skip->data[i] = (ctm_real)(to / from);
+        C_out->data[i] = (ctm_real)((from - to) / from);
     }
     g = ctm_g_theta(tp, net, m.x, m.t, m.s);
     G = ctm_name(ctm_mix_rows(tp, C_skip, m.x, C_out, g), "G");                  // (s/t)·x + (1 - s/t)·g
@@ -6135,15 +6111,9 @@ CTM__DEF ctm_tensor *ctm_G_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
     return m.n == t->shape[0] ? G : ctm_name(ctm_scatter_rows(tp, x, G, m.index), "G");
 }
 
-// [eq:D_from_g]  D(x,t) = g(x,t,t), plus a multiple of x where G has another outer form than the paper's.
+// [eq:D_from_g]  D(x,t) = g(x,t,t)
 CTM__DEF ctm_tensor *ctm_D_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t) {
-    ctm_tensor *g = ctm_g_theta(tp, net, x, t, t), *one, *skip;
-    int i;
-    if (!net->with_s || net->noise.outer == CTM_OUTER_EULER) return ctm_name(g, "D");
-    one = ctm_fill(ctm__coefficients(tp, "1", t), 1);
-    skip = ctm__coefficients(tp, "skip", t);
-    for (i = 0; i < t->shape[0]; i++) skip->data[i] = (ctm_real)ctm_denoiser_skip(&net->noise, (double)t->data[i]);
-    return ctm_name(ctm_mix_rows(tp, one, g, skip, x), "D");                     // g + skip·x
+    return ctm_name(ctm_g_theta(tp, net, x, t, t), "D");
 }
 
 static ctm_tensor *ctm__net_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
@@ -6196,141 +6166,405 @@ CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_
 }
 
 // =====================================================================================================================
-// CHAPTER 15. TIMES
+// CHAPTER 14. SETTINGS
 //
-// Which jumps are practised decides which jumps are good. All laws draw grid indices i_t < i_u <= i_s.
+// A training run is decided by some fifty choices. Where a choice is a formula, such as which jumps are practised, the setting is a
+// function, and a new idea is a new function in your own file: the training step stays as it is. All other settings are numbers. There
+// are no defaults without a name: a recipe (chapter 15) fills in every setting.
 //
-// The authors' [eq:law_h]: the number h of grid steps from t to u has P(h) ~ h on 1..M, one h for the whole batch; then i_t is
-// uniform among the indices that leave room for h, i_u = i_t + h, and i_s is uniform from i_u to the end. Nearly half of the draws
-// have u = s, nearly a third start at T, and only 1 in 153 has h = 1: short jumps are hardly ever practised.
-//
-// The gap law [eq:law_gap] (ours; its numbers stand in ctm_config_default): chains of jumps need the short ones. i_t has more weight
-// where the paths decide between modes (law_focus); the gap k has P(k) ~ k^law_power with a negative power, or goes straight to the end
-// (law_to_end); and i_u = i_s = i_t + k, so that the target is the solver's point itself. A share law_mix of the draws stays with the
-// authors' law, which ties the jumps to one another; a share law_off_grid moves off the grid, where chains of 2, 4 or 8 equal pieces
-// land. A share law_chain practises those very pieces: the number n of jumps has P(n) ~ 1/n or nearly, and any of its n pieces is as
-// likely. It is 0 by default, because what chains of 4 and 8 jumps gain by it, one jump and the longest chain lose.
-//
-// The paper's [eq:law_paper], nested: i_t anywhere, i_s anywhere after it, i_u between the two, each uniform (the paper's text
-// leaves the densities open).
-//
-// In the code i[0], i[1], i[2] are i_t, i_u, i_s: grid indices grow while noise levels fall.
+// The table below is the one list of them. Checks, printing, command lines and the metadata of files are made from it, so a new setting
+// is a field of ctm_config and a line here. Every line holds the value that it has in the paper's recipe, and the smallest and the
+// largest value that any recipe may give it.
 // =====================================================================================================================
 
-CTM__DEF ctm_config ctm_config_default(void) {
+// A number, text or function in a struct: where it stands and of what type it is.
+// i int, l long, u uint64_t, d double, s text of 32 bytes, f function.
+typedef struct ctm__field { const char *name; char type; size_t at; } ctm__field;
+typedef struct ctm__setting { ctm__field field; double paper, least, most; } ctm__setting;
+
+#define CTM__SETTING(name, type, paper, least, most) {{#name, type, offsetof(ctm_config, name)}, paper, least, most}
+enum { CTM__MANY = 1 << 30 };
+#define CTM__BELOW_1 (1 - DBL_EPSILON)
+static const ctm__setting ctm__settings[] = {
+    CTM__SETTING(recipe, 's', 0, 0, 0),
+    CTM__SETTING(noise.sigma_min, 'd', 0.002, 1e-12, 1e12), CTM__SETTING(noise.sigma_max, 'd', 80, 1e-12, 1e12),
+    CTM__SETTING(noise.sigma_data, 'd', 0.5, 1e-12, 1e12),  CTM__SETTING(noise.rho, 'd', 7, 0.1, 1e6),
+    CTM__SETTING(noise.N, 'i', 18, 2, 100000),              CTM__SETTING(noise.inner, 'i', CTM_INNER_EDM, 0, CTM_INNER_CM),
+    CTM__SETTING(hidden, 'i', 64, 1, 65536), CTM__SETTING(layers, 'i', 4, 1, 64), CTM__SETTING(embed, 'i', 32, 1, 65536),
+    CTM__SETTING(size, 'i', 0, 0, 65536), CTM__SETTING(channels, 'i', 0, 0, 65536), CTM__SETTING(model_channels, 'i', 32, 1, 65536),
+    CTM__SETTING(channel_mult[0], 'i', 1, 0, 65536), CTM__SETTING(channel_mult[1], 'i', 2, 0, 65536),
+    CTM__SETTING(channel_mult[2], 'i', 2, 0, 65536), CTM__SETTING(channel_mult[3], 'i', 0, 0, 65536),
+    CTM__SETTING(channel_mult[4], 'i', 0, 0, 65536), CTM__SETTING(channel_mult[5], 'i', 0, 0, 65536),
+    CTM__SETTING(channel_mult[6], 'i', 0, 0, 65536), CTM__SETTING(channel_mult[7], 'i', 0, 0, 65536),
+    CTM__SETTING(num_blocks, 'i', 1, 0, 65536),
+    CTM__SETTING(attn[0], 'i', 16, 0, 65536), CTM__SETTING(attn[1], 'i', 0, 0, 65536),
+    CTM__SETTING(attn[2], 'i', 0, 0, 65536), CTM__SETTING(attn[3], 'i', 0, 0, 65536),
+    CTM__SETTING(dropout, 'd', 0, 0, CTM__BELOW_1),
+    CTM__SETTING(classes, 'i', 0, 0, 1000000), CTM__SETTING(label_dropout, 'd', 0, 0, 1),
+    CTM__SETTING(times, 'f', 0, 0, 0), CTM__SETTING(teach, 'f', 0, 0, 0), CTM__SETTING(substeps, 'i', 1, 1, CTM__MANY),
+    CTM__SETTING(target_ema, 'i', 1, 0, 1), CTM__SETTING(share_at_s, 'd', 0, 0, 1),
+    CTM__SETTING(distance, 'i', CTM_L2, 0, CTM_HUBER), CTM__SETTING(huber_c, 'd', 0.03, 0, 1e30), CTM__SETTING(weight, 'f', 0, 0, 0),
+    CTM__SETTING(aim, 'f', 0, 0, 0), CTM__SETTING(level, 'f', 0, 0, 0), CTM__SETTING(diagonal_batch, 'i', 256, 0, CTM__MANY),
+    CTM__SETTING(lambda_dsm, 'd', 1, 0, 1e30), CTM__SETTING(adaptive, 'i', 1, 0, 1),
+    CTM__SETTING(gan, 'i', CTM_GAN_NONE, 0, CTM_GAN_MINIMAX), CTM__SETTING(gan_period, 'i', 2, 1, 1000000),
+    CTM__SETTING(gan_start, 'l', 0, 0, 2147483647.0), CTM__SETTING(lambda_gan, 'd', 1, 0, 1e30),
+    CTM__SETTING(gan_hidden, 'i', 64, 1, 65536), CTM__SETTING(gan_layers, 'i', 3, 1, 64), CTM__SETTING(gan_lr, 'd', 2e-3, 0, 1e30),
+    CTM__SETTING(optimiser, 'i', CTM_RADAM, 0, CTM_RADAM), CTM__SETTING(lr, 'd', 5e-3, 0, 1e30),
+    CTM__SETTING(beta2, 'd', 0.999, 0, CTM__BELOW_1), CTM__SETTING(clip, 'd', 0, 0, 1e30),
+    CTM__SETTING(warmup, 'd', 0, 0, 1), CTM__SETTING(final_lr, 'd', 0, 0, 1),
+    CTM__SETTING(ema_rate[0], 'd', 0.999, 1e-6, 1), CTM__SETTING(ema_rate[1], 'd', 0, 0, 1),
+    CTM__SETTING(ema_rate[2], 'd', 0, 0, 1), CTM__SETTING(ema_rate[3], 'd', 0, 0, 1), CTM__SETTING(ema_warmup, 'i', 1, 0, 1),
+    CTM__SETTING(batch, 'i', 256, 1, CTM__MANY), CTM__SETTING(shards, 'i', 2, 1, CTM__MANY),
+    CTM__SETTING(steps, 'l', 20000, 0, 2147483647.0), CTM__SETTING(seed, 'u', 0, 0, 0)};
+enum { CTM__SETTINGS = (int)(sizeof ctm__settings / sizeof ctm__settings[0]) };
+
+// The functions that a setting can name. Any other is the user's own.
+typedef void (*ctm__function)(void);
+static const struct ctm__named { const char *setting, *name; ctm__function function; } ctm__functions[] = {
+    {"times", "paper", (ctm__function)ctm_times_paper},     {"times", "local", (ctm__function)ctm_times_local},
+    {"times", "global", (ctm__function)ctm_times_global},   {"times", "authors", (ctm__function)ctm_times_authors},
+    {"times", "points", (ctm__function)ctm_times_points},   {"times", "images", (ctm__function)ctm_times_images},
+    {"times", "cm", (ctm__function)ctm_times_cm},
+    {"teach", "solver", (ctm__function)ctm_teach_solver},   {"teach", "jump", (ctm__function)ctm_teach_jump},
+    {"teach", "jumps", (ctm__function)ctm_teach_jumps},     {"teach", "data", (ctm__function)ctm_teach_data},
+    {"weight", "uniform", (ctm__function)ctm_weight_uniform}, {"weight", "snr", (ctm__function)ctm_weight_snr},
+    {"weight", "truncated_snr", (ctm__function)ctm_weight_truncated_snr}, {"weight", "karras", (ctm__function)ctm_weight_karras},
+    {"weight", "uniform_g", (ctm__function)ctm_weight_uniform_g},
+    {"aim", "data", (ctm__function)ctm_aim_data},           {"aim", "teacher", (ctm__function)ctm_aim_teacher},
+    {"level", "edm", (ctm__function)ctm_level_edm},         {"level", "authors", (ctm__function)ctm_level_authors},
+    {"level", "uniform", (ctm__function)ctm_level_uniform}};
+enum { CTM__FUNCTIONS = (int)(sizeof ctm__functions / sizeof ctm__functions[0]) };
+
+// The name of the function that a setting has: "none" if it is NULL, "own" if it is the user's.
+static const char *ctm__function_name(const ctm_config *cfg, const ctm__field *f) {
+    ctm__function function;
+    int i;
+    memcpy(&function, (const char *)cfg + f->at, sizeof function);
+    for (i = 0; i < CTM__FUNCTIONS; i++)
+        if (strcmp(ctm__functions[i].setting, f->name) == 0 && ctm__functions[i].function == function) return ctm__functions[i].name;
+    return function ? "own" : "none";
+}
+
+static const ctm__setting *ctm__setting_named(const char *name) {
+    int i;
+    for (i = 0; i < CTM__SETTINGS; i++) if (strcmp(ctm__settings[i].field.name, name) == 0) return &ctm__settings[i];
+    return NULL;
+}
+
+static int ctm__is_own(const ctm_config *cfg, const char *setting) {
+    return strcmp(ctm__function_name(cfg, &ctm__setting_named(setting)->field), "own") == 0;
+}
+
+static void ctm__field_text(const void *of, const ctm__field *f, int digits, char text[40]) {
+    const char *at = (const char *)of + f->at;
+    switch (f->type) {
+    case 'i': { int v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%d", v); break; }
+    case 'l': { long v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%ld", v); break; }
+    case 'u': { uint64_t v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%llu", (unsigned long long)v); break; }
+    case 's': snprintf(text, 40, "%.31s", at); break;
+    case 'f': snprintf(text, 40, "%s", ctm__function_name((const ctm_config *)of, f)); break;
+    default:  { double v; memcpy(&v, at, sizeof v); ctm__real_text(text, 40, digits, v); break; }
+    }
+}
+
+// A whole number from lo to hi, and nothing else.
+static int ctm__whole_read(const char *text, long long lo, long long hi, long long *v) {
+    char *end;
+    errno = 0;
+    *v = strtoll(text, &end, 10);
+    return strchr("-0123456789", *text) && *text && *end == 0 && errno == 0 && *v >= lo && *v <= hi;
+}
+
+// The function of that name; "none" and "own" are NULL, the latter to be filled in by whoever has it.
+static int ctm__function_read(void *of, const ctm__field *f, const char *text) {
+    ctm__function function = NULL;
+    int i, found = strcmp(text, "none") == 0 || strcmp(text, "own") == 0;
+    for (i = 0; i < CTM__FUNCTIONS && !found; i++)
+        if (strcmp(ctm__functions[i].setting, f->name) == 0 && strcmp(ctm__functions[i].name, text) == 0) {
+            function = ctm__functions[i].function;
+            found = 1;
+        }
+    if (found) memcpy((char *)of + f->at, &function, sizeof function);
+    return found;
+}
+
+static int ctm__field_read(void *of, const ctm__field *f, const char *text) {
+    char *at = (char *)of + f->at, *end;
+    long long v;
+    switch (f->type) {
+    case 'i': { int x; if (!ctm__whole_read(text, INT_MIN, INT_MAX, &v)) return 0; x = (int)v; memcpy(at, &x, sizeof x); return 1; }
+    case 'l': { long x; if (!ctm__whole_read(text, LONG_MIN, LONG_MAX, &v)) return 0; x = (long)v; memcpy(at, &x, sizeof x); return 1; }
+    case 'u': {
+        uint64_t x;
+        errno = 0;
+        x = strtoull(text, &end, 10);
+        memcpy(at, &x, sizeof x);
+        return *text >= '0' && *text <= '9' && *end == 0 && errno == 0;
+    }
+    case 's': if (strlen(text) > 31) return 0; memset(at, 0, 32); memcpy(at, text, strlen(text)); return 1;
+    case 'f': return ctm__function_read(of, f, text);
+    default: { double x; if (!ctm__real_read(text, &x)) return 0; memcpy(at, &x, sizeof x); return 1; }
+    }
+}
+
+// What may stand in a setting, in words.
+static void ctm__setting_expects(const ctm__setting *s, char *line, size_t size) {
+    char least[40], most[40];
+    size_t at;
+    int i;
+    if (s->field.type == 's') { snprintf(line, size, "a name of at most 31 letters"); return; }
+    if (s->field.type == 'u') { snprintf(line, size, "a whole number from 0"); return; }
+    if (s->field.type != 'f') {
+        ctm__real_text(least, sizeof least, 10, s->least);
+        ctm__real_text(most, sizeof most, 10, s->most);
+        snprintf(line, size, "a %s from %s to %s", s->field.type == 'd' ? "number" : "whole number", least, most);
+        return;
+    }
+    snprintf(line, size, "one of none");
+    for (i = 0; i < CTM__FUNCTIONS; i++) {
+        at = strlen(line);
+        if (strcmp(ctm__functions[i].setting, s->field.name) == 0) snprintf(line + at, size - at, ", %s", ctm__functions[i].name);
+    }
+}
+
+// 1 if the number lies in its range; text and functions have none.
+static int ctm__setting_in_range(const ctm_config *cfg, const ctm__setting *s) {
+    const char *at = (const char *)cfg + s->field.at;
+    double v = 0;
+    if (s->field.type == 'i') { int x; memcpy(&x, at, sizeof x); v = x; }
+    else if (s->field.type == 'l') { long x; memcpy(&x, at, sizeof x); v = (double)x; }
+    else if (s->field.type == 'd') memcpy(&v, at, sizeof v);
+    else return 1;
+    return v >= s->least && v <= s->most;
+}
+
+// 1 if all numbers are possible, whatever the functions are; or 0 and a line about the first that is not.
+static int ctm__numbers_fit(const ctm_config *cfg, char *line, size_t size) {
+    char text[40], expected[200];
+    int i;
+    for (i = 0; i < CTM__SETTINGS; i++) {
+        const ctm__setting *s = &ctm__settings[i];
+        if (ctm__setting_in_range(cfg, s)) continue;
+        ctm__field_text(cfg, &s->field, 6, text);
+        ctm__setting_expects(s, expected, sizeof expected);
+        snprintf(line, size, "%s is %s, but it must be %s", s->field.name, text, expected);
+        return 0;
+    }
+    if (cfg->noise.sigma_max >= 1.1 * cfg->noise.sigma_min) return 1;
+    snprintf(line, size, "noise.sigma_max must be at least 1.1 times noise.sigma_min");
+    return 0;
+}
+
+// 1 if a run can have these settings; or 0 and a line about what it cannot have.
+static int ctm__config_fits(const ctm_config *cfg, char *line, size_t size) {
+    const char *fault = NULL;
+    if (!ctm__numbers_fit(cfg, line, size)) return 0;
+    if (cfg->times && !(cfg->teach && cfg->weight)) fault = "it has a function for times, so it needs one for teach and one for weight, too";
+    else if (cfg->aim && !cfg->level)               fault = "it has a function for aim, so it needs one for level, too";
+    else if (!cfg->times && !cfg->aim)              fault = "it has no function for times and none for aim: nothing would be trained";
+    else if (cfg->gan && !cfg->times)               fault = "an adversary (gan) judges jumps, but there is no function for times";
+    else if (cfg->teach == ctm_teach_jump && (cfg->times == ctm_times_points || cfg->times == ctm_times_images || cfg->times == ctm_times_global))
+        fault = "ctm_teach_jump needs u before s, but these times have u = s: the jump would be its own target";
+    if (fault) snprintf(line, size, "%s", fault);
+    return fault == NULL;
+}
+
+CTM__DEF int ctm_config_set(ctm_ctx *ctx, ctm_config *cfg, const char *name, const char *value) {
+    const ctm__setting *s = ctm__setting_named(name);
+    ctm_config next = *cfg;
+    char expected[200];
+    if (!s) return ctm__fail(ctx, "there is no setting \"%.40s\"", name);
+    if (!ctm__field_read(&next, &s->field, value) || !ctm__setting_in_range(&next, s)) {
+        ctm__setting_expects(s, expected, sizeof expected);
+        return ctm__fail(ctx, "%s: \"%.40s\" was given, but %s was expected", name, value, expected);
+    }
+    *cfg = next;
+    return 1;
+}
+
+#ifndef CTM_NO_STDIO
+CTM__DEF void ctm_config_print(const ctm_config *cfg) {
+    int i;
+    for (i = 0; i < CTM__SETTINGS; i++) {
+        char text[40];
+        ctm__field_text(cfg, &ctm__settings[i].field, 6, text);
+        printf("%-18s %-10s%s", ctm__settings[i].field.name, text, i % 4 == 3 || i == CTM__SETTINGS - 1 ? "\n" : " ");
+    }
+}
+
+static void ctm__write_settings(ctm_writer *w, const ctm_config *cfg) {
+    char key[64], text[40];
+    int i;
+    for (i = 0; i < CTM__SETTINGS; i++) {
+        snprintf(key, sizeof key, "ctm.%s", ctm__settings[i].field.name);
+        ctm__field_text(cfg, &ctm__settings[i].field, 17, text);
+        ctm_writer_meta(w, key, text);
+    }
+}
+
+// Functions that this program does not have, the user's own among them, are left NULL: the network can be sampled from, and the
+// functions can be filled in. A file of version 0.2 has no functions at all, and no recipe's name.
+CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
+    const char *outer = ctm_file_meta(f, "ctm.noise.outer"), *text;
+    char key[64], line[300];
+    int i, old = ctm_file_meta(f, "ctm.recipe") == NULL;
+    ctm_config next = ctm_recipe_paper();
+    next.times = NULL; next.teach = NULL; next.weight = NULL; next.aim = NULL; next.level = NULL;
+    snprintf(next.recipe, sizeof next.recipe, "of version 0.2");
+    if (outer && strcmp(outer, "0") != 0) return ctm__fail(f->ctx, "%s: its G has another form than (s/t)·x + (1 - s/t)·g", f->path);
+    for (i = 0; i < CTM__SETTINGS; i++) {
+        const ctm__field *field = &ctm__settings[i].field;
+        snprintf(key, sizeof key, "ctm.%s", field->name);
+        text = ctm_file_meta(f, key);
+        if (old && field->type == 'f') continue;
+        if (!text && old && strncmp(key, "ctm.noise.", 10) != 0) continue;
+        if (!text) return ctm__fail(f->ctx, "%s: its metadata have no \"%s\"", f->path, key);
+        if (!ctm__field_read(&next, field, text) && field->type != 'f') {
+            ctm__setting_expects(&ctm__settings[i], line, sizeof line);
+            return ctm__fail(f->ctx, "%s: \"%s\" is \"%.60s\", but %s was expected", f->path, key, text, line);
+        }
+    }
+    if (!ctm__numbers_fit(&next, line, sizeof line)) return ctm__fail(f->ctx, "%s: its settings make no sense: %s", f->path, line);
+    *cfg = next;
+    return 1;
+}
+#endif
+
+// =====================================================================================================================
+// CHAPTER 15. RECIPES
+//
+// A recipe is a function that returns settings. Read ctm_recipe_paper first: it is the algorithm that the opening of this file teaches
+// and that the chapters explain. Each of the others is a departure from it, with the reason beside the line.
+//
+// What a recipe decides above all is which jumps are practised, since a network is good at what it practises. Three grid indices are
+// drawn for every row: i_t where the jump begins, i_u where the teacher stops, i_s where the jump ends. Grid indices grow while noise
+// levels fall, so i_t < i_u <= i_s. The place of u between t and s gives the three kinds of matching that the paper compares:
+//
+//        local     u one grid step after t     cheap, but most of the target is the student's own jump: errors add up over many steps
+//        global    u = s                       the target is the teacher's own point, but reaching it takes many solver steps
+//        soft      u anywhere between          some rows are anchored by the teacher, others make jumps agree with one another: the paper's
+//
+// The paper's distribution [eq:law_paper] draws i_t from all indices but the last, i_s from those after i_t, and i_u from those between
+// (the paper's text leaves the densities open; these are uniform). The authors' code [eq:law_h] draws first how far the teacher walks,
+// h grid steps with P(h) ~ h and the same h for the whole batch, then i_t among the indices that leave room, i_u = i_t + h, and i_s uniform
+// from i_u to the end. Nearly half of its draws have u = s, nearly a third start at T, and only one in 153 has h = 1: short jumps are hardly ever
+// practised.
+//
+// Our distribution for points [eq:law_gap] comes from that observation. A chain of jumps needs the short ones, so the gap k between t
+// and s has P(k) ~ k^-0.7, and u = s, so that the target is the teacher's own point. One draw in ten is made as in the authors' code, which
+// makes jumps agree with one another.
+// =====================================================================================================================
+
+CTM__DEF ctm_config ctm_recipe_paper(void) {
     ctm_config c;
+    int i;
     memset(&c, 0, sizeof c);
-    c.noise = ctm_noise_default();
-    c.hidden = 64; c.layers = 4; c.embed = 32;
-    c.model_channels = 32; c.channel_mult[0] = 1; c.channel_mult[1] = 2; c.channel_mult[2] = 2; c.num_blocks = 1; c.attn[0] = 16;
-    c.law = CTM_LAW_GAP;
-    c.match = CTM_SOFT;
-    c.max_gap = 17; c.gap_power = 1; c.h_per_sample = 1;
-    c.law_mix = 0.1; c.law_to_end = 0.03; c.law_power = -0.7; c.law_off_grid = 0.3; c.law_focus = 4; c.focus_from = 6; c.focus_to = 13;
-    c.solver = CTM_HEUN; c.substeps = 3;
-    c.compare = CTM_AT_BOTH;
-    c.distance = CTM_HUBER; c.huber_c = 0.03;
-    c.weight = CTM_W_UNIFORM; c.weight_power = 1;
-    c.target_inner = CTM_ROLE_ONLINE;
-    c.diagonal = CTM_DIAG_EXACT; c.diagonal_batch = 128; c.lambda_dsm = 0.5; c.adaptive = 0;
-    c.consistency = 1;
-    c.estimate_outer = CTM_ROLE_EMA;
-    c.self_teach = CTM_SELF_SOLVE;
-    c.dsm_law = CTM_DSM_HALF_LOGNORMAL; c.dsm_weight = CTM_W_KARRAS_WEIGHT;
-    c.gan = CTM_GAN_NONE; c.gan_fake = CTM_FAKE_ESTIMATE; c.gan_period = 2; c.gan_start = 0;
-    c.gan_adaptive = 1; c.lambda_gan = 1; c.gan_lambda_min = 0.01; c.gan_lambda_max = 10;
-    c.gan_hidden = 64; c.gan_layers = 3; c.gan_lr = 2e-3; c.gan_beta1 = 0.5; c.gan_beta2 = 0.9;
-    c.optimiser = CTM_ADAM; c.lr = 7e-3; c.beta1 = 0.9; c.beta2 = 0.99; c.eps = 1e-8; c.clip = 0.2;
-    c.warmup = 0.02; c.final_lr = 0;
-    c.ema_rate[0] = 0.999; c.ema_warmup = 1;
-    c.batch = 256; c.shards = 2; c.steps = 20000;
+    for (i = 0; i < CTM__SETTINGS; i++) {
+        const ctm__setting *s = &ctm__settings[i];
+        char *at = (char *)&c + s->field.at;
+        if (s->field.type == 'i') { int v = (int)s->paper; memcpy(at, &v, sizeof v); }
+        if (s->field.type == 'l') { long v = (long)s->paper; memcpy(at, &v, sizeof v); }
+        if (s->field.type == 'd') memcpy(at, &s->paper, sizeof(double));
+    }
+    snprintf(c.recipe, sizeof c.recipe, "paper");
+    c.times  = ctm_times_paper;        // t, s, and u anywhere between: soft matching
+    c.teach  = ctm_teach_solver;       // the teacher walks from t to u
+    c.aim    = ctm_aim_data;           // L_DSM compares g(x_t,t,t) with x_0
+    c.level  = ctm_level_edm;          // at EDM's noise levels
+    c.weight = ctm_weight_uniform;     // all rows of L_CTM count alike
     return c;
 }
 
-CTM__DEF ctm_config ctm_config_authors(void) {
-    ctm_config c = ctm_config_default();
-    c.law = CTM_LAW_AUTHORS;
-    c.h_per_sample = 0;
-    c.substeps = 1;
-    c.compare = CTM_AT_ZERO;
-    c.distance = CTM_L2;
-    c.diagonal = CTM_DIAG_DSM; c.diagonal_batch = c.batch; c.lambda_dsm = 1; c.adaptive = 1;
-    c.optimiser = CTM_RADAM; c.lr = 4e-4; c.beta2 = 0.999;
-    c.clip = 0; c.warmup = 0; c.final_lr = 1;
+// The code that the paper's authors published differs from the paper in these points. Its optimiser is for a U-Net of 60 million weights.
+CTM__DEF ctm_config ctm_recipe_authors(void) {
+    ctm_config c = ctm_recipe_paper();
+    snprintf(c.recipe, sizeof c.recipe, "authors");
+    c.times = ctm_times_authors;
+    c.target_ema = 0;                  // the student itself, without gradient, makes the target's jump from u to s
+    c.level = ctm_level_authors;
+    c.lr = 4e-4; c.final_lr = 1;       // a constant learning rate
     c.ema_rate[1] = 0.9999; c.ema_warmup = 0;
     return c;
 }
 
-// The name of what no run can have; NULL: all is well.
-static const char *ctm__config_fault(const ctm_config *c) {
-    const ctm_noise *z = &c->noise;
-    const struct { const char *name; int value, lo, hi; } number[] = {
-        {"noise.N", z->N, 2, 100000}, {"noise.inner", z->inner, 0, CTM_INNER_NONE}, {"noise.outer", z->outer, 0, CTM_OUTER_MIXED},
-        {"hidden", c->hidden, 1, 65536}, {"layers", c->layers, 1, 64}, {"embed", c->embed, 1, 65536}, {"classes", c->classes, 0, 1000000},
-        {"law", c->law, 0, CTM_LAW_PAPER}, {"match", c->match, 0, CTM_GLOBAL}, {"solver", c->solver, 0, CTM_EULER},
-        {"substeps", c->substeps, 1, 1 << 30}, {"max_gap", c->max_gap, 1, 1 << 30}, {"compare", c->compare, CTM_AT_ZERO, CTM_AT_BOTH},
-        {"distance", c->distance, 0, CTM_HUBER}, {"weight", c->weight, 0, CTM_W_SQRT_T}, {"target_inner", c->target_inner, 0, CTM_ROLE_EMA},
-        {"estimate_outer", c->estimate_outer, 0, CTM_ROLE_EMA}, {"self_teach", c->self_teach, 0, CTM_SELF_DATA},
-        {"diagonal", c->diagonal, 0, CTM_DIAG_EXACT}, {"diagonal_batch", c->diagonal_batch, 0, 1 << 30},
-        {"dsm_law", c->dsm_law, 0, CTM_DSM_UNIFORM}, {"dsm_weight", c->dsm_weight, 0, CTM_W_SQRT_T},
-        {"gan", c->gan, 0, CTM_GAN_MINIMAX}, {"gan_fake", c->gan_fake, 0, CTM_FAKE_ONE_STEP}, {"gan_period", c->gan_period, 1, 1000000},
-        {"gan_layers", c->gan_layers, 1, 64}, {"gan_hidden", c->gan_hidden, 1, 65536}, {"optimiser", c->optimiser, 0, CTM_RADAM},
-        {"batch", c->batch, 1, 1 << 30}, {"shards", c->shards, 1, 1 << 30}};
-    const double below = 1 - DBL_EPSILON;
-    const struct { const char *name; double value, hi; } share[] = {         // from 0 to hi
-        {"label_dropout", c->label_dropout, 1}, {"dropout", c->dropout, below}, {"law_mix", c->law_mix, 1}, {"law_chain", c->law_chain, 1},
-        {"law_to_end", c->law_to_end, 1}, {"law_off_grid", c->law_off_grid, 1}, {"beta1", c->beta1, below}, {"beta2", c->beta2, below},
-        {"gan_beta1", c->gan_beta1, below}, {"gan_beta2", c->gan_beta2, below}, {"ema_rate[0]", c->ema_rate[0], 1},
-        {"ema_rate[1]", c->ema_rate[1], 1}, {"ema_rate[2]", c->ema_rate[2], 1}, {"ema_rate[3]", c->ema_rate[3], 1}};
-    size_t i;
-    if (!(z->sigma_min >= 1e-15)) return "noise.sigma_min";          // its square must be a number as a float, too
-    if (!(z->sigma_max > z->sigma_min && z->sigma_max <= 1e15)) return "noise.sigma_max";
-    if (!(z->sigma_data >= 1e-15 && z->sigma_data <= 1e15)) return "noise.sigma_data";
-    if (!(z->rho > 0)) return "noise.rho";
-    if (!(c->lr >= 0)) return "lr";
-    if (c->steps < 0) return "steps";
-    if (!(c->huber_c >= 0)) return "huber_c";
-    if (!(c->eps > 0)) return "eps";
-    if (!(c->ema_rate[0] > 0)) return "ema_rate[0]";                // the losses need this average
-    if (c->gan && !c->consistency) return "gan";                    // an adversary judges jumps, of which there are none
-    for (i = 0; i < sizeof number / sizeof number[0]; i++)
-        if (number[i].value < number[i].lo || number[i].value > number[i].hi) return number[i].name;
-    for (i = 0; i < sizeof share / sizeof share[0]; i++)
-        if (!(share[i].value >= 0 && share[i].value <= share[i].hi)) return share[i].name;
-    return NULL;
-}
-
-// What a consistency model lacks, taken away: s below t other than the end [s_smallest], a u further than one grid step [match], the
-// denoiser on the diagonal. Its boundary condition G(x,sigma_min,sigma_min) = x stays, as C_skip = 1 there.
-// [eq:cm] One end for every jump, and one grid interval for the teacher: d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) ).
-CTM__DEF ctm_config ctm_config_cm(void) {
-    ctm_config c = ctm_config_default();
-    c.law = CTM_LAW_AUTHORS;
-    c.match = CTM_LOCAL;
-    c.s_smallest = 1;
-    c.compare = CTM_AT_ZERO;
-    c.target_inner = CTM_ROLE_EMA;
-    c.diagonal = CTM_DIAG_NONE;
-    c.self_teach = CTM_SELF_DATA;
+// Ours for points. An exact teacher knows D(x,t), the mean of what L_DSM could otherwise only learn from noisy x_0: aiming at it
+// has the same best student and far less noise in the gradient. The teacher is cheap, so it takes three solver steps for an
+// interval of the grid; with one, the error of the solver would be the largest of all.
+CTM__DEF ctm_config ctm_recipe_points(void) {
+    ctm_config c = ctm_recipe_authors();
+    snprintf(c.recipe, sizeof c.recipe, "points");
+    c.times = ctm_times_points;
+    c.substeps = 3;
+    c.share_at_s = 0.5;                // a jump to a large s is also judged by itself, before the average carries it on
+    c.distance = CTM_HUBER;            // rows at the border between two modes miss by much: they shall not rule the gradient
+    c.aim = ctm_aim_teacher; c.diagonal_batch = 128; c.lambda_dsm = 0.5; c.adaptive = 0;
+    c.optimiser = CTM_ADAM; c.lr = 7e-3; c.beta2 = 0.99; c.clip = 0.2; c.warmup = 0.02; c.final_lr = 0;
+    c.ema_rate[1] = 0; c.ema_warmup = 1;
     return c;
 }
 
-// What a teacher lacks: everything but the diagonal term. Its noise levels are all EDM's. The authors' law puts half the rows high up,
-// which suits a student whose other loss looks after the low levels; a teacher so trained blurs what lies close together (of 25 small
-// modes in a 5 x 5 square it loses its way to many). And the aim of L_DSM is x_0, not its mean: as that is a noisier gradient than the
-// matching of jumps, more rows are averaged per step, the steps are shorter (0.002 for 0.007) and Adam remembers more of them.
-CTM__DEF ctm_config ctm_config_teacher(const ctm_config *student) {
+// Ours for images. The teacher is a network here, so every solver step costs two of its evaluations, and D(x,t) is not exact. The student
+// begins as a copy of the teacher: it need not learn to denoise, only not forget it, and half a batch of L_DSM will do. The numbers are
+// for a small network and a short training, where many small steps learn more than few large ones.
+CTM__DEF ctm_config ctm_recipe_images(void) {
+    ctm_config c = ctm_recipe_points();
+    snprintf(c.recipe, sizeof c.recipe, "images");
+    c.times = ctm_times_images;
+    c.substeps = 1;
+    c.aim = ctm_aim_data; c.diagonal_batch = 8; c.lambda_dsm = 1; c.adaptive = 1;
+    c.batch = 16; c.shards = 4; c.steps = 5000;
+    c.lr = 2e-3; c.clip = 1; c.gan_lr = 2e-4;
+    return c;
+}
+
+// [eq:cm] A consistency model knows one end of jumps, and its teacher one grid interval: d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) ).
+// Its boundary condition G(x,sigma_min,sigma_min) = x holds here as well, since s/t = 1 there. All else is as in `points`.
+CTM__DEF ctm_config ctm_recipe_cd(void) {
+    ctm_config c = ctm_recipe_points();
+    snprintf(c.recipe, sizeof c.recipe, "cd");
+    c.times = ctm_times_cm;
+    c.target_ema = 1;
+    c.share_at_s = 0;
+    c.aim = NULL; c.level = NULL;
+    return c;
+}
+
+CTM__DEF ctm_config ctm_recipe_ct(void) {
+    ctm_config c = ctm_recipe_cd();
+    snprintf(c.recipe, sizeof c.recipe, "ct");
+    c.teach = ctm_teach_data;          // no teacher: x_u is the same data point with the same noise, scaled to u
+    return c;
+}
+
+// A teacher has no jumps, and its noise levels are all EDM's. The authors' levels put half of the rows high up, which suits a student
+// whose other loss looks after the low levels; a teacher so trained blurs what lies close together (of 25 small modes in a 5 x 5 square it
+// loses its way to many). L_DSM aims at x_0 and not at its mean, so its gradient is noisier than that of L_CTM: more rows are
+// averaged in a step, the steps are shorter, and Adam remembers more of them.
+CTM__DEF ctm_config ctm_recipe_teacher(const ctm_config *student) {
     ctm_config c = *student;
-    c.consistency = 0;
+    snprintf(c.recipe, sizeof c.recipe, "teacher");
+    c.times = NULL;
     c.gan = CTM_GAN_NONE;
-    c.diagonal = CTM_DIAG_DSM; c.diagonal_batch = 2 * c.batch; c.adaptive = 0; c.dsm_law = CTM_DSM_LOGNORMAL;
-    c.lr = student->lr * 2 / 7; c.beta2 = 0.999;
+    c.aim = ctm_aim_data; c.level = ctm_level_edm; c.diagonal_batch = 2 * c.batch; c.adaptive = 0;
+    c.optimiser = CTM_ADAM; c.lr = 2e-3; c.beta2 = 0.999;
     c.clip = student->clip * 0.5 / student->noise.sigma_data;    // L_DSM has no unit: its gradient does not grow with the data
     return c;
 }
 
+CTM__DEF int ctm_recipe_named(ctm_ctx *ctx, const char *name, ctm_config *cfg) {
+    static const struct { const char *name; ctm_config (*recipe)(void); } known[] = {
+        {"paper", ctm_recipe_paper}, {"authors", ctm_recipe_authors}, {"points", ctm_recipe_points}, {"images", ctm_recipe_images},
+        {"cd", ctm_recipe_cd}, {"ct", ctm_recipe_ct}};
+    size_t i;
+    for (i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(known[i].name, name) == 0) { *cfg = known[i].recipe(); return 1; }
+    return ctm__fail(ctx, "there is no recipe \"%.40s\"; there are paper, authors, points, images, cd, ct", name);
+}
+
+// ---- times: which jumps are practised
+
 // The first k in lo..hi whose cumulated weight k^power exceeds the fraction r of the total.
-static int ctm__draw_power(double r, int lo, int hi, double power) {
+static int ctm__pick_by_power(double r, int lo, int hi, double power) {
     double total = 0, sum = 0;
     int k;
     for (k = lo; k <= hi; k++) total += power == 1 ? k : power == -1 ? 1.0 / k : pow(k, power);
@@ -6341,105 +6575,155 @@ static int ctm__draw_power(double r, int lo, int hi, double power) {
     return hi;
 }
 
-static int ctm__draw_below(double r, int n) { return ctm__imin(n - 1, (int)(r * n)); }    // uniform on 0..n-1
+// Turns r, uniform in (0,1), into a whole number that is uniform in lo..hi.
+static int ctm__pick(double r, int lo, int hi) { return ctm__imin(hi, lo + (int)(r * (hi - lo + 1))); }
 
-// [eq:law_h]
-static void ctm__times_authors(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
+// Three uniform numbers of row `index`; which of them it reads is up to every distribution. The row has numbers 8·index .. 8·index+7.
+static double ctm__chance(const ctm_config *c, uint64_t step, uint64_t index, int which) {
+    ctm_rng rng = ctm_stream(c->seed, "times");
+    return ctm_uniform(&rng, step, 8 * index + (uint64_t)which);
+}
+
+// [eq:law_paper]  i_t in 0..N-2, then i_s in i_t+1..N-1, then i_u in i_t+1..i_s.
+CTM__DEF void ctm_times_paper(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    int last = c->noise.N - 1;
+    i[0] = ctm__pick(ctm__chance(c, step, index, 0), 0, last - 1);
+    i[2] = ctm__pick(ctm__chance(c, step, index, 1), (int)i[0] + 1, last);
+    i[1] = ctm__pick(ctm__chance(c, step, index, 2), (int)i[0] + 1, (int)i[2]);
+}
+
+CTM__DEF void ctm_times_local(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    ctm_times_paper(c, step, index, i);
+    i[1] = i[0] + 1;
+}
+
+CTM__DEF void ctm_times_global(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    ctm_times_paper(c, step, index, i);
+    i[1] = i[2];
+}
+
+// A consistency model's: the teacher walks one grid interval, and every jump goes to the end.
+CTM__DEF void ctm_times_cm(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    i[0] = ctm__pick(ctm__chance(c, step, index, 0), 0, c->noise.N - 2);
+    i[1] = i[0] + 1;
+    i[2] = c->noise.N - 1;
+}
+
+// [eq:law_h]  h with P(h) ~ h in 1..M, the same for all rows that have the same number `which_h`; then i_t, i_u = i_t + h, i_s.
+static void ctm__times_by_h(const ctm_config *c, uint64_t step, uint64_t index, uint64_t which_h, int M, double i[3]) {
     ctm_rng rng_h = ctm_stream(c->seed, "times.h");
-    double last = c->noise.N - 1, r_h = ctm_uniform(&rng_h, step, c->h_per_sample ? index : 0);
-    double r_t = ctm_uniform(rng, step, 8 * index), r_s = ctm_uniform(rng, step, 8 * index + 1);
-    int M = ctm__imin(c->max_gap, c->noise.N - 1), h;
-    if (c->continuous) {                               // the same on the real line: a gap of at most M/N of it
-        double gap = (c->match == CTM_LOCAL ? 1 : r_h * M) / c->noise.N;
-        i[0] = r_t * (1 - gap) * last;
-        i[1] = i[0] + gap * last;
-        i[2] = c->match == CTM_GLOBAL ? i[1] : c->s_smallest ? last : i[1] + r_s * (last - i[1]);
-        return;
-    }
-    h = c->match == CTM_LOCAL ? 1 : ctm__draw_power(r_h, 1, M, c->gap_power);
-    i[0] = ctm__draw_below(r_t, c->noise.N - h);
+    int last = c->noise.N - 1, h = ctm__pick_by_power(ctm_uniform(&rng_h, step, which_h), 1, ctm__imin(M, last), 1);
+    i[0] = ctm__pick(ctm__chance(c, step, index, 0), 0, last - h);
     i[1] = i[0] + h;
-    i[2] = i[1] + ctm__draw_below(r_s, c->noise.N - (int)i[1]);
-    if (c->s_smallest) i[2] = last;
-    if (c->match == CTM_GLOBAL) i[2] = i[1];
+    i[2] = ctm__pick(ctm__chance(c, step, index, 1), (int)i[1], last);
 }
 
-// Uniform between the indices lo and hi: one of lo..hi, or any real number between.
-static double ctm__draw_between(double r, double lo, double hi, int continuous) {
-    return continuous ? lo + r * (hi - lo) : lo + ctm__draw_below(r, (int)(hi - lo) + 1);
+CTM__DEF void ctm_times_authors(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    ctm__times_by_h(c, step, index, 0, 17, i);
 }
 
-// [eq:law_paper]
-static void ctm__times_paper(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
-    double last = c->noise.N - 1, least = c->continuous ? 0 : 1;                 // s and u come after t
-    i[0] = ctm__draw_between(ctm_uniform(rng, step, 8 * index), 0, last - least, c->continuous);
-    i[2] = c->s_smallest ? last : ctm__draw_between(ctm_uniform(rng, step, 8 * index + 1), i[0] + least, last, c->continuous);
-    i[1] = ctm__draw_between(ctm_uniform(rng, step, 8 * index + 2), i[0] + least, i[2], c->continuous);
-    if (c->match == CTM_LOCAL) i[1] = ctm__dmin(i[0] + 1, i[2]);
-    if (c->match == CTM_GLOBAL) i[1] = i[2];
-}
+// How often a jump begins at index i_t: four times as often at the noise levels 8.4 to 0.14, where paths decide between the modes of the data.
+static double ctm__focus(int i_t, int last) { return 17 * i_t >= 6 * last && 17 * i_t <= 13 * last ? 4 : 1; }
 
-// One jump of a chain of n, n in 2..last with a logarithm that is uniform before rounding down: 2, 3, .. pieces each often enough.
-static void ctm__times_chain(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
-    int last = c->noise.N - 1, n = ctm__imin(last, (int)(2 * pow(0.5 * (last + 1), ctm_uniform(rng, step, 8 * index + 3))));
-    int piece = ctm__draw_below(ctm_uniform(rng, step, 8 * index + 5), n);
-    i[0] = (double)last * piece / n;
-    i[1] = i[2] = (double)last * (piece + 1) / n;
-}
-
-// [eq:law_gap]
-static void ctm__times_gap(const ctm_config *c, const ctm_rng *rng, uint64_t step, uint64_t index, double i[3]) {
+// [eq:law_gap]  The gap k
+// has P(k) ~ k^power, or it goes straight to the end (a share to_end), and u = s. A share of 0.3 moves off the grid, both
+// ends by up to half an index, because a chain of 2, 4 or 8 equal pieces lands there.
+static void ctm__times_by_gap(const ctm_config *c, uint64_t step, uint64_t index, double to_end, double power, double i[3]) {
+    const double off_grid = 0.3;
     int last = c->noise.N - 1, i_t, k;
-    double total, sum = 0, r, off;
-
-    // Where the jump starts.
-    for (i_t = 0, total = 0; i_t < last; i_t++) total += i_t >= c->focus_from && i_t <= c->focus_to ? c->law_focus : 1;
-    r = ctm_uniform(rng, step, 8 * index + 3) * total;
-    for (i_t = 0; i_t < last - 1; i_t++) {
-        sum += i_t >= c->focus_from && i_t <= c->focus_to ? c->law_focus : 1;
-        if (sum > r) break;
-    }
-
-    // How far it goes.
-    k = ctm_uniform(rng, step, 8 * index + 4) < c->law_to_end ? last - i_t
-      : ctm__draw_power(ctm_uniform(rng, step, 8 * index + 5), 1, last - i_t, c->law_power);
+    double total = 0, sum = 0, r = ctm__chance(c, step, index, 3), off = ctm__chance(c, step, index, 6);
+    for (i_t = 0; i_t < last; i_t++) total += ctm__focus(i_t, last);
+    for (i_t = 0; i_t < last - 1; i_t++)
+        if ((sum += ctm__focus(i_t, last)) > r * total) break;
+    k = ctm__chance(c, step, index, 4) < to_end ? last - i_t : ctm__pick_by_power(ctm__chance(c, step, index, 5), 1, last - i_t, power);
     i[0] = i_t;
     i[1] = i[2] = i_t + k;
-
-    // Off the grid: both ends anywhere within half an index of where they were.
-    off = ctm_uniform(rng, step, 8 * index + 6);       // its fraction after the comparison is uniform again
-    if (c->continuous || off < c->law_off_grid) {
-        if (!c->continuous) off /= c->law_off_grid;
-        i[0] = ctm__dmax(0, i[0] + off - 0.5);
-        i[1] = ctm__dmax(i[0] + 0.1, i[1] + ctm_uniform(rng, step, 8 * index + 7) - 0.5);
+    if (off < off_grid) {
+        i[0] = ctm__dmax(0, i[0] + off / off_grid - 0.5);          // below off_grid, off / off_grid is uniform in (0,1) again
+        i[1] = ctm__dmax(i[0] + 0.1, i[1] + ctm__chance(c, step, index, 7) - 0.5);
         i[1] = i[2] = ctm__dmin(last, i[1]);
     }
 }
 
-// [eq:law_h] [eq:law_gap] [eq:law_paper]  Whichever the configuration asks for.
-CTM__DEF void ctm_times(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
-    ctm_rng rng = ctm_stream(c->seed, "times");
-    double share = c->law == CTM_LAW_GAP ? ctm_uniform(&rng, step, 8 * index + 2) : 0;
-    if (c->law == CTM_LAW_PAPER)                                         ctm__times_paper(c, &rng, step, index, i);
-    else if (c->law == CTM_LAW_AUTHORS || share < c->law_mix)            ctm__times_authors(c, &rng, step, index, i);
-    else if (share < c->law_mix + c->law_chain)                          ctm__times_chain(c, &rng, step, index, i);
-    else                                                                 ctm__times_gap(c, &rng, step, index, i);
+CTM__DEF void ctm_times_points(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    if (ctm__chance(c, step, index, 2) < 0.1) ctm__times_by_h(c, step, index, index, 17, i);
+    else ctm__times_by_gap(c, step, index, 0.03, -0.7, i);
 }
 
-// Noise levels of the diagonal term [eq:dsm_law]: the first half of the batch is log-normal, exp(-1.2 + 1.2 n) for data of standard
-// deviation 0.5, where the denoiser is hardest; the rest is spread over the upper part of the grid, sigma in (0.318, 80]. Or all of it
-// log-normal, as EDM trains; or uniform in the index over the whole grid.
-CTM__DEF double ctm_dsm_law(const ctm_noise *z, int lognormal_half, double draw) {
-    if (lognormal_half) return z->sigma_data / 0.5 * exp(-1.2 + 1.2 * draw);
-    return ctm_t_of_index(z, 0.7 * draw * (z->N - 1));
+// Six draws in ten jump straight to the end, as samples in one jump do, and the teacher walks 4.3 grid steps of the way on average (the
+// authors' walks 11.7). The others practise jumps that the teacher walks whole, short ones most.
+CTM__DEF void ctm_times_images(const ctm_config *c, uint64_t step, uint64_t index, double i[3]) {
+    if (ctm__chance(c, step, index, 2) < 0.6) {
+        ctm__times_by_h(c, step, index, index, 6, i);
+        i[2] = c->noise.N - 1;
+    } else {
+        ctm__times_by_gap(c, step, index, 0.05, -1, i);
+    }
 }
 
-// [eq:dsm_law]  The level of row `index` of `batch`.
-CTM__DEF double ctm_dsm_sigma(const ctm_config *c, uint64_t step, uint64_t index, uint64_t batch) {
+// ---- teach: the point x_u from which the target jumps
+
+CTM__DEF ctm_tensor *ctm_teach_solver(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b) {
+    const ctm_denoiser *D = tr->teacher ? tr->teacher : tr->self;
+    return ctm_solve(tp, D, &tr->cfg.noise, CTM_HEUN, b->x_t, b->i_t, b->i_u, tr->cfg.substeps);
+}
+
+// [eq:self_teach]  Without a teacher, the average's own jump from t to u.
+CTM__DEF ctm_tensor *ctm_teach_jump(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b) {
+    return ctm_G_theta(tp, tr->ema[0], b->x_t, b->t, b->u);
+}
+
+CTM__DEF ctm_tensor *ctm_teach_jumps(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b) {
+    ctm__grid grid = ctm__grid_of(&tr->cfg.noise);
+    ctm_tensor *x = b->x_t, *t = b->t, *next;
+    int B = x->shape[0], more = 1, i, k;
+    for (k = 1; more; k++, t = next) {
+        next = ctm_vector(tp, "t", B);
+        for (more = 0, i = 0; i < B; i++) {
+            double at = ctm__dmin(b->i_t[i] + k, b->i_u[i]);
+            next->data[i] = (ctm_real)ctm__grid_level(&grid, at);
+            if (at < b->i_u[i]) more = 1;
+        }
+        x = ctm_G_theta(tp, tr->ema[0], x, t, next);   // rows that have arrived stay
+    }
+    return x;
+}
+
+// x_u = x_0 + u·eps, with the eps of x_t.
+CTM__DEF ctm_tensor *ctm_teach_data(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b) {
+    return ctm__add_noise(tp, &tr->rng_noise, (uint64_t)tr->step, tp->rows.first, b->x0, b->u);
+}
+
+// ---- aim and level: L_DSM's target, and its noise levels
+
+CTM__DEF ctm_tensor *ctm_aim_data(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t) {
+    (void)tp; (void)tr; (void)x_t; (void)t;
+    return x0;
+}
+
+CTM__DEF ctm_tensor *ctm_aim_teacher(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t) {
+    (void)x0;
+    return tr->teacher->denoise(tp, tr->teacher, x_t, t);
+}
+
+// [eq:dsm_law]  ln(level) is normal, with mean -1.2 and standard deviation 1.2 for data of standard deviation 0.5: there denoising is
+// hardest to learn.
+CTM__DEF double ctm_level_edm(const ctm_config *c, uint64_t step, uint64_t index) {
     ctm_rng rng = ctm_stream(c->seed, "dsm.sigma");
-    if (c->dsm_law == CTM_DSM_UNIFORM) return ctm_t_of_index(&c->noise, ctm_uniform(&rng, step, index) * (c->noise.N - 1));
-    if (c->dsm_law == CTM_DSM_LOGNORMAL || index < batch / 2) return ctm_dsm_law(&c->noise, 1, ctm_normal(&rng, step, index));
-    return ctm_dsm_law(&c->noise, 0, ctm_uniform(&rng, step, index + batch / 2 % 2));    // an odd half ends within a pair: see chapter 2
+    return c->noise.sigma_data / 0.5 * exp(-1.2 + 1.2 * ctm_normal(&rng, step, index));
+}
+
+// [eq:dsm_law]  The first half of the batch as EDM's, the second uniform over the upper 70 % of the grid, levels (0.318, 80].
+CTM__DEF double ctm_level_authors(const ctm_config *c, uint64_t step, uint64_t index) {
+    ctm_rng rng = ctm_stream(c->seed, "dsm.sigma");
+    uint64_t half = (uint64_t)c->diagonal_batch / 2;
+    if (index < half) return ctm_level_edm(c, step, index);
+    return ctm_t_of_index(&c->noise, 0.7 * ctm_uniform(&rng, step, index + half % 2) * (c->noise.N - 1));  // past a pair: see chapter 2
+}
+
+CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t index) {
+    ctm_rng rng = ctm_stream(c->seed, "dsm.sigma");
+    return ctm_t_of_index(&c->noise, ctm_uniform(&rng, step, index) * (c->noise.N - 1));
 }
 
 // =====================================================================================================================
@@ -6514,6 +6798,17 @@ CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ct
     x_0 = ema ? ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_target") : x_s;
     tp->recording = recording;
     return x_0;
+}
+
+// [eq:weights]
+CTM__DEF double ctm_weight_uniform(const ctm_noise *z, double t, double s) { (void)z; (void)t; (void)s; return 1; }
+CTM__DEF double ctm_weight_snr(const ctm_noise *z, double t, double s) { (void)z; (void)s; return 1 / (t * t); }
+CTM__DEF double ctm_weight_truncated_snr(const ctm_noise *z, double t, double s) { (void)z; (void)s; return ctm__dmax(1 / (t * t), 1); }
+CTM__DEF double ctm_weight_uniform_g(const ctm_noise *z, double t, double s) { (void)z; return t / (t - s); }
+CTM__DEF double ctm_weight_karras(const ctm_noise *z, double t, double s) {
+    double sd = z->sigma_data;
+    (void)s;
+    return (t * t + sd * sd) / (t * sd * t * sd);
 }
 
 // lambda_X = |grad of L| / (|grad of X| + 1e-4), at the last layer, in [0, 1e4]: X then pulls as hard as L does. [eq:lambda]
@@ -6706,15 +7001,6 @@ static ctm_tensor *ctm__draw_data(ctm_tape *tp, const ctm_trainer *tr, const ctm
     return x0;
 }
 
-// x_t = x_0 + t·eps, eps from a stream by global number.  [eq:x_t]
-static ctm_tensor *ctm__add_noise(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *rng, int first, ctm_tensor *x0, ctm_tensor *t) {
-    ctm_tensor *x_t = ctm_matrix(tp, "x_t", x0->shape[0], x0->shape[1]);
-    size_t D = ctm__row_len(x0), i;
-    ctm_normals(rng, (uint64_t)tr->step, (uint64_t)first * D, x_t->len, x_t->data);
-    for (i = 0; i < x_t->len; i++) x_t->data[i] = x0->data[i] + t->data[i / D] * x_t->data[i];
-    return x_t;
-}
-
 // Compared at s instead of time zero, x_s is scaled to the data's size: x_s·sd/sqrt(s² + sd²).
 static ctm_tensor *ctm__unit_scale(ctm_tape *tp, const ctm_noise *z, ctm_tensor *x_s, ctm_tensor *s) {
     ctm_tensor *c = ctm__coefficients(tp, "sd/sqrt(s^2+sd^2)", s);
@@ -6748,73 +7034,71 @@ static void ctm__set_rows(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *dr
     tp->rows.number = NULL;
 }
 
-// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and their grid indices), data, the noised point; and
-// on the tape, the rows' labels and numbers.
-typedef struct ctm__batch { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; } ctm__batch;
+// Stops with the name of the user's function and the row if what it returned for a tensor of the batch cannot be used.
+static void ctm__check_own(const ctm_trainer *tr, const char *setting, const ctm_tensor *x, const ctm_tensor *like) {
+    size_t at;
+    if (!ctm__is_own(&tr->cfg, setting)) return;
+    CTM__REQUIRE(x != NULL, "cfg.%s of the recipe \"%s\" returned NULL", setting, tr->cfg.recipe);
+    CTM__SHAPES(ctm__same_shape(x, like), setting, "this function of cfg must return [B,D] like x_t", x, like);
+    CTM__REQUIRE(!ctm_first_nonfinite(x, &at), "cfg.%s of the recipe \"%s\": row %d holds a number that is not finite", setting, tr->cfg.recipe,
+                 (int)(at / ctm__row_len(x)));
+}
 
-static ctm__batch ctm__draw_batch(ctm_shard *sh) {
+// Grid indices of row `index`, in order and on the grid.
+static void ctm__times_of(const ctm_trainer *tr, uint64_t index, double i[3]) {
+    const ctm_config *cfg = &tr->cfg;
+    cfg->times(cfg, (uint64_t)tr->step, index, i);
+    CTM__REQUIRE(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= cfg->noise.N - 1,
+                 "cfg.times of the recipe \"%s\": row %d has the grid indices t %g, u %g, s %g, but needs 0 <= t < u <= s <= %d", cfg->recipe,
+                 (int)index, i[0], i[1], i[2], cfg->noise.N - 1);
+}
+
+// What one shard draws for its rows of L_CTM: noise levels t > u >= s (and the grid indices of t and u), data, the noised point; and
+// on the tape, the rows' labels and numbers.
+static ctm_batch ctm__draw_batch(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
     ctm__grid grid = ctm__grid_of(&cfg->noise);
     int B = sh->rows, i;
-    ctm__batch r;
-    r.t = ctm_vector(tp, "t", B);
-    r.u = ctm_vector(tp, "u", B);
-    r.s = ctm_vector(tp, "s", B);
-    r.w = ctm_vector(tp, "w", B);
-    r.i_t = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
-    r.i_u = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
+    ctm_batch b;
+    b.t = ctm_vector(tp, "t", B);
+    b.u = ctm_vector(tp, "u", B);
+    b.s = ctm_vector(tp, "s", B);
+    b.w = ctm_vector(tp, "w", B);
+    b.i_t = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
+    b.i_u = (double *)ctm_alloc(tp->arena, (size_t)B * sizeof(double));
     for (i = 0; i < B; i++) {
-        double index[3], level[3];
-        int q;
-        ctm_times(cfg, (uint64_t)tr->step, (uint64_t)(sh->first + i), index);
-        for (q = 0; q < 3; q++) level[q] = ctm__grid_level(&grid, index[q]);
-        r.i_t[i] = index[0];
-        r.i_u[i] = index[1];
-        r.t->data[i] = (ctm_real)level[0];
-        r.u->data[i] = (ctm_real)level[1];
-        r.s->data[i] = (ctm_real)level[2];
-        r.w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->weight, level[0], level[2], cfg->weight_power);
+        double index[3], level[3], w;
+        int k;
+        ctm__times_of(tr, (uint64_t)(sh->first + i), index);
+        for (k = 0; k < 3; k++) level[k] = ctm__grid_level(&grid, index[k]);
+        w = cfg->weight(&cfg->noise, level[0], level[2]);
+        CTM__REQUIRE(ctm_is_finite(w) && w >= 0, "cfg.weight of the recipe \"%s\": row %d has the weight %g", cfg->recipe, sh->first + i, w);
+        b.i_t[i] = index[0];
+        b.i_u[i] = index[1];
+        b.t->data[i] = (ctm_real)level[0];
+        b.u->data[i] = (ctm_real)level[1];
+        b.s->data[i] = (ctm_real)level[2];
+        b.w->data[i] = (ctm_real)w;
     }
-    r.x0 = ctm__draw_data(tp, tr, &tr->rng_data, sh->first, B);
+    b.x0 = ctm__draw_data(tp, tr, &tr->rng_data, sh->first, B);
     ctm__set_rows(tp, tr, &tr->rng_dropout, sh->first, ctm__draw_labels(tp, tr, &tr->rng_data, &tr->rng_label, sh->first, B));
-    r.x_t = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r.x0, r.t);
-    return r;
+    b.x_t = ctm__add_noise(tp, &tr->rng_noise, (uint64_t)tr->step, (uint64_t)sh->first, b.x0, b.t);
+    return b;
 }
 
-// x_u by the average's own jumps: from t to u in one, or in one for every grid step.  [eq:self_teach]
-static ctm_tensor *ctm__self_jump(ctm_tape *tp, const ctm_config *cfg, ctm_net *ema, const ctm__batch *r) {
-    ctm__grid grid = ctm__grid_of(&cfg->noise);
-    ctm_tensor *x = r->x_t, *t = r->t, *next;
-    int B = x->shape[0], recording = tp->recording, more = 1, i, k;
-    tp->recording = 0;
-    for (k = 1; more; k++, t = next) {
-        next = ctm_vector(tp, "t", B);
-        for (more = 0, i = 0; i < B; i++) {
-            double at = cfg->self_teach == CTM_SELF_JUMP_EACH ? ctm__dmin(r->i_t[i] + k, r->i_u[i]) : r->i_u[i];
-            next->data[i] = (ctm_real)ctm__grid_level(&grid, at);
-            if (at < r->i_u[i]) more = 1;
-        }
-        x = ctm_G_theta(tp, ema, x, t, next);          // rows that have arrived stay
-    }
-    tp->recording = recording;
-    return x;
-}
-
-// The point at u that the target starts from, by whoever teaches: the teacher, or the average itself [eq:self_teach]. A constant.
-static ctm_tensor *ctm__x_u(ctm_shard *sh, const ctm__batch *r) {
-    const ctm_trainer *tr = sh->tr;
-    const ctm_config *cfg = &tr->cfg;
-    const ctm_denoiser *teacher = tr->teacher ? tr->teacher : tr->self;
+// The point at u that the target starts from. A constant, and made without dropout: who teaches does so with all of its units.
+static ctm_tensor *ctm__x_u(ctm_shard *sh, const ctm_batch *b) {
     ctm_tape *tp = &sh->tape;
     ctm_rows rows = tp->rows;
     ctm_tensor *x_u;
-    tp->rows.dropout = NULL;                           // who teaches does so with all of its units
-    if (!tr->teacher && cfg->self_teach == CTM_SELF_DATA)       x_u = ctm__add_noise(tp, tr, &tr->rng_noise, sh->first, r->x0, r->u);
-    else if (!tr->teacher && cfg->self_teach != CTM_SELF_SOLVE) x_u = ctm__self_jump(tp, cfg, tr->ema[0], r);
-    else x_u = ctm_solve(tp, teacher, &cfg->noise, cfg->solver, r->x_t, r->i_t, r->i_u, cfg->substeps);
+    tp->rows.dropout = NULL;
+    tp->recording = 0;
+    x_u = sh->tr->cfg.teach(tp, sh->tr, b);
+    tp->recording = 1;
     tp->rows = rows;
+    ctm__check_own(sh->tr, "teach", x_u, b->x_t);
     return x_u;
 }
 
@@ -6833,71 +7117,56 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
-    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *inner, *outer;
+    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *to_zero = cfg->share_at_s < 1 ? ema : NULL;
     ctm_tensor *x_u = NULL, *est_s = NULL, *x_est = NULL, *target_s = NULL, *x_target = NULL, *d = NULL, *d_s = NULL, *L = NULL;
 
     // Draw data, the noise levels t > u >= s, and the noised point.
-    ctm__batch r = ctm__draw_batch(sh);
+    ctm_batch b = ctm__draw_batch(sh);
 
     // The teacher walks from t to u.
-    x_u = ctm__x_u(sh, &r);
+    x_u = ctm__x_u(sh, &b);
 
     // The target jumps from u to s, and on to time zero; the estimate jumps from t to s, and on to time zero.
-    inner = cfg->target_inner == CTM_ROLE_EMA ? ema : theta;
-    outer = cfg->estimate_outer == CTM_ROLE_EMA ? ema : theta;
-    x_target = ctm_x_target(tp, inner, cfg->compare & CTM_AT_ZERO ? ema : NULL, x_u, r.u, r.s, &target_s);
-    x_est = ctm_x_est(tp, theta, cfg->compare & CTM_AT_ZERO ? outer : NULL, r.x_t, r.t, r.s, &est_s);
+    x_target = ctm_x_target(tp, cfg->target_ema ? ema : theta, to_zero, x_u, b.u, b.s, &target_s);
+    x_est = ctm_x_est(tp, theta, to_zero, b.x_t, b.t, b.s, &est_s);
 
-    // Compare them: at time zero (the paper), at s with both scaled to the data's size, or both ways, half each.
-    if (cfg->compare == CTM_AT_ZERO) {
-        d = ctm__measure(tp, tr, x_est, x_target);
-    } else {
-        est_s = ctm__unit_scale(tp, &cfg->noise, est_s, r.s);
-        target_s = ctm__unit_scale(tp, &cfg->noise, target_s, r.s);
-        d = ctm__measure(tp, tr, est_s, target_s);
-        if (cfg->compare == CTM_AT_BOTH) {
-            d_s = d;
-            d = ctm__measure(tp, tr, x_est, x_target);
-            d = ctm_scale(tp, ctm_add(tp, d, d_s), 0.5);
-        }
-    }
-    L = ctm_weighted_mean(tp, d, r.w, cfg->batch);
+    // Compare them at time zero, where a distance is one between samples; or at s, or both ways.
+    if (cfg->share_at_s > 0) d_s = ctm__measure(tp, tr, ctm__unit_scale(tp, &cfg->noise, est_s, b.s),
+                                                ctm__unit_scale(tp, &cfg->noise, target_s, b.s));
+    if (cfg->share_at_s < 1) d = ctm__measure(tp, tr, x_est, x_target);
+    if (!d) d = d_s;
+    else if (d_s) d = ctm_add(tp, ctm_scale(tp, d, 1 - cfg->share_at_s), ctm_scale(tp, d_s, cfg->share_at_s));
+    L = ctm_weighted_mean(tp, d, b.w, cfg->batch);
     return ctm_name(L, "L_ctm");
 }
 
-// [eq:L_dsm]  L_DSM = E w(t)·|D_theta(x_t,t) - x_0|²/D, where D_theta is g(x_t,t,t) in the paper's form of G: one shard's part. The
-// target may be an exact denoiser in x_0's place.
+// [eq:L_dsm]  L_DSM = E w(t)·|g(x_t,t,t) - x_0|²/D, w = 1/c_out²: one shard's part. cfg.aim may put something in x_0's place.
 static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
     int B = sh->drows, i;
-    ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0 = NULL, *x_t = NULL, *target = NULL, *g = NULL, *d = NULL;
+    ctm_tensor *t = ctm_vector(tp, "sigma", B), *w = ctm_vector(tp, "w", B), *x0 = NULL, *x_t = NULL, *aim = NULL, *g = NULL, *d = NULL;
     const int *label;
     for (i = 0; i < B; i++) {
-        double sigma = ctm_dsm_sigma(cfg, (uint64_t)tr->step, (uint64_t)(sh->dfirst + i), (uint64_t)cfg->diagonal_batch);
+        double sigma = cfg->level(cfg, (uint64_t)tr->step, (uint64_t)(sh->dfirst + i));
+        CTM__REQUIRE(ctm_is_finite(sigma) && sigma > 0, "cfg.level of the recipe \"%s\": row %d has the noise level %g", cfg->recipe,
+                     sh->dfirst + i, sigma);
         t->data[i] = (ctm_real)sigma;
-        w->data[i] = (ctm_real)ctm_weight(&cfg->noise, cfg->dsm_weight, sigma, sigma, 1);
+        w->data[i] = (ctm_real)ctm_weight_karras(&cfg->noise, sigma, sigma);
     }
     x0 = ctm__draw_data(tp, tr, &tr->rng_dsm_data, sh->dfirst, B);
     label = ctm__draw_labels(tp, tr, &tr->rng_dsm_data, &tr->rng_dsm_label, sh->dfirst, B);
-    x_t = ctm__add_noise(tp, tr, &tr->rng_dsm_noise, sh->dfirst, x0, t);
+    x_t = ctm__add_noise(tp, &tr->rng_dsm_noise, (uint64_t)tr->step, (uint64_t)sh->dfirst, x0, t);
     ctm__set_rows(tp, tr, NULL, sh->dfirst, label);    // no dropout in the teacher
-    target = cfg->diagonal == CTM_DIAG_EXACT ? tr->teacher->denoise(tp, tr->teacher, x_t, t) : x0;
+    tp->recording = 0;
+    aim = cfg->aim(tp, tr, x0, x_t, t);
+    tp->recording = 1;
+    ctm__check_own(tr, "aim", aim, x0);
     ctm__set_rows(tp, tr, &tr->rng_dsm_dropout, sh->dfirst, label);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
-    d = ctm_distance(tp, g, target, CTM_L2, 0);
+    d = ctm_distance(tp, g, aim, CTM_L2, 0);
     return ctm_name(ctm_weighted_mean(tp, d, w, cfg->diagonal_batch), "L_dsm");
-}
-
-// What the discriminator is to take for data: the estimate of L_CTM, or one jump from t to time zero.
-static ctm_tensor *ctm__fake(ctm_shard *sh, ctm_net *theta, const ctm__batch *r) {
-    ctm_tape *tp = &sh->tape;
-    const ctm_config *cfg = &sh->tr->cfg;
-    ctm_net *outer = cfg->estimate_outer == CTM_ROLE_EMA ? sh->tr->ema[0] : theta;
-    if (cfg->gan_fake == CTM_FAKE_ONE_STEP)
-        return ctm_G_theta(tp, theta, r->x_t, r->t, ctm_fill(ctm_vector(tp, "zero", sh->rows), cfg->noise.sigma_min));
-    return ctm_x_est(tp, theta, outer, r->x_t, r->t, r->s, NULL);
 }
 
 static ctm_tensor *ctm__logits(ctm_shard *sh, ctm_net *disc, ctm_tensor *x) {
@@ -6906,24 +7175,29 @@ static ctm_tensor *ctm__logits(ctm_shard *sh, ctm_net *disc, ctm_tensor *x) {
     return l;
 }
 
+// What the discriminator is to take for data: the estimate of L_CTM.
+static ctm_tensor *ctm__fake(ctm_shard *sh, const ctm_batch *b) {
+    return ctm_x_est(&sh->tape, sh->theta_gan, sh->tr->ema[0], b->x_t, b->t, b->s, NULL);
+}
+
 // L_GAN of one shard: the gradient goes through the frozen discriminator's input into the student.
 static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
-    ctm__batch r = ctm__draw_batch(sh);
-    ctm_tensor *fake = ctm__fake(sh, sh->theta_gan, &r), *l = ctm__logits(sh, sh->disc_frozen, fake);
+    ctm_batch b = ctm__draw_batch(sh);
+    ctm_tensor *l = ctm__logits(sh, sh->disc_frozen, ctm__fake(sh, &b));
     return ctm_gan_student_loss(&sh->tape, sh->tr->cfg.gan, l, (double)sh->tr->cfg.batch * l->shape[1]);
 }
 
 // L_D of one shard: fakes are constants, made by the student as it is.
 static ctm_tensor *ctm__disc_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
-    ctm__batch r = ctm__draw_batch(sh);
+    ctm_batch b = ctm__draw_batch(sh);
     ctm_tensor *fake, *l, *l_fake;
     double n;
     size_t i;
     tp->recording = 0;
-    fake = ctm__fake(sh, sh->theta_gan, &r);
+    fake = ctm__fake(sh, &b);
     tp->recording = 1;
-    l = ctm__logits(sh, sh->disc, r.x0);
+    l = ctm__logits(sh, sh->disc, b.x0);
     l_fake = ctm__logits(sh, sh->disc, fake);
     n = (double)sh->tr->cfg.batch * l->shape[1];
     for (i = 0; i < l->len; i++) {
@@ -6958,8 +7232,8 @@ CTM__DEF void ctm_losses_shard(ctm_shard *sh) {
     int turn = ctm__turn(tr);
     sh->L_ctm = sh->L_dsm = sh->L_gan = sh->L_disc = sh->disc_real = sh->disc_fake = 0;
     if (turn & CTM__TURN_STUDENT) {
-        if (tr->cfg.consistency && sh->rows > 0)                     sh->L_ctm = ctm__loss_and_gradient(sh, sh->theta_ctm, ctm__ctm_loss);
-        if (tr->cfg.diagonal != CTM_DIAG_NONE && sh->drows > 0)      sh->L_dsm = ctm__loss_and_gradient(sh, sh->theta_dsm, ctm__dsm_loss);
+        if (tr->cfg.times && sh->rows > 0)                     sh->L_ctm = ctm__loss_and_gradient(sh, sh->theta_ctm, ctm__ctm_loss);
+        if (tr->cfg.aim && sh->drows > 0)      sh->L_dsm = ctm__loss_and_gradient(sh, sh->theta_dsm, ctm__dsm_loss);
         if (ctm__adversary_on(tr) && sh->rows > 0)                   sh->L_gan = ctm__loss_and_gradient(sh, sh->theta_gan, ctm__gan_loss);
     }
     if (turn & CTM__TURN_DISC && sh->rows > 0)                       sh->L_disc = ctm__loss_and_gradient(sh, sh->disc, ctm__disc_loss);
@@ -6991,16 +7265,17 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
 CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                             ctm_draw_fn draw, void *user, const ctm_processes *all) {
     ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
+    char fault[300];
     int i, first;
     CTM__REQUIRE(all->count > 0 && all->rank >= 0 && all->rank < all->count,
                  "ctm_trainer_new_among: process %d of %d?", all->rank, all->count);
     CTM__REQUIRE(all->count == 1 || all->sum, "ctm_trainer_new_among: %d processes need a function that sums over them", all->count);
     CTM__REQUIRE(all->count <= cfg->shards, "ctm_trainer_new_among: %d processes, but the batch is cut into only %d shards",
                  all->count, cfg->shards);
-    CTM__REQUIRE(ctm__config_fault(cfg) == NULL, "ctm_trainer_new: cfg.%s is out of range", ctm__config_fault(cfg));
-    CTM__REQUIRE(theta->with_s || !cfg->consistency, "ctm_trainer_new: a network without s can only be trained with consistency = 0");
-    CTM__REQUIRE(cfg->diagonal != CTM_DIAG_EXACT || teacher,
-                 "ctm_trainer_new: CTM_DIAG_EXACT needs a teacher: give one, or set cfg.diagonal = CTM_DIAG_DSM");
+    CTM__REQUIRE(ctm__config_fits(cfg, fault, sizeof fault), "ctm_trainer_new: the recipe \"%s\": %s", cfg->recipe, fault);
+    CTM__REQUIRE(theta->with_s || !cfg->times, "ctm_trainer_new: a network without s cannot jump: use ctm_recipe_teacher, where cfg.times is NULL");
+    CTM__REQUIRE(cfg->aim != ctm_aim_teacher || teacher,
+                 "ctm_trainer_new: ctm_aim_teacher needs a teacher: give one, or set cfg.aim = ctm_aim_data");
     CTM__REQUIRE(!teacher || teacher->dim == theta->dim, "ctm_trainer_new: the student has %d dimensions, the teacher %d", theta->dim,
                  teacher ? teacher->dim : 0);
     CTM__REQUIRE(!teacher || !teacher->noise ||
@@ -7012,8 +7287,6 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
                  theta->classes, cfg->classes);
-    CTM__REQUIRE(teacher || !cfg->consistency || cfg->self_teach != CTM_SELF_JUMP || (cfg->law != CTM_LAW_GAP && cfg->match != CTM_GLOBAL),
-                 "ctm_trainer_new: CTM_SELF_JUMP needs u before s, and this law of times has u = s: the jump would be its own target");
     tr->ctx = a->ctx;
     tr->cfg = *cfg;
     tr->theta = theta;
@@ -7023,9 +7296,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     for (i = 0; i < 4 && cfg->ema_rate[i] > 0; i++) tr->ema[tr->emas++] = ctm_net_clone(a, theta);
     tr->self = ctm_net_denoiser(a, tr->ema[0]);
     ctm_opt_init(a, &tr->opt, cfg->optimiser, theta->len, cfg->lr);
-    tr->opt.beta1 = cfg->beta1;
     tr->opt.beta2 = cfg->beta2;
-    tr->opt.eps = cfg->eps;
     tr->rng_data = ctm_stream(cfg->seed, "data");
     tr->rng_noise = ctm_stream(cfg->seed, "noise");
     tr->rng_dsm_data = ctm_stream(cfg->seed, "dsm.data");
@@ -7066,8 +7337,8 @@ CTM__DEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc
     CTM__REQUIRE(disc->grad != NULL, "ctm_trainer_adversary: the discriminator is frozen");
     tr->disc = disc;
     ctm_opt_init(a, &tr->disc_opt, CTM_RADAM, disc->len, tr->cfg.gan_lr);
-    tr->disc_opt.beta1 = tr->cfg.gan_beta1;
-    tr->disc_opt.beta2 = tr->cfg.gan_beta2;
+    tr->disc_opt.beta1 = 0.5;                          // the authors' betas for the discriminator
+    tr->disc_opt.beta2 = 0.9;
     tr->g_gan = (ctm_real *)ctm_alloc(a, tr->theta->len * sizeof(ctm_real));
     for (i = 0; i < tr->shards; i++) {
         ctm_shard *sh = tr->shard + i;
@@ -7111,12 +7382,12 @@ static int ctm__sum_student(ctm_trainer *tr) {
         tr->L_ctm += sh->L_ctm;
         tr->L_dsm += sh->L_dsm;
         tr->L_gan += sh->L_gan;
-        if (cfg->consistency && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_ctm->grad, tr->g_ctm);
-        if (cfg->diagonal != CTM_DIAG_NONE && sh->drows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_dsm->grad, tr->g_dsm);
+        if (cfg->times && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_ctm->grad, tr->g_ctm);
+        if (cfg->aim && sh->drows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_dsm->grad, tr->g_dsm);
         if (gan && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_gan->grad, tr->g_gan);
     }
-    return (!cfg->consistency || ctm__sum_array(tr, len, tr->g_ctm)) &&
-        (cfg->diagonal == CTM_DIAG_NONE || ctm__sum_array(tr, len, tr->g_dsm)) &&
+    return (!cfg->times || ctm__sum_array(tr, len, tr->g_ctm)) &&
+        (!cfg->aim || ctm__sum_array(tr, len, tr->g_dsm)) &&
            (!gan || ctm__sum_array(tr, len, tr->g_gan)) && ctm__sum_values(tr, &tr->L_ctm, &tr->L_dsm, &tr->L_gan);
 }
 
@@ -7126,15 +7397,15 @@ static void ctm__total_gradient(ctm_trainer *tr) {
     const ctm_tensor *last = tr->theta->param[tr->theta->last_weight];
     size_t len = tr->theta->len, at = (size_t)(last->data - tr->theta->theta);
     ctm_real *total = tr->theta->grad;
-    tr->lambda_dsm = cfg->diagonal == CTM_DIAG_NONE ? 0 : cfg->consistency ? cfg->lambda_dsm : 1;
-    if (cfg->adaptive && cfg->consistency && cfg->diagonal != CTM_DIAG_NONE)
+    tr->lambda_dsm = !cfg->aim ? 0 : cfg->times ? cfg->lambda_dsm : 1;
+    if (cfg->adaptive && cfg->times && cfg->aim)
         tr->lambda_dsm *= ctm_adaptive_weight(tr->g_ctm + at, tr->g_dsm + at, last->len);
     memcpy(total, tr->g_ctm, len * sizeof(ctm_real));
     tr->ctx->kernels->axpy(len, tr->lambda_dsm, tr->g_dsm, total);
     tr->lambda_gan = 0;
     if (ctm__adversary_on(tr)) {
-        double lambda = cfg->gan_adaptive ? ctm_adaptive_weight(tr->g_ctm + at, tr->g_gan + at, last->len) : 1;
-        if (cfg->gan_adaptive) lambda = ctm__dmax(cfg->gan_lambda_min, ctm__dmin(cfg->gan_lambda_max, lambda));
+        double lambda = 1;
+        if (cfg->adaptive) lambda = ctm__dmax(0.01, ctm__dmin(10, ctm_adaptive_weight(tr->g_ctm + at, tr->g_gan + at, last->len)));
         tr->lambda_gan = cfg->lambda_gan * lambda;
         tr->ctx->kernels->axpy(len, tr->lambda_gan, tr->g_gan, total);
     }
@@ -9048,98 +9319,6 @@ CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
 }
 
-// ---- the configuration as strings. One table serves printing, saving and loading.
-
-typedef struct ctm__field { const char *name; char type; size_t at; } ctm__field;    // type: i int, d double, l long, u uint64_t
-#define CTM__F(name, type) {#name, type, offsetof(ctm_config, name)}
-static const ctm__field ctm__fields[] = {
-    CTM__F(noise.sigma_min, 'd'), CTM__F(noise.sigma_max, 'd'), CTM__F(noise.sigma_data, 'd'), CTM__F(noise.rho, 'd'), CTM__F(noise.N, 'i'),
-    CTM__F(noise.inner, 'i'), CTM__F(noise.outer, 'i'), CTM__F(hidden, 'i'), CTM__F(layers, 'i'), CTM__F(embed, 'i'), CTM__F(law, 'i'),
-    CTM__F(match, 'i'), CTM__F(continuous, 'i'), CTM__F(max_gap, 'i'), CTM__F(gap_power, 'd'), CTM__F(h_per_sample, 'i'),
-    CTM__F(s_smallest, 'i'), CTM__F(law_mix, 'd'), CTM__F(law_to_end, 'd'), CTM__F(law_power, 'd'), CTM__F(law_off_grid, 'd'),
-    CTM__F(law_focus, 'd'), CTM__F(focus_from, 'i'),
-    CTM__F(focus_to, 'i'), CTM__F(solver, 'i'), CTM__F(substeps, 'i'), CTM__F(compare, 'i'), CTM__F(distance, 'i'), CTM__F(huber_c, 'd'),
-    CTM__F(weight, 'i'), CTM__F(weight_power, 'd'), CTM__F(target_inner, 'i'), CTM__F(diagonal, 'i'), CTM__F(diagonal_batch, 'i'),
-    CTM__F(lambda_dsm, 'd'), CTM__F(adaptive, 'i'), CTM__F(consistency, 'i'), CTM__F(optimiser, 'i'), CTM__F(lr, 'd'), CTM__F(beta1, 'd'),
-    CTM__F(beta2, 'd'), CTM__F(eps, 'd'), CTM__F(clip, 'd'), CTM__F(warmup, 'd'), CTM__F(final_lr, 'd'), CTM__F(ema_rate[0], 'd'),
-    CTM__F(ema_rate[1], 'd'),
-    CTM__F(ema_rate[2], 'd'), CTM__F(ema_rate[3], 'd'), CTM__F(ema_warmup, 'i'), CTM__F(batch, 'i'), CTM__F(shards, 'i'),
-    CTM__F(steps, 'l'), CTM__F(seed, 'u'),
-    CTM__F(size, 'i'), CTM__F(channels, 'i'), CTM__F(model_channels, 'i'), CTM__F(channel_mult[0], 'i'), CTM__F(channel_mult[1], 'i'),
-    CTM__F(channel_mult[2], 'i'), CTM__F(channel_mult[3], 'i'), CTM__F(channel_mult[4], 'i'), CTM__F(channel_mult[5], 'i'),
-    CTM__F(channel_mult[6], 'i'), CTM__F(channel_mult[7], 'i'), CTM__F(num_blocks, 'i'), CTM__F(attn[0], 'i'), CTM__F(attn[1], 'i'),
-    CTM__F(attn[2], 'i'), CTM__F(attn[3], 'i'), CTM__F(dropout, 'd'), CTM__F(classes, 'i'),
-    CTM__F(label_dropout, 'd'), CTM__F(estimate_outer, 'i'), CTM__F(self_teach, 'i'), CTM__F(dsm_law, 'i'), CTM__F(dsm_weight, 'i'),
-    CTM__F(gan, 'i'), CTM__F(gan_fake, 'i'), CTM__F(gan_period, 'i'), CTM__F(gan_start, 'l'), CTM__F(gan_adaptive, 'i'),
-    CTM__F(lambda_gan, 'd'),
-    CTM__F(gan_lambda_min, 'd'), CTM__F(gan_lambda_max, 'd'), CTM__F(gan_hidden, 'i'), CTM__F(gan_layers, 'i'), CTM__F(gan_lr, 'd'),
-    CTM__F(gan_beta1, 'd'), CTM__F(gan_beta2, 'd'), CTM__F(law_chain, 'd')};
-#undef CTM__F
-enum { CTM__FIELDS = (int)(sizeof ctm__fields / sizeof ctm__fields[0]), CTM__VITAL = 10 };   // a file must have the first ten
-
-static void ctm__field_text(const void *of, const ctm__field *f, int digits, char text[40]) {
-    const char *at = (const char *)of + f->at;
-    switch (f->type) {
-    case 'i': { int v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%d", v); break; }
-    case 'l': { long v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%ld", v); break; }
-    case 'u': { uint64_t v; memcpy(&v, at, sizeof v); snprintf(text, 40, "%llu", (unsigned long long)v); break; }
-    default:  { double v; memcpy(&v, at, sizeof v); ctm__real_text(text, 40, digits, v); break; }
-    }
-}
-
-// A whole number from lo to hi, and nothing else.
-static int ctm__whole_read(const char *text, long long lo, long long hi, long long *v) {
-    char *end;
-    errno = 0;
-    *v = strtoll(text, &end, 10);
-    return strchr("-0123456789", *text) && *text && *end == 0 && errno == 0 && *v >= lo && *v <= hi;
-}
-
-static int ctm__field_read(void *of, const ctm__field *f, const char *text) {
-    char *at = (char *)of + f->at, *end;
-    long long v;
-    switch (f->type) {
-    case 'i': { int x; if (!ctm__whole_read(text, INT_MIN, INT_MAX, &v)) return 0; x = (int)v; memcpy(at, &x, sizeof x); return 1; }
-    case 'l': { long x; if (!ctm__whole_read(text, LONG_MIN, LONG_MAX, &v)) return 0; x = (long)v; memcpy(at, &x, sizeof x); return 1; }
-    case 'u': {
-        uint64_t x;
-        errno = 0;
-        x = strtoull(text, &end, 10);
-        memcpy(at, &x, sizeof x);
-        return *text >= '0' && *text <= '9' && *end == 0 && errno == 0;
-    }
-    default: { double x; if (!ctm__real_read(text, &x)) return 0; memcpy(at, &x, sizeof x); return 1; }
-    }
-}
-
-CTM__DEF void ctm_config_print(const ctm_config *cfg) {
-    int i;
-    for (i = 0; i < CTM__FIELDS; i++) {
-        char text[40];
-        ctm__field_text(cfg, &ctm__fields[i], 6, text);
-        printf("%-18s %-10s%s", ctm__fields[i].name, text, i % 4 == 3 || i == CTM__FIELDS - 1 ? "\n" : " ");
-    }
-}
-
-CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
-    const char *fault;
-    int i;
-    *cfg = ctm_config_default();
-    for (i = 0; i < CTM__FIELDS; i++) {
-        char key[64];
-        const char *text;
-        snprintf(key, sizeof key, "ctm.%s", ctm__fields[i].name);
-        text = ctm_file_meta(f, key);
-        if (!text && i >= CTM__VITAL) continue;            // a setting that is younger than the file: the default
-        if (!text) return ctm__fail(f->ctx, "%s: its metadata have no \"%s\"", f->path, key);
-        if (!ctm__field_read(cfg, &ctm__fields[i], text))
-            return ctm__fail(f->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", f->path, key, text);
-    }
-    fault = ctm__config_fault(cfg);
-    if (fault) return ctm__fail(f->ctx, "%s: its configuration makes no sense: %s is out of range", f->path, fault);
-    return 1;
-}
-
 // ---- networks and trainers
 
 static void ctm__write_net(ctm_writer *w, const ctm_net *net, const char *prefix, const ctm_real *values) {
@@ -9153,19 +9332,14 @@ static void ctm__write_net(ctm_writer *w, const ctm_net *net, const char *prefix
 }
 
 static void ctm__write_config(ctm_writer *w, const ctm_net *net, const ctm_config *cfg, const char *what, const char *const *pairs) {
-    char key[64], text[40];
-    int i;
+    char text[40];
     ctm_writer_meta(w, "ctm.format", what);
     ctm_writer_meta(w, "ctm.version", CTM_VERSION);
     ctm_writer_meta(w, "ctm.network", net->kind);
     snprintf(text, sizeof text, "%d", net->dim);
     ctm_writer_meta(w, "ctm.dim", text);
     ctm_writer_meta(w, "ctm.with_s", net->with_s ? "1" : "0");
-    for (i = 0; i < CTM__FIELDS; i++) {
-        snprintf(key, sizeof key, "ctm.%s", ctm__fields[i].name);
-        ctm__field_text(cfg, &ctm__fields[i], 17, text);
-        ctm_writer_meta(w, key, text);
-    }
+    ctm__write_settings(w, cfg);
     for (; pairs && pairs[0]; pairs += 2) ctm_writer_meta(w, pairs[0], pairs[1]);
 }
 
