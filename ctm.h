@@ -52,8 +52,8 @@
    training step runs the network on two batches. An adversary may be added, too: a second network that learns to tell samples from
    data. In all, L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, with new t, u, s for every row of every batch.
 
-   SAMPLING is the third line. From t, jump below the next noise level t', then add fresh noise eps up to it. With gamma = 0 there is no noise, and
-   the jumps follow one path of the ODE; with gamma = 1 every jump goes to time 0.
+   SAMPLING is the third line. From t, jump below the next noise level t', then add fresh noise eps up to it. With gamma = 0 there is
+   no noise, and the jumps follow one path of the ODE; with gamma = 1 every jump goes to time 0.
 
    "Time 0" is sigma_min = 0.002 in all code, as the network is given ln s: pass sigma_min to go all the way.
 
@@ -62,9 +62,9 @@
    paper where measurements told us to, and say why. The end of the file lists all deviations.
 
    If you read only five functions: ctm_G_theta (chapter 13), ctm_solve (12), ctm__ctm_loss (17), ctm_train_step (17), and
-   ctm_sample_gamma (18). Three ways through the file: "CTM in an hour" is the opening comments of chapters 11-18 and these five functions;
-   "differentiation from nothing" is chapters 5-8; "just use it" is the program below, then the interface. examples/00_mini.c has the whole method
-   in 300 lines of plain C, without this header.
+   ctm_sample_gamma (18). Three ways through the file: "CTM in an hour" is the opening comments of chapters 11-18 and these five
+   functions; "differentiation from nothing" is chapters 5-8; "just use it" is the program below, then the interface.
+   examples/00_mini.c has the whole method in 300 lines of plain C, without this header.
 
    ---------------------------------------------------------------------------------------------------------------------
    A COMPLETE PROGRAM  (tests/test_docs.sh extracts it, builds it and compares what it prints)
@@ -696,7 +696,7 @@ CTMDEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_re
 // ema <- rate·ema + (1 - rate)·theta, both [len].  [eq:ema]
 CTMDEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate);
 
-// ---- CHAPTER 12. DIFFUSION ------------------------------------------------------------------------------------------
+// ---- CHAPTER 11. DIFFUSION: NOISE, DENOISER, SCORE ------------------------------------------------------------------
 
 CTMDEF ctm_noise ctm_noise_default(void);                              // 0.002, 80, 0.5, 7, 18, CTM_INNER_EDM
 CTMDEF double ctm_t_of_index(const ctm_noise *z, double i);            // [eq:karras_grid], i real in [0,N-1]
@@ -726,7 +726,7 @@ CTMDEF ctm_denoiser *ctm_empirical(ctm_arena *a, int dim, int n, const double *r
 CTMDEF ctm_denoiser *ctm_net_denoiser(ctm_arena *a, ctm_net *net);
 CTMDEF ctm_tensor   *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, ctm_tensor *t);       // [B,D]  [eq:tweedie]
 
-// ---- CHAPTER 13. THE ODE --------------------------------------------------------------------------------------------
+// ---- CHAPTER 12. THE ODE AND ITS SOLVERS ----------------------------------------------------------------------------
 
 // How to follow the ODE. Teacher (ctm_solve): CTM_HEUN, CTM_EULER. Samplers on a score (chapter 18): those and CTM_DPM2, CTM_ANCESTRAL,
 // CTM_DDIM. Likelihood (chapter 19): CTM_HEUN, CTM_RK4, and CTM_ADAPTIVE, steps by tolerance, each point its own.
@@ -741,7 +741,7 @@ CTMDEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_nois
 CTMDEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const double *x, double t, int k, const double *s,
                            double tol, double *out);
 
-// ---- CHAPTER 14. THE JUMP -------------------------------------------------------------------------------------------
+// ---- CHAPTER 13. THE JUMP -------------------------------------------------------------------------------------------
 
 // x [B,D], t, s [B], s <= t -> [B,D]. Recorded if the tape records: gradients reach x and the weights. Where s = t in every row, G is
 // x itself, the same tensor.
@@ -807,7 +807,7 @@ struct ctm_config {
     ctm_teach_fn  teach;           // who walks from t to u
     int           substeps;        // solver steps for each interval of the grid
     int           target_ema;      // who jumps from u to s in the target: 1 the average (paper), 0 the student (authors' code)
-    double        share_at_s;      // share of the loss that compares the points at s; the rest compares them at time zero, as the paper does
+    double        share_at_s;      // share of the loss that compares the points at s. The rest (in the paper, all) does so at time zero
     int           distance;        // CTM_L2, CTM_L1, CTM_HUBER; one of your own: ctm_trainer's field distance
     double        huber_c;
     ctm_weight_fn weight;
@@ -849,7 +849,7 @@ CTMDEF ctm_config ctm_recipe_paper(void);      // the paper's algorithm, with a 
 CTMDEF ctm_config ctm_recipe_authors(void);    // what differs in the code that the paper's authors published
 CTMDEF ctm_config ctm_recipe_points(void);     // ours for points that have an exact teacher
 CTMDEF ctm_config ctm_recipe_images(void);     // ours for images with a learned teacher
-CTMDEF ctm_config ctm_recipe_cd(void);         // consistency distillation (Song et al.): s is always the end, u one grid step after t  [eq:cm]
+CTMDEF ctm_config ctm_recipe_cd(void);         // consistency distillation (Song et al.): s the end, u one grid step after t  [eq:cm]
 CTMDEF ctm_config ctm_recipe_ct(void);         // consistency training: the same without a teacher
 // A teacher learned from data, with the student's sizes, seed and classes: L_DSM alone, lower learning rate (see ctm_trainer_new).
 CTMDEF ctm_config ctm_recipe_teacher(const ctm_config *student);
@@ -864,13 +864,12 @@ CTMDEF void ctm_times_authors(const ctm_config *cfg, uint64_t step, uint64_t ind
 CTMDEF void ctm_times_points(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // short jumps, u = s  [eq:law_gap]
 CTMDEF void ctm_times_images(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // the same, and jumps to the end
 CTMDEF void ctm_times_cm(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);       // u one grid step after t, s the end
-// For cfg.teach.
-CTMDEF ctm_tensor *ctm_teach_solver(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);   // Heun's method on the teacher; on g_ema(x,t,t)
-                                                                                                // if there is none
-CTMDEF ctm_tensor *ctm_teach_jump(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);     // G_ema(x_t,t,u): no teacher  [eq:self_teach]
-CTMDEF ctm_tensor *ctm_teach_jumps(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);    // the same, one jump for each grid step
-CTMDEF ctm_tensor *ctm_teach_data(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);     // x_0 + u·eps with the noise of x_t: right on
-                                                                                                // average, for short ways
+// For cfg.teach: Heun's method on the teacher, or on g_ema(x,t,t) if there is none; without a teacher the average's own jump
+// G_ema(x_t,t,u), or one such jump for each grid step [eq:self_teach]; x_0 + u·eps with the noise of x_t, right on average for short ways.
+CTMDEF ctm_tensor *ctm_teach_solver(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+CTMDEF ctm_tensor *ctm_teach_jump(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+CTMDEF ctm_tensor *ctm_teach_jumps(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+CTMDEF ctm_tensor *ctm_teach_data(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
 // For cfg.aim.
 CTMDEF ctm_tensor *ctm_aim_data(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t);     // x_0
 CTMDEF ctm_tensor *ctm_aim_teacher(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t);  // D(x_t,t)
@@ -892,7 +891,7 @@ CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_
 CTMDEF double ctm_weight_uniform(const ctm_noise *z, double t, double s);         // 1: the paper's, and every recipe's here
 CTMDEF double ctm_weight_snr(const ctm_noise *z, double t, double s);             // t^-2, the signal-to-noise ratio
 CTMDEF double ctm_weight_truncated_snr(const ctm_noise *z, double t, double s);   // max(t^-2, 1)
-CTMDEF double ctm_weight_karras(const ctm_noise *z, double t, double s);          // t^-2 + sigma_data^-2 = 1/c_out²: EDM's, always that of L_DSM
+CTMDEF double ctm_weight_karras(const ctm_noise *z, double t, double s);          // t^-2 + sigma_data^-2 = 1/c_out²: that of L_DSM
 CTMDEF double ctm_weight_uniform_g(const ctm_noise *z, double t, double s);       // 1/(1 - s/t): undoes the factor of g in G
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants none).
@@ -984,7 +983,7 @@ struct ctm_trainer {
 };
 
 // All memory from `a`, but for the shards' arenas, which ctm_trainer_free gives back: call it before you free `a`. The teacher and the
-// student must outlive the trainer; cfg is copied. A teacher is trained by the same trainer, with ctm_config_teacher and a network
+// student must outlive the trainer; cfg is copied. A teacher is trained by the same trainer, with ctm_recipe_teacher and a network
 // without s (ctm_mlp's last argument 0); ctm_net_denoiser of its ema[0] is then the teacher of a student. Labels reach a teacher that
 // is a network; one that is not (ctm_mixture) knows nothing of them.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
@@ -5580,22 +5579,30 @@ CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_re
 }
 
 // =====================================================================================================================
-// CHAPTER 12. DIFFUSION
+// CHAPTER 11. DIFFUSION: NOISE, DENOISER, SCORE
 //
-// Noise is added with standard deviation t: x_t = x_0 + t·eps [eq:x_t]. The best guess of x_0 from x_t is the denoiser
-// D(x,t) = E[x_0 | x_t = x], and it knows the score of the noised density:  grad log p_t(x) = (D(x,t) - x)/t²  [eq:tweedie].
-// Best means least in squares: whatever network comes nearest to x_0 on average comes nearest to D. And the score follows because p_t
-// is p_0 blurred, p_t(x) = E N(x; x_0, t²): its slope is E (x_0 - x)/t²·N(x; x_0, t²), the mean of (x_0 - x)/t² over the x_0 behind x,
-// times p_t.
+// Add noise of standard deviation t to data: x_t = x_0 + t·eps [eq:x_t]. What can be said about x_0 when only x_t is known? The best
+// guess, best in the sense of least squares, is the mean of all x_0 that may be behind x_t. It is called the denoiser,
+// D(x,t) = E[x_0 | x_t = x]. A network learns it by being asked for x_0: whatever comes nearest to x_0 on average comes nearest to D.
 //
-// Noise levels span 0.002 to 80, and are visited on a grid that is even in t^(1/rho) [eq:karras_grid] (another rho or N is a matter of
-// ctm_noise; for another formula change ctm__grid_level and its inverse ctm_index_of_t together):
-//        t_i = ( T^(1/rho) + i/(N-1)·(sigma_min^(1/rho) - T^(1/rho)) )^rho,      i = 0 .. N-1, rho = 7
+// Why is that of use? Because the denoiser knows the score, the slope of the log-density of noised data:
 //
-// A network should see inputs of unit size and predict targets of unit size at every t. So [eq:edm], with sd = sigma_data,
-//        g = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s)        c_in = 1/sqrt(t² + sd²)
-//        edm:   c_skip = sd²/(t² + sd²)                c_out = t·sd/sqrt(t² + sd²)
-//        cm:    the same with t - sigma_min for t, except under c_out's root (so g = x at sigma_min)
+//        grad log p_t(x) = (D(x,t) - x)/t²                                                       [eq:tweedie]
+//
+// Here is the proof. p_t is p_0 blurred by a Gaussian, p_t(x) = E N(x; x_0, t²). Its slope is E (x_0 - x)/t²·N(x; x_0, t²), which is p_t
+// times the mean of (x_0 - x)/t² over the x_0 behind x. Divide by p_t.
+//
+// Noise levels span 0.002 to 80. Near the data small differences matter, far away they do not; so the grid of N levels is even in
+// t^(1/rho), rho = 7, which puts most of them low:
+//
+//        t_i = ( T^(1/rho) + i/(N-1)·(sigma_min^(1/rho) - T^(1/rho)) )^rho,      i = 0 .. N-1     [eq:karras_grid]
+//
+// A network learns best when its inputs and its targets have about unit size, whatever t is. So it is wrapped in scalings, with
+// sd = sigma_data:
+//
+//        g = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s)        c_in = 1/sqrt(t² + sd²)            [eq:edm]
+//        edm:   c_skip = sd²/(t² + sd²)                       c_out = t·sd/sqrt(t² + sd²)
+//        cm:    the same with t - sigma_min for t, except under c_out's root, so that g = x at sigma_min
 // =====================================================================================================================
 
 static void ctm__check_points(const char *op, const ctm_tensor *x, const ctm_tensor *t, int dim) {
@@ -5665,7 +5672,7 @@ CTM__DEF void ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, d
     *c_out = q * sd / sqrt(t * t + sd * sd);
 }
 
-// [eq:x_t]  x_t = x_0 + t·eps for rows [B,D] and levels t [B]. Row `first` and those after it have their eps in the stream by their numbers.
+// [eq:x_t]  x_t = x_0 + t·eps for rows [B,D] with the numbers first, first+1, .., and levels t [B].
 static ctm_tensor *ctm__add_noise(ctm_tape *tp, const ctm_rng *rng, uint64_t step, uint64_t first, ctm_tensor *x0, ctm_tensor *t) {
     ctm_tensor *x_t = ctm_matrix(tp, "x_t", x0->shape[0], x0->shape[1]);
     size_t D = ctm__row_len(x0), i;
@@ -5841,23 +5848,24 @@ CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
 }
 
 // =====================================================================================================================
-// CHAPTER 13. THE ODE
+// CHAPTER 12. THE ODE AND ITS SOLVERS
 //
-// Data and noise are joined by the paths of the probability-flow ODE
+// The score says where data become more likely. Following it down to noise level zero leads from noise to data, along the paths of
 //
 //        dx/dt = (x - D(x,t))/t                                                                  [eq:pf_ode]
 //
-// Why? More noise blurs the density like heat: p_t, p_0 blurred by N(0, t²), obeys dp/dt = t·Laplace(p). Points that move with a velocity v
-// change theirs by dp/dt = -div(p·v). With v = -t·grad log p the two are the same, as p·grad log p = grad p; and with the score,
-// (D - x)/t², that v is (x - D)/t. So points drawn from p_t that follow the ODE are at every other level as if drawn from its density.
+// the probability-flow ODE. Why does it lead to samples and not just to the likeliest point? More noise blurs the density as heat
+// spreads: dp/dt = t·Laplace(p). Points that move with velocity v change their density by dp/dt = -div(p·v). With v = -t·grad log p the two
+// are the same, because p·grad log p = grad p; and by [eq:tweedie] that v is (x - D)/t. So points that are distributed as p_t, and then
+// follow the ODE, are distributed as the data's density at every other level.
 //
-// A step from t to t' < t by Euler, and Heun's correction, which averages the slope at both ends [eq:heun]:
+// A step of Euler's method from t to t' < t takes the slope at t. Heun's method [eq:heun] then averages it with the slope at the end:
 //
 //        d = (x - D(x,t))/t       y = x + (t'-t)·d                  Euler: error of order (t'-t)² a step
-//        d' = (y - D(y,t'))/t'    x' = x + (t'-t)·(d + d')/2        Heun: order (t'-t)³
+//        d' = (y - D(y,t'))/t'    x' = x + (t'-t)·(d + d')/2        Heun: order (t'-t)³, for two evaluations
 //
-// Solver(x_t, t -> u) takes such steps along the grid. The rows of a batch travel different distances, so they are sorted by
-// their number of steps: those still travelling are then always the first n rows, and no evaluation is wasted.
+// Solver(x_t, t -> u) takes such steps along the grid. The rows of a batch travel different distances. They are sorted by
+// their number of steps, so that those still travelling are always the first n rows and no evaluation is wasted.
 // =====================================================================================================================
 
 // One step, by [eq:pf_ode]'s slope (x - D)/t and [eq:heun]'s mean of two, for all rows of x (in place) from levels t to t_next.
@@ -6028,17 +6036,18 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
 }
 
 // =====================================================================================================================
-// CHAPTER 14. THE JUMP
+// CHAPTER 13. THE JUMP
 //
-// The solution of the ODE from t to s, with its x-part pulled out, has the form
+// The solution of the ODE from t to s can be written with x in front:
 //
 //        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                                 [eq:G]
 //        g(x,t,s) = x + t/(t-s) · integral from t to s of (x_u - D(x_u,u))/u du                  [eq:g]
 //
-// where x_u is the point at u on the path through x. So g is x minus t times the mean slope over [s,t]. As s -> t the mean slope
-// becomes the slope at t, and g becomes the denoiser: g(x,t,t) = D(x,t). So a network for g is a denoiser, a score, and a jump, all
-// at once; and G(x,t,t) = x holds for whatever the network says. With g replaced by D the formula is one Euler step; all that a CTM
-// adds is that g may depend on s, so that the step is exact however long it is.
+// where x_u is the point at level u on the path through x. So g is x minus t times the mean slope between t and s. Why this form? Three
+// reasons. G(x,t,t) = x holds whatever the network says, as the boundary condition of a jump should. As s approaches t, the mean slope
+// becomes the slope at t, and g becomes the denoiser: g(x,t,t) = D(x,t). So one network is a denoiser, a score and a jump. And with D
+// in the place of g the formula is one step of Euler's method: all that a CTM adds is that g may depend on s, so that the step is exact
+// however long it is.
 // =====================================================================================================================
 
 // [eq:g]  The network that learns it: g(x,t,s) = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s), as in [eq:edm].
@@ -6358,13 +6367,14 @@ static int ctm__numbers_fit(const ctm_config *cfg, char *line, size_t size) {
 // 1 if a run can have these settings; or 0 and a line about what it cannot have.
 static int ctm__config_fits(const ctm_config *cfg, char *line, size_t size) {
     const char *fault = NULL;
+    int u_is_s = cfg->times == ctm_times_points || cfg->times == ctm_times_images || cfg->times == ctm_times_global;
     if (!ctm__numbers_fit(cfg, line, size)) return 0;
-    if (cfg->times && !(cfg->teach && cfg->weight)) fault = "it has a function for times, so it needs one for teach and one for weight, too";
-    else if (cfg->aim && !cfg->level)               fault = "it has a function for aim, so it needs one for level, too";
-    else if (!cfg->times && !cfg->aim)              fault = "it has no function for times and none for aim: nothing would be trained";
-    else if (cfg->gan && !cfg->times)               fault = "an adversary (gan) judges jumps, but there is no function for times";
-    else if (cfg->teach == ctm_teach_jump && (cfg->times == ctm_times_points || cfg->times == ctm_times_images || cfg->times == ctm_times_global))
-        fault = "ctm_teach_jump needs u before s, but these times have u = s: the jump would be its own target";
+    if (cfg->times && !(cfg->teach && cfg->weight))   fault = "it has a function for times, so it needs some for teach and weight, too";
+    else if (cfg->aim && !cfg->level)                 fault = "it has a function for aim, so it needs one for level, too";
+    else if (!cfg->times && !cfg->aim)                fault = "it has no function for times and none for aim: nothing would be trained";
+    else if (cfg->gan && !cfg->times)                 fault = "an adversary (gan) judges jumps, but there is no function for times";
+    else if (cfg->teach == ctm_teach_jump && u_is_s)  fault = "ctm_teach_jump needs u before s, but these times have u = s: "
+                                                              "the jump would be its own target";
     if (fault) snprintf(line, size, "%s", fault);
     return fault == NULL;
 }
@@ -6438,21 +6448,22 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
 //
 // What a recipe decides above all is which jumps are practised, since a network is good at what it practises. Three grid indices are
 // drawn for every row: i_t where the jump begins, i_u where the teacher stops, i_s where the jump ends. Grid indices grow while noise
-// levels fall, so i_t < i_u <= i_s. The place of u between t and s gives the three kinds of matching that the paper compares:
+// levels fall, so i_t < i_u <= i_s. The place of u between t and s makes the three kinds of matching that the paper compares:
 //
-//        local     u one grid step after t     cheap, but most of the target is the student's own jump: errors add up over many steps
-//        global    u = s                       the target is the teacher's own point, but reaching it takes many solver steps
-//        soft      u anywhere between          some rows are anchored by the teacher, others make jumps agree with one another: the paper's
+//        local     u one grid step after t     the teacher hardly helps: nearly all of the target is the student's own guess
+//        global    u = s                       all of the target is the teacher's, but long walks cost many solver steps
+//        soft      u anywhere between          some targets are nearly the teacher's, the others make jumps agree with one another
 //
-// The paper's distribution [eq:law_paper] draws i_t from all indices but the last, i_s from those after i_t, and i_u from those between
-// (the paper's text leaves the densities open; these are uniform). The authors' code [eq:law_h] draws first how far the teacher walks,
-// h grid steps with P(h) ~ h and the same h for the whole batch, then i_t among the indices that leave room, i_u = i_t + h, and i_s uniform
-// from i_u to the end. Nearly half of its draws have u = s, nearly a third start at T, and only one in 153 has h = 1: short jumps are hardly ever
-// practised.
+// The paper uses soft matching [eq:law_paper]: i_t is uniform among all indices but the last, i_s among those after i_t, and i_u among
+// those after i_t up to i_s. (The paper's text leaves these distributions open.)
 //
-// Our distribution for points [eq:law_gap] comes from that observation. A chain of jumps needs the short ones, so the gap k between t
-// and s has P(k) ~ k^-0.7, and u = s, so that the target is the teacher's own point. One draw in ten is made as in the authors' code, which
-// makes jumps agree with one another.
+// The authors' code [eq:law_h] first draws how far the teacher walks, h grid steps with P(h) ~ h, the same h for the whole batch; then i_t
+// among the indices that leave room, i_u = i_t + h, and i_s uniform from i_u to the end. Nearly half of its draws have u = s, nearly a
+// third start at T, and only one in 153 has h = 1: it hardly ever practises short jumps.
+//
+// Our distribution for points [eq:law_gap] comes from that observation. A chain of jumps needs short ones, so the gap k between t
+// and s has P(k) ~ k^-0.7, and u = s, so that the target is the teacher's own point. One draw in ten is made as in the authors' code, to
+// make the jumps agree with one another.
 // =====================================================================================================================
 
 CTM__DEF ctm_config ctm_recipe_paper(void) {
@@ -6622,12 +6633,12 @@ CTM__DEF void ctm_times_authors(const ctm_config *c, uint64_t step, uint64_t ind
     ctm__times_by_h(c, step, index, 0, 17, i);
 }
 
-// How often a jump begins at index i_t: four times as often at the noise levels 8.4 to 0.14, where paths decide between the modes of the data.
+// How often a jump begins at index i_t: four times as often at the noise levels 8.4 to 0.14, where paths decide between the modes of
+// the data.
 static double ctm__focus(int i_t, int last) { return 17 * i_t >= 6 * last && 17 * i_t <= 13 * last ? 4 : 1; }
 
-// [eq:law_gap]  The gap k
-// has P(k) ~ k^power, or it goes straight to the end (a share to_end), and u = s. A share of 0.3 moves off the grid, both
-// ends by up to half an index, because a chain of 2, 4 or 8 equal pieces lands there.
+// [eq:law_gap]  The gap k has P(k) ~ k^power, or the jump goes straight to the end (a share to_end), and u = s. A share of 0.3 moves off
+// the grid, both ends by up to half an index, because a chain of 2, 4 or 8 equal jumps lands there.
 static void ctm__times_by_gap(const ctm_config *c, uint64_t step, uint64_t index, double to_end, double power, double i[3]) {
     const double off_grid = 0.3;
     int last = c->noise.N - 1, i_t, k;
@@ -6729,33 +6740,38 @@ CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t i
 // =====================================================================================================================
 // CHAPTER 16. LOSSES
 //
-// Soft consistency: jumping from t to s must agree with letting the teacher solve the ODE from t to some u between, and
-// jumping from u to s. Both results are carried on to time zero by the frozen average ema, where a distance between them
-// means a distance between samples:
+// A jump from t to s must agree with a detour: the teacher walks from t to u, and a jump from u leads to s (chapter 15 says where u lies,
+// and why). Both points at s are noisy, and noise would drown their distance. So the average ema carries both on to time zero, where a
+// distance between points is a distance between samples:
 //
 //        x_est    = G_ema( G_theta(x_t,t,s), s, 0 )                                   [eq:x_est]
 //        x_target = G_ema( G_sg( Solver(x_t,t,u), u, s ), s, 0 )                      [eq:x_target]
 //        L_CTM    = E d(x_est, x_target)                                              [eq:L_ctm]
 //
-// The gradient runs through ema's INPUT into G_theta; ema's weights get none. All of x_target is constant. Who jumps from u
-// to s is ema in the paper and theta (without gradient) in the authors' code. cfg.compare can also ask for the distance of the two
-// points at s, before ema carries them away from there: a jump to a large s is then judged by itself, both points scaled to the data's
-// size. The default recipe takes half of each.
+// The target is a constant. Only the estimate is differentiated, through ema's INPUT into G_theta; ema's weights get no gradient. Why an
+// average, and not the student itself? The student would chase its own changes, and every step would move the target of the next. In
+// the paper the average also makes the target's jump from u to s; in the authors' code the student does, without gradient (target_ema).
+// ctm_recipe_points also compares the two points at s, scaled to the size of data, so that a jump to a large s is judged by itself
+// (share_at_s).
 //
 // Near s = t the factor 1 - s/t damps whatever L_CTM could teach about g(x,t,t), so denoising score matching is added there:
 //
 //        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²/D,    w = 1/c_out²                  [eq:L_dsm]
 //
-// the mean of squares over the D coordinates; w is the default of dsm_weight. With an exact teacher the noisy target x_0 may be
-// replaced by its mean D(x_t,t): the same best student, far less noise (CTM_DIAG_EXACT).
+// It is the mean of squares over the D coordinates, and w gives every noise level the same say. The rows of L_DSM have noise levels
+// of their own, those at which denoising is hard to learn, and no jumps, so they make a batch and a forward pass of their own. Where the
+// teacher is exact, its mean D(x_t,t) may replace the noisy x_0 (ctm_aim_teacher): the same best student, far less noise.
 //
-// Without a teacher the average teaches itself [eq:self_teach]: x_u is the end of the ODE of g_ema(x,t,t) (the paper), or of one
-// jump G_ema(x_t,t,u) (the authors' code), or of a jump per grid step. Any G that composes and has G(x,t,t) = x makes L_CTM zero
-// then, for example (s/t)·x; what ties the student to the data is L_DSM alone. Consistency training has x_u = x_0 + u·eps instead,
-// with the noise of x_t: right on average as u -> t, too noisy a target for long gaps.
+// How much should each loss count? L_CTM shrinks as the student learns, and a fixed lambda would let L_DSM take over. So lambda gives
+// both the same pull at the last layer of the network [eq:lambda].
 //
-// An adversary may sharpen what L_CTM blurs: a discriminator of points, logit l(x), learns to tell data from fakes x_est, and
-// the student to be taken for data. Logits on data are l, on fakes l':
+// Without a teacher the average teaches itself [eq:self_teach]: x_u is the end of the ODE of g_ema(x,t,t) (the paper, ctm_teach_solver), or
+// of one jump G_ema(x_t,t,u) (the authors' code, ctm_teach_jump), or of a jump for each grid step. Any G that composes and has
+// G(x,t,t) = x makes L_CTM zero then, for example (s/t)·x; only L_DSM ties the student to the data. Consistency training
+// (ctm_teach_data) has x_u = x_0 + u·eps with the noise of x_t: right on average as u -> t, too noisy a target for long ways.
+//
+// An adversary may sharpen what L_CTM blurs. A discriminator, with logits l on data and l' on fakes x_est, learns to tell the two
+// apart, and the student learns to be taken for data:
 //
 //                    student [eq:L_gan]         discriminator [eq:L_disc]
 //        hinge       E -l'                      E max(0, 1 - l) + E max(0, 1 + l')                   (the authors' code)
@@ -6972,24 +6988,23 @@ CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, dou
 //
 // The paper's algorithm, line by line [alg:train]:
 //
-//        x_t = x_0 + t·eps                                               data and noise, (t,u,s) drawn for every row
+//        x_t = x_0 + t·eps                                               data and noise, with (t,u,s) for every row
 //        x_u = Solver(x_t, t, u)                                         the teacher walks
 //        L   = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN               chapter 16
-//        theta <- theta - RAdam(grad L),   ema <- r·ema + (1-r)·theta    chapter 11
+//        theta <- theta - RAdam(grad L),   ema <- r·ema + (1-r)·theta    chapter 10
 //
-// Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts. The batch is cut into shards; a shard draws
-// its rows by their global numbers, works on its own tape, and leaves its part of both losses and both gradients. Sums over shards are
-// made in order, so no number of threads changes a bit. One backward pass per loss, into cleared gradients, and then
-//        total = grad L_CTM + lambda·grad L_DSM
-// gives the norms that lambda needs, and lets a reader print the gradient of each loss alone. The adversarial loss jumps from the same
-// x_t once more on a tape of its own (with masks of its own, if there is dropout): two passes more, but the tape of L_CTM need not be
-// kept for a second walk backwards.
+// Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts. The batch is cut into shards, one for a thread. A
+// shard draws its rows by their numbers in the whole batch, works on its own tape, and leaves its part of each loss and each gradient. The
+// parts are summed in order, so the number of threads changes no bit.
 //
-// Processes share a batch as threads do, by shards (the same bits if each has one: ctm_processes). Each loss's gradient is summed over
-// them before its lambda is taken, so all of them see the same norms, make the same step, and have the same weights ever after; nothing
-// but these sums is ever sent.
+// Each loss has its own backward pass, into cleared gradients. Then  total = grad L_CTM + lambda·grad L_DSM + ..  is a sum of arrays,
+// lambda is made of the norms of two of them, and a reader can print the gradient of each loss. L_GAN jumps from the same x_t once more
+// on a tape of its own: two passes more, but the tape of L_CTM need not be kept for a second walk backwards.
 //
-// With an adversary, steps take turns: one trains the student (and its averages), the next gan_period - 1 the discriminator.
+// Processes share a batch as threads do, by shards (see ctm_processes). The gradient of each loss is summed over them before its lambda is
+// taken, so they all see the same norms, make the same step, and have the same weights ever after. Nothing but these sums is sent.
+//
+// With an adversary, steps take turns: one trains the student and its averages, the next gan_period - 1 train the discriminator.
 // =====================================================================================================================
 
 // Rows of data drawn by their global numbers.
@@ -7040,8 +7055,8 @@ static void ctm__check_own(const ctm_trainer *tr, const char *setting, const ctm
     if (!ctm__is_own(&tr->cfg, setting)) return;
     CTM__REQUIRE(x != NULL, "cfg.%s of the recipe \"%s\" returned NULL", setting, tr->cfg.recipe);
     CTM__SHAPES(ctm__same_shape(x, like), setting, "this function of cfg must return [B,D] like x_t", x, like);
-    CTM__REQUIRE(!ctm_first_nonfinite(x, &at), "cfg.%s of the recipe \"%s\": row %d holds a number that is not finite", setting, tr->cfg.recipe,
-                 (int)(at / ctm__row_len(x)));
+    CTM__REQUIRE(!ctm_first_nonfinite(x, &at), "cfg.%s of the recipe \"%s\": row %d holds a number that is not finite", setting,
+                 tr->cfg.recipe, (int)(at / ctm__row_len(x)));
 }
 
 // Grid indices of row `index`, in order and on the grid.
@@ -7049,8 +7064,8 @@ static void ctm__times_of(const ctm_trainer *tr, uint64_t index, double i[3]) {
     const ctm_config *cfg = &tr->cfg;
     cfg->times(cfg, (uint64_t)tr->step, index, i);
     CTM__REQUIRE(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= cfg->noise.N - 1,
-                 "cfg.times of the recipe \"%s\": row %d has the grid indices t %g, u %g, s %g, but needs 0 <= t < u <= s <= %d", cfg->recipe,
-                 (int)index, i[0], i[1], i[2], cfg->noise.N - 1);
+                 "cfg.times of the recipe \"%s\": row %d has the grid indices t %g, u %g, s %g, but needs 0 <= t < u <= s <= %d",
+                 cfg->recipe, (int)index, i[0], i[1], i[2], cfg->noise.N - 1);
 }
 
 // What one shard draws for its rows of L_CTM: noise levels t > u >= s (and the grid indices of t and u), data, the noised point; and
@@ -7074,7 +7089,8 @@ static ctm_batch ctm__draw_batch(ctm_shard *sh) {
         ctm__times_of(tr, (uint64_t)(sh->first + i), index);
         for (k = 0; k < 3; k++) level[k] = ctm__grid_level(&grid, index[k]);
         w = cfg->weight(&cfg->noise, level[0], level[2]);
-        CTM__REQUIRE(ctm_is_finite(w) && w >= 0, "cfg.weight of the recipe \"%s\": row %d has the weight %g", cfg->recipe, sh->first + i, w);
+        CTM__REQUIRE(ctm_is_finite(w) && w >= 0, "cfg.weight of the recipe \"%s\": row %d has the weight %g", cfg->recipe,
+                     sh->first + i, w);
         b.i_t[i] = index[0];
         b.i_u[i] = index[1];
         b.t->data[i] = (ctm_real)level[0];
@@ -7262,18 +7278,16 @@ CTM__DEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_n
     return ctm_trainer_new_among(a, cfg, theta, teacher, draw, user, &one);
 }
 
-CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
-                                            ctm_draw_fn draw, void *user, const ctm_processes *all) {
-    ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
+// Mistakes that can be seen before training begins.
+static void ctm__check_new(const ctm_config *cfg, const ctm_net *theta, const ctm_denoiser *teacher, const ctm_processes *all) {
     char fault[300];
-    int i, first;
     CTM__REQUIRE(all->count > 0 && all->rank >= 0 && all->rank < all->count,
                  "ctm_trainer_new_among: process %d of %d?", all->rank, all->count);
     CTM__REQUIRE(all->count == 1 || all->sum, "ctm_trainer_new_among: %d processes need a function that sums over them", all->count);
     CTM__REQUIRE(all->count <= cfg->shards, "ctm_trainer_new_among: %d processes, but the batch is cut into only %d shards",
                  all->count, cfg->shards);
     CTM__REQUIRE(ctm__config_fits(cfg, fault, sizeof fault), "ctm_trainer_new: the recipe \"%s\": %s", cfg->recipe, fault);
-    CTM__REQUIRE(theta->with_s || !cfg->times, "ctm_trainer_new: a network without s cannot jump: use ctm_recipe_teacher, where cfg.times is NULL");
+    CTM__REQUIRE(theta->with_s || !cfg->times, "ctm_trainer_new: a network without s cannot jump: use ctm_recipe_teacher");
     CTM__REQUIRE(cfg->aim != ctm_aim_teacher || teacher,
                  "ctm_trainer_new: ctm_aim_teacher needs a teacher: give one, or set cfg.aim = ctm_aim_data");
     CTM__REQUIRE(!teacher || teacher->dim == theta->dim, "ctm_trainer_new: the student has %d dimensions, the teacher %d", theta->dim,
@@ -7281,12 +7295,36 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     CTM__REQUIRE(!teacher || !teacher->noise ||
                  (teacher->noise->sigma_min <= cfg->noise.sigma_min && teacher->noise->sigma_max >= cfg->noise.sigma_max),
                  "ctm_trainer_new: the teacher was trained on another range of noise levels than cfg.noise has");
-    CTM__REQUIRE(draw != NULL, "ctm_trainer_new: there is no draw function");
     CTM__REQUIRE(ctm__same_noise(&cfg->noise, &theta->noise),
                  "ctm_trainer_new: cfg.noise is not the network's: it was changed after the network was made");
     CTM__REQUIRE(theta->grad != NULL, "ctm_trainer_new: the student is frozen");
     CTM__REQUIRE(theta->classes == cfg->classes, "ctm_trainer_new: the student knows %d classes, the configuration %d",
                  theta->classes, cfg->classes);
+}
+
+// Shard number i of all: its rows of both losses, its arena and tape, its views of the student.
+static void ctm__shard_init(ctm_arena *a, ctm_trainer *tr, ctm_shard *sh, int i) {
+    const ctm_config *cfg = &tr->cfg;
+    char name[32];
+    sh->tr = tr;
+    sh->first  = (int)((int64_t)cfg->batch * i / cfg->shards);
+    sh->rows   = (int)((int64_t)cfg->batch * (i + 1) / cfg->shards) - sh->first;
+    sh->dfirst = (int)((int64_t)cfg->diagonal_batch * i / cfg->shards);
+    sh->drows  = (int)((int64_t)cfg->diagonal_batch * (i + 1) / cfg->shards) - sh->dfirst;
+    snprintf(name, sizeof name, "shard %d", i);
+    ctm_arena_init(&sh->arena, a->ctx, name);
+    ctm_tape_init(&sh->tape, a->ctx, &sh->arena);
+    sh->tape.keep_grads = tr->theta->size == 0;        // images: the gradients of all layers at once would double the memory
+    sh->theta_ctm = ctm_net_view(a, tr->theta, 1);
+    sh->theta_dsm = ctm_net_view(a, tr->theta, 1);
+}
+
+CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
+                                            ctm_draw_fn draw, void *user, const ctm_processes *all) {
+    ctm_trainer *tr = (ctm_trainer *)ctm_alloc(a, sizeof *tr);
+    int i, first;
+    CTM__REQUIRE(draw != NULL, "ctm_trainer_new: there is no draw function");
+    ctm__check_new(cfg, theta, teacher, all);
     tr->ctx = a->ctx;
     tr->cfg = *cfg;
     tr->theta = theta;
@@ -7311,21 +7349,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     first = (int)((int64_t)cfg->shards * all->rank / all->count);
     tr->shards = (int)((int64_t)cfg->shards * (all->rank + 1) / all->count) - first;
     tr->shard = (ctm_shard *)ctm_alloc(a, (size_t)tr->shards * sizeof(ctm_shard));
-    for (i = first; i < first + tr->shards; i++) {
-        ctm_shard *sh = tr->shard + (i - first);
-        char name[32];
-        sh->tr = tr;
-        sh->first  = (int)((int64_t)cfg->batch * i / cfg->shards);
-        sh->rows   = (int)((int64_t)cfg->batch * (i + 1) / cfg->shards) - sh->first;
-        sh->dfirst = (int)((int64_t)cfg->diagonal_batch * i / cfg->shards);
-        sh->drows  = (int)((int64_t)cfg->diagonal_batch * (i + 1) / cfg->shards) - sh->dfirst;
-        snprintf(name, sizeof name, "shard %d", i);
-        ctm_arena_init(&sh->arena, a->ctx, name);
-        ctm_tape_init(&sh->tape, a->ctx, &sh->arena);
-        sh->tape.keep_grads = theta->size == 0;        // images: the gradients of all layers at once would double the memory
-        sh->theta_ctm = ctm_net_view(a, theta, 1);
-        sh->theta_dsm = ctm_net_view(a, theta, 1);
-    }
+    for (i = 0; i < tr->shards; i++) ctm__shard_init(a, tr, tr->shard + i, first + i);
     return tr;
 }
 
@@ -7488,7 +7512,7 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
         if (!ctm_is_finite(tr->ctx->kernels->sumsq(tr->disc->len, tr->disc->grad))) return ctm__not_finite(tr, "discriminator's gradient");
     }
 
-    // Whose turn it is moves.
+    // Those whose turn it is move.
     if (turn & CTM__TURN_STUDENT) ctm__update_student(tr);
     if (turn & CTM__TURN_DISC) ctm_opt_step(tr->ctx, &tr->disc_opt, tr->disc->theta, tr->disc->grad);
     tr->step++;
