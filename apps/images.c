@@ -300,6 +300,7 @@ static int train_main(int argc, char **argv) {
     static images p;
     run *r = &p.r;
     int status;
+    memset(&p, 0, sizeof p);
     run_init(r, &program, "out/images");
     const args_option options[] = {
         {"data",          ARGS_TEXT,   &p.path,          0, 0,   NULL, "a folder, or files A,B,...: CIFAR-10's binary batches, idx, .npy"},
@@ -439,6 +440,7 @@ static int sample_main(int argc, char **argv) {
     args_rest rest = {settings_take, NULL};
     char line[600];
     int status;
+    memset(&d, 0, sizeof d);
     ctm_init(&ctx);
     rest.user = &d.set;
     d.set.ctx = &ctx;

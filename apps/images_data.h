@@ -56,7 +56,7 @@ static int check_range(const char *range, char *err, size_t errlen) {
 
 // range: of the flag, or NULL.
 static int data_open(dataset *d, const char *path, const char *range, char *err, size_t errlen) {
-    double numbers[2];
+    double numbers[2] = {0, 1};
     char doubt[600];
     memset(d, 0, sizeof *d);
     if (range) image_range(range, numbers);

@@ -601,6 +601,7 @@ static int train_main(int argc, char **argv) {
     static points p;
     run *r = &p.r;
     int status;
+    memset(&p, 0, sizeof p);
     run_init(r, &program, "out/points");
     p.name = "ring";
     p.compare_steps = COMPARE_STEPS;
