@@ -19,7 +19,7 @@ MAKEFLAGS += --jobs=2      # compile two programs at a time
 
 MPI     := $(shell command -v mpicc 2>/dev/null >/dev/null && echo build/mpi)
 
-all: build/mini $(LESSONS:%=build/%) $(APPS:%=build/%) build/use_weights $(MPI)      ## build the lessons of examples/ and the programs of apps/
+all: build/mini $(LESSONS:%=build/%) $(APPS:%=build/%) $(MPI)      ## build the lessons of examples/ and the programs of apps/
 
 demo: build/points                                  ## train on the ring of eight Gaussians, draw everything into out/demo
 	build/points train --data ring --out out/demo
@@ -69,9 +69,8 @@ build/ctm.o: ctm.h | build                           # the implementation, once 
 build/mini: examples/00_mini.c | build
 	$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) $< -o $@ -lm
 $(foreach lesson,$(LESSONS),$(eval build/$(lesson): $(wildcard examples/0?_$(lesson).c)))
-$(LESSONS:%=build/%) build/use_weights: $(HELPERS) build/ctm.o
+$(LESSONS:%=build/%): build/ctm.o
 	$(LINKED) $(filter %.c,$^) build/ctm.o -o $@ -lm
-build/use_weights: examples/use_weights.c
 $(APPS:%=build/%): build/%: apps/%.c $(HELPERS) build/ctm.o
 	$(LINKED) $< build/ctm.o -o $@ -lm
 build/mpi: apps/mpi.c ctm.h $(HELPERS) | build

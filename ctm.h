@@ -160,10 +160,10 @@
    DSM is denoising score matching, LPIPS a perceptual distance of images (16), ELBO the evidence lower bound of a likelihood, EMA the
    moving average of the weights.
 
-   OPERATIONS (chapter 9, a card each: synopsis, shapes, backward, saves, test)
+   OPERATIONS (chapter 8, a card each: synopsis, shapes, backward, saves, test)
        add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows
        time_features  distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  norm_conv
-       attention  dropout  frequencies  mixture (12)  max_pool  resize  unit_channels
+       attention  dropout  frequencies  mixture (11)  max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
        [eq:x_t] ctm__add_noise                  [eq:tweedie] ctm_score                   [eq:pf_ode] ctm__solver_step
@@ -179,7 +179,7 @@
        [eq:cm] ctm_recipe_cd                    [eq:self_teach] ctm_teach_jump            [eq:L_gan] ctm_gan_student_loss
        [eq:L_disc] ctm_gan_disc_loss            [eq:guidance] ctm_guided_jump            [alg:two_step] ctm_sample_two_step
        [alg:churn] ctm_sample_score             [alg:dpm2] ctm_sample_score              [alg:ancestral] ctm_sample_score
-       [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik_by            [eq:elbo] ctm_elbo
+       [alg:ddim] ctm_sample_score              [eq:hutchinson] ctm_loglik               [eq:elbo] ctm_elbo
        [eq:bits] ctm_bits_per_dim               [alg:edit] ctm_edit                      [alg:stroke] ctm_stroke
        [eq:guide] ctm_sample_guided             [alg:trajectory] ctm_sample_guided       [alg:reject] ctm_sample_reject
        [eq:lpips] ctm_lpips_distance
@@ -357,7 +357,7 @@ extern "C" {
 //   also answer bad settings with NULL or 0, as these often come from a command line.
 // - [eq:...] and [alg:...] name the formula. The chapter of the same number in the implementation has it, the main ones at its head.
 
-// ---- CHAPTER 1. GROUND ----------------------------------------------------------------------------------------------
+// ---- CHAPTER 1. ERRORS AND NUMBERS ----------------------------------------------------------------------------------
 
 #ifdef CTM_REAL_DOUBLE
 typedef double ctm_real;    // the double build exists for tests: finite differences and golden values to 1e-9
@@ -396,7 +396,7 @@ typedef struct ctm_ctx {
     int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
     int    winograd;                    // 3x3 convolutions by Winograd's products: 0 never, 2 wherever height and width are even,
                                         // 1 only from 16 channels and 16 pixels on. They round differently
-    const struct ctm__kernels *kernels; // the functions of that instruction set (chapter 8)
+    const struct ctm__kernels *kernels; // the functions of that instruction set (chapter 22)
     void  *user;                        // for your allocator
     size_t allocated, high;             // bytes held by all arenas of this context: now, and at most so far
 } ctm_ctx;
@@ -406,7 +406,7 @@ CTMDEF const char *ctm_error(const ctm_ctx *ctx);        // one line about the l
 CTMDEF int         ctm_set_isa(ctm_ctx *ctx, int isa);   // 1, or 0 if this machine or build does not have it
 CTMDEF const char *ctm_isa_name(int isa);                // "portable", "v128", "avx2", "avx512"; static text
 
-// ---- CHAPTER 2. CHANCE ----------------------------------------------------------------------------------------------
+// ---- CHAPTER 2. RANDOM NUMBERS --------------------------------------------------------------------------------------
 
 // A named stream of random numbers. A draw is a pure function of (seed, name, step, index): no state advances, so threads
 // cannot disturb it and a resumed run needs to remember nothing but its step.
@@ -481,7 +481,7 @@ CTMDEF ctm_tensor *ctm_fill(ctm_tensor *x, double value);                       
 CTMDEF ctm_tensor *ctm_wants_grad(ctm_tape *tp, ctm_tensor *leaf);
 CTMDEF ctm_tensor *ctm_rows_of(ctm_tape *tp, ctm_tensor *x, int n);                    // first n rows, sharing x's data; no grad
 
-// ---- CHAPTER 6. SEEING ----------------------------------------------------------------------------------------------
+// ---- CHAPTER 6. PRINTING AND BREAKPOINTS ----------------------------------------------------------------------------
 
 CTMDEF ctm_tensor *ctm_name(ctm_tensor *x, const char *name);    // names a result; returns x.  gdb: break ctm_name if ...
 CTMDEF void ctm_shape_text(const ctm_tensor *x, char *text, size_t size);              // "[256,2]"
@@ -496,7 +496,7 @@ CTMDEF void ctm_tape_dump(const ctm_tape *tp);                   // one line for
 CTMDEF void ctm_on_record(ctm_tensor *t);
 CTMDEF void ctm_on_backward(ctm_tensor *t);
 
-// ---- CHAPTER 7. THE TAPE --------------------------------------------------------------------------------------------
+// ---- CHAPTER 7. THE TAPE: AUTOMATIC DIFFERENTIATION -----------------------------------------------------------------
 
 // What a network must know of the rows of a batch beside x, t and s. It travels on the tape, so that no formula has to carry it, and
 // ctm_pick_rows makes it go along where only some of the rows are computed.
@@ -533,7 +533,7 @@ CTMDEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x);    // x's gradient, zero
 CTMDEF void ctm_tape_zero_grads(ctm_tape *tp);             // zero the gradients of all recorded results (not of the leaves)
 // From here on row i is what row index[i] was, i < n. Returns what to put back into tp->rows when all rows are meant again.
 CTMDEF ctm_rows ctm_pick_rows(ctm_tape *tp, const int *index, int n);
-// For an operation of your own (chapter 9 of the implementation begins with one): the result of operation `op`, its data not yet
+// For an operation of your own (chapter 8 of the implementation begins with one): the result of operation `op`, its data not yet
 // filled in, of n <= 8 inputs src[0..n-1], each of which may be NULL. It goes on the tape if the tape records and an input wants a
 // gradient; `backward` then adds out's part to them. op is static text; the pointers in src are kept, the array is not.
 CTMDEF ctm_tensor *ctm_result(ctm_tape *tp, const char *op, int ndim, const int *shape, int n, ctm_tensor *const *src,
@@ -546,26 +546,9 @@ CTMDEF ctm_tensor *ctm_done(ctm_tensor *out);              // its last line, whe
 CTMDEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *inner, ctm_tensor *x), void *user,
                             ctm_tensor *x, double h);
 
-// ---- CHAPTER 8. THE MATRIX PRODUCT, AND THE CONVOLUTION -------------------------------------------------------------
-
-// C[i,j] (+)= sum_k A[i·a_row + k·a_step] · B[k·b_step + j],   i < M, j < N, k < K;   C row stride c_row.
-// bias: NULL, or [N] that every row starts from. add: 1 adds to what C holds (bias is then ignored).
-CTMDEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
-                     const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
-// The definition of the above: three nested loops. The tests compare the two.
-CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
-                           const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
-// out = x * w: x [B,H,W,I], w [k,k,I,O], k odd, zeros outside; out [B,H,W,O]. The definition of ctm_conv (chapter 9).
-CTMDEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out);
-// y = exp(x), x clamped to [-87,88] (not in the double build); log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the
-// context's instruction set, to a few units in the last place.
-CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
-CTMDEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
-CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *sine, ctm_real *cosine);
-
-// ---- CHAPTER 9. OPERATIONS ------------------------------------------------------------------------------------------
+// ---- CHAPTER 8. OPERATIONS ------------------------------------------------------------------------------------------
 // All results belong to the tape's arena until ctm_tape_reset. Shapes that do not fit stop in CTM_PANIC. An operation of your own is
-// made with ctm_result, as the head of chapter 9 of the implementation shows.
+// made with ctm_result, as the head of chapter 8 of the implementation shows.
 
 CTMDEF ctm_tensor *ctm_add(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a + b, same shapes
 CTMDEF ctm_tensor *ctm_sub(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);                  // a - b
@@ -616,9 +599,9 @@ CTMDEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W);  // bi
 // Every pixel's vector of channels divided by its length: c[k]·x[k]/(|x| + eps), [B,H,W,C]. c [C] are constants; NULL: all 1.
 CTMDEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c, double eps);
 
-// ---- CHAPTER 10. NETWORKS -------------------------------------------------------------------------------------------
+// ---- CHAPTER 9. NETWORKS --------------------------------------------------------------------------------------------
 
-// Noise levels and preconditioning, shared by networks, solvers and samplers (chapter 12 explains each).
+// Noise levels and preconditioning, shared by networks, solvers and samplers (chapter 11 explains each).
 enum { CTM_INNER_EDM, CTM_INNER_CM };
 typedef struct ctm_noise {
     double sigma_min, sigma_max;   // "time zero" and T: 0.002 and 80
@@ -679,7 +662,7 @@ CTMDEF ctm_net *ctm_net_view(ctm_arena *a, const ctm_net *net, int with_grad); /
 CTMDEF int      ctm_net_copy_matching(ctm_net *to, const ctm_net *from);  // copies parameters with equal name and shape; how many
 CTMDEF ctm_tensor *ctm_param_named(const ctm_net *net, const char *name); // NULL if there is none
 
-// ---- CHAPTER 11. OPTIMISERS AND EMA ---------------------------------------------------------------------------------
+// ---- CHAPTER 10. OPTIMISERS AND MOVING AVERAGES ---------------------------------------------------------------------
 
 enum { CTM_ADAM, CTM_RADAM };          // Kingma and Ba 2015; Liu et al. 2020
 // One optimiser's state: for one array theta of len numbers.
@@ -1036,7 +1019,7 @@ CTMDEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tens
 // A consistency model (a network without s) as a jump that ends at sigma_min: for gamma = 1 and for single jumps.
 CTMDEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net);
 
-// Steps on the score: CTM_HEUN and CTM_EULER of chapter 13, and these. A CTM's score is read at s = t (ctm_net_denoiser).
+// Steps on the score: CTM_HEUN and CTM_EULER of chapter 12, and these. A CTM's score is read at s = t (ctm_net_denoiser).
 //   CTM_DPM2       midpoint in the cube root of t                                  2 evaluations a step      [alg:dpm2]
 //   CTM_ANCESTRAL  Euler below the next level, then noise up to it                 1                         [alg:ancestral]
 //   CTM_DDIM       (t'/t)·x + (1 - t'/t)·D, progressive distillation's step       1                         [alg:ddim]
@@ -1051,31 +1034,27 @@ CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_ten
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
-// Results: ln of a density in the model's units, ctm_loglik's of the data noised by sigma_min, ctm_elbo's of the data. 1, or 0 with
-// ctm_error if D has no score or `how` is no good (steps below 1, or a D that is not made of tape operations, panic).
-// A network must be frozen (an EMA, or a view without gradient): backward passes would add to its gradients.
+// Results are logarithms of a density in the model's units: ctm_loglik's of the data with noise of level sigma_min, ctm_elbo's of the
+// data. 1; or 0 with ctm_error if D has no score or `how` is no good. (Steps below 1 panic, and so does a D that is not made of tape
+// operations.) A network must be frozen (a moving average, or a view without gradient), as backward passes would add to its gradients.
 
 // How a likelihood is computed; ctm_likelihood_default() has the values after each semicolon.
 typedef struct ctm_likelihood {
-    int    method;                     // CTM_RK4, CTM_HEUN, CTM_ADAPTIVE. On the demo's ring 80 steps of RK4 are good to
-                                       // 1e-4, where Heun's err by 0.02
-    int    steps;                      // Karras intervals of the first two; 80
-    double tol;                        // of the third: error of a step, in nats and relative to the point; 1e-6
-    double prior_var;                  // prior N(0, (sigma_max² + prior_var)·I) at sigma_max; 0
-    int    probes;                     // 0: exact divergence. k: Hutchinson with k probes; ctm_elbo: k draws (0 counts as 1)
-    int    gaussian;                   // 1: normal probes; 0: Rademacher (+1 or -1), of less variance
-    int    form;                       // ctm_elbo: CTM_FORM_AUTHORS repeats the slip of the authors' residual
+    int    method;                     // CTM_HEUN, CTM_RK4 or CTM_ADAPTIVE; CTM_RK4. On the demo's ring 80 of its steps are good to 1e-4,
+                                       // where Heun's err by 0.02
+    int    steps;                      // of the first two: intervals of Karras' levels; 80
+    double tol;                        // of the third: the error allowed in a step, in nats and in x, relative to 0.1 + their size; 1e-6
+    double prior_var;                  // the density at sigma_max is that of N(0, (sigma_max² + prior_var)·I); 0
+    int    probes;                     // how many estimate the divergence; 0: it is exact. ctm_elbo: the number of draws, 0 is one; 0
+    int    form;                       // ctm_elbo: CTM_FORM_AUTHORS repeats the slip of the authors' residual; CTM_FORM_PAPER
     const ctm_rng *rng;                // stream of the probes (index = row·D + column, step = probe; ctm_elbo: 4·draw + 0..3)
     uint64_t first_row;                // global number of row 0
-    const double *recorded;            // instead of rng: [probes,n,D]; ctm_elbo: [draws,n,1+3D], each row u, z, z_residual, probe
+    const double *recorded;            // instead of rng: [probes,n,D]; ctm_elbo: [draws,n,1+3D], each row u, noise, residual's noise, probe
 } ctm_likelihood;
 CTMDEF ctm_likelihood ctm_likelihood_default(void);
-// log p of n points x [n,D] by the probability-flow ODE, into logp[n].  [eq:loglik] [eq:hutchinson]
-CTMDEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
-                         const ctm_real *x, double *logp);
-// The same in short, with the exact divergence and fixed steps of CTM_HEUN or CTM_RK4.
-CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *x,
-                      int steps, double prior_var, double *logp);
+// ln p of n points x [n,D] by the probability-flow ODE, into logp[n]. how NULL: the default.  [eq:loglik] [eq:hutchinson]
+CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *x,
+                      double *logp);
 // Unbiased estimates of a lower bound of log p, two evaluations of D and one backward pass a draw; bound[n].  [eq:elbo]
 CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                     const ctm_real *x, double *bound);
@@ -1137,7 +1116,7 @@ CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate))
 CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                      const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user);
 
-// ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
+// ---- CHAPTER 21. FILES: WEIGHTS AND CHECKPOINTS ---------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
 // Files. Paths are UTF-8, on Windows too. These functions say what failed in errno, not in ctm_error.
@@ -1222,24 +1201,41 @@ CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);            
 CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels);
 #endif
 
+// ---- CHAPTER 22. THE ENGINE ROOM: THE MATRIX PRODUCT AND THE CONVOLUTION --------------------------------------------
+
+// C[i,j] (+)= sum_k A[i·a_row + k·a_step] · B[k·b_step + j],   i < M, j < N, k < K;   C row stride c_row.
+// bias: NULL, or [N] that every row starts from. add: 1 adds to what C holds (bias is then ignored).
+CTMDEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                     const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
+// The definition of the above: three nested loops. The tests compare the two.
+CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                           const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
+// out = x * w: x [B,H,W,I], w [k,k,I,O], k odd, zeros outside; out [B,H,W,O]. The definition of ctm_conv (chapter 8).
+CTMDEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out);
+// y = exp(x), x clamped to [-87,88] (not in the double build); log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the
+// context's instruction set, to a few units in the last place.
+CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
+CTMDEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
+CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *sine, ctm_real *cosine);
+
 #ifdef __cplusplus
 }
 #endif
 #endif /* CTM_H */
 
-#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_7)
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_1_TO_21)
 // =====================================================================================================================
 //                                              I M P L E M E N T A T I O N
 // =====================================================================================================================
-// (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 8.)
+// (CTM__PASS is defined while this file includes itself for the instruction sets of chapter 22.)
 
-#define CTM__CHAPTERS_1_TO_7
+#define CTM__CHAPTERS_1_TO_21
 #ifndef CTM_SELF
 #  define CTM_SELF "ctm.h"
 #endif
 
 // A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, where and if it
-// likes: in here that is done where it is written (CTM__MADD in chapter 8) and nowhere else. And under -ffast-math it would reorder
+// likes: in here that is done where it is written (CTM__MADD in chapter 22) and nowhere else. And under -ffast-math it would reorder
 // the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
 #if defined(__clang__)
 #  ifdef __FAST_MATH__
@@ -1291,7 +1287,7 @@ CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int c
 #endif
 
 // =====================================================================================================================
-// CHAPTER 1. GROUND
+// CHAPTER 1. ERRORS AND NUMBERS
 //
 // What the rest stands on: how the program stops at a mistake of yours, how it reports a failure outside it, and how it
 // tests whether a number is finite. Under -ffast-math a compiler may assume that NaN and Inf do not exist and drop the usual
@@ -1417,7 +1413,7 @@ static double ctm__dmax(double a, double b) { return a > b ? a : b; }
 static double ctm__root_of_difference(double a, double b) { return a > b ? sqrt((a - b) * (a + b)) : 0; }
 
 // =====================================================================================================================
-// CHAPTER 2. CHANCE
+// CHAPTER 2. RANDOM NUMBERS
 //
 // A usual generator is a machine with a state: who draws first gets the first number, so results depend on the order in
 // which threads run. A counter-based generator is a function instead: it scrambles a counter under a key. The i-th normal
@@ -1828,7 +1824,7 @@ static int ctm__same_shape(const ctm_tensor *a, const ctm_tensor *b) {
 }
 
 // =====================================================================================================================
-// CHAPTER 6. SEEING
+// CHAPTER 6. PRINTING AND BREAKPOINTS
 //
 // Before any operation: how to look at a tensor, how to find the first NaN or Inf, and two empty functions whose
 // only purpose is that a debugger can stop in them.
@@ -1926,7 +1922,7 @@ CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
 #endif
 
 // =====================================================================================================================
-// CHAPTER 7. THE TAPE
+// CHAPTER 7. THE TAPE: AUTOMATIC DIFFERENTIATION
 //
 // Reverse-mode differentiation. Every operation computes its result at once and, if any input wants a gradient, appends
 // that result to a list. A result can only be made after its inputs, so the list is in topological order, and the chain rule
@@ -2150,81 +2146,8 @@ CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm
     return largest > 0 ? worst / largest : 1;
 }
 
-// =====================================================================================================================
-// CHAPTER 8. THE MATRIX PRODUCT, AND THE CONVOLUTION
-//
-// Nearly all the time of a neural network goes into  C[i,j] = sum_k A[i,k]·B[k,j]  and into convolutions, which are nine such
-// products read at shifted places. The definitions are nested loops; everything after them is the same numbers, faster. Readers
-// who do not care how fast go on with chapter 9.
-// =====================================================================================================================
-
-CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
-                             const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
-    int i, j, k;
-    for (i = 0; i < M; i++)
-        for (j = 0; j < N; j++) {
-            ctm_real sum = add ? C[i * c_row + j] : bias ? bias[j] : 0;
-            for (k = 0; k < K; k++) sum += A[i * a_row + k * a_step] * B[k * b_step + j];
-            C[i * c_row + j] = sum;
-        }
-}
-
-CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out) {
-    int n, y, xx, ky, kx, i, o, r = k / 2;
-    for (n = 0; n < B; n++) for (y = 0; y < H; y++) for (xx = 0; xx < W; xx++) for (o = 0; o < O; o++) {
-        ctm_real sum = 0;
-        for (ky = -r; ky <= r; ky++) for (kx = -r; kx <= r; kx++) {
-            if (y + ky < 0 || y + ky >= H || xx + kx < 0 || xx + kx >= W) continue;          // outside there are zeros
-            for (i = 0; i < I; i++)
-                sum += x[(((ptrdiff_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
-        }
-        out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
-    }
-}
-
-// THE STORY OF SPEED, with what each step gained: GFLOP/s printed by `build/bench story` on one core whose multiply-add peak is 265.
-// Products are 512 x 512 x 512 (1.7 to 239) or 2048 (step 5), convolutions 3x3, 64 -> 64 channels, 32 x 32 pixels, batch 16.
-//
-//   1. Three loops: 1.7. Every multiply-add loads two numbers, and waits for the sum before it.
-//   2. Vectors: 18. Let j run over the W lanes of a register: B's row is read W numbers at a time, A's entry is repeated.
-//   3. A tile: 239. Hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
-//      MR·NV multiply-adds. With 8 x 3 that is 24 independent sums (a sum takes 4 cycles, and two can start in each: 8 would
-//      just do) and 24 multiply-adds for 11 loads. From here on the arithmetic is the limit, not the memory. The registers decide
-//      how large a tile is: AVX-512 has 32, of which 24 hold sums and 3 hold B; AVX2 has 16, so 4 x 3 there, and 4 x 2 with vectors
-//      of four. What is left over goes to tiles of 4, 2, 1 rows and fewer vectors; the last four vectors are cut 2 + 2.
-//   4. Strides: a convolution from 4.1 (its loops) to 201. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code
-//      multiplies by A transposed, which is what a weight gradient needs. And the rows of A need not be evenly spaced: the tile
-//      takes a list of row pointers. So the rows can be PIXELS. With activations as [B,H,W,C], channels innermost, a convolution is
-//
-//           out[pixel] = sum over the nine taps of  x[pixel + tap] · w[tap]                 [I] · [I,O] -> [O]
-//
-//      nine segments of one long sum, the tile staying in registers through all of them; a pixel outside the image is a pointer
-//      to zeros. Nothing is rearranged ("im2col"), no pixel copied. A piece of work is 256 pixels times one panel of columns; a
-//      tile's rows are neighbouring pixels and may run on into the next image row or sample, so each keeps its own (n,y,x). A tap
-//      that lies outside for all of them is skipped. The gradient with respect to x is the same convolution with w turned round
-//      and transposed. The gradient with respect to w is the same tile with rows = input channels, k = pixels: for one tap it
-//      walks along each image row over those pixels whose neighbour exists, the sums staying in registers for some 256 pixels;
-//      dout's columns of these pixels are copied together first, so that all taps and channels find them in the cache.
-//   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
-//      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
-//      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
-//      48 or 96 columns at a time for each piece of work: small beside the 256 or more rows of C that it serves.
-//   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
-//      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
-//
-//           m1 = (d0 - d2)·g0     m2 = (d1 + d2)·(g0 + g1 + g2)/2     m3 = (d2 - d1)·(g0 - g1 + g2)/2     m4 = (d1 - d3)·g2
-//           y0 = m1 + m2 + m3     y1 = m2 - m3 - m4
-//
-//      (multiply it out): four products. In two dimensions, rows then columns, a tile of 2x2 outputs needs 4x4 = 16 products
-//      instead of 36: 2.25 times fewer. The sums of d and of g are transforms that are made once for all channels, so for each
-//      of the 16 places there is one plain matrix product [tiles,I]·[I,O], done by the very tile of step 3. The filters are
-//      transformed once for a call (U, as panels); tiles are taken 16 to 128 at a time, so that the 16 planes of their inputs stay
-//      in the second-level cache. dx is the same with turned filters; dw runs the transforms the other way, dU = V^T·dM for each of
-//      the 16 places, in blocks of 64 x 64 channels. It pays for even H and W and at least 16 channels on both sides.
-//
-// The inner tile is the one piece of code that must know the register width. So this file includes itself, once for each
-// instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
-// what it may use; ctm_init then picks the best that the processor has. All fast rows (exp, SiLU, norms, optimiser) share this.
+// ---- What the operations need of the engine room, chapter 22: rows of numbers, matrix products and convolutions, computed fast. Every
+// function of ctm__kernels exists once for each instruction set, and ctm_init chooses the set.
 
 // A convolution as the kernels see it. The sums go to out as  alpha·(sum + b[o] + shift[n,o] + res), or are added to it.
 typedef struct ctm__conv {
@@ -2242,16 +2165,6 @@ typedef struct ctm__conv {
     int             tiles;             // Winograd: 2x2 tiles in all, and in one piece of work
     int             tiles_each;
 } ctm__conv;
-
-enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convolution
-       CTM__WTILES = 64,               // tiles that a Winograd weight gradient transforms at a time
-       CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
-       CTM__AHEAD  = 32,               // tiles whose pixels are asked for ahead of time: memory is far away
-       CTM__PACK_ROWS = 16 };          // rows of weights that are packed together
-
-// Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many. A
-// multiple of 8, hence of every MR: a tile that reached into the next piece would write what is not its own.
-static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7) / 8 * 8, k == 1 ? 128 : 32); }
 
 typedef struct ctm__kernels {
     int lanes;
@@ -2293,1414 +2206,11 @@ typedef struct ctm__kernels {
     void (*four)(size_t n, double c, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add);
 } ctm__kernels;
 
-// (The x87 of 32-bit machines computes in long double; with -std=c99 gcc then finds a product of float and vector a mistake.)
-#if defined(__STRICT_ANSI__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
-#elif defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
-#  define CTM__VECTORS 1
-#  if defined(__x86_64__) || defined(__i386__)
-#    define CTM__X86 1
-#  endif
-#endif
-#if defined(__clang__)
-#  define CTM__UNROLL _Pragma("clang loop unroll(full)")
-#elif defined(__GNUC__) && !defined(__TINYC__)
-#  define CTM__UNROLL _Pragma("GCC unroll 16")    // without it gcc -O2 keeps the tile in memory
-#else
-#  define CTM__UNROLL
-#endif
-#if defined(__GNUC__)
-#  define CTM__INLINE inline __attribute__((__always_inline__, __unused__))
-#else
-#  define CTM__INLINE inline
-#endif
-#if defined(__GNUC__) && !defined(__TINYC__)
-#  define CTM__PREFETCH(p) __builtin_prefetch(p)
-#else
-#  define CTM__PREFETCH(p) ((void)(p))
-#endif
-#define CTM__GLUE2(a, b) a##b
-#define CTM__GLUE(a, b)  CTM__GLUE2(a, b)
-#define CTM__FN(name)    CTM__GLUE(ctm__##name, CTM__SUFFIX)     // ctm__tile_avx512, ...
-
-static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
-static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
-#endif /* first part of the implementation */
-
-#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTER_8)
-#define CTM__CHAPTER_8
-#define CTM__PASS
-#  define CTM__SUFFIX _portable
-#  define CTM__W  1
-#  define CTM__MR 4
-#  define CTM__NV 3
-#  define CTM__TARGET
-#  include CTM_SELF
-#  if defined(CTM__VECTORS) && (defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__) || defined(__VSX__))
-#    define CTM__HAS_V128 1
-#    define CTM__SUFFIX _v128
-#    define CTM__W  4
-#    define CTM__MR 4
-#    define CTM__NV 2
-#    define CTM__TARGET
-#    if defined(__aarch64__) && defined(__clang__) && __clang_major__ >= 16
-#      define CTM__FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
-#    elif defined(__aarch64__) && !defined(__clang__)
-#      define CTM__FUSED(a, b, c) __builtin_aarch64_fmav4sf(a, b, c)
-#    endif
-#    include CTM_SELF
-#  endif
-#  if defined(CTM__X86) && defined(CTM__VECTORS)
-#    define CTM__SUFFIX _avx2
-#    define CTM__W  8
-#    define CTM__MR 4
-#    define CTM__NV 3
-#    define CTM__TARGET __attribute__((target("avx2,fma")))
-#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
-#    include CTM_SELF
-#    define CTM__SUFFIX _avx512
-#    define CTM__W  16
-#    define CTM__MR 8
-#    define CTM__NV 3
-#    define CTM__TARGET __attribute__((target("avx512f")))
-#    ifdef __clang__
-#      define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
-#    else                                                        // gcc's mask has a sign
-#      define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4)
-#    endif
-#    include CTM_SELF
-#  endif
-#undef CTM__PASS
-#endif
-
-#ifdef CTM__PASS
-// ---- PASS: read once for each instruction set -----------------------------------------------------------------------
-// V is a vector of W real numbers, VI the vector of W integers of the same size. A comparison of vectors gives an integer
-// vector of all-ones or all-zeros lanes; CTM__SELECT picks by it, since C has no ?: for vectors.
-
-#define V CTM__FN(vec)
-#define VI CTM__FN(intvec)
-#define CTM__FUN static CTM__TARGET
-#if CTM__W == 1
-typedef ctm_real V;
-typedef int32_t  VI;
-#  define CTM__LOADU(p)          (*(p))
-#  define CTM__TO_INT(v)         ((v) == (v) ? (int32_t)(v) : 0)
-#  define CTM__TO_REAL(i)        ((ctm_real)(i))
-#  define CTM__BITS(v)           ctm__bits_of((float)(v))
-#  define CTM__FROM_BITS(i)      ctm__float_of(i)
-#  define CTM__SELECT(m, a, b)   ((m) ? (a) : (b))
-#else
-typedef ctm_real V __attribute__((vector_size(CTM__W * 4)));
-typedef int32_t  VI __attribute__((vector_size(CTM__W * 4)));
-typedef ctm_real CTM__FN(vecu) __attribute__((vector_size(CTM__W * 4), aligned(4), may_alias));
-#  define CTM__LOADU(p)          (*(const CTM__FN(vecu) *)(p))
-#  define CTM__TO_INT(v)         __builtin_convertvector(v, VI)
-#  define CTM__TO_REAL(i)        __builtin_convertvector(i, V)
-#  define CTM__BITS(v)           ((VI)(v))
-#  define CTM__FROM_BITS(i)      ((V)(i))
-#  define CTM__SELECT(m, a, b)   ((V)(((VI)(a) & (m)) | ((VI)(b) & ~(m))))
-#endif
-
-// The first m of W lanes from and to memory; missing lanes are zero.
-CTM__FUN CTM__INLINE void CTM__FN(load)(V *v, const ctm_real *p, size_t m) {
-    if (m >= CTM__W) *v = CTM__LOADU(p);
-    else { memset(v, 0, sizeof *v); memcpy(v, p, m * sizeof *p); }
-}
-CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
-    if (m >= CTM__W) memcpy(p, v, sizeof *v);
-    else memcpy(p, v, m * sizeof *p);
-}
-
-CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = c - *v; }
-
-// a·b + c, where b is a vector, a and c are vectors or numbers: rounded once where the instruction set has an instruction for that,
-// twice elsewhere. It is written wherever speed asks for it; every other product and sum rounds on its own.
-#ifdef CTM__FUSED
-#  define CTM__ZERO(v)       ((V)((VI)(v) ^ (VI)(v)))        // number - CTM__ZERO(v): the number in all lanes
-#  define CTM__MADD(a, b, c) CTM__FUSED((a) - CTM__ZERO(b), b, (c) - CTM__ZERO(b))
-#else
-#  define CTM__MADD(a, b, c) ((a) * (b) + (c))
-#endif
-
-// THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
-// are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this.
-CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM__NV], int K, const ctm_real *const *row,
-                                       ptrdiff_t a_step, const ctm_real *B, ptrdiff_t b_step) {
-    const ctm_real *A[CTM__MR];
-    V b[CTM__NV];
-    ptrdiff_t k;
-    int i, j;
-    CTM__UNROLL
-    for (i = 0; i < MR; i++) A[i] = row[i];
-    for (k = 0; k < K; k++, B += b_step) {
-        CTM__UNROLL
-        for (j = 0; j < NV; j++) b[j] = CTM__LOADU(B + j * CTM__W);
-        CTM__UNROLL
-        for (i = 0; i < MR; i++) {
-            ctm_real a = A[i][k * a_step];
-            CTM__UNROLL
-            for (j = 0; j < NV; j++) acc[i][j] = CTM__MADD(a, b[j], acc[i][j]);
-        }
-    }
-}
-
-// One tile of a matrix product.
-CTM__FUN CTM__INLINE void CTM__FN(tile)(const int MR, const int NV, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
-                                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
-                                        const ctm_real *bias, int add) {
-    V acc[CTM__MR][CTM__NV];
-    const ctm_real *row[CTM__MR];
-    int i, j;
-    CTM__UNROLL
-    for (i = 0; i < MR; i++) {
-        row[i] = A + i * a_row;
-        CTM__UNROLL
-        for (j = 0; j < NV; j++) {
-            if (add)       CTM__FN(load)(&acc[i][j], C + i * c_row + j * CTM__W, CTM__W);
-            else if (bias) CTM__FN(load)(&acc[i][j], bias + j * CTM__W, CTM__W);
-            else           memset(&acc[i][j], 0, sizeof(V));
-        }
-    }
-    CTM__FN(run)(MR, NV, acc, K, row, a_step, B, b_step);
-    CTM__UNROLL
-    for (i = 0; i < MR; i++) {
-        CTM__UNROLL
-        for (j = 0; j < NV; j++) memcpy(C + i * c_row + j * CTM__W, &acc[i][j], sizeof(V));
-    }
-}
-
-// All M rows of NV vectors of columns: full tiles, then tiles of 4, 2 and 1 rows.
-CTM__FUN CTM__INLINE void CTM__FN(panel)(const int NV, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
-                                         const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
-                                         const ctm_real *bias, int add) {
-    int i = 0;
-    for (; i + CTM__MR <= M; i += CTM__MR)
-        CTM__FN(tile)(CTM__MR, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
-    if (CTM__MR > 4 && i + 4 <= M) {
-        CTM__FN(tile)(4, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
-        i += 4;
-    }
-    if (i + 2 <= M) {
-        CTM__FN(tile)(2, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
-        i += 2;
-    }
-    if (i < M) CTM__FN(tile)(1, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
-}
-
-// The same with the width as a variable.
-CTM__FUN void CTM__FN(block)(int nv, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
-                             ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
-    if (nv == CTM__NV) CTM__FN(panel)(CTM__NV, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
-    else if (nv == 2)  CTM__FN(panel)(2, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
-    else               CTM__FN(panel)(1, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
-}
-
-// How wide the next panel is when so many vectors are left: four are 2 + 2, as a panel of one vector feeds the tile badly.
-static CTM__INLINE int CTM__FN(width)(int left) { return left == CTM__NV + 1 ? (left + 1) / 2 : ctm__imin(left, CTM__NV); }
-
-// Panel number p of N columns: its width in vectors, and its first column.
-CTM__FUN int CTM__FN(panel_at)(int N, int p, int *first) {
-    int left = (N + CTM__W - 1) / CTM__W, nv = CTM__FN(width)(left), at = 0;
-    for (; p > 0; p--) {
-        at += nv;
-        left -= nv;
-        nv = CTM__FN(width)(left);
-    }
-    *first = at * CTM__W;
-    return nv;
-}
-
-// The last N < W columns: B's columns are copied beside zeros, 128 rows at a time, and C's tile goes through a small copy.
-CTM__FUN void CTM__FN(edge)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
-                            ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
-    ctm_real b[128 * CTM__W], c[CTM__MR * CTM__W];
-    size_t n = (size_t)N * sizeof *c;
-    int k0, i, r;
-    memset(b, 0, sizeof b);
-    memset(c, 0, sizeof c);
-    for (k0 = 0; k0 < K || k0 == 0; k0 += 128) {
-        int kn = ctm__imin(128, K - k0), more = k0 > 0 || add;
-        for (r = 0; r < kn; r++) memcpy(b + r * CTM__W, B + (k0 + r) * b_step, n);
-        for (i = 0; i < M; i += CTM__MR) {
-            int m = ctm__imin(CTM__MR, M - i);
-            for (r = 0; r < m; r++) {
-                if (more)      memcpy(c + r * CTM__W, C + (i + r) * c_row, n);
-                else if (bias) memcpy(c + r * CTM__W, bias, n);
-                else           memset(c + r * CTM__W, 0, n);
-            }
-            CTM__FN(block)(1, m, kn, A + i * a_row + k0 * a_step, a_row, a_step, b, CTM__W, c, CTM__W, NULL, 1);
-            for (r = 0; r < m; r++) memcpy(C + (i + r) * c_row, c + r * CTM__W, n);
-        }
-    }
-}
-
-CTM__FUN void CTM__FN(gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
-                            ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
-    int j = 0, nv;
-    for (; j + CTM__W <= N; j += nv * CTM__W) {
-        nv = CTM__FN(width)((N - j) / CTM__W);
-        CTM__FN(block)(nv, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
-    }
-    if (j < N) CTM__FN(edge)(M, N - j, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
-}
-
-// ---- the direct convolution
-
-// Weights into panels [panel][k·k·I][width]: rows row0..row1-1 of all panels. A row is (tap, input channel). Turned: tap t is
-// w's tap k·k-1-t, and its entry (row, column) is w's (column, row).
-CTM__FUN void CTM__FN(pack)(const ctm__conv *g, int row0, int row1) {
-    int taps = g->k * g->k, r, c, o, nv;
-    for (o = 0; o < g->O; o += nv * CTM__W) {
-        int width, n;
-        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
-        width = nv * CTM__W;
-        n = ctm__imin(width, g->O - o);
-        for (r = row0; r < row1; r++) {
-            ctm_real *to = g->packed + (size_t)o * (size_t)(taps * g->I) + (size_t)r * (size_t)width;
-            if (!g->turned) memcpy(to, g->w + (size_t)r * (size_t)g->O + o, (size_t)n * sizeof *to);
-            else {
-                const ctm_real *from = g->w + ((size_t)(taps - 1 - r / g->I) * (size_t)g->O + (size_t)o) * (size_t)g->I + r % g->I;
-                for (c = 0; c < n; c++) to[c] = from[(size_t)c * (size_t)g->I];
-            }
-            if (n < width) memset(to + n, 0, (size_t)(width - n) * sizeof *to);
-        }
-    }
-}
-
-// What every pixel of sample n adds to channels o..o+m-1.
-CTM__FUN CTM__INLINE void CTM__FN(bias)(const ctm__conv *g, size_t n, int o, size_t m, V *bias) {
-    V e;
-    memset(bias, 0, sizeof *bias);
-    if (g->b)     { CTM__FN(load)(&e, g->b + o, m); *bias += e; }
-    if (g->shift) { CTM__FN(load)(&e, g->shift + n * (size_t)g->O + o, m); *bias += e; }
-}
-// A sum of products on its way out: channels o..o+m-1 of pixel p.
-CTM__FUN CTM__INLINE void CTM__FN(finish)(const ctm__conv *g, size_t p, int o, size_t m, const V *bias, V *v) {
-    size_t at = p * (size_t)g->O + (size_t)o;
-    V e;
-    *v += *bias;
-    if (g->res) { CTM__FN(load)(&e, g->res + at, m); *v += e; }
-    *v *= g->alpha;
-    if (g->add) { CTM__FN(load)(&e, g->out + at, m); *v += e; }
-    CTM__FN(store)(g->out + at, v, m);
-}
-
-// MR pixels from p0 on, `count` of which exist, times one panel of output channels from o on.
-CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, int p0, int count, const ctm_real *panel, int o) {
-    V acc[CTM__MR][CTM__NV];
-    const ctm_real *centre[CTM__MR], *row[CTM__MR];
-    int y[CTM__MR], x[CTM__MR], n[CTM__MR], i, j, dy, dx, r = g->k / 2;
-    memset(acc, 0, sizeof acc);
-    x[0] = p0 % g->W;
-    y[0] = p0 / g->W % g->H;
-    n[0] = p0 / g->W / g->H;
-    for (i = 0; i < CTM__MR; i++) {
-        if (i) {
-            int step = i < count, next, image;                   // spare rows repeat the last pixel
-            x[i] = x[i - 1] + step; next = x[i] == g->W;
-            y[i] = y[i - 1] + next; image = y[i] == g->H;
-            n[i] = n[i - 1] + image;
-            if (next) x[i] = 0;
-            if (image) y[i] = 0;
-        }
-        centre[i] = g->x + (size_t)(p0 + ctm__imin(i, count - 1)) * (size_t)g->I;
-    }
-    for (dy = -r; dy <= r; dy++)
-        for (dx = -r; dx <= r; dx++, panel += g->I * NV * CTM__W) {
-            ptrdiff_t shift = ((ptrdiff_t)dy * g->W + dx) * g->I;
-            int any = 0;
-            CTM__UNROLL
-            for (i = 0; i < CTM__MR; i++) {
-                int inside = (unsigned)(y[i] + dy) < (unsigned)g->H && (unsigned)(x[i] + dx) < (unsigned)g->W;
-                row[i] = inside ? centre[i] + shift : g->zero;
-                any |= inside;
-            }
-            if (any) CTM__FN(run)(CTM__MR, NV, acc, g->I, row, 1, panel, NV * CTM__W);
-        }
-    for (j = 0; j < NV && o + j * CTM__W < g->O; j++) {
-        V bias;
-        for (i = 0; i < count; i++) {
-            if (i == 0 || n[i] != n[i - 1]) CTM__FN(bias)(g, (size_t)n[i], o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias);
-            CTM__FN(finish)(g, (size_t)(p0 + i), o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias, &acc[i][j]);
-        }
-    }
-}
-
-CTM__FUN void CTM__FN(conv_panel)(const ctm__conv *g, int panel, int p0, int p1) {
-    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), p;
-    const ctm_real *w = g->packed + (size_t)o * (size_t)(g->k * g->k * g->I);
-    const ctm_real *last = g->x + (size_t)g->B * (size_t)g->H * (size_t)g->W * (size_t)g->I;
-    int r = g->k / 2;
-    for (p = p0; p < p1; p += CTM__MR) {
-        int count = ctm__imin(CTM__MR, p1 - p);
-        const ctm_real *ahead = g->x + (size_t)(p + 2 * CTM__MR + r * g->W) * (size_t)g->I, *stop = ahead + CTM__MR * g->I;
-        for (; ahead < stop && ahead < last; ahead += 64 / sizeof(ctm_real)) CTM__PREFETCH(ahead);
-        if (nv == CTM__NV) CTM__FN(conv_tile)(CTM__NV, g, p, count, w, o);
-        else if (nv == 2)  CTM__FN(conv_tile)(2, g, p, count, w, o);
-        else               CTM__FN(conv_tile)(1, g, p, count, w, o);
-    }
-}
-
-// dw[tap][i][o] += sum over pixels of x[pixel + tap][i]·dout[pixel][o], for MR input channels from i0 on, one tap and one panel,
-// over the image rows r0..r1-1. dout's panel of those rows has been copied to `d`, and multiplied by alpha.
-CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g, int tap, int i0, int o, int r0,
-                                                int r1, const ctm_real *d) {
-    V acc[CTM__MR][CTM__NV];
-    const ctm_real *row[CTM__MR];
-    int half = g->k / 2, dy = tap / g->k - half, dx = tap % g->k - half, count = ctm__imin(CTM__MR, g->I - i0), i, j, r;
-    int x0 = dx < 0 ? -dx : 0, n = ctm__imin(g->W, g->W - dx) - x0;          // pixels of a row whose neighbour dx exists
-    ctm_real *dw = g->dw + ((size_t)tap * (size_t)g->I + (size_t)i0) * (size_t)g->O + o;
-    memset(acc, 0, sizeof acc);
-    for (r = r0; r < r1; r++) {
-        const ctm_real *x = g->x + ((ptrdiff_t)(r + dy) * g->W + x0 + dx) * g->I + i0;
-        if ((unsigned)(r % g->H + dy) >= (unsigned)g->H || n <= 0) continue;
-        CTM__UNROLL
-        for (i = 0; i < CTM__MR; i++) row[i] = x + ctm__imin(i, count - 1);
-        CTM__FN(run)(CTM__MR, NV, acc, n, row, g->I, d + ((ptrdiff_t)(r - r0) * g->W + x0) * NV * CTM__W, NV * CTM__W);
-    }
-    for (i = 0; i < count; i++)
-        for (j = 0; j < NV && o + j * CTM__W < g->O; j++) {
-            size_t m = (size_t)(g->O - o - j * CTM__W);
-            V e;
-            CTM__FN(load)(&e, dw + (size_t)i * (size_t)g->O + j * CTM__W, m);
-            e += acc[i][j];
-            CTM__FN(store)(dw + (size_t)i * (size_t)g->O + j * CTM__W, &e, m);
-        }
-}
-
-// ctm__channels_each input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
-// stays in the second-level cache while all taps use it, and the next block is asked for meanwhile.
-CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch) {
-    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H,
-        i1 = ctm__imin(g->I, i0 + ctm__channels_each(g->k, g->I));
-    int each = g->W < CTM__PIXELS ? CTM__PIXELS / g->W : 1, r, tap, i;
-    size_t n = (size_t)ctm__imin(nv * CTM__W, g->O - o), width = (size_t)(nv * CTM__W), p, last = (size_t)rows * (size_t)g->W;
-    memset(scratch, 0, (size_t)(each * g->W) * width * sizeof *scratch);
-    for (r = 0; r < rows; r += each) {
-        int r1 = ctm__imin(rows, r + each);
-        size_t first = (size_t)r * (size_t)g->W, pixels = (size_t)(r1 - r) * (size_t)g->W;
-        for (p = 0; p < pixels; p++) {
-            size_t c;
-            const ctm_real *from = g->dout + (first + p) * (size_t)g->O + o;
-            for (c = 0; c < n; c += CTM__W) {
-                V v;
-                CTM__FN(load)(&v, from + c, n - c);
-                v *= g->alpha;
-                CTM__FN(store)(scratch + p * width + c, &v, n - c);
-            }
-        }
-        for (tap = 0; tap < taps; tap++) {
-            size_t ahead = first + pixels + (size_t)tap * pixels / (size_t)taps,
-                stop = first + pixels + (size_t)(tap + 1) * pixels / (size_t)taps;
-            for (; ahead < stop && ahead < last; ahead++) {
-                size_t c;
-                for (c = 0; c < n; c += 64 / sizeof(ctm_real)) CTM__PREFETCH(g->dout + ahead * (size_t)g->O + (size_t)o + c);
-                for (i = i0; i < i1; i += 64 / (int)sizeof(ctm_real)) CTM__PREFETCH(g->x + ahead * (size_t)g->I + i);
-            }
-            for (i = i0; i < i1; i += CTM__MR) {
-                if (nv == CTM__NV) CTM__FN(weights_tile)(CTM__NV, g, tap, i, o, r, r1, scratch);
-                else if (nv == 2)  CTM__FN(weights_tile)(2, g, tap, i, o, r, r1, scratch);
-                else               CTM__FN(weights_tile)(1, g, tap, i, o, r, r1, scratch);
-            }
-        }
-    }
-}
-
-// ---- Winograd F(2x2, 3x3)
-// In one dimension, with the vectors d [4], g [3], m [4], y [2] of the story above:  y = A^T·[(G·g) * (B^T·d)]. In two, each
-// matrix is applied to rows and to columns. Index 4·row + column; every entry is a vector over channels.
-//
-//         | 1  0 -1  0 |         | 1   0   0  |
-//   B^T = | 0  1  1  0 |     G = | 1/2 1/2 1/2|     A^T = | 1  1  1  0 |
-//         | 0 -1  1  0 |         | 1/2-1/2 1/2|           | 0  1 -1 -1 |
-//         | 0  1  0 -1 |         | 0   0   1  |
-
-CTM__FUN CTM__INLINE void CTM__FN(wino_input)(const V *d, V *v) {              // B^T·d·B
-    V t[16];
-    int i;
-    CTM__UNROLL
-    for (i = 0; i < 4; i++) {
-        t[i]      = d[i] - d[8 + i];
-        t[4 + i]  = d[4 + i] + d[8 + i];
-        t[8 + i]  = d[8 + i] - d[4 + i];
-        t[12 + i] = d[4 + i] - d[12 + i];
-    }
-    CTM__UNROLL
-    for (i = 0; i < 16; i += 4) {
-        v[i]     = t[i] - t[i + 2];
-        v[i + 1] = t[i + 1] + t[i + 2];
-        v[i + 2] = t[i + 2] - t[i + 1];
-        v[i + 3] = t[i + 1] - t[i + 3];
-    }
-}
-CTM__FUN CTM__INLINE void CTM__FN(wino_output)(const V *m, V *y) {             // A^T·m·A
-    V t[8];
-    int i;
-    CTM__UNROLL
-    for (i = 0; i < 4; i++) {
-        t[i]     = m[i] + m[4 + i] + m[8 + i];
-        t[4 + i] = m[4 + i] - m[8 + i] - m[12 + i];
-    }
-    CTM__UNROLL
-    for (i = 0; i < 2; i++) {
-        y[2 * i]     = t[4 * i] + t[4 * i + 1] + t[4 * i + 2];
-        y[2 * i + 1] = t[4 * i + 1] - t[4 * i + 2] - t[4 * i + 3];
-    }
-}
-CTM__FUN CTM__INLINE void CTM__FN(wino_filter)(const V *g, V *u) {             // G·g·G^T
-    const ctm_real half = (ctm_real)0.5;
-    V t[12];
-    int i;
-    CTM__UNROLL
-    for (i = 0; i < 3; i++) {
-        V sum = (g[i] + g[6 + i]) * half, mid = g[3 + i] * half;
-        t[i] = g[i]; t[3 + i] = sum + mid; t[6 + i] = sum - mid; t[9 + i] = g[6 + i];
-    }
-    CTM__UNROLL
-    for (i = 0; i < 4; i++) {
-        V sum = (t[3 * i] + t[3 * i + 2]) * half, mid = t[3 * i + 1] * half;
-        u[4 * i] = t[3 * i]; u[4 * i + 1] = sum + mid; u[4 * i + 2] = sum - mid; u[4 * i + 3] = t[3 * i + 2];
-    }
-}
-// The weight gradient runs the other way: with dm = A·dy·A^T, du = sum over tiles of v·dm, and dg = G^T·du·G.
-CTM__FUN CTM__INLINE void CTM__FN(wino_doutput)(const V *y, V *m) {            // A·dy·A^T
-    V t[8];
-    int i;
-    CTM__UNROLL
-    for (i = 0; i < 2; i++) { t[i] = y[i]; t[2 + i] = y[i] + y[2 + i]; t[4 + i] = y[i] - y[2 + i]; t[6 + i] = -y[2 + i]; }
-    CTM__UNROLL
-    for (i = 0; i < 4; i++) {
-        m[4 * i] = t[2 * i]; m[4 * i + 1] = t[2 * i] + t[2 * i + 1]; m[4 * i + 2] = t[2 * i] - t[2 * i + 1]; m[4 * i + 3] = -t[2 * i + 1];
-    }
-}
-CTM__FUN CTM__INLINE void CTM__FN(wino_dfilter)(const V *u, V *g) {            // G^T·du·G
-    const ctm_real half = (ctm_real)0.5;
-    V t[12];
-    int i;
-    CTM__UNROLL
-    for (i = 0; i < 4; i++) {
-        V sum = (u[4 + i] + u[8 + i]) * half, difference = (u[4 + i] - u[8 + i]) * half;
-        t[i] = u[i] + sum; t[4 + i] = difference; t[8 + i] = u[12 + i] + sum;
-    }
-    CTM__UNROLL
-    for (i = 0; i < 3; i++) {
-        V sum = (t[4 * i + 1] + t[4 * i + 2]) * half, difference = (t[4 * i + 1] - t[4 * i + 2]) * half;
-        g[3 * i] = t[4 * i] + sum; g[3 * i + 1] = difference; g[3 * i + 2] = t[4 * i + 3] + sum;
-    }
-}
-
-// U in panels [panel][16][I][width], for rows (input channels) row0..row1-1, at most CTM__PACK_ROWS. Turned filters are brought
-// into place by blocks of rows x one vector, so that both memory and cache lines are used whole.
-CTM__FUN void CTM__FN(wino_filters)(const ctm__conv *g, int row0, int row1) {
-    ctm_real block[9][CTM__PACK_ROWS][CTM__W];
-    int i, o, nv, j, c, tap;
-    memset(block, 0, sizeof block);
-    for (o = 0; o < g->O; o += nv * CTM__W) {
-        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
-        for (j = 0; j < nv; j++) {
-            int c0 = o + j * CTM__W, n = ctm__imin(CTM__W, g->O - c0);
-            if (n < CTM__W) memset(block, 0, sizeof block);
-            for (tap = 0; tap < 9; tap++) {
-                if (!g->turned)
-                    for (i = row0; i < row1; i++)
-                        memcpy(block[tap][i - row0], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0,
-                               (size_t)n * sizeof(ctm_real));
-                else
-                    for (c = 0; c < n; c++) {
-                        const ctm_real *from = g->w + ((size_t)(8 - tap) * (size_t)g->O + (size_t)(c0 + c)) * (size_t)g->I;
-                        for (i = row0; i < row1; i++) block[tap][i - row0][c] = from[i];
-                    }
-            }
-            for (i = row0; i < row1; i++) {
-                ctm_real *to = g->packed + (size_t)o * (size_t)(16 * g->I) + ((size_t)i * (size_t)nv + (size_t)j) * CTM__W;
-                V f[9], u[16];
-                CTM__UNROLL
-                for (tap = 0; tap < 9; tap++) memcpy(&f[tap], block[tap][i - row0], sizeof(V));
-                CTM__FN(wino_filter)(f, u);
-                CTM__UNROLL
-                for (tap = 0; tap < 16; tap++)
-                    memcpy(to + (size_t)tap * (size_t)g->I * (size_t)(nv * CTM__W), &u[tap], sizeof(V));
-            }
-        }
-    }
-}
-
-// Where a tile lies: sample n, its upper left output at row 2·y, column 2·x.
-typedef struct CTM__FN(place) { int n, y, x; } CTM__FN(place);
-CTM__FUN CTM__INLINE CTM__FN(place) CTM__FN(place_of)(const ctm__conv *g, int t) {
-    CTM__FN(place) at;
-    at.x = t % (g->W / 2);
-    at.y = t / (g->W / 2) % (g->H / 2);
-    at.n = t / (g->W / 2) / (g->H / 2);
-    return at;
-}
-CTM__FUN CTM__INLINE void CTM__FN(place_next)(const ctm__conv *g, CTM__FN(place) *at) {
-    if (2 * ++at->x < g->W) return;
-    at->x = 0;
-    if (2 * ++at->y < g->H) return;
-    at->y = 0;
-    at->n++;
-}
-CTM__FUN CTM__INLINE size_t CTM__FN(place_pixel)(const ctm__conv *g, const CTM__FN(place) *at) {   // of its upper left output
-    return ((size_t)at->n * (size_t)g->H + (size_t)(2 * at->y)) * (size_t)g->W + (size_t)(2 * at->x);
-}
-// The 4x4 pixels under a tile, C numbers each; those outside the image are zeros.
-CTM__FUN CTM__INLINE void CTM__FN(wino_pixels)(const ctm__conv *g, const ctm_real *x, int C, const CTM__FN(place) *at, const ctm_real **p) {
-    const ctm_real *first = x + ((ptrdiff_t)CTM__FN(place_pixel)(g, at) - g->W - 1) * C;
-    int a, b;
-    for (a = 0; a < 4; a++, first += (ptrdiff_t)g->W * C)
-        for (b = 0; b < 4; b++) {
-            int inside = (unsigned)(2 * at->y + a - 1) < (unsigned)g->H && (unsigned)(2 * at->x + b - 1) < (unsigned)g->W;
-            p[4 * a + b] = inside ? first + b * C : g->zero;
-        }
-}
-// Asks for the 2x2 pixels at a place, channels c0..c0+cn-1 of C.
-CTM__FUN CTM__INLINE void CTM__FN(wino_ask)(const ctm__conv *g, const ctm_real *x, int C, const CTM__FN(place) *at, int c0, int cn) {
-    const ctm_real *p = x + CTM__FN(place_pixel)(g, at) * (size_t)C + c0;
-    ptrdiff_t below = (ptrdiff_t)g->W * C;
-    int c;
-    for (c = 0; c < cn; c += 64 / (int)sizeof(ctm_real)) {
-        CTM__PREFETCH(p + c); CTM__PREFETCH(p + C + c); CTM__PREFETCH(p + below + c); CTM__PREFETCH(p + below + C + c);
-    }
-}
-
-// One tile, m channels from c on: the 16 pixels under it -> 16 planes of v.
-CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const size_t m, const ctm_real *const *p, int c, ctm_real *v, size_t plane) {
-    V d[16], u[16];
-    int k;
-    CTM__UNROLL
-    for (k = 0; k < 16; k++) CTM__FN(load)(&d[k], p[k] + c, m);
-    CTM__FN(wino_input)(d, u);
-    CTM__UNROLL
-    for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane, &u[k], m);
-}
-// v[16][tile][channel] for tn tiles from t0 on, channels c0..c0+cn-1 of x.
-CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, int cn, ctm_real *v, size_t plane) {
-    CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
-    const ctm_real *p[16];
-    int t, c;
-    for (t = t0; t < t0 + tn; t++, v += cn) {
-        if (t + CTM__AHEAD < g->tiles) CTM__FN(wino_ask)(g, g->x, g->I, &ahead, c0, cn);
-        CTM__FN(wino_pixels)(g, g->x, g->I, &at, p);
-        for (c = 0; c + CTM__W <= cn; c += CTM__W) CTM__FN(wino_input_at)(CTM__W, p, c0 + c, v + c, plane);
-        if (c < cn) CTM__FN(wino_input_at)((size_t)(cn - c), p, c0 + c, v + c, plane);
-        CTM__FN(place_next)(g, &at);
-        CTM__FN(place_next)(g, &ahead);
-    }
-}
-
-// y = A^T·m·A for lanes o.. of one tile at pixel p, out of the planes m.
-CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm__conv *g, size_t p, size_t n, int o,
-                                                  const ctm_real *m, size_t plane) {
-    V in[16], y[4], bias;
-    int k;
-    CTM__UNROLL
-    for (k = 0; k < 16; k++) CTM__FN(load)(&in[k], m + (size_t)k * plane, CTM__W);
-    CTM__FN(wino_output)(in, y);
-    CTM__FN(bias)(g, n, o, lanes, &bias);
-    CTM__FN(finish)(g, p, o, lanes, &bias, &y[0]);
-    CTM__FN(finish)(g, p + 1, o, lanes, &bias, &y[1]);
-    CTM__FN(finish)(g, p + (size_t)g->W, o, lanes, &bias, &y[2]);
-    CTM__FN(finish)(g, p + (size_t)g->W + 1, o, lanes, &bias, &y[3]);
-}
-
-// Everything for tn tiles (rows: tn up to a multiple of MR, the spare ones zero): transform in, 16 products for each panel,
-// transform out. Planes are 64 bytes longer than their contents, or all 16 would begin at the same place of the cache.
-CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch) {
-    int rows = (tn + CTM__MR - 1) / CTM__MR * CTM__MR, o, nv, t, c, k;
-    size_t v_plane = (size_t)rows * (size_t)g->I + 64 / sizeof(ctm_real), m_plane = (size_t)rows * CTM__NV * CTM__W + 64 / sizeof(ctm_real);
-    ctm_real *v = scratch, *m = v + 16 * v_plane;
-    CTM__FN(place) at;
-    if (rows > tn)
-        for (k = 0; k < 16; k++)
-            memset(v + (size_t)k * v_plane + (size_t)tn * (size_t)g->I, 0, (size_t)((rows - tn) * g->I) * sizeof *v);
-    CTM__FN(wino_inputs)(g, t0, tn, 0, g->I, v, v_plane);
-    for (o = 0; o < g->O; o += nv * CTM__W) {
-        int width;
-        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
-        width = nv * CTM__W;
-        for (k = 0; k < 16; k++)
-            CTM__FN(block)(nv, rows, g->I, v + (size_t)k * v_plane, g->I, 1,
-                           g->packed + (size_t)o * (size_t)(16 * g->I) + (size_t)k * (size_t)(g->I * width), width,
-                           m + (size_t)k * m_plane, width, NULL, 0);
-        at = CTM__FN(place_of)(g, t0);
-        for (t = 0; t < tn; t++, CTM__FN(place_next)(g, &at)) {
-            size_t p = CTM__FN(place_pixel)(g, &at);
-            const ctm_real *from = m + (size_t)(t * width);
-            for (c = 0; c + CTM__W <= width && o + c + CTM__W <= g->O; c += CTM__W)
-                CTM__FN(wino_output_at)(CTM__W, g, p, (size_t)at.n, o + c, from + c, m_plane);
-            if (c < width && o + c < g->O) CTM__FN(wino_output_at)((size_t)(g->O - o - c), g, p, (size_t)at.n, o + c, from + c, m_plane);
-        }
-    }
-}
-
-// One tile of dout, its four pixels -> 16 planes of m.
-CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm_real *y, size_t right, size_t below,
-                                                   ctm_real *m, size_t plane) {
-    V d[4], u[16];
-    int k;
-    CTM__FN(load)(&d[0], y, lanes);
-    CTM__FN(load)(&d[1], y + right, lanes);
-    CTM__FN(load)(&d[2], y + below, lanes);
-    CTM__FN(load)(&d[3], y + below + right, lanes);
-    CTM__FN(wino_doutput)(d, u);
-    CTM__UNROLL
-    for (k = 0; k < 16; k++) CTM__FN(store)(m + (size_t)k * plane, &u[k], lanes);
-}
-CTM__FUN void CTM__FN(wino_doutputs)(const ctm__conv *g, int t0, int tn, int o0, int on, ctm_real *m, size_t plane) {
-    CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
-    size_t right = (size_t)g->O, below = (size_t)g->W * (size_t)g->O;
-    int t, c;
-    for (t = t0; t < t0 + tn; t++, m += on) {
-        const ctm_real *y = g->dout + CTM__FN(place_pixel)(g, &at) * right + o0;
-        if (t + CTM__AHEAD < g->tiles) CTM__FN(wino_ask)(g, g->dout, g->O, &ahead, o0, on);
-        for (c = 0; c + CTM__W <= on; c += CTM__W) CTM__FN(wino_doutput_at)(CTM__W, y + c, right, below, m + c, plane);
-        if (c < on) CTM__FN(wino_doutput_at)((size_t)(on - c), y + c, right, below, m + c, plane);
-        CTM__FN(place_next)(g, &at);
-        CTM__FN(place_next)(g, &ahead);
-    }
-}
-// du[16][i][o] of a block of channels from i0 and o0 on, over tiles t0..t1-1: V transposed (through a_row and a_step) times dM.
-CTM__FUN void CTM__FN(wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch) {
-    int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), t, k;
-    size_t v_plane = (size_t)(CTM__WTILES * in) + 64 / sizeof(ctm_real), m_plane = (size_t)(CTM__WTILES * on) + 64 / sizeof(ctm_real);
-    ctm_real *v = scratch, *m = v + 16 * v_plane;
-    if (t0 >= t1) memset(du, 0, (size_t)(16 * in * on) * sizeof *du);
-    for (t = t0; t < t1; t += CTM__WTILES) {
-        int tn = ctm__imin(CTM__WTILES, t1 - t);
-        CTM__FN(wino_inputs)(g, t, tn, i0, in, v, v_plane);
-        CTM__FN(wino_doutputs)(g, t, tn, o0, on, m, m_plane);
-        for (k = 0; k < 16; k++)
-            CTM__FN(gemm)(in, on, tn, v + (size_t)k * v_plane, 1, in, m + (size_t)k * m_plane, on,
-                          du + (size_t)(k * in * on), on, NULL, t > t0);
-    }
-}
-
-// dw += alpha·G^T·du·G for rows row0..row1-1 of a block, du being the sum of `parts` parts, in their order.
-CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts,
-                                        const ctm_real *du, size_t part) {
-    int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), i, c, k, s;
-    for (i = row0; i < ctm__imin(row1, in); i++)
-        for (c = 0; c < on; c += CTM__W) {
-            V u[16], f[9], e;
-            size_t lanes = (size_t)(on - c);
-            for (k = 0; k < 16; k++) {
-                const ctm_real *from = du + (size_t)((k * in + i) * on + c);
-                CTM__FN(load)(&u[k], from, lanes);
-                for (s = 1; s < parts; s++) { CTM__FN(load)(&e, from + (size_t)s * part, lanes); u[k] += e; }
-            }
-            CTM__FN(wino_dfilter)(u, f);
-            for (k = 0; k < 9; k++) {
-                ctm_real *to = g->dw + ((size_t)k * (size_t)g->I + (size_t)(i0 + i)) * (size_t)g->O + o0 + c;
-                CTM__FN(load)(&e, to, lanes);
-                e += g->alpha * f[k];
-                CTM__FN(store)(to, &e, lanes);
-            }
-        }
-}
-
-// exp, log, sin, cos of W numbers. Each is brought into a small interval where its Taylor series is short; the double
-// build asks libm, lane by lane, as it has only one.
-#ifdef CTM_REAL_DOUBLE
-CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *x, V *y)  { *y = exp(*x); }
-CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *x, V *y)  { *y = log(*x); }
-CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *x, V *y) { *y = sqrt(*x); }
-CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *x, V *s, V *c) { *s = sin(*x); *c = cos(*x); }
-#else
-// exp(x) = 2^k · exp(r), |r| <= ln(2)/2. Clamped to [-87, 88], where float neither vanishes nor overflows.
-CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
-    V x = *in, lo, hi, k, r, p;
-    VI n;
-    CTM__FN(splat)(&lo, -87.0f);
-    CTM__FN(splat)(&hi, 88.0f);
-    x = CTM__SELECT(x < lo, lo, x);
-    x = CTM__SELECT(x > hi, hi, x);
-    n = CTM__TO_INT(CTM__MADD(1.44269504f, x, 127.5f));      // k + 127, and truncation rounds as it is positive
-    k = CTM__TO_REAL(n) - 127.0f;
-    r = CTM__MADD(-0.693359375f, k, x);                      // ln 2 in two parts: the first has few bits, so k times it is exact
-    r = CTM__MADD(2.12194440e-4f, k, r);
-    p = CTM__MADD(1.0f / 5040, r, 1.0f / 720);
-    p = CTM__MADD(p, r, 1.0f / 120);
-    p = CTM__MADD(p, r, 1.0f / 24);
-    p = CTM__MADD(p, r, 1.0f / 6);
-    p = CTM__MADD(p, r, 0.5f);
-    p = CTM__MADD(p, r, 1.0f);
-    p = CTM__MADD(p, r, 1.0f);
-    *out = p * CTM__FROM_BITS(n << 23);
-}
-// log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
-CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
-    VI bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
-    V m = CTM__FROM_BITS(((bits - 0x3f3504f3) & 0x7fffff) + 0x3f3504f3), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
-    p = CTM__MADD(1.0f / 9, z, 1.0f / 7);
-    p = CTM__MADD(p, z, 1.0f / 5);
-    p = CTM__MADD(p, z, 1.0f / 3);
-    p = p * z * y;
-    *out = 2.0f * (p + y) + CTM__TO_REAL(e) * 0.69314718f;
-}
-// sqrt(x) = x · x^(-1/2); halving the exponent bits guesses x^(-1/2) to 3 %, and three Newton steps square that error each.
-CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *in, V *out) {
-    V x = *in, h = x * 0.5f, y = CTM__FROM_BITS(0x5f3759df - (CTM__BITS(x) >> 1));
-    y = y * CTM__MADD(-h * y, y, 1.5f);
-    y = y * CTM__MADD(-h * y, y, 1.5f);
-    y = y * CTM__MADD(-h * y, y, 1.5f);
-    *out = x * y;
-}
-// x = k·pi/2 + r, |r| <= pi/4 (pi/2 in three parts); k mod 4 says which of sin r, cos r to take with which sign.
-CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
-    V x = *in, y = x * 0.636619772f, half, zero, k, r, z, s, c;
-    VI n;
-    CTM__FN(splat)(&half, 0.5f);
-    CTM__FN(splat)(&zero, 0.0f);
-    n = CTM__TO_INT(y + CTM__SELECT(y < zero, -half, half));
-    k = CTM__TO_REAL(n);
-    r = CTM__MADD(-1.5703125f, k, x);
-    r = CTM__MADD(-4.83751297e-4f, k, r);
-    r = CTM__MADD(-7.54978995e-8f, k, r);
-    z = r * r;
-    s = CTM__MADD(1.0f / 362880, z, -1.0f / 5040);
-    s = CTM__MADD(s, z, 1.0f / 120);
-    s = CTM__MADD(s, z, -1.0f / 6);
-    s = CTM__MADD(s * z, r, r);
-    c = CTM__MADD(-1.0f / 3628800, z, 1.0f / 40320);
-    c = CTM__MADD(c, z, -1.0f / 720);
-    c = CTM__MADD(c, z, 1.0f / 24);
-    c = CTM__MADD(c, z, -0.5f);
-    c = CTM__MADD(c, z, 1.0f);
-    *sine   = CTM__SELECT(-(n & 1), c, s);
-    *cosine = CTM__SELECT(-(n & 1), s, c);
-    *sine   = CTM__SELECT(-((n >> 1) & 1), -*sine, *sine);
-    *cosine = CTM__SELECT(-(((n + 1) >> 1) & 1), -*cosine, *cosine);
-}
-#endif
-
-CTM__FUN void CTM__FN(exp_rows)(size_t n, const ctm_real *x, ctm_real *y) {
-    size_t i;
-    V v, e;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, x + i, n - i);
-        CTM__FN(vexp)(&v, &e);
-        CTM__FN(store)(y + i, &e, n - i);
-    }
-}
-CTM__FUN void CTM__FN(log_rows)(size_t n, const ctm_real *x, ctm_real *y) {
-    size_t i;
-    V v, e;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, x + i, n - i);
-        CTM__FN(vlog)(&v, &e);
-        CTM__FN(store)(y + i, &e, n - i);
-    }
-}
-CTM__FUN void CTM__FN(sincos_rows)(size_t n, const ctm_real *x, ctm_real *s, ctm_real *c) {
-    size_t i;
-    V v, a, b;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, x + i, n - i);
-        CTM__FN(vsincos)(&v, &a, &b);
-        CTM__FN(store)(s + i, &a, n - i);
-        CTM__FN(store)(c + i, &b, n - i);
-    }
-}
-
-// sigmoid(x) = 1/(1 + exp(-x))
-CTM__FUN CTM__INLINE void CTM__FN(vsigmoid)(const V *x, V *sig) {
-    V minus = -*x, e;
-    CTM__FN(vexp)(&minus, &e);
-    *sig = (ctm_real)1 / ((ctm_real)1 + e);
-}
-// out = x·sigmoid(x); sig (if not NULL) is kept for the backward pass.
-CTM__FUN void CTM__FN(silu)(size_t n, const ctm_real *x, ctm_real *out, ctm_real *sig) {
-    size_t i;
-    V v, g;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, x + i, n - i);
-        CTM__FN(vsigmoid)(&v, &g);
-        v = v * g;
-        CTM__FN(store)(out + i, &v, n - i);
-        if (sig) CTM__FN(store)(sig + i, &g, n - i);
-    }
-}
-// d silu/dx = sig + x·sig·(1 - sig) = sig + out·(1 - sig)
-CTM__FUN void CTM__FN(silu_backward)(size_t n, const ctm_real *sig, const ctm_real *out, const ctm_real *dout, ctm_real *dx) {
-    size_t i;
-    V g, y, d, a;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&g, sig + i, n - i);
-        CTM__FN(load)(&y, out + i, n - i);
-        CTM__FN(load)(&d, dout + i, n - i);
-        CTM__FN(load)(&a, dx + i, n - i);
-        a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
-        CTM__FN(store)(dx + i, &a, n - i);
-    }
-}
-// out = silu(v), v = (1 + scale)·h + shift
-CTM__FUN void CTM__FN(film)(size_t n, const ctm_real *h, const ctm_real *scale, const ctm_real *shift, ctm_real *out, ctm_real *sig) {
-    size_t i;
-    V a, b, c, v, g;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&a, h + i, n - i);
-        CTM__FN(load)(&b, scale + i, n - i);
-        CTM__FN(load)(&c, shift + i, n - i);
-        v = CTM__MADD(b, a, a) + c;
-        CTM__FN(vsigmoid)(&v, &g);
-        v = v * g;
-        CTM__FN(store)(out + i, &v, n - i);
-        if (sig) CTM__FN(store)(sig + i, &g, n - i);
-    }
-}
-// dv = dout·(sig + out·(1 - sig));  dh += (1 + scale)·dv;  dscale += h·dv;  dshift += dv
-CTM__FUN void CTM__FN(film_backward)(size_t n, const ctm_real *h, const ctm_real *scale, const ctm_real *out, const ctm_real *sig,
-                                     const ctm_real *dout, ctm_real *dh, ctm_real *dscale, ctm_real *dshift) {
-    size_t i;
-    V a, b, y, g, d, sum;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&a, h + i, n - i);
-        CTM__FN(load)(&b, scale + i, n - i);
-        CTM__FN(load)(&y, out + i, n - i);
-        CTM__FN(load)(&g, sig + i, n - i);
-        CTM__FN(load)(&d, dout + i, n - i);
-        d = d * (g + y * ((ctm_real)1 - g));
-        if (dh) {
-            CTM__FN(load)(&sum, dh + i, n - i);
-            sum = sum + d + b * d;
-            CTM__FN(store)(dh + i, &sum, n - i);
-        }
-        if (dscale) {
-            CTM__FN(load)(&sum, dscale + i, n - i);
-            sum = sum + a * d;
-            CTM__FN(store)(dscale + i, &sum, n - i);
-            CTM__FN(load)(&sum, dshift + i, n - i);
-            sum = sum + d;
-            CTM__FN(store)(dshift + i, &sum, n - i);
-        }
-    }
-}
-// m <- b1·m + (1-b1)·g;  v <- b2·v + (1-b2)·g²;  theta <- theta - rate·m / (root·sqrt(v) + eps), or rate·m if not adaptive
-CTM__FUN void CTM__FN(adam)(size_t n, ctm_real *theta, const ctm_real *grad, ctm_real *mean, ctm_real *var, double beta1,
-                            double beta2, double rate_, double root_, double eps_, int adaptive) {
-    ctm_real b1 = (ctm_real)beta1, b2 = (ctm_real)beta2, a1 = (ctm_real)(1 - beta1), a2 = (ctm_real)(1 - beta2);
-    ctm_real rate = (ctm_real)rate_, root = (ctm_real)root_, eps = (ctm_real)eps_;
-    size_t i;
-    V w, g, m, v, s;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&w, theta + i, n - i);
-        CTM__FN(load)(&g, grad + i, n - i);
-        CTM__FN(load)(&m, mean + i, n - i);
-        CTM__FN(load)(&v, var + i, n - i);
-        m = CTM__MADD(b1, m, a1 * g);
-        v = CTM__MADD(b2, v, a2 * (g * g));
-        if (adaptive) {
-            CTM__FN(vsqrt)(&v, &s);
-            w = w - rate * m / CTM__MADD(root, s, eps);
-        } else {
-            w = w - rate * m;
-        }
-        CTM__FN(store)(theta + i, &w, n - i);
-        CTM__FN(store)(mean + i, &m, n - i);
-        CTM__FN(store)(var + i, &v, n - i);
-    }
-}
-CTM__FUN void CTM__FN(ema)(size_t n, ctm_real *ema, const ctm_real *theta, double rate_) {
-    ctm_real rate = (ctm_real)rate_, rest = (ctm_real)(1 - rate_);
-    size_t i;
-    V e, w;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&e, ema + i, n - i);
-        CTM__FN(load)(&w, theta + i, n - i);
-        e = rate * e + rest * w;
-        CTM__FN(store)(ema + i, &e, n - i);
-    }
-}
-// y <- y + c·x
-CTM__FUN void CTM__FN(axpy)(size_t n, double c_, const ctm_real *x, ctm_real *y) {
-    ctm_real c = (ctm_real)c_;
-    size_t i;
-    V a, b;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&a, x + i, n - i);
-        CTM__FN(load)(&b, y + i, n - i);
-        b = CTM__MADD(c, a, b);
-        CTM__FN(store)(y + i, &b, n - i);
-    }
-}
-// sum of squares, one partial sum for each lane
-CTM__FUN double CTM__FN(sumsq)(size_t n, const ctm_real *x) {
-    ctm_real lane[CTM__W];
-    double total = 0;
-    size_t i;
-    V a, sum;
-    CTM__FN(splat)(&sum, 0);
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&a, x + i, n - i);
-        sum = sum + a * a;
-    }
-    memcpy(lane, &sum, sizeof lane);
-    for (i = 0; i < CTM__W; i++) total += (double)lane[i];
-    return total;
-}
-// ---- norms, attention, resampling: P pixels of C channels, swept in the order of memory
-// Every sweep is written for m lanes, which is the constant W but at the end of a row that W does not divide.
-#define CTM__SWEEP(P, C, step, at)                                                       \
-    for (p = 0; p < (P); p++, step) {                                                    \
-        for (c = 0; c + CTM__W <= (size_t)(C); c += CTM__W) { const size_t m = CTM__W; at; } \
-        if (c < (size_t)(C)) { const size_t m = (size_t)(C) - c; at; }                   \
-    }
-// sum[c] += x - from[c];  sumsq[c] += (x - from[c])².  from may be NULL (zeros), sumsq too.
-CTM__FUN CTM__INLINE void CTM__FN(sums_at)(const size_t m, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
-    V v, s;
-    CTM__FN(load)(&v, x, m);
-    if (from) { CTM__FN(load)(&s, from, m); v -= s; }
-    CTM__FN(load)(&s, sum, m);
-    s += v;
-    CTM__FN(store)(sum, &s, m);
-    if (!sumsq) return;
-    CTM__FN(load)(&s, sumsq, m);
-    s += v * v;
-    CTM__FN(store)(sumsq, &s, m);
-}
-CTM__FUN void CTM__FN(channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
-    size_t p, c;
-    if (sumsq) { CTM__SWEEP(P, C, x += C, CTM__FN(sums_at)(m, x + c, from + c, sum + c, sumsq + c)) }
-    else       { CTM__SWEEP(P, C, x += C, CTM__FN(sums_at)(m, x + c, NULL, sum + c, NULL)) }
-}
-// out = f((x - mean[c])·a[c] + beta[c]),  f the identity or SiLU
-CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
-                                           const int silu, ctm_real *out) {
-    V v, e, g;
-    CTM__FN(load)(&v, x, m);
-    CTM__FN(load)(&e, mean, m);
-    v -= e;
-    CTM__FN(load)(&e, a, m);
-    CTM__FN(load)(&g, beta, m);
-    v = CTM__MADD(v, e, g);
-    if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
-    CTM__FN(store)(out, &v, m);
-}
-CTM__FUN void CTM__FN(norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
-                            int silu, ctm_real *out) {
-    size_t p, c;
-    if (silu) { CTM__SWEEP(P, C, (x += C, out += C), CTM__FN(norm_at)(m, x + c, mean + c, a + c, beta + c, 1, out + c)) }
-    else      { CTM__SWEEP(P, C, (x += C, out += C), CTM__FN(norm_at)(m, x + c, mean + c, a + c, beta + c, 0, out + c)) }
-}
-// dv = dout·f'(v), with v made anew from x: cheaper than a third array in memory. centred = x - mean.
-CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
-                                           const ctm_real *beta, const int silu, V *centred, V *dv) {
-    V v, e, g;
-    CTM__FN(load)(&v, x, m);
-    CTM__FN(load)(&e, mean, m);
-    *centred = v - e;
-    CTM__FN(load)(dv, dout, m);
-    if (!silu) return;
-    CTM__FN(load)(&e, a, m);
-    CTM__FN(load)(&g, beta, m);
-    v = CTM__MADD(*centred, e, g);
-    CTM__FN(vsigmoid)(&v, &g);
-    *dv *= CTM__MADD((ctm_real)1 - g, v * g, g);
-}
-// s1[c] += dv;  s2[c] += dv·(x - mean[c])
-CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
-                                                const ctm_real *a, const ctm_real *beta, const int silu, ctm_real *s1,
-                                                ctm_real *s2) {
-    V v, e, d;
-    CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
-    CTM__FN(load)(&e, s1, m);
-    e += d;
-    CTM__FN(store)(s1, &e, m);
-    CTM__FN(load)(&e, s2, m);
-    e = CTM__MADD(d, v, e);
-    CTM__FN(store)(s2, &e, m);
-}
-CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
-                                 const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2) {
-    size_t p, c;
-    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C),
-                           CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, s1 + c, s2 + c)) }
-    else      { CTM__SWEEP(P, C, (x += C, dout += C),
-                           CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, s1 + c, s2 + c)) }
-}
-// dx = a[c]·dv - k1[c] - k2[c]·(x - mean[c]), set or added
-CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
-                                                    const ctm_real *a, const ctm_real *beta, const int silu, const ctm_real *k1,
-                                                    const ctm_real *k2, ctm_real *dx, const int add) {
-    V v, e, d;
-    CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
-    CTM__FN(load)(&e, a, m);
-    d *= e;
-    CTM__FN(load)(&e, k1, m);
-    d -= e;
-    CTM__FN(load)(&e, k2, m);
-    d = CTM__MADD(-e, v, d);
-    if (add) { CTM__FN(load)(&e, dx, m); d += e; }
-    CTM__FN(store)(dx, &d, m);
-}
-CTM__FUN void CTM__FN(norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
-                                     const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add) {
-    size_t p, c;
-    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C, dx += C),
-                           CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, k1 + c, k2 + c, dx + c, add)) }
-    else      { CTM__SWEEP(P, C, (x += C, dout += C, dx += C),
-                           CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, k1 + c, k2 + c, dx + c, add)) }
-}
-#undef CTM__SWEEP
-// row <- exp(scale·row - top) / sum;  spare lanes of the last vector do not count.
-CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
-    ctm_real scale = (ctm_real)scale_, top = row[0] * scale, lane[CTM__W], total = 0;
-    size_t i, n = (size_t)n_;
-    V v, e, sum;
-    for (i = 1; i < n; i++) if (row[i] * scale > top) top = row[i] * scale;
-    memset(&sum, 0, sizeof sum);
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, row + i, n - i);
-        v = CTM__MADD(scale, v, -top);
-        CTM__FN(vexp)(&v, &e);
-        CTM__FN(store)(row + i, &e, n - i);
-        if (n - i < CTM__W) CTM__FN(load)(&e, row + i, n - i);
-        sum += e;
-    }
-    memcpy(lane, &sum, sizeof lane);
-    for (i = 0; i < CTM__W; i++) total += lane[i];
-    CTM__FN(splat)(&sum, (ctm_real)1 / total);
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, row + i, n - i);
-        v *= sum;
-        CTM__FN(store)(row + i, &v, n - i);
-    }
-}
-// With p = softmax(scale·z):  dz = scale·p·(dp - sum(p·dp)), in the place of dp.
-CTM__FUN void CTM__FN(softmax_backward)(int n_, double scale_, const ctm_real *p, ctm_real *dp) {
-    ctm_real lane[CTM__W], total = 0, scale = (ctm_real)scale_;
-    size_t i, n = (size_t)n_;
-    V v, e, sum;
-    memset(&sum, 0, sizeof sum);
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, p + i, n - i);
-        CTM__FN(load)(&e, dp + i, n - i);
-        sum += v * e;
-    }
-    memcpy(lane, &sum, sizeof lane);
-    for (i = 0; i < CTM__W; i++) total += lane[i];
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, p + i, n - i);
-        CTM__FN(load)(&e, dp + i, n - i);
-        e = v * (e - total) * scale;
-        CTM__FN(store)(dp + i, &e, n - i);
-    }
-}
-// y = c·x, set or added
-CTM__FUN void CTM__FN(scaled)(size_t n, double c_, const ctm_real *x, ctm_real *y, int add) {
-    ctm_real c = (ctm_real)c_;
-    size_t i;
-    V v, e;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, x + i, n - i);
-        v *= c;
-        if (add) { CTM__FN(load)(&e, y + i, n - i); v += e; }
-        CTM__FN(store)(y + i, &v, n - i);
-    }
-}
-// y = c·(p + q + r + s), set or added
-CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_real *q, const ctm_real *r,
-                            const ctm_real *s, ctm_real *y, int add) {
-    ctm_real c = (ctm_real)c_;
-    size_t i;
-    V v, e;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, p + i, n - i);
-        CTM__FN(load)(&e, q + i, n - i);
-        v += e;
-        CTM__FN(load)(&e, r + i, n - i);
-        v += e;
-        CTM__FN(load)(&e, s + i, n - i);
-        v = (v + e) * c;
-        if (add) { CTM__FN(load)(&e, y + i, n - i); v += e; }
-        CTM__FN(store)(y + i, &v, n - i);
-    }
-}
-
-// The exact denoiser of a Gaussian mixture (chapter 12), W points at a time, one in each lane. scratch: (2·dim + K)·W numbers.
-CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2_, const ctm_real *x,
-                               const ctm_real *t, ctm_real *D, ctm_real *scratch) {
-    ctm_real c2 = (ctm_real)c2_;
-    ctm_real *xs = scratch, *acc = xs + dim * CTM__W, *logit = acc + dim * CTM__W;
-    int i, k, d, l;
-    for (i = 0; i < n; i += CTM__W) {
-        int m = ctm__imin(CTM__W, n - i);
-        V v, half, top, sum, a, q, e;
-        for (l = 0; l < CTM__W; l++) acc[l] = t[i + (l < m ? l : 0)];            // spare lanes repeat the first point
-        v = CTM__LOADU(acc);
-        v = v * v + c2;                                          // variance of each component at noise level t
-        half = (ctm_real)-0.5 / v;
-        for (d = 0; d < dim; d++)
-            for (l = 0; l < CTM__W; l++) xs[d * CTM__W + l] = x[(i + (l < m ? l : 0)) * dim + d];
-        memset(&top, 0, sizeof top);
-        for (k = 0; k < K; k++) {                                // log of weight times density, up to a common term
-            memset(&q, 0, sizeof q);
-            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = CTM__MADD(a, a, q); }
-            q = CTM__MADD(q, half, log_w[k]);
-            top = k == 0 ? q : CTM__SELECT(top < q, q, top);
-            memcpy(logit + k * CTM__W, &q, sizeof q);
-        }
-        memset(&sum, 0, sizeof sum);
-        memset(acc, 0, sizeof(V) * (size_t)dim);
-        for (k = 0; k < K; k++) {                                // softmax, and the mean of the means under it
-            a = CTM__LOADU(logit + k * CTM__W) - top;
-            CTM__FN(vexp)(&a, &e);
-            sum = sum + e;
-            for (d = 0; d < dim; d++) {
-                q = CTM__MADD(mean[k * dim + d], e, CTM__LOADU(acc + d * CTM__W));
-                memcpy(acc + d * CTM__W, &q, sizeof q);
-            }
-        }
-        a = c2 / v;
-        for (d = 0; d < dim; d++) {
-            q = a * CTM__LOADU(xs + d * CTM__W) + ((ctm_real)1 - a) * CTM__LOADU(acc + d * CTM__W) / sum;
-            for (l = 0; l < m; l++) memcpy(D + (i + l) * dim + d, (ctm_real *)&q + l, sizeof *D);
-        }
-    }
-}
-
-static const ctm__kernels CTM__FN(kernels) = {
-    CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows),
-    CTM__FN(silu), CTM__FN(silu_backward),
-    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture),
-    CTM__FN(pack), CTM__FN(conv_panel), CTM__FN(conv_weights), CTM__FN(wino_filters), CTM__FN(wino_tiles), CTM__FN(wino_weights),
-    CTM__FN(wino_weights_end),
-    CTM__FN(channel_sums), CTM__FN(norm), CTM__FN(norm_sums), CTM__FN(norm_backward), CTM__FN(softmax), CTM__FN(softmax_backward),
-    CTM__FN(scaled), CTM__FN(four)
-};
-#undef V
-#undef VI
-#undef CTM__FUN
-#undef CTM__LOADU
-#undef CTM__TO_INT
-#undef CTM__TO_REAL
-#undef CTM__BITS
-#undef CTM__FROM_BITS
-#undef CTM__SELECT
-#undef CTM__SUFFIX
-#undef CTM__W
-#undef CTM__MR
-#undef CTM__NV
-#undef CTM__TARGET
-#undef CTM__FUSED
-#undef CTM__ZERO
-#undef CTM__MADD
-// ---- END OF PASS ----------------------------------------------------------------------------------------------------
-#endif
-
-#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTERS_8_TO_21)
-#define CTM__CHAPTERS_8_TO_21
-
-static const ctm__kernels *ctm__kernels_of(int isa) {
-    switch (isa) {
-    case CTM_ISA_PORTABLE: return &ctm__kernels_portable;
-#ifdef CTM__HAS_V128
-    case CTM_ISA_V128: return &ctm__kernels_v128;
-#endif
-#if defined(CTM__X86) && defined(CTM__VECTORS)
-    case CTM_ISA_AVX2:   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &ctm__kernels_avx2 : NULL;
-    case CTM_ISA_AVX512: return __builtin_cpu_supports("avx512f") ? &ctm__kernels_avx512 : NULL;
-#endif
-    default: return NULL;
-    }
-}
-
-CTM__DEF const char *ctm_isa_name(int isa) {
-    static const char *const name[] = {"portable", "v128", "avx2", "avx512"};
-    return isa >= 0 && isa < CTM_ISA_COUNT ? name[isa] : "unknown";
-}
-
-CTM__DEF int ctm_set_isa(ctm_ctx *ctx, int isa) {
-    const ctm__kernels *k = ctm__kernels_of(isa);
-    if (!k) return ctm__fail(ctx, "instruction set \"%s\" is not available here", ctm_isa_name(isa));
-    ctx->kernels = k;
-    ctx->isa = isa;
-    return 1;
-}
-
-CTM__DEF void ctm_init(ctm_ctx *ctx) {
-    int isa;
-    memset(ctx, 0, sizeof *ctx);
-    for (isa = CTM_ISA_COUNT - 1; !ctm_set_isa(ctx, isa); isa--) { }
-    ctx->error[0] = 0;
-    ctx->winograd = 1;
-}
-
-// Products are cut into blocks for the threads. Every entry of C is one sum over k in order, wherever the cuts are (a float
-// survives a stay in memory), so cutting never changes a bit.
-typedef struct ctm__gemm_job {
-    ctm_ctx *ctx;
-    int M, N, K, m, n, add;
-    const ctm_real *A, *B, *bias;
-    ptrdiff_t a_row, a_step, b_step, c_row;
-    ctm_real *C;
-} ctm__gemm_job;
-
-static void ctm__gemm_piece(void *arg, int p) {
-    const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
-    int across = (g->N + g->n - 1) / g->n, i = p / across * g->m, j = p % across * g->n;
-    g->ctx->kernels->gemm(ctm__imin(g->m, g->M - i), ctm__imin(g->n, g->N - j), g->K, g->A + i * g->a_row, g->a_row, g->a_step,
-                          g->B + j, g->b_step, g->C + i * g->c_row + j, g->c_row, g->bias ? g->bias + j : NULL, g->add);
-}
-
-// Step 5 of the story: CTM__DEPTH rows and at most CTM__PANEL columns of B are copied together, then used for all rows of this
-// piece of C. The copy is each thread's own, and no part of its stack: it is 96 KB (double: 192), and some stacks have 128.
-enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
-static void ctm__gemm_packed(void *arg, int p, void *scratch) {
-    const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
-    int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j),
-        i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
-    ctm_real *panel = (ctm_real *)scratch;
-    for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
-        int depth = ctm__imin(CTM__DEPTH, g->K - k0);
-        for (k = 0; k < depth; k++) memcpy(panel + k * n, g->B + (k0 + k) * g->b_step + j, (size_t)n * sizeof *panel);
-        for (i = i0; i < i1; i += 64)
-            g->ctx->kernels->gemm(ctm__imin(64, i1 - i), n, depth, g->A + i * g->a_row + k0 * g->a_step, g->a_row, g->a_step, panel, n,
-                                  g->C + i * g->c_row + j, g->c_row, k0 == 0 && g->bias ? g->bias + j : NULL, g->add || k0 > 0);
-    }
-}
-
-CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
-                       const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
-    ctm__gemm_job g;
-    int pieces, packed = M >= 256 && N >= 256 && K >= 256;
-    if (M <= 0 || N <= 0) return;
-    if ((double)M * N * K < 5e5) {
-        ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
-        return;
-    }
-    g.ctx = ctx; g.M = M; g.N = N; g.K = K; g.add = add;
-    g.A = A; g.B = B; g.bias = bias; g.C = C;
-    g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
-    g.m = packed ? (M >= 1024 ? 1024 : 256) : M >= 64 ? 64 : M;
-    g.n = packed ? (N >= 1536 ? CTM__PANEL : CTM__PANEL / 2) : M >= 64 ? N : ctm__imin(N, CTM__PANEL);
-    pieces = ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n);
-    if (packed) {
-        ctm_arena panels;
-        ctm_arena_init(&panels, ctx, "panels");
-        ctm__parallel_scratch(&panels, pieces, CTM__DEPTH * CTM__PANEL * sizeof(ctm_real), ctm__gemm_packed, &g);
-        ctm_arena_free(&panels);
-    } else {
-        ctm_parallel_for(ctx, pieces, ctm__gemm_piece, &g);
-    }
-}
-
-// ---- convolutions, put together from pieces of work that are cut by the shapes alone
-typedef struct ctm__conv_job { ctm__conv g; const ctm__kernels *kernels; int across, parts, winograd; size_t part; } ctm__conv_job;
-
-static int ctm__rounded(const ctm__kernels *k, int n) { return (n + k->lanes - 1) / k->lanes * k->lanes; }
-static int ctm__panels(const ctm__kernels *k, int N) {
-    int p = 0, first = 0;
-    for (;; p++) { k->panel_at(N, p, &first); if (first >= N) return p; }
-}
-
-// Does Winograd's way pay? It needs 2x2 tiles, and enough channels that the transforms are small beside the products.
-static int ctm__use_winograd(const ctm_ctx *ctx, const ctm__conv *g) {
-    if (g->k != 3 || g->H % 2 || g->W % 2 || !ctx->winograd) return 0;
-    return ctx->winograd == 2 || (g->I >= 16 && g->O >= 16 && g->H * g->W >= 16);
-}
-
-static void ctm__pack_piece(void *arg, int p) {
-    ctm__conv_job *j = (ctm__conv_job *)arg;
-    int rows = j->winograd ? j->g.I : j->g.k * j->g.k * j->g.I, r = p * CTM__PACK_ROWS, end = ctm__imin(rows, r + CTM__PACK_ROWS);
-    if (j->winograd) j->kernels->wino_filters(&j->g, r, end);
-    else             j->kernels->pack(&j->g, r, end);
-}
-static void ctm__conv_piece(void *arg, int p) {
-    ctm__conv_job *j = (ctm__conv_job *)arg;
-    int p0 = p % j->across * CTM__PIXELS;
-    j->kernels->conv_panel(&j->g, p / j->across, p0, ctm__imin(j->g.B * j->g.H * j->g.W, p0 + CTM__PIXELS));
-}
-static void ctm__wino_piece(void *arg, int p, void *scratch) {
-    ctm__conv_job *j = (ctm__conv_job *)arg;
-    int t = p * j->g.tiles_each;
-    j->kernels->wino_tiles(&j->g, t, ctm__imin(j->g.tiles_each, j->g.tiles - t), (ctm_real *)scratch);
-}
-
-// out = alpha·(x * w + ...), see ctm__conv. g has everything but packed and zero.
-static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv) {
-    ctm__conv_job j;
-    ctm_mark m = ctm_arena_mark(a);
-    ctm__conv *g = &j.g;
-    int taps = conv->k * conv->k, wide, rows;
-    *g = *conv;
-    j.kernels = a->ctx->kernels;
-    j.winograd = ctm__use_winograd(a->ctx, g);
-    wide = ctm__rounded(j.kernels, g->O);
-    rows = j.winograd ? g->I : taps * g->I;
-    g->packed = (ctm_real *)ctm_alloc_raw(a, (size_t)((j.winograd ? 16 : taps) * g->I) * (size_t)wide * sizeof(ctm_real));
-    g->zero = (const ctm_real *)ctm_alloc(a, (size_t)g->I * sizeof(ctm_real));
-    ctm_parallel_for(a->ctx, (rows + CTM__PACK_ROWS - 1) / CTM__PACK_ROWS, ctm__pack_piece, &j);
-    if (j.winograd) {
-        int each = 4096 / g->I / 8 * 8;                          // 4096 numbers in each of the 16 planes: 256 KB of float
-        g->tiles = g->B * (g->H / 2) * (g->W / 2);
-        g->tiles_each = each < 16 ? 16 : ctm__imin(each, 128);
-        ctm__parallel_scratch(a, (g->tiles + g->tiles_each - 1) / g->tiles_each,
-                              16 * ((size_t)(g->tiles_each + 8) * (size_t)(g->I + 64) + 32) * sizeof(ctm_real), ctm__wino_piece, &j);
-    } else {
-        j.across = (g->B * g->H * g->W + CTM__PIXELS - 1) / CTM__PIXELS;
-        ctm_parallel_for(a->ctx, j.across * ctm__panels(j.kernels, g->O), ctm__conv_piece, &j);
-    }
-    ctm_arena_release(a, m);
-}
-
-static void ctm__conv_weights_piece(void *arg, int p, void *scratch) {
-    ctm__conv_job *j = (ctm__conv_job *)arg;
-    j->kernels->conv_weights(&j->g, p % j->across * ctm__channels_each(j->g.k, j->g.I), p / j->across, (ctm_real *)scratch);
-}
-static void ctm__wino_weights_piece(void *arg, int p, void *scratch) {
-    ctm__conv_job *j = (ctm__conv_job *)arg;
-    int block = p / j->parts, part = p % j->parts, t = part * j->g.tiles_each;
-    j->kernels->wino_weights(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, t,
-                             ctm__imin(j->g.tiles, t + j->g.tiles_each), j->g.du + (size_t)p * j->part, (ctm_real *)scratch);
-}
-static void ctm__wino_weights_last(void *arg, int p) {
-    ctm__conv_job *j = (ctm__conv_job *)arg;
-    int block = p / (CTM__WBLOCK / CTM__PACK_ROWS), row = p % (CTM__WBLOCK / CTM__PACK_ROWS) * CTM__PACK_ROWS;
-    j->kernels->wino_weights_end(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, row, row + CTM__PACK_ROWS,
-                                 j->parts, j->g.du + (size_t)(block * j->parts) * j->part, j->part);
-}
-
-// dw += alpha·(gradient of x * w with respect to w). Winograd's sums are made in a few parts, each of its own stretch of tiles,
-// so that there is work for several threads even if one block holds all channels.
-static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
-    ctm__conv_job j;
-    ctm_mark m = ctm_arena_mark(a);
-    ctm__conv *g = &j.g;
-    if (conv->B == 0 || conv->H == 0 || conv->W == 0) return;    // nothing to add
-    *g = *conv;
-    j.kernels = a->ctx->kernels;
-    if (ctm__use_winograd(a->ctx, g)) {
-        int down = (g->I + CTM__WBLOCK - 1) / CTM__WBLOCK, blocks, runs;
-        j.across = (g->O + CTM__WBLOCK - 1) / CTM__WBLOCK;
-        blocks = down * j.across;
-        g->tiles = g->B * (g->H / 2) * (g->W / 2);
-        runs = (g->tiles + CTM__WTILES - 1) / CTM__WTILES;       // of tiles that are transformed together
-        j.parts = (8 + blocks - 1) / blocks;
-        j.parts = ctm__imin(runs, j.parts + (blocks * j.parts) % 2);     // an even number of pieces: cores come in pairs
-        g->tiles_each = (runs + j.parts - 1) / j.parts * CTM__WTILES;
-        j.part = 16 * CTM__WBLOCK * CTM__WBLOCK + 16;
-        g->zero = (const ctm_real *)ctm_alloc(a, (size_t)g->I * sizeof(ctm_real));
-        g->du = (ctm_real *)ctm_alloc_raw(a, (size_t)(blocks * j.parts) * j.part * sizeof(ctm_real));
-        ctm__parallel_scratch(a, blocks * j.parts, 32 * (CTM__WTILES * CTM__WBLOCK + 32) * sizeof(ctm_real), ctm__wino_weights_piece, &j);
-        ctm_parallel_for(a->ctx, blocks * (CTM__WBLOCK / CTM__PACK_ROWS), ctm__wino_weights_last, &j);
-    } else {
-        j.across = (g->I + ctm__channels_each(g->k, g->I) - 1) / ctm__channels_each(g->k, g->I);
-        ctm__parallel_scratch(a, j.across * ctm__panels(j.kernels, g->O),
-                              (size_t)(g->W + CTM__PIXELS) * 64 * sizeof(ctm_real), ctm__conv_weights_piece, &j);
-    }
-    ctm_arena_release(a, m);
-}
-
-CTM__DEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->exp_rows(n, x, y); }
-CTM__DEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->log_rows(n, x, y); }
-CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *s, ctm_real *c) {
-    ctx->kernels->sincos_rows(n, x, s, c);
-}
+static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv);             // out = alpha·(x * w + ...)
+static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv);     // dw += alpha·(gradient of x * w with respect to w)
 
 // =====================================================================================================================
-// CHAPTER 9. OPERATIONS
+// CHAPTER 8. OPERATIONS
 //
 // Each operation has a card with both formulas, a backward function and, under it, the forward function that installs it. dX stands for
 // dL/dX throughout. Gradients are added, as a tensor may be used twice; the first addition to a large gradient overwrites it, which
@@ -4871,7 +3381,7 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
 }
 
 // =====================================================================================================================
-// CHAPTER 10. NETWORKS
+// CHAPTER 9. NETWORKS
 //
 // A network is a list of named parameters and a function. All parameters lie in one array theta and all gradients in
 // another, so that the optimiser, the moving averages and the sums over shards are single loops. Two ways to have the same
@@ -5531,7 +4041,7 @@ CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
 }
 
 // =====================================================================================================================
-// CHAPTER 11. OPTIMISERS AND EMA
+// CHAPTER 10. OPTIMISERS AND MOVING AVERAGES
 //
 // Adam keeps running means m of the gradient and v of its square, and moves each weight by -lr·m̂/(sqrt(v̂) + eps), where the
 // hats undo the bias of starting from zero: m̂ = m/(1 - beta1^k), v̂ = v/(1 - beta2^k). In the first steps v̂ is a mean of very
@@ -5943,99 +4453,144 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     return out;
 }
 
-// The exact flow [eq:flow]. With tau = ln t the ODE is  dx/dtau = x - D(x,t),  which is not stiff, and Dormand and Prince's
-// fifth-order step with its built-in fourth-order estimate of the error chooses its own step length for every point.
-enum { CTM__FLOW_DIM = 64 };
+// ---- the exact flow
+// With tau = ln t the ODE [eq:pf_ode] becomes
+//
+//        dx/dtau = x - D(x, e^tau)                                                               [eq:flow]
+//
+// whose slope is about as large at every level as at any other, so that a method which chooses its own steps gets along with few.
+// This one is Dormand and Prince's: six slopes make a step of fifth order, and a seventh, which the next step uses as its first, makes
+// an estimate of the error. A step whose error is too large is tried again, shorter. Every row has its own tau and its own step
+// length, so its result does not depend on the other rows. (Chapter 19 carries likelihoods upwards in the same way.)
 
-static void ctm__flow_slope(const ctm_denoiser *D, const double *x, double tau, double *f) {
-    int d;
-    D->exact(D, x, exp(tau), f);
-    for (d = 0; d < D->dim; d++) f[d] = x[d] - f[d];
+typedef struct ctm__ode {
+    void      (*slope)(const void *arg, size_t n, const double *x, const double *t, double *f);     // dx/dtau of n rows at levels t
+    const void *arg;
+    size_t      n, dim;
+    double      tol, shortest;     // the error allowed in a step, relative to 0.1 + |x|; no step is made shorter than this one
+    double     *x, *tau, *h;       // where the rows are, and the step that each would like to make next, negative towards data
+    double     *step, *t, *y, *k[7];   // the step that is tried, the levels of a slope, where the step ends, its slopes
+} ctm__ode;
+
+static size_t ctm__ode_room(size_t n, size_t dim) { return n * (9 * dim + 4); }        // in doubles
+
+// All rows at x [n,dim] and tau, with a first step h; room is for ctm__ode_room(n,dim) numbers.
+static void ctm__ode_begin(ctm__ode *ode, const double *x, double tau, double h, double *room) {
+    size_t n = ode->n, len = n * ode->dim, i;
+    int r;
+    for (r = 0; r < 7; r++, room += len) ode->k[r] = room;
+    ode->x = room; ode->y = ode->x + len; ode->tau = ode->y + len; ode->h = ode->tau + n; ode->step = ode->h + n; ode->t = ode->step + n;
+    memcpy(ode->x, x, len * sizeof(double));
+    for (i = 0; i < n; i++) { ode->tau[i] = tau; ode->h[i] = h; ode->t[i] = exp(tau); }
+    ode->slope(ode->arg, n, ode->x, ode->t, ode->k[0]);
 }
 
-// One trial step of length h from (tau, x) with slope k1: the new point y, its slope k7, and the error in units of tol.
-static double ctm__dopri_step(const ctm_denoiser *D, const double *x, double tau, double h, double tol,
-                              double k[7][CTM__FLOW_DIM], double *y) {
+static void ctm__ode_try(ctm__ode *ode) {
     static const double a[6][6] = {
         {1.0 / 5, 0, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0, 0}, {44.0 / 45, -56.0 / 15, 32.0 / 9, 0, 0, 0},
         {19372.0 / 6561, -25360.0 / 2187, 64448.0 / 6561, -212.0 / 729, 0, 0},
         {9017.0 / 3168, -355.0 / 33, 46732.0 / 5247, 49.0 / 176, -5103.0 / 18656, 0},
         {35.0 / 384, 0, 500.0 / 1113, 125.0 / 192, -2187.0 / 6784, 11.0 / 84}};
     static const double c[6] = {1.0 / 5, 3.0 / 10, 4.0 / 5, 8.0 / 9, 1, 1};
-    static const double e[7] = {71.0 / 57600, 0, -71.0 / 16695, 71.0 / 1920, -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
-    double err = 0;
-    int s, r, d;
+    size_t i;
+    int s, r;
     for (s = 0; s < 6; s++) {
-        for (d = 0; d < D->dim; d++) {
+        for (i = 0; i < ode->n * ode->dim; i++) {
             double sum = 0;
-            for (r = 0; r <= s; r++) sum += a[s][r] * k[r][d];
-            y[d] = x[d] + h * sum;
+            for (r = 0; r <= s; r++) sum += a[s][r] * ode->k[r][i];
+            ode->y[i] = ode->x[i] + ode->step[i / ode->dim] * sum;
         }
-        ctm__flow_slope(D, y, tau + c[s] * h, k[s + 1]);
+        for (i = 0; i < ode->n; i++) ode->t[i] = exp(ode->tau[i] + c[s] * ode->step[i]);
+        ode->slope(ode->arg, ode->n, ode->y, ode->t, ode->k[s + 1]);
     }
-    for (d = 0; d < D->dim; d++) {
-        double sum = 0;
-        for (r = 0; r < 7; r++) sum += e[r] * k[r][d];
-        sum *= h / (tol * (0.1 + fabs(x[d])));
-        err += sum * sum;
-    }
-    return sqrt(err / D->dim);
 }
 
-static void ctm__flow_point(const ctm_denoiser *D, const double *x0, double t, int n, const double *s, double tol,
-                            double *out, size_t stride) {
-    double k[7][CTM__FLOW_DIM], x[CTM__FLOW_DIM], y[CTM__FLOW_DIM], tau = log(t), h = -0.05;
-    int i;
-    size_t bytes = (size_t)D->dim * sizeof(double);
-    memcpy(x, x0, bytes);
-    ctm__flow_slope(D, x, tau, k[0]);
-    for (i = 0; i < n; i++) {
-        double end = log(s[i]);
-        while (tau > end + 1e-12) {
-            double step = tau + h < end ? end - tau : h;
-            double err = ctm__dopri_step(D, x, tau, step, tol, k, y), grow;
-            if (!ctm_is_finite(err)) {                  // from here the point is no number, and stays none
-                memcpy(x, y, bytes);
-                tau = end;
-                break;
-            }
-            if (err <= 1 || step > -1e-9) {
-                tau += step;
-                memcpy(x, y, bytes);
-                memcpy(k[0], k[6], bytes);              // the last slope of a step is the first of the next
-            }
-            grow = ctm__dmin(5, ctm__dmax(0.2, 0.9 * pow(err + 1e-12, -0.2)));
-            if (err > 1 || step == h) h = step * grow;  // a step cut short by `end` says nothing about the next
+// Takes the step that a row has tried, if its error allows, and chooses the length of the next one.
+static void ctm__ode_judge(ctm__ode *ode, size_t row, double end) {
+    static const double e[7] = {71.0 / 57600, 0, -71.0 / 16695, 71.0 / 1920, -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
+    size_t dim = ode->dim, first = row * dim, d;
+    double step = ode->step[row], err = 0;
+    int r;
+    for (d = first; d < first + dim; d++) {
+        double sum = 0;
+        for (r = 0; r < 7; r++) sum += e[r] * ode->k[r][d];
+        sum *= step / (ode->tol * (0.1 + fabs(ode->x[d])));
+        err += sum * sum;
+    }
+    err = sqrt(err / (double)dim);
+    if (!ctm_is_finite(err) || err <= 1 || fabs(step) <= ode->shortest) {
+        memcpy(ode->x + first, ode->y + first, dim * sizeof(double));
+        memcpy(ode->k[0] + first, ode->k[6] + first, dim * sizeof(double));
+        ode->tau[row] = ctm_is_finite(err) ? ode->tau[row] + step : end;   // a point that is no number stays none
+    }
+    if (ctm_is_finite(err) && (err > 1 || step == ode->h[row])) {          // a step cut short by the end says nothing about the next
+        double next = fabs(step) * ctm__dmin(5, ctm__dmax(0.2, 0.9 * pow(err + 1e-12, -0.2)));
+        ode->h[row] = copysign(ctm__dmax(next, ode->shortest), step);
+    }
+}
+
+// Carries all rows on to tau = end. Rows that have arrived wait for the rest, with steps of length zero.
+static void ctm__ode_walk(ctm__ode *ode, double end) {
+    size_t i, moving;
+    do {
+        for (moving = i = 0; i < ode->n; i++) {
+            double left = end - ode->tau[i];
+            ode->step[i] = fabs(left) <= 1e-12 ? 0 : fabs(ode->h[i]) < fabs(left) ? ode->h[i] : left;
+            moving += ode->step[i] != 0;
         }
-        memcpy(out + (size_t)i * stride, x, bytes);
+        if (moving) ctm__ode_try(ode);
+        for (i = 0; i < ode->n; i++) if (ode->step[i] != 0) ctm__ode_judge(ode, i, end);
+    } while (moving);
+}
+
+enum { CTM__FLOW_DIM = 64, CTM__FLOW_PIECE = 64 };     // dimensions at most; points for one thread
+
+static void ctm__flow_slope(const void *arg, size_t n, const double *x, const double *t, double *f) {
+    const ctm_denoiser *D = (const ctm_denoiser *)arg;
+    size_t dim = (size_t)D->dim, i;
+    for (i = 0; i < n; i++) D->exact(D, x + i * dim, t[i], f + i * dim);
+    for (i = 0; i < n * dim; i++) f[i] = x[i] - f[i];
+}
+
+// One point from t through the levels s[0..k-1], each result `stride` numbers behind the one before.
+static void ctm__flow_point(const ctm_denoiser *D, const double *x, double t, int k, const double *s, double tol, double *out,
+                            size_t stride) {
+    double room[9 * CTM__FLOW_DIM + 4];
+    ctm__ode ode;
+    int j;
+    ode.slope = ctm__flow_slope; ode.arg = D; ode.n = 1; ode.dim = (size_t)D->dim; ode.tol = tol; ode.shortest = 1e-7;
+    ctm__ode_begin(&ode, x, log(t), -0.05, room);
+    for (j = 0; j < k; j++) {
+        ctm__ode_walk(&ode, log(s[j]));
+        memcpy(out + (size_t)j * stride, ode.x, ode.dim * sizeof(double));
     }
 }
 
 typedef struct ctm__flow_job {
     const ctm_denoiser *D; size_t n; const double *x; double t, tol; int k; const double *s; double *out;
 } ctm__flow_job;
-static void ctm__flow_piece(void *arg, int p) {
-    const ctm__flow_job *j = (const ctm__flow_job *)arg;
-    size_t dim = (size_t)j->D->dim, i;
-    for (i = (size_t)p * 64; i < (size_t)(p + 1) * 64 && i < j->n; i++)
-        ctm__flow_point(j->D, j->x + i * dim, j->t, j->k, j->s, j->tol, j->out + i * dim, j->n * dim);
+static void ctm__flow_piece(void *arg, int piece) {
+    const ctm__flow_job *job = (const ctm__flow_job *)arg;
+    size_t dim = (size_t)job->D->dim, first = (size_t)piece * CTM__FLOW_PIECE, i;
+    for (i = first; i < first + CTM__FLOW_PIECE && i < job->n; i++)
+        ctm__flow_point(job->D, job->x + i * dim, job->t, job->k, job->s, job->tol, job->out + i * dim, job->n * dim);
 }
 
-// [eq:flow]  dx/dtau = x - D(x, e^tau), tau = ln t, for n points through k levels.
+// [eq:flow]  n points through k levels, each point by itself.
 CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, const double *x, double t, int k, const double *s,
                              double tol, double *out) {
-    ctm__flow_job j;
+    ctm__flow_job job;
     int i;
     CTM__REQUIRE(D->exact != NULL, "ctm_exact_flow: the denoiser \"%s\" has no exact formula", D->name);
     CTM__REQUIRE(D->dim <= CTM__FLOW_DIM, "ctm_exact_flow: more than %d dimensions", CTM__FLOW_DIM);
     CTM__REQUIRE(ctm_is_finite(t) && t > 0, "ctm_exact_flow: the noise level t = %g must be positive", t);
+    CTM__REQUIRE(ctm_is_finite(tol) && tol > 0, "ctm_exact_flow: the tolerance %g must be positive", tol);
     for (i = 0; i < k; i++)
         CTM__REQUIRE(ctm_is_finite(s[i]) && s[i] > 0 && s[i] <= (i ? s[i - 1] : t),
                      "ctm_exact_flow: level %d is %g; levels must be positive and decrease from t = %g", i, s[i], t);
-    j.D = D; j.n = n; j.x = x; j.t = t; j.tol = tol; j.k = k; j.s = s; j.out = out;
-    ctm_parallel_for(ctx, (int)((n + 63) / 64), ctm__flow_piece, &j);
+    job.D = D; job.n = n; job.x = x; job.t = t; job.tol = tol; job.k = k; job.s = s; job.out = out;
+    ctm_parallel_for(ctx, (int)((n + CTM__FLOW_PIECE - 1) / CTM__FLOW_PIECE), ctm__flow_piece, &job);
 }
-
 // =====================================================================================================================
 // CHAPTER 13. THE JUMP
 //
@@ -7739,7 +6294,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
 }
 
 // ---- samplers on the score
-// The solvers of chapter 13 as samplers [alg:heun], and three relatives. One step from t to t' < t, d = (x - D(x,t))/t:
+// The solvers of chapter 12 as samplers [alg:heun], and three relatives. One step from t to t' < t, d = (x - D(x,t))/t:
 //
 //   [alg:dpm2]       r = ((t^(1/3) + t'^(1/3))/2)³      y = x + (r-t)·d      x' = x + (t'-t)·(y - D(y,r))/r
 //   [alg:ancestral]  x' = x + (down-t)·d + up·eps       up = t'·sqrt(t² - t'²)/t,  down = t'²/t,  up² + down² = t'²
@@ -7881,16 +6436,20 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
 // =====================================================================================================================
 // CHAPTER 19. LIKELIHOOD
 //
-// A density carried along an ODE dx/dt = f changes by d ln p(x_t)/dt = -div f. Walking from data up to T, where the density
-// is known to be nearly N(0, T²), and adding up the divergence gives the likelihood  [eq:loglik]:
+// How probable does a model find a point? The ODE can tell, because it carries not only points but their density. Where the paths run
+// apart the density falls, and where they run together it rises: along dx/dt = f it changes by  d ln p(x_t)/dt = -div f.  The density
+// at the noisy end is known; it is nearly that of N(0, T²). So walk from the data up to T and add up the divergence  [eq:loglik]:
 //
 //        ln p_0(x_0) = ln p_T(x_T) + integral from 0 to T of div f(x_t,t) dt,     f = (x - D)/t,   div f = (dim - tr dD/dx)/t
 //
-// The trace is exact with one backward pass for every coordinate at every slope that the solver asks for (320 of them by
-// default), which is affordable in low dimension. In high dimension it is
-// estimated with a few random probes e whose covariance is I  [eq:hutchinson]:     tr J = E[ e^T J e ].
-// Signs (Rademacher) are the better probes: their squares are 1, so the diagonal of J adds no variance. A point keeps its probes
-// all the way, which makes the integrand a smooth function of t, and solvers of high order worth their price.
+// The trace is exact with one backward pass for every coordinate of x. The default solver takes 320 slopes, so this is affordable for
+// points of the plane and not for images. In high dimension the trace is estimated with a few random probes e whose covariance
+// is I  [eq:hutchinson]:
+//
+//        tr J = E[ e^T J e ]
+//
+// The probes are signs: their squares are 1, so the diagonal of J adds no variance. (Normal numbers would add some.) A point keeps its
+// probes along the whole path, which makes the integrand a smooth function of t, and solvers of high order worth their price.
 // =====================================================================================================================
 
 CTM__DEF ctm_likelihood ctm_likelihood_default(void) {
@@ -7903,322 +6462,229 @@ CTM__DEF ctm_likelihood ctm_likelihood_default(void) {
     return how;
 }
 
-// The points of one run with their probes e [m,n,dim]: tr J is estimated by weight·sum_p e_p^T J e_p.
-typedef struct ctm__trace {
+// What is carried along the ODE: rows of dim + 1 numbers, a point and the integral of div f so far.
+typedef struct ctm__density {
     ctm_tape           *tp;
     const ctm_denoiser *D;
-    size_t              n;
-    int                 m;
+    int                 probes;        // tr J is estimated by weight·sum_p e_p^T J e_p
     double              weight;
-    const double       *e;             // NULL: the dim unit vectors, which make the sum the trace itself
-} ctm__trace;
+    const double       *e;             // [probes,n,dim]. NULL: the dim unit vectors, which make the sum the trace itself
+} ctm__density;
 
-// One probe: D(x,t) into Dx if not NULL, and trace[i] += weight·e_p^T (dD/dx) e_p. The gradient of sum(e·D) is J^T e; it is taken
-// on a tape of its own, so that whatever the caller's tape holds stays out of it.
-static void ctm__probe(const ctm__trace *q, int p, const double *x, const double *t, double *Dx, double *trace) {
-    size_t dim = (size_t)q->D->dim, len = q->n * dim, k;
-    ctm_mark m = ctm_arena_mark(q->tp->arena);
-    ctm_tape inner;
-    ctm_tensor *xt, *tt, *e, *out;
-    ctm_tape_init(&inner, q->tp->ctx, q->tp->arena);
-    inner.rows = q->tp->rows;
-    xt = ctm_wants_grad(&inner, ctm_matrix(&inner, "x", (int)q->n, (int)dim));
-    tt = ctm_vector(&inner, "t", (int)q->n);
-    e = ctm_matrix(&inner, "probe", (int)q->n, (int)dim);
-    for (k = 0; k < q->n; k++) tt->data[k] = (ctm_real)t[k];
-    for (k = 0; k < len; k++) {
-        xt->data[k] = (ctm_real)x[k];
-        e->data[k] = (ctm_real)(q->e ? q->e[(size_t)p * len + k] : k % dim == (size_t)p);
-    }
-    out = q->D->denoise(&inner, q->D, xt, tt);
-    CTM__REQUIRE(inner.count > 0, "ctm_loglik: the denoiser \"%s\" cannot be differentiated", q->D->name);
-    ctm_backward(&inner, ctm_name(ctm_weighted_mean(&inner, out, e, 1), "probe^T D"));
-    if (Dx) for (k = 0; k < len; k++) Dx[k] = (double)out->data[k];
-    for (k = 0; k < len; k++) trace[k / dim] += q->weight * (double)e->data[k] * (double)xt->grad[k];
-    ctm_arena_release(q->tp->arena, m);
-}
-
-// t·f = x - D and t·div f = dim - tr dD/dx: the slopes in ln t.
-static void ctm__flow_and_divergence(const ctm__trace *q, const double *x, const double *t, double *f, double *div) {
-    size_t dim = (size_t)q->D->dim, k;
+// The slopes of n rows in ln t, at levels t [n]: x - D and dim - tr dD/dx. The gradient of sum(e·D) is J^T e; it is taken on a tape of
+// its own, so that whatever the caller's tape holds stays out of it.
+static void ctm__density_slope(const void *arg, size_t n, const double *rows, const double *t, double *slopes) {
+    const ctm__density *q = (const ctm__density *)arg;
+    size_t dim = (size_t)q->D->dim, i, d;
     int p;
-    memset(div, 0, q->n * sizeof(double));
-    for (p = 0; p < q->m; p++) ctm__probe(q, p, x, t, p ? NULL : f, div);
-    for (k = 0; k < q->n * dim; k++) f[k] = (double)(ctm_real)x[k] - f[k];       // at the very x that D was given
-    for (k = 0; k < q->n; k++) div[k] = (double)dim - div[k];
+    for (p = 0; p < q->probes; p++) {
+        ctm_mark m = ctm_arena_mark(q->tp->arena);
+        ctm_tape tape;
+        ctm_tensor *x, *level, *e, *D;
+        ctm_tape_init(&tape, q->tp->ctx, q->tp->arena);
+        tape.rows = q->tp->rows;
+        x = ctm_wants_grad(&tape, ctm_matrix(&tape, "x", (int)n, (int)dim));
+        level = ctm_vector(&tape, "t", (int)n);
+        e = ctm_matrix(&tape, "probe", (int)n, (int)dim);
+        for (i = 0; i < n; i++) {
+            level->data[i] = (ctm_real)t[i];
+            for (d = 0; d < dim; d++) {
+                x->data[i * dim + d] = (ctm_real)rows[i * (dim + 1) + d];
+                e->data[i * dim + d] = (ctm_real)(q->e ? q->e[((size_t)p * n + i) * dim + d] : d == (size_t)p);
+            }
+        }
+        D = q->D->denoise(&tape, q->D, x, level);
+        CTM__REQUIRE(tape.count > 0, "a likelihood: the denoiser \"%s\" cannot be differentiated", q->D->name);
+        ctm_backward(&tape, ctm_name(ctm_weighted_mean(&tape, D, e, 1), "probe^T D"));
+        for (i = 0; i < n; i++) {
+            double *f = slopes + i * (dim + 1);
+            if (p == 0) {
+                f[dim] = 0;
+                for (d = 0; d < dim; d++) f[d] = (double)x->data[i * dim + d] - (double)D->data[i * dim + d];
+            }
+            for (d = i * dim; d < (i + 1) * dim; d++) f[dim] -= q->weight * (double)e->data[d] * (double)x->grad[d];
+            if (p == q->probes - 1) f[dim] += (double)dim;
+        }
+        ctm_arena_release(q->tp->arena, m);
+    }
 }
 
-// Heun and the classical fourth-order method have the same shape: stage r starts from x + c_r·h·(slope of stage r-1), and the
-// step is h times the mean of the slopes with weights b_r. x is carried up to sigma_max; returns the integral of div f in sum_div.
-static void ctm__loglik_fixed(const ctm__trace *q, const ctm_noise *z, int method, int steps, double *x, double *sum_div) {
+// `steps` Karras intervals, upwards in noise. Heun's method and the classical one of fourth order have the same shape: stage k starts
+// from rows + c_k·h·(the slope of stage k-1), and the step is h times the mean of the slopes with weights b_k.
+static void ctm__density_steps(const ctm__density *q, const ctm_noise *z, const ctm_likelihood *how, size_t n, double *rows) {
     static const double c_heun[2] = {0, 1}, b_heun[2] = {0.5, 0.5};
     static const double c_rk4[4] = {0, 0.5, 0.5, 1}, b_rk4[4] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
-    const double *c = method == CTM_RK4 ? c_rk4 : c_heun, *b = method == CTM_RK4 ? b_rk4 : b_heun;
-    int stages = method == CTM_RK4 ? 4 : 2, j, r;
-    size_t n = q->n, len = n * (size_t)q->D->dim, k;
-    ctm_arena *a = q->tp->arena;
-    double *y = (double *)ctm_alloc(a, len * sizeof(double)), *f = (double *)ctm_alloc(a, len * sizeof(double));
-    double *sum = (double *)ctm_alloc(a, len * sizeof(double)), *div = (double *)ctm_alloc(a, n * sizeof(double));
-    double *t = (double *)ctm_alloc(a, n * sizeof(double)), *ts = (double *)ctm_alloc(a, ((size_t)steps + 1) * sizeof(double));
-    ctm_karras_times(z, steps + 1, ts);
-    for (j = steps; j > 0; j--) {                      // upwards in noise
+    const double *c = how->method == CTM_RK4 ? c_rk4 : c_heun, *b = how->method == CTM_RK4 ? b_rk4 : b_heun;
+    int stages = how->method == CTM_RK4 ? 4 : 2, j, k;
+    size_t wide = (size_t)q->D->dim + 1, len = n * wide, i;
+    double *y = (double *)ctm_alloc(q->tp->arena, (3 * len + n) * sizeof(double)), *f = y + len, *sum = f + len, *t = sum + len;
+    double *ts = (double *)ctm_alloc(q->tp->arena, ((size_t)how->steps + 1) * sizeof(double));
+    ctm_karras_times(z, how->steps + 1, ts);
+    for (j = how->steps; j > 0; j--) {
         double h = ts[j - 1] - ts[j];
         memset(sum, 0, len * sizeof(double));
-        for (r = 0; r < stages; r++) {
-            double level = ts[j] + c[r] * h;
-            for (k = 0; k < n; k++) t[k] = level;
-            for (k = 0; k < len; k++) y[k] = x[k] + c[r] * h * (r ? f[k] : 0);
-            ctm__flow_and_divergence(q, y, t, f, div);
-            for (k = 0; k < len; k++) sum[k] += b[r] * (f[k] /= level);
-            for (k = 0; k < n; k++) sum_div[k] += b[r] * h * div[k] / level;
+        for (k = 0; k < stages; k++) {
+            double level = ts[j] + c[k] * h;
+            for (i = 0; i < n; i++) t[i] = level;
+            for (i = 0; i < len; i++) y[i] = rows[i] + c[k] * h * (k ? f[i] : 0);
+            ctm__density_slope(q, n, y, t, f);
+            for (i = 0; i < len; i++) sum[i] += b[k] * (f[i] /= level);
         }
-        for (k = 0; k < len; k++) x[k] += h * sum[k];
+        for (i = 0; i < len; i++) rows[i] += h * sum[i];
     }
 }
 
-// Adaptive steps in tau = ln t, by Cash and Karp's pair of fifth and fourth order: six slopes, two sums with weights b and b4,
-// whose difference tells the error. Every point has its own tau and its own step, so that its result does not depend on its
-// neighbours; points that have arrived wait for the rest.
-typedef struct ctm__adaptive { double *x, *y, *t, *tau, *h, *sum_div, *k[6], *kd[6]; } ctm__adaptive;
-
-static void ctm__adaptive_stages(const ctm__trace *q, ctm__adaptive *s) {
-    static const double a[6][5] = {
-        {0, 0, 0, 0, 0}, {1.0 / 5, 0, 0, 0, 0}, {3.0 / 40, 9.0 / 40, 0, 0, 0}, {3.0 / 10, -9.0 / 10, 6.0 / 5, 0, 0},
-        {-11.0 / 54, 5.0 / 2, -70.0 / 27, 35.0 / 27, 0},
-        {1631.0 / 55296, 175.0 / 512, 575.0 / 13824, 44275.0 / 110592, 253.0 / 4096}};
-    static const double c[6] = {0, 1.0 / 5, 3.0 / 10, 3.0 / 5, 1, 7.0 / 8};
-    size_t dim = (size_t)q->D->dim, i;
-    int r, p;
-    for (r = 0; r < 6; r++) {
-        for (i = 0; i < q->n; i++) s->t[i] = exp(s->tau[i] + c[r] * s->h[i]);
-        for (i = 0; i < q->n * dim; i++) {
-            double sum = 0;
-            for (p = 0; p < r; p++) sum += a[r][p] * s->k[p][i];
-            s->y[i] = s->x[i] + s->h[i / dim] * sum;
-        }
-        ctm__flow_and_divergence(q, s->y, s->t, s->k[r], s->kd[r]);
-    }
+// Steps in ln t that choose their own length. Where numbers are floats, D is rough, and below 1e-4 a shorter step is no better.
+static void ctm__density_walk(const ctm__density *q, const ctm_noise *z, double tol, size_t n, double *rows) {
+    size_t wide = (size_t)q->D->dim + 1;
+    double *room = (double *)ctm_alloc(q->tp->arena, ctm__ode_room(n, wide) * sizeof(double));
+    ctm__ode ode;
+    ode.slope = ctm__density_slope; ode.arg = q; ode.n = n; ode.dim = wide; ode.tol = tol; ode.shortest = 1e-4;
+    ctm__ode_begin(&ode, rows, log(z->sigma_min), 0.05, room);
+    ctm__ode_walk(&ode, log(z->sigma_max));
+    memcpy(rows, ode.x, n * wide * sizeof(double));
 }
 
-static double ctm__weigh(const double w[6], double *const k[6], size_t i) {
-    double sum = 0;
-    int r;
-    for (r = 0; r < 6; r++) sum += w[r] * k[r][i];
-    return sum;
-}
+static double ctm__sign(const ctm_rng *rng, uint64_t step, uint64_t index) { return ctm_uniform(rng, step, index) < 0.5 ? -1 : 1; }
 
-// Judges the trial step of point i: takes it if its error is within tol, and chooses the next step. 1 when the point has arrived.
-static int ctm__adaptive_judge(const ctm__trace *q, ctm__adaptive *s, size_t i, double end, double tol) {
-    static const double b[6] = {37.0 / 378, 0, 250.0 / 621, 125.0 / 594, 0, 512.0 / 1771};
-    static const double e[6] = {37.0 / 378 - 2825.0 / 27648, 0, 250.0 / 621 - 18575.0 / 48384, 125.0 / 594 - 13525.0 / 55296,
-                                -277.0 / 14336, 512.0 / 1771 - 0.25};            // b - b4
-    size_t dim = (size_t)q->D->dim, d;
-    double h = s->h[i], r = h * ctm__weigh(e, s->kd, i) / tol, err = r * r;
-    for (d = i * dim; d < (i + 1) * dim; d++) {
-        r = h * ctm__weigh(e, s->k, d) / (tol * (0.1 + fabs(s->x[d])));
-        err += r * r;
-    }
-    err = sqrt(err / (double)(dim + 1));
-    if (!ctm_is_finite(err)) {                         // from here the point is no number, and stays none
-        s->sum_div[i] = err;
-        s->h[i] = 0;
-        return 1;
-    }
-    if (err <= 1 || h < 1e-4) {                        // 1e-4: rounding in float can ask for steps that lead nowhere
-        for (d = i * dim; d < (i + 1) * dim; d++) s->x[d] += h * ctm__weigh(b, s->k, d);
-        s->sum_div[i] += h * ctm__weigh(b, s->kd, i);
-        s->tau[i] += h;
-    }
-    s->h[i] = ctm__dmin(h * ctm__dmin(5, ctm__dmax(0.2, 0.9 * pow(err + 1e-12, -0.2))), end - s->tau[i]);
-    if (s->h[i] > 1e-12) return 0;
-    s->h[i] = 0;
-    return 1;
-}
-
-static void ctm__loglik_adaptive(const ctm__trace *q, const ctm_noise *z, double tol, double *x, double *sum_div) {
-    size_t dim = (size_t)q->D->dim, n = q->n, i, arrived = 0;
-    double *room = (double *)ctm_alloc(q->tp->arena, n * (7 * dim + 9) * sizeof(double)), end = log(z->sigma_max);
-    unsigned char *done = (unsigned char *)ctm_alloc(q->tp->arena, n);
-    ctm__adaptive s;
-    int r;
-    s.x = x;
-    s.sum_div = sum_div;
-    for (r = 0; r < 6; r++) { s.k[r] = room; room += n * dim; s.kd[r] = room; room += n; }
-    s.y = room; s.t = s.y + n * dim; s.tau = s.t + n; s.h = s.tau + n;
-    for (i = 0; i < n; i++) { s.tau[i] = log(z->sigma_min); s.h[i] = 0.05; }
-    while (arrived < n) {
-        ctm__adaptive_stages(q, &s);
-        for (i = 0; i < n; i++)
-            if (!done[i] && ctm__adaptive_judge(q, &s, i, end, tol)) { done[i] = 1; arrived++; }
-    }
-}
-
-static double ctm__probe_entry(const ctm_likelihood *how, uint64_t step, uint64_t index) {
-    if (how->gaussian) return ctm_normal(how->rng, step, index);
-    return ctm_uniform(how->rng, step, index) < 0.5 ? -1 : 1;
-}
-
-// The probes of a run: recorded, from the stream, or none (NULL).
+// The probes of a run [probes,n,dim]: recorded, from the stream, or NULL if the trace is exact.
 static const double *ctm__probes_of(ctm_arena *a, const ctm_likelihood *how, size_t n, size_t dim) {
+    size_t len = n * dim, k;
     double *e;
-    size_t k;
-    int p;
     if (how->probes == 0 || how->recorded) return how->probes ? how->recorded : NULL;
-    e = (double *)ctm_alloc(a, (size_t)how->probes * n * dim * sizeof(double));
-    for (p = 0; p < how->probes; p++)
-        for (k = 0; k < n * dim; k++) {
-            uint64_t index = how->first_row * (uint64_t)dim + k;
-            e[(size_t)p * n * dim + k] = ctm__probe_entry(how, (uint64_t)p, index);
-        }
+    e = (double *)ctm_alloc(a, (size_t)how->probes * len * sizeof(double));
+    for (k = 0; k < (size_t)how->probes * len; k++) e[k] = ctm__sign(how->rng, k / len, how->first_row * (uint64_t)dim + k % len);
     return e;
 }
 
 static int ctm__check_likelihood(ctm_ctx *ctx, const ctm_denoiser *D, const ctm_likelihood *how) {
     if (!ctm__check_score(ctx, D, "a likelihood")) return 0;
     if (how->probes < 0) return ctm__fail(ctx, "a likelihood cannot have %d probes", how->probes);
-    return 1;
-}
-
-static int ctm__check_integration(ctm_ctx *ctx, const ctm_likelihood *how) {
     if (how->probes && !how->rng && !how->recorded)
-        return ctm__fail(ctx, "%d probes were asked for, but no stream of them was given", how->probes);
-    if (how->method == CTM_ADAPTIVE)
-        return how->tol > 0 ? 1 : ctm__fail(ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
-    if (how->method != CTM_HEUN && how->method != CTM_RK4) return ctm__fail(ctx, "%d is no method of a likelihood", how->method);
-    CTM__REQUIRE(how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
+        return ctm__fail(ctx, "a likelihood with %d probes needs a stream of random numbers, and none was given", how->probes);
+    if (how->method != CTM_ADAPTIVE && how->method != CTM_HEUN && how->method != CTM_RK4)
+        return ctm__fail(ctx, "%d is no method of a likelihood", how->method);
+    if (how->method == CTM_ADAPTIVE && !(how->tol > 0 && ctm_is_finite(how->tol)))
+        return ctm__fail(ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
+    CTM__REQUIRE(how->method == CTM_ADAPTIVE || how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
     return 1;
 }
 
-// [eq:loglik]  ln p_T(x_T) + integral of div f, the trace in div f exact or by [eq:hutchinson].
-CTM__DEF int ctm_loglik_by(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
-                           const ctm_real *points, double *logp) {
-    double variance = z->sigma_max * z->sigma_max + how->prior_var, *x;
-    ctm__trace q;
+// [eq:loglik]  ln p_T(x_T) + integral of div f, with the trace in div f exact or by [eq:hutchinson].
+CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *x,
+                        double *logp) {
+    const ctm_likelihood plain = ctm_likelihood_default();
+    double variance, *rows;
+    ctm__density q;
     ctm_mark m;
-    size_t dim, k;
+    size_t dim, i, d;
+    if (!how) how = &plain;
     if (!ctm__check_likelihood(tp->ctx, D, how)) return 0;
-    if (!ctm__check_integration(tp->ctx, how)) return 0;
     dim = (size_t)D->dim;
+    variance = z->sigma_max * z->sigma_max + how->prior_var;
     m = ctm_arena_mark(tp->arena);
-    q.tp = tp; q.D = D; q.n = n;
-    q.m = how->probes ? how->probes : D->dim;
+    q.tp = tp; q.D = D;
+    q.probes = how->probes ? how->probes : D->dim;
     q.weight = how->probes ? 1.0 / how->probes : 1;
     q.e = ctm__probes_of(tp->arena, how, n, dim);
-    x = (double *)ctm_alloc(tp->arena, n * dim * sizeof(double));
-    for (k = 0; k < n * dim; k++) x[k] = (double)points[k];
-    for (k = 0; k < n; k++) logp[k] = 0;
-    if (how->method == CTM_ADAPTIVE) ctm__loglik_adaptive(&q, z, how->tol, x, logp);
-    else                             ctm__loglik_fixed(&q, z, how->method, how->steps, x, logp);
-    for (k = 0; k < n * dim; k++) logp[k / dim] -= x[k] * x[k] / (2 * variance);
-    for (k = 0; k < n; k++) logp[k] -= 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
+    rows = (double *)ctm_alloc(tp->arena, n * (dim + 1) * sizeof(double));
+    for (i = 0; i < n; i++) for (d = 0; d < dim; d++) rows[i * (dim + 1) + d] = (double)x[i * dim + d];
+    if (how->method == CTM_ADAPTIVE) ctm__density_walk(&q, z, how->tol, n, rows);
+    else                             ctm__density_steps(&q, z, how, n, rows);
+    for (i = 0; i < n; i++) {
+        const double *row = rows + i * (dim + 1);
+        logp[i] = row[dim] - 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
+        for (d = 0; d < dim; d++) logp[i] -= row[d] * row[d] / (2 * variance);
+    }
     ctm_arena_release(tp->arena, m);
     return 1;
 }
 
-// [eq:loglik]  With the exact trace and fixed steps.
-CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, int method, size_t n, const ctm_real *points,
-                        int steps, double prior_var, double *logp) {
-    ctm_likelihood how = ctm_likelihood_default();
-    how.method = method;
-    how.steps = steps;
-    how.prior_var = prior_var;
-    return ctm_loglik_by(tp, D, z, &how, n, points, logp);
-}
-
-// ---- the bound
-// The stochastic process that adds noise gives a bound that needs no ODE, only the score S at random levels  [eq:elbo]:
+// ---- a lower bound
+// Seen as a random process that adds noise, the model has a bound on its likelihood that needs no ODE, only the score S at random
+// levels  [eq:elbo]:
 //
 //     ln p_0(x_0) >= E ln N(x_0 + T·eps; 0, T²)  -  Z·E[ |sigma·S|²/2 + div(sigma²·S) ]
 //                    -  ( E|x_0 - D(x_0 + q·eps, q)|²/(2q²) - dim/2 )
 //
-// with S and div at x_0 + sigma·eps, ln sigma uniform from ln q to ln T, and Z = 2 ln(T/q), twice that interval. The last bracket
-// is the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in. q is the
-// level a thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and takes
-// q^(1/rho) = 0.413 there. That makes 8.047 bits per dimension of N(0, 0.5²) look like 7.755, and can hide up to 0.72 bits of more
-// concentrated data.
+// with S and div at x_0 + sigma·eps, where ln sigma is uniform between ln q and ln T, and Z = 2·ln(T/q). The last bracket is the price
+// of the step from level q to the data: what a Gaussian of std q around D costs, less the entropy of the noise put in. q is the level a
+// thousandth of the grid above sigma_min, 0.00205. The authors' code forgets the power rho in this bracket alone and takes
+// q^(1/rho) = 0.413 there, which makes 8.047 bits per dimension of N(0, 0.5²) look like 7.755, and can hide up to 0.72 bits where the
+// data are more concentrated.
 //
-// The first term is -dim/2·ln(2·pi·T²) - (|x_0|² + dim·T²)/(2T²), so only the other two are drawn; and levels are stratified: draw
-// k of K takes the k-th of K equal parts of the interval. An estimate may exceed ln p; its expectation may not.
+// The first term's expectation is known, -dim/2·(ln(2·pi·T²) + 1) - |x_0|²/(2T²), so only the other two are estimated. Their levels are
+// stratified: draw k of K takes a level from the k-th of K equal parts of the interval. An estimate may exceed ln p; its expectation
+// does not.
 
-// Row i of draw k: u, then z, z_residual and the probe, of dim numbers each.
-static void ctm__elbo_row(const ctm_likelihood *how, int draws, int k, size_t n, size_t i, size_t dim, double *row) {
-    uint64_t step = 4 * (uint64_t)k, at = (how->first_row + i) * (uint64_t)dim;
+// The random numbers of row i in draw k: u, then the noise, the residual's noise and the probe, dim numbers each.
+static void ctm__elbo_numbers(const ctm_likelihood *how, int draws, int k, size_t n, size_t i, size_t dim, double *out) {
+    uint64_t step = 4 * (uint64_t)k, row = how->first_row + i;
     size_t d;
     if (how->recorded) {
-        memcpy(row, how->recorded + ((size_t)k * n + i) * (1 + 3 * dim), (1 + 3 * dim) * sizeof(double));
+        memcpy(out, how->recorded + ((size_t)k * n + i) * (1 + 3 * dim), (1 + 3 * dim) * sizeof(double));
         return;
     }
-    row[0] = (k + ctm_uniform(how->rng, step, how->first_row + i)) / draws;
+    out[0] = (k + ctm_uniform(how->rng, step, row)) / draws;
     for (d = 0; d < dim; d++) {
-        row[1 + d] = ctm_normal(how->rng, step + 1, at + d);
-        row[1 + dim + d] = ctm_normal(how->rng, step + 2, at + d);
-        row[1 + 2 * dim + d] = ctm__probe_entry(how, step + 3, at + d);
+        out[1 + d] = ctm_normal(how->rng, step + 1, row * (uint64_t)dim + d);
+        out[1 + dim + d] = ctm_normal(how->rng, step + 2, row * (uint64_t)dim + d);
+        out[1 + 2 * dim + d] = ctm__sign(how->rng, step + 3, row * (uint64_t)dim + d);
     }
 }
 
-// |x_0 - D(x_0 + q·eps, q)|² of all points.
-static void ctm__reconstruction(ctm_tape *tp, const ctm_denoiser *D, size_t n, const ctm_real *x0, const double *row, double q,
-                                double *square) {
-    size_t dim = (size_t)D->dim, k;
-    int recording = tp->recording;
-    ctm_mark m = ctm_arena_mark(tp->arena);
-    ctm_tensor *x = ctm_matrix(tp, "x_q", (int)n, (int)dim), *t = ctm_fill(ctm_vector(tp, "q", (int)n), q), *y;
-    tp->recording = 0;
-    memset(square, 0, n * sizeof(double));
-    for (k = 0; k < x->len; k++) x->data[k] = (ctm_real)((double)x0[k] + q * row[k / dim * (1 + 3 * dim) + 1 + dim + k % dim]);
-    y = D->denoise(tp, D, x, t);
-    for (k = 0; k < x->len; k++) square[k / dim] += ((double)x0[k] - (double)y->data[k]) * ((double)x0[k] - (double)y->data[k]);
-    tp->recording = recording;
-    ctm_arena_release(tp->arena, m);
-}
-
-// Adds one draw's estimate of -Z·(...) minus the bracket to bound.
-static void ctm__elbo_draw(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, int draws, int k,
-                           size_t n, const ctm_real *x0, double *bound) {
-    size_t dim = (size_t)D->dim, len = n * dim, width = 1 + 3 * dim, i, d;
-    ctm_noise fine = *z;
-    ctm_mark m = ctm_arena_mark(tp->arena);
-    double *row = (double *)ctm_alloc(tp->arena, n * width * sizeof(double));
-    double *x = (double *)ctm_alloc(tp->arena, 3 * len * sizeof(double)), *Dx = x + len, *e = Dx + len;
-    double *sigma = (double *)ctm_alloc(tp->arena, 3 * n * sizeof(double)), *trace = sigma + n, *square = trace + n;
-    double q, q_residual, Z;
-    ctm__trace p;
-    fine.N = 1001;
-    q = ctm_t_of_index(&fine, 999);
-    q_residual = how->form == CTM_FORM_AUTHORS ? pow(q, 1 / z->rho) : q;
-    Z = 2 * log(z->sigma_max / q);
-    for (i = 0; i < n; i++) {
-        ctm__elbo_row(how, draws, k, n, i, dim, row + i * width);
-        sigma[i] = q * pow(z->sigma_max / q, row[i * width]);
-        for (d = 0; d < dim; d++) {
-            x[i * dim + d] = (double)x0[i * dim + d] + sigma[i] * row[i * width + 1 + d];
-            e[i * dim + d] = row[i * width + 1 + 2 * dim + d];
-        }
-    }
-    p.tp = tp; p.D = D; p.n = n; p.m = 1; p.weight = 1; p.e = e;
-    ctm__probe(&p, 0, x, sigma, Dx, trace);
-    ctm__reconstruction(tp, D, n, x0, row, q_residual, square);
-    for (i = 0; i < n; i++) {
-        double S2 = 0;                                                           // |sigma·S|², S = (D - x)/sigma²
-        for (d = i * dim; d < (i + 1) * dim; d++) S2 += (Dx[d] - x[d]) * (Dx[d] - x[d]) / (sigma[i] * sigma[i]);
-        bound[i] -= Z * (S2 / 2 + trace[i] - (double)dim) / draws;
-        bound[i] -= (square[i] / (2 * q_residual * q_residual) - 0.5 * (double)dim) / draws;
-    }
-    ctm_arena_release(tp->arena, m);
-}
-
-// [eq:elbo]  The first term at its expectation, the other two drawn.
+// [eq:elbo]  With f = x - D = -sigma²·S from ctm__density_slope, |sigma·S|² is |f|²/sigma², and div(sigma²·S) is minus f's divergence.
 CTM__DEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                       const ctm_real *x0, double *bound) {
-    int draws = how->probes ? how->probes : 1, k;
-    double T2 = z->sigma_max * z->sigma_max;
-    size_t dim, i;
+    int draws = how->probes ? how->probes : 1, recording = tp->recording, k;
+    double T = z->sigma_max, q, q_residual, Z, *number, *rows, *slopes, *sigma, *e;
+    ctm_noise thousand = *z;
+    ctm__density density;
+    ctm_mark m = ctm_arena_mark(tp->arena);
+    size_t dim, wide, i, d;
     if (!ctm__check_likelihood(tp->ctx, D, how)) return 0;
-    if (!how->rng && !how->recorded) return ctm__fail(tp->ctx, "the bound of a likelihood is drawn, but no stream was given");
+    if (!how->rng && !how->recorded) return ctm__fail(tp->ctx, "a likelihood's bound needs a stream of random numbers, and none was given");
     dim = (size_t)D->dim;
-    for (i = 0; i < n; i++) bound[i] = -0.5 * (double)dim * (log(2 * 3.14159265358979324 * T2) + 1);
-    for (i = 0; i < n * dim; i++) bound[i / dim] -= (double)x0[i] * (double)x0[i] / (2 * T2);
-    for (k = 0; k < draws; k++) ctm__elbo_draw(tp, D, z, how, draws, k, n, x0, bound);
+    wide = dim + 1;
+    thousand.N = 1001;
+    q = ctm_t_of_index(&thousand, 999);
+    q_residual = how->form == CTM_FORM_AUTHORS ? pow(q, 1 / z->rho) : q;
+    Z = 2 * log(T / q);
+    number = (double *)ctm_alloc(tp->arena, (1 + 3 * dim + n * (2 * wide + 1 + dim)) * sizeof(double));
+    rows = number + 1 + 3 * dim; slopes = rows + n * wide; sigma = slopes + n * wide; e = sigma + n;
+    density.tp = tp; density.D = D; density.probes = 1; density.weight = 1; density.e = e;
+    for (i = 0; i < n; i++) bound[i] = -0.5 * (double)dim * (log(2 * 3.14159265358979324 * T * T) + 1);
+    for (i = 0; i < n * dim; i++) bound[i / dim] -= (double)x0[i] * (double)x0[i] / (2 * T * T);
+    tp->recording = 0;
+    for (k = 0; k < draws; k++) {
+        ctm_mark draw = ctm_arena_mark(tp->arena);
+        ctm_tensor *x_q = ctm_matrix(tp, "x_q", (int)n, (int)dim), *t_q = ctm_fill(ctm_vector(tp, "q", (int)n), q_residual), *y;
+        for (i = 0; i < n; i++) {
+            ctm__elbo_numbers(how, draws, k, n, i, dim, number);
+            sigma[i] = q * pow(T / q, number[0]);
+            for (d = 0; d < dim; d++) {
+                double x = (double)x0[i * dim + d];
+                rows[i * wide + d] = x + sigma[i] * number[1 + d];
+                x_q->data[i * dim + d] = (ctm_real)(x + q_residual * number[1 + dim + d]);
+                e[i * dim + d] = number[1 + 2 * dim + d];
+            }
+        }
+        ctm__density_slope(&density, n, rows, sigma, slopes);
+        y = D->denoise(tp, D, x_q, t_q);
+        for (i = 0; i < n; i++) {
+            const double *f = slopes + i * wide;
+            double score = 0, residual = 0;
+            for (d = 0; d < dim; d++) {
+                double miss = (double)x0[i * dim + d] - (double)y->data[i * dim + d];
+                score += f[d] * f[d] / (sigma[i] * sigma[i]);
+                residual += miss * miss / (q_residual * q_residual);
+            }
+            bound[i] -= (Z * (score / 2 - f[dim]) + (residual - (double)dim) / 2) / draws;
+        }
+        ctm_arena_release(tp->arena, draw);
+    }
+    tp->recording = recording;
+    ctm_arena_release(tp->arena, m);
     return 1;
 }
 
@@ -8571,7 +7037,7 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 }
 
 // =====================================================================================================================
-// CHAPTER 21. CHECKPOINTS
+// CHAPTER 21. FILES: WEIGHTS AND CHECKPOINTS
 //
 // Files are safetensors: eight bytes with the length of a JSON header, the header (name, type, shape and place of every
 // tensor, and a map of strings), then the numbers, little-endian. Python opens them with one call. All bytes are put
@@ -9795,6 +8261,1498 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
     return q;
 }
 #endif // CTM_NO_STDIO
+
+// =====================================================================================================================
+// CHAPTER 22. THE ENGINE ROOM: THE MATRIX PRODUCT AND THE CONVOLUTION
+//
+// Nearly all the time of a neural network goes into  C[i,j] = sum_k A[i,k]·B[k,j]  and into convolutions, which are nine such
+// products read at shifted places. The definitions are nested loops; everything after them computes the same numbers, faster. No
+// chapter before this one needs to know how.
+// =====================================================================================================================
+
+CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                             const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    int i, j, k;
+    for (i = 0; i < M; i++)
+        for (j = 0; j < N; j++) {
+            ctm_real sum = add ? C[i * c_row + j] : bias ? bias[j] : 0;
+            for (k = 0; k < K; k++) sum += A[i * a_row + k * a_step] * B[k * b_step + j];
+            C[i * c_row + j] = sum;
+        }
+}
+
+CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out) {
+    int n, y, xx, ky, kx, i, o, r = k / 2;
+    for (n = 0; n < B; n++) for (y = 0; y < H; y++) for (xx = 0; xx < W; xx++) for (o = 0; o < O; o++) {
+        ctm_real sum = 0;
+        for (ky = -r; ky <= r; ky++) for (kx = -r; kx <= r; kx++) {
+            if (y + ky < 0 || y + ky >= H || xx + kx < 0 || xx + kx >= W) continue;          // outside there are zeros
+            for (i = 0; i < I; i++)
+                sum += x[(((ptrdiff_t)n * H + y + ky) * W + xx + kx) * I + i] * w[(((ky + r) * k + kx + r) * I + i) * O + o];
+        }
+        out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
+    }
+}
+
+// THE STORY OF SPEED, with what each step gained: GFLOP/s printed by `build/bench story` on one core whose multiply-add peak is 265.
+// Products are 512 x 512 x 512 (1.7 to 239) or 2048 (step 5), convolutions 3x3, 64 -> 64 channels, 32 x 32 pixels, batch 16.
+//
+//   1. Three loops: 1.7. Every multiply-add loads two numbers, and waits for the sum before it.
+//   2. Vectors: 18. Let j run over the W lanes of a register: B's row is read W numbers at a time, A's entry is repeated.
+//   3. A tile: 239. Hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
+//      MR·NV multiply-adds. With 8 x 3 that is 24 independent sums (a sum takes 4 cycles, and two can start in each: 8 would
+//      just do) and 24 multiply-adds for 11 loads. From here on the arithmetic is the limit, not the memory. The registers decide
+//      how large a tile is: AVX-512 has 32, of which 24 hold sums and 3 hold B; AVX2 has 16, so 4 x 3 there, and 4 x 2 with vectors
+//      of four. What is left over goes to tiles of 4, 2, 1 rows and fewer vectors; the last four vectors are cut 2 + 2.
+//   4. Strides: a convolution from 4.1 (its loops) to 201. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code
+//      multiplies by A transposed, which is what a weight gradient needs. And the rows of A need not be evenly spaced: the tile
+//      takes a list of row pointers. So the rows can be PIXELS. With activations as [B,H,W,C], channels innermost, a convolution is
+//
+//           out[pixel] = sum over the nine taps of  x[pixel + tap] · w[tap]                 [I] · [I,O] -> [O]
+//
+//      nine segments of one long sum, the tile staying in registers through all of them; a pixel outside the image is a pointer
+//      to zeros. Nothing is rearranged ("im2col"), no pixel copied. A piece of work is 256 pixels times one panel of columns; a
+//      tile's rows are neighbouring pixels and may run on into the next image row or sample, so each keeps its own (n,y,x). A tap
+//      that lies outside for all of them is skipped. The gradient with respect to x is the same convolution with w turned round
+//      and transposed. The gradient with respect to w is the same tile with rows = input channels, k = pixels: for one tap it
+//      walks along each image row over those pixels whose neighbour exists, the sums staying in registers for some 256 pixels;
+//      dout's columns of these pixels are copied together first, so that all taps and channels find them in the cache.
+//   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
+//      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
+//      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
+//      48 or 96 columns at a time for each piece of work: small beside the 256 or more rows of C that it serves.
+//   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
+//      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
+//
+//           m1 = (d0 - d2)·g0     m2 = (d1 + d2)·(g0 + g1 + g2)/2     m3 = (d2 - d1)·(g0 - g1 + g2)/2     m4 = (d1 - d3)·g2
+//           y0 = m1 + m2 + m3     y1 = m2 - m3 - m4
+//
+//      (multiply it out): four products. In two dimensions, rows then columns, a tile of 2x2 outputs needs 4x4 = 16 products
+//      instead of 36: 2.25 times fewer. The sums of d and of g are transforms that are made once for all channels, so for each
+//      of the 16 places there is one plain matrix product [tiles,I]·[I,O], done by the very tile of step 3. The filters are
+//      transformed once for a call (U, as panels); tiles are taken 16 to 128 at a time, so that the 16 planes of their inputs stay
+//      in the second-level cache. dx is the same with turned filters; dw runs the transforms the other way, dU = V^T·dM for each of
+//      the 16 places, in blocks of 64 x 64 channels. It pays for even H and W and at least 16 channels on both sides.
+//
+// The inner tile is the one piece of code that must know the register width. So this file includes itself, once for each
+// instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
+// what it may use; ctm_init then picks the best that the processor has. All fast rows (exp, SiLU, norms, optimiser) share this.
+
+enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convolution
+       CTM__WTILES = 64,               // tiles that a Winograd weight gradient transforms at a time
+       CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
+       CTM__AHEAD  = 32,               // tiles whose pixels are asked for ahead of time: memory is far away
+       CTM__PACK_ROWS = 16 };          // rows of weights that are packed together
+
+// Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many. A
+// multiple of 8, hence of every MR: a tile that reached into the next piece would write what is not its own.
+static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7) / 8 * 8, k == 1 ? 128 : 32); }
+
+// (The x87 of 32-bit machines computes in long double; with -std=c99 gcc then finds a product of float and vector a mistake.)
+#if defined(__STRICT_ANSI__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
+#elif defined(__GNUC__) && !defined(__TINYC__) && !defined(CTM_NO_SIMD) && !defined(CTM_REAL_DOUBLE)
+#  define CTM__VECTORS 1
+#  if defined(__x86_64__) || defined(__i386__)
+#    define CTM__X86 1
+#  endif
+#endif
+#if defined(__clang__)
+#  define CTM__UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__UNROLL _Pragma("GCC unroll 16")    // without it gcc -O2 keeps the tile in memory
+#else
+#  define CTM__UNROLL
+#endif
+#if defined(__GNUC__)
+#  define CTM__INLINE inline __attribute__((__always_inline__, __unused__))
+#else
+#  define CTM__INLINE inline
+#endif
+#if defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__PREFETCH(p) __builtin_prefetch(p)
+#else
+#  define CTM__PREFETCH(p) ((void)(p))
+#endif
+#define CTM__GLUE2(a, b) a##b
+#define CTM__GLUE(a, b)  CTM__GLUE2(a, b)
+#define CTM__FN(name)    CTM__GLUE(ctm__##name, CTM__SUFFIX)     // ctm__tile_avx512, ...
+
+static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
+static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
+#endif /* first part of the implementation */
+
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__PASSES)
+#define CTM__PASSES
+#define CTM__PASS
+#  define CTM__SUFFIX _portable
+#  define CTM__W  1
+#  define CTM__MR 4
+#  define CTM__NV 3
+#  define CTM__TARGET
+#  include CTM_SELF
+#  if defined(CTM__VECTORS) && (defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__) || defined(__VSX__))
+#    define CTM__HAS_V128 1
+#    define CTM__SUFFIX _v128
+#    define CTM__W  4
+#    define CTM__MR 4
+#    define CTM__NV 2
+#    define CTM__TARGET
+#    if defined(__aarch64__) && defined(__clang__) && __clang_major__ >= 16
+#      define CTM__FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
+#    elif defined(__aarch64__) && !defined(__clang__)
+#      define CTM__FUSED(a, b, c) __builtin_aarch64_fmav4sf(a, b, c)
+#    endif
+#    include CTM_SELF
+#  endif
+#  if defined(CTM__X86) && defined(CTM__VECTORS)
+#    define CTM__SUFFIX _avx2
+#    define CTM__W  8
+#    define CTM__MR 4
+#    define CTM__NV 3
+#    define CTM__TARGET __attribute__((target("avx2,fma")))
+#    define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
+#    include CTM_SELF
+#    define CTM__SUFFIX _avx512
+#    define CTM__W  16
+#    define CTM__MR 8
+#    define CTM__NV 3
+#    define CTM__TARGET __attribute__((target("avx512f")))
+#    ifdef __clang__
+#      define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4)
+#    else                                                        // gcc's mask has a sign
+#      define CTM__FUSED(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4)
+#    endif
+#    include CTM_SELF
+#  endif
+#undef CTM__PASS
+#endif
+
+#ifdef CTM__PASS
+// ---- PASS: read once for each instruction set -----------------------------------------------------------------------
+// V is a vector of W real numbers, VI the vector of W integers of the same size. A comparison of vectors gives an integer
+// vector of all-ones or all-zeros lanes; CTM__SELECT picks by it, since C has no ?: for vectors.
+
+#define V CTM__FN(vec)
+#define VI CTM__FN(intvec)
+#define CTM__FUN static CTM__TARGET
+#if CTM__W == 1
+typedef ctm_real V;
+typedef int32_t  VI;
+#  define CTM__LOADU(p)          (*(p))
+#  define CTM__TO_INT(v)         ((v) == (v) ? (int32_t)(v) : 0)
+#  define CTM__TO_REAL(i)        ((ctm_real)(i))
+#  define CTM__BITS(v)           ctm__bits_of((float)(v))
+#  define CTM__FROM_BITS(i)      ctm__float_of(i)
+#  define CTM__SELECT(m, a, b)   ((m) ? (a) : (b))
+#else
+typedef ctm_real V __attribute__((vector_size(CTM__W * 4)));
+typedef int32_t  VI __attribute__((vector_size(CTM__W * 4)));
+typedef ctm_real CTM__FN(vecu) __attribute__((vector_size(CTM__W * 4), aligned(4), may_alias));
+#  define CTM__LOADU(p)          (*(const CTM__FN(vecu) *)(p))
+#  define CTM__TO_INT(v)         __builtin_convertvector(v, VI)
+#  define CTM__TO_REAL(i)        __builtin_convertvector(i, V)
+#  define CTM__BITS(v)           ((VI)(v))
+#  define CTM__FROM_BITS(i)      ((V)(i))
+#  define CTM__SELECT(m, a, b)   ((V)(((VI)(a) & (m)) | ((VI)(b) & ~(m))))
+#endif
+
+// The first m of W lanes from and to memory; missing lanes are zero.
+CTM__FUN CTM__INLINE void CTM__FN(load)(V *v, const ctm_real *p, size_t m) {
+    if (m >= CTM__W) *v = CTM__LOADU(p);
+    else { memset(v, 0, sizeof *v); memcpy(v, p, m * sizeof *p); }
+}
+CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
+    if (m >= CTM__W) memcpy(p, v, sizeof *v);
+    else memcpy(p, v, m * sizeof *p);
+}
+
+CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = c - *v; }
+
+// a·b + c, where b is a vector, a and c are vectors or numbers: rounded once where the instruction set has an instruction for that,
+// twice elsewhere. It is written wherever speed asks for it; every other product and sum rounds on its own.
+#ifdef CTM__FUSED
+#  define CTM__ZERO(v)       ((V)((VI)(v) ^ (VI)(v)))        // number - CTM__ZERO(v): the number in all lanes
+#  define CTM__MADD(a, b, c) CTM__FUSED((a) - CTM__ZERO(b), b, (c) - CTM__ZERO(b))
+#else
+#  define CTM__MADD(a, b, c) ((a) * (b) + (c))
+#endif
+
+// THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
+// are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this.
+CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM__NV], int K, const ctm_real *const *row,
+                                       ptrdiff_t a_step, const ctm_real *B, ptrdiff_t b_step) {
+    const ctm_real *A[CTM__MR];
+    V b[CTM__NV];
+    ptrdiff_t k;
+    int i, j;
+    CTM__UNROLL
+    for (i = 0; i < MR; i++) A[i] = row[i];
+    for (k = 0; k < K; k++, B += b_step) {
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) b[j] = CTM__LOADU(B + j * CTM__W);
+        CTM__UNROLL
+        for (i = 0; i < MR; i++) {
+            ctm_real a = A[i][k * a_step];
+            CTM__UNROLL
+            for (j = 0; j < NV; j++) acc[i][j] = CTM__MADD(a, b[j], acc[i][j]);
+        }
+    }
+}
+
+// One tile of a matrix product.
+CTM__FUN CTM__INLINE void CTM__FN(tile)(const int MR, const int NV, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
+                                        const ctm_real *bias, int add) {
+    V acc[CTM__MR][CTM__NV];
+    const ctm_real *row[CTM__MR];
+    int i, j;
+    CTM__UNROLL
+    for (i = 0; i < MR; i++) {
+        row[i] = A + i * a_row;
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) {
+            if (add)       CTM__FN(load)(&acc[i][j], C + i * c_row + j * CTM__W, CTM__W);
+            else if (bias) CTM__FN(load)(&acc[i][j], bias + j * CTM__W, CTM__W);
+            else           memset(&acc[i][j], 0, sizeof(V));
+        }
+    }
+    CTM__FN(run)(MR, NV, acc, K, row, a_step, B, b_step);
+    CTM__UNROLL
+    for (i = 0; i < MR; i++) {
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) memcpy(C + i * c_row + j * CTM__W, &acc[i][j], sizeof(V));
+    }
+}
+
+// All M rows of NV vectors of columns: full tiles, then tiles of 4, 2 and 1 rows.
+CTM__FUN CTM__INLINE void CTM__FN(panel)(const int NV, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                                         const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
+                                         const ctm_real *bias, int add) {
+    int i = 0;
+    for (; i + CTM__MR <= M; i += CTM__MR)
+        CTM__FN(tile)(CTM__MR, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
+    if (CTM__MR > 4 && i + 4 <= M) {
+        CTM__FN(tile)(4, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
+        i += 4;
+    }
+    if (i + 2 <= M) {
+        CTM__FN(tile)(2, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
+        i += 2;
+    }
+    if (i < M) CTM__FN(tile)(1, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
+}
+
+// The same with the width as a variable.
+CTM__FUN void CTM__FN(block)(int nv, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
+                             ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    if (nv == CTM__NV) CTM__FN(panel)(CTM__NV, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+    else if (nv == 2)  CTM__FN(panel)(2, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+    else               CTM__FN(panel)(1, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+}
+
+// How wide the next panel is when so many vectors are left: four are 2 + 2, as a panel of one vector feeds the tile badly.
+static CTM__INLINE int CTM__FN(width)(int left) { return left == CTM__NV + 1 ? (left + 1) / 2 : ctm__imin(left, CTM__NV); }
+
+// Panel number p of N columns: its width in vectors, and its first column.
+CTM__FUN int CTM__FN(panel_at)(int N, int p, int *first) {
+    int left = (N + CTM__W - 1) / CTM__W, nv = CTM__FN(width)(left), at = 0;
+    for (; p > 0; p--) {
+        at += nv;
+        left -= nv;
+        nv = CTM__FN(width)(left);
+    }
+    *first = at * CTM__W;
+    return nv;
+}
+
+// The last N < W columns: B's columns are copied beside zeros, 128 rows at a time, and C's tile goes through a small copy.
+CTM__FUN void CTM__FN(edge)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
+                            ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    ctm_real b[128 * CTM__W], c[CTM__MR * CTM__W];
+    size_t n = (size_t)N * sizeof *c;
+    int k0, i, r;
+    memset(b, 0, sizeof b);
+    memset(c, 0, sizeof c);
+    for (k0 = 0; k0 < K || k0 == 0; k0 += 128) {
+        int kn = ctm__imin(128, K - k0), more = k0 > 0 || add;
+        for (r = 0; r < kn; r++) memcpy(b + r * CTM__W, B + (k0 + r) * b_step, n);
+        for (i = 0; i < M; i += CTM__MR) {
+            int m = ctm__imin(CTM__MR, M - i);
+            for (r = 0; r < m; r++) {
+                if (more)      memcpy(c + r * CTM__W, C + (i + r) * c_row, n);
+                else if (bias) memcpy(c + r * CTM__W, bias, n);
+                else           memset(c + r * CTM__W, 0, n);
+            }
+            CTM__FN(block)(1, m, kn, A + i * a_row + k0 * a_step, a_row, a_step, b, CTM__W, c, CTM__W, NULL, 1);
+            for (r = 0; r < m; r++) memcpy(C + (i + r) * c_row, c + r * CTM__W, n);
+        }
+    }
+}
+
+CTM__FUN void CTM__FN(gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
+                            ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    int j = 0, nv;
+    for (; j + CTM__W <= N; j += nv * CTM__W) {
+        nv = CTM__FN(width)((N - j) / CTM__W);
+        CTM__FN(block)(nv, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
+    }
+    if (j < N) CTM__FN(edge)(M, N - j, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
+}
+
+// ---- the direct convolution
+
+// Weights into panels [panel][k·k·I][width]: rows row0..row1-1 of all panels. A row is (tap, input channel). Turned: tap t is
+// w's tap k·k-1-t, and its entry (row, column) is w's (column, row).
+CTM__FUN void CTM__FN(pack)(const ctm__conv *g, int row0, int row1) {
+    int taps = g->k * g->k, r, c, o, nv;
+    for (o = 0; o < g->O; o += nv * CTM__W) {
+        int width, n;
+        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
+        width = nv * CTM__W;
+        n = ctm__imin(width, g->O - o);
+        for (r = row0; r < row1; r++) {
+            ctm_real *to = g->packed + (size_t)o * (size_t)(taps * g->I) + (size_t)r * (size_t)width;
+            if (!g->turned) memcpy(to, g->w + (size_t)r * (size_t)g->O + o, (size_t)n * sizeof *to);
+            else {
+                const ctm_real *from = g->w + ((size_t)(taps - 1 - r / g->I) * (size_t)g->O + (size_t)o) * (size_t)g->I + r % g->I;
+                for (c = 0; c < n; c++) to[c] = from[(size_t)c * (size_t)g->I];
+            }
+            if (n < width) memset(to + n, 0, (size_t)(width - n) * sizeof *to);
+        }
+    }
+}
+
+// What every pixel of sample n adds to channels o..o+m-1.
+CTM__FUN CTM__INLINE void CTM__FN(bias)(const ctm__conv *g, size_t n, int o, size_t m, V *bias) {
+    V e;
+    memset(bias, 0, sizeof *bias);
+    if (g->b)     { CTM__FN(load)(&e, g->b + o, m); *bias += e; }
+    if (g->shift) { CTM__FN(load)(&e, g->shift + n * (size_t)g->O + o, m); *bias += e; }
+}
+// A sum of products on its way out: channels o..o+m-1 of pixel p.
+CTM__FUN CTM__INLINE void CTM__FN(finish)(const ctm__conv *g, size_t p, int o, size_t m, const V *bias, V *v) {
+    size_t at = p * (size_t)g->O + (size_t)o;
+    V e;
+    *v += *bias;
+    if (g->res) { CTM__FN(load)(&e, g->res + at, m); *v += e; }
+    *v *= g->alpha;
+    if (g->add) { CTM__FN(load)(&e, g->out + at, m); *v += e; }
+    CTM__FN(store)(g->out + at, v, m);
+}
+
+// MR pixels from p0 on, `count` of which exist, times one panel of output channels from o on.
+CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, int p0, int count, const ctm_real *panel, int o) {
+    V acc[CTM__MR][CTM__NV];
+    const ctm_real *centre[CTM__MR], *row[CTM__MR];
+    int y[CTM__MR], x[CTM__MR], n[CTM__MR], i, j, dy, dx, r = g->k / 2;
+    memset(acc, 0, sizeof acc);
+    x[0] = p0 % g->W;
+    y[0] = p0 / g->W % g->H;
+    n[0] = p0 / g->W / g->H;
+    for (i = 0; i < CTM__MR; i++) {
+        if (i) {
+            int step = i < count, next, image;                   // spare rows repeat the last pixel
+            x[i] = x[i - 1] + step; next = x[i] == g->W;
+            y[i] = y[i - 1] + next; image = y[i] == g->H;
+            n[i] = n[i - 1] + image;
+            if (next) x[i] = 0;
+            if (image) y[i] = 0;
+        }
+        centre[i] = g->x + (size_t)(p0 + ctm__imin(i, count - 1)) * (size_t)g->I;
+    }
+    for (dy = -r; dy <= r; dy++)
+        for (dx = -r; dx <= r; dx++, panel += g->I * NV * CTM__W) {
+            ptrdiff_t shift = ((ptrdiff_t)dy * g->W + dx) * g->I;
+            int any = 0;
+            CTM__UNROLL
+            for (i = 0; i < CTM__MR; i++) {
+                int inside = (unsigned)(y[i] + dy) < (unsigned)g->H && (unsigned)(x[i] + dx) < (unsigned)g->W;
+                row[i] = inside ? centre[i] + shift : g->zero;
+                any |= inside;
+            }
+            if (any) CTM__FN(run)(CTM__MR, NV, acc, g->I, row, 1, panel, NV * CTM__W);
+        }
+    for (j = 0; j < NV && o + j * CTM__W < g->O; j++) {
+        V bias;
+        for (i = 0; i < count; i++) {
+            if (i == 0 || n[i] != n[i - 1]) CTM__FN(bias)(g, (size_t)n[i], o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias);
+            CTM__FN(finish)(g, (size_t)(p0 + i), o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias, &acc[i][j]);
+        }
+    }
+}
+
+CTM__FUN void CTM__FN(conv_panel)(const ctm__conv *g, int panel, int p0, int p1) {
+    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), p;
+    const ctm_real *w = g->packed + (size_t)o * (size_t)(g->k * g->k * g->I);
+    const ctm_real *last = g->x + (size_t)g->B * (size_t)g->H * (size_t)g->W * (size_t)g->I;
+    int r = g->k / 2;
+    for (p = p0; p < p1; p += CTM__MR) {
+        int count = ctm__imin(CTM__MR, p1 - p);
+        const ctm_real *ahead = g->x + (size_t)(p + 2 * CTM__MR + r * g->W) * (size_t)g->I, *stop = ahead + CTM__MR * g->I;
+        for (; ahead < stop && ahead < last; ahead += 64 / sizeof(ctm_real)) CTM__PREFETCH(ahead);
+        if (nv == CTM__NV) CTM__FN(conv_tile)(CTM__NV, g, p, count, w, o);
+        else if (nv == 2)  CTM__FN(conv_tile)(2, g, p, count, w, o);
+        else               CTM__FN(conv_tile)(1, g, p, count, w, o);
+    }
+}
+
+// dw[tap][i][o] += sum over pixels of x[pixel + tap][i]·dout[pixel][o], for MR input channels from i0 on, one tap and one panel,
+// over the image rows r0..r1-1. dout's panel of those rows has been copied to `d`, and multiplied by alpha.
+CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g, int tap, int i0, int o, int r0,
+                                                int r1, const ctm_real *d) {
+    V acc[CTM__MR][CTM__NV];
+    const ctm_real *row[CTM__MR];
+    int half = g->k / 2, dy = tap / g->k - half, dx = tap % g->k - half, count = ctm__imin(CTM__MR, g->I - i0), i, j, r;
+    int x0 = dx < 0 ? -dx : 0, n = ctm__imin(g->W, g->W - dx) - x0;          // pixels of a row whose neighbour dx exists
+    ctm_real *dw = g->dw + ((size_t)tap * (size_t)g->I + (size_t)i0) * (size_t)g->O + o;
+    memset(acc, 0, sizeof acc);
+    for (r = r0; r < r1; r++) {
+        const ctm_real *x = g->x + ((ptrdiff_t)(r + dy) * g->W + x0 + dx) * g->I + i0;
+        if ((unsigned)(r % g->H + dy) >= (unsigned)g->H || n <= 0) continue;
+        CTM__UNROLL
+        for (i = 0; i < CTM__MR; i++) row[i] = x + ctm__imin(i, count - 1);
+        CTM__FN(run)(CTM__MR, NV, acc, n, row, g->I, d + ((ptrdiff_t)(r - r0) * g->W + x0) * NV * CTM__W, NV * CTM__W);
+    }
+    for (i = 0; i < count; i++)
+        for (j = 0; j < NV && o + j * CTM__W < g->O; j++) {
+            size_t m = (size_t)(g->O - o - j * CTM__W);
+            V e;
+            CTM__FN(load)(&e, dw + (size_t)i * (size_t)g->O + j * CTM__W, m);
+            e += acc[i][j];
+            CTM__FN(store)(dw + (size_t)i * (size_t)g->O + j * CTM__W, &e, m);
+        }
+}
+
+// ctm__channels_each input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
+// stays in the second-level cache while all taps use it, and the next block is asked for meanwhile.
+CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch) {
+    int o, nv = CTM__FN(panel_at)(g->O, panel, &o), taps = g->k * g->k, rows = g->B * g->H,
+        i1 = ctm__imin(g->I, i0 + ctm__channels_each(g->k, g->I));
+    int each = g->W < CTM__PIXELS ? CTM__PIXELS / g->W : 1, r, tap, i;
+    size_t n = (size_t)ctm__imin(nv * CTM__W, g->O - o), width = (size_t)(nv * CTM__W), p, last = (size_t)rows * (size_t)g->W;
+    memset(scratch, 0, (size_t)(each * g->W) * width * sizeof *scratch);
+    for (r = 0; r < rows; r += each) {
+        int r1 = ctm__imin(rows, r + each);
+        size_t first = (size_t)r * (size_t)g->W, pixels = (size_t)(r1 - r) * (size_t)g->W;
+        for (p = 0; p < pixels; p++) {
+            size_t c;
+            const ctm_real *from = g->dout + (first + p) * (size_t)g->O + o;
+            for (c = 0; c < n; c += CTM__W) {
+                V v;
+                CTM__FN(load)(&v, from + c, n - c);
+                v *= g->alpha;
+                CTM__FN(store)(scratch + p * width + c, &v, n - c);
+            }
+        }
+        for (tap = 0; tap < taps; tap++) {
+            size_t ahead = first + pixels + (size_t)tap * pixels / (size_t)taps,
+                stop = first + pixels + (size_t)(tap + 1) * pixels / (size_t)taps;
+            for (; ahead < stop && ahead < last; ahead++) {
+                size_t c;
+                for (c = 0; c < n; c += 64 / sizeof(ctm_real)) CTM__PREFETCH(g->dout + ahead * (size_t)g->O + (size_t)o + c);
+                for (i = i0; i < i1; i += 64 / (int)sizeof(ctm_real)) CTM__PREFETCH(g->x + ahead * (size_t)g->I + i);
+            }
+            for (i = i0; i < i1; i += CTM__MR) {
+                if (nv == CTM__NV) CTM__FN(weights_tile)(CTM__NV, g, tap, i, o, r, r1, scratch);
+                else if (nv == 2)  CTM__FN(weights_tile)(2, g, tap, i, o, r, r1, scratch);
+                else               CTM__FN(weights_tile)(1, g, tap, i, o, r, r1, scratch);
+            }
+        }
+    }
+}
+
+// ---- Winograd F(2x2, 3x3)
+// In one dimension, with the vectors d [4], g [3], m [4], y [2] of the story above:  y = A^T·[(G·g) * (B^T·d)]. In two, each
+// matrix is applied to rows and to columns. Index 4·row + column; every entry is a vector over channels.
+//
+//         | 1  0 -1  0 |         | 1   0   0  |
+//   B^T = | 0  1  1  0 |     G = | 1/2 1/2 1/2|     A^T = | 1  1  1  0 |
+//         | 0 -1  1  0 |         | 1/2-1/2 1/2|           | 0  1 -1 -1 |
+//         | 0  1  0 -1 |         | 0   0   1  |
+
+CTM__FUN CTM__INLINE void CTM__FN(wino_input)(const V *d, V *v) {              // B^T·d·B
+    V t[16];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        t[i]      = d[i] - d[8 + i];
+        t[4 + i]  = d[4 + i] + d[8 + i];
+        t[8 + i]  = d[8 + i] - d[4 + i];
+        t[12 + i] = d[4 + i] - d[12 + i];
+    }
+    CTM__UNROLL
+    for (i = 0; i < 16; i += 4) {
+        v[i]     = t[i] - t[i + 2];
+        v[i + 1] = t[i + 1] + t[i + 2];
+        v[i + 2] = t[i + 2] - t[i + 1];
+        v[i + 3] = t[i + 1] - t[i + 3];
+    }
+}
+CTM__FUN CTM__INLINE void CTM__FN(wino_output)(const V *m, V *y) {             // A^T·m·A
+    V t[8];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        t[i]     = m[i] + m[4 + i] + m[8 + i];
+        t[4 + i] = m[4 + i] - m[8 + i] - m[12 + i];
+    }
+    CTM__UNROLL
+    for (i = 0; i < 2; i++) {
+        y[2 * i]     = t[4 * i] + t[4 * i + 1] + t[4 * i + 2];
+        y[2 * i + 1] = t[4 * i + 1] - t[4 * i + 2] - t[4 * i + 3];
+    }
+}
+CTM__FUN CTM__INLINE void CTM__FN(wino_filter)(const V *g, V *u) {             // G·g·G^T
+    const ctm_real half = (ctm_real)0.5;
+    V t[12];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 3; i++) {
+        V sum = (g[i] + g[6 + i]) * half, mid = g[3 + i] * half;
+        t[i] = g[i]; t[3 + i] = sum + mid; t[6 + i] = sum - mid; t[9 + i] = g[6 + i];
+    }
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        V sum = (t[3 * i] + t[3 * i + 2]) * half, mid = t[3 * i + 1] * half;
+        u[4 * i] = t[3 * i]; u[4 * i + 1] = sum + mid; u[4 * i + 2] = sum - mid; u[4 * i + 3] = t[3 * i + 2];
+    }
+}
+// The weight gradient runs the other way: with dm = A·dy·A^T, du = sum over tiles of v·dm, and dg = G^T·du·G.
+CTM__FUN CTM__INLINE void CTM__FN(wino_doutput)(const V *y, V *m) {            // A·dy·A^T
+    V t[8];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 2; i++) { t[i] = y[i]; t[2 + i] = y[i] + y[2 + i]; t[4 + i] = y[i] - y[2 + i]; t[6 + i] = -y[2 + i]; }
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        m[4 * i] = t[2 * i]; m[4 * i + 1] = t[2 * i] + t[2 * i + 1]; m[4 * i + 2] = t[2 * i] - t[2 * i + 1]; m[4 * i + 3] = -t[2 * i + 1];
+    }
+}
+CTM__FUN CTM__INLINE void CTM__FN(wino_dfilter)(const V *u, V *g) {            // G^T·du·G
+    const ctm_real half = (ctm_real)0.5;
+    V t[12];
+    int i;
+    CTM__UNROLL
+    for (i = 0; i < 4; i++) {
+        V sum = (u[4 + i] + u[8 + i]) * half, difference = (u[4 + i] - u[8 + i]) * half;
+        t[i] = u[i] + sum; t[4 + i] = difference; t[8 + i] = u[12 + i] + sum;
+    }
+    CTM__UNROLL
+    for (i = 0; i < 3; i++) {
+        V sum = (t[4 * i + 1] + t[4 * i + 2]) * half, difference = (t[4 * i + 1] - t[4 * i + 2]) * half;
+        g[3 * i] = t[4 * i] + sum; g[3 * i + 1] = difference; g[3 * i + 2] = t[4 * i + 3] + sum;
+    }
+}
+
+// U in panels [panel][16][I][width], for rows (input channels) row0..row1-1, at most CTM__PACK_ROWS. Turned filters are brought
+// into place by blocks of rows x one vector, so that both memory and cache lines are used whole.
+CTM__FUN void CTM__FN(wino_filters)(const ctm__conv *g, int row0, int row1) {
+    ctm_real block[9][CTM__PACK_ROWS][CTM__W];
+    int i, o, nv, j, c, tap;
+    memset(block, 0, sizeof block);
+    for (o = 0; o < g->O; o += nv * CTM__W) {
+        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
+        for (j = 0; j < nv; j++) {
+            int c0 = o + j * CTM__W, n = ctm__imin(CTM__W, g->O - c0);
+            if (n < CTM__W) memset(block, 0, sizeof block);
+            for (tap = 0; tap < 9; tap++) {
+                if (!g->turned)
+                    for (i = row0; i < row1; i++)
+                        memcpy(block[tap][i - row0], g->w + ((size_t)tap * (size_t)g->I + (size_t)i) * (size_t)g->O + c0,
+                               (size_t)n * sizeof(ctm_real));
+                else
+                    for (c = 0; c < n; c++) {
+                        const ctm_real *from = g->w + ((size_t)(8 - tap) * (size_t)g->O + (size_t)(c0 + c)) * (size_t)g->I;
+                        for (i = row0; i < row1; i++) block[tap][i - row0][c] = from[i];
+                    }
+            }
+            for (i = row0; i < row1; i++) {
+                ctm_real *to = g->packed + (size_t)o * (size_t)(16 * g->I) + ((size_t)i * (size_t)nv + (size_t)j) * CTM__W;
+                V f[9], u[16];
+                CTM__UNROLL
+                for (tap = 0; tap < 9; tap++) memcpy(&f[tap], block[tap][i - row0], sizeof(V));
+                CTM__FN(wino_filter)(f, u);
+                CTM__UNROLL
+                for (tap = 0; tap < 16; tap++)
+                    memcpy(to + (size_t)tap * (size_t)g->I * (size_t)(nv * CTM__W), &u[tap], sizeof(V));
+            }
+        }
+    }
+}
+
+// Where a tile lies: sample n, its upper left output at row 2·y, column 2·x.
+typedef struct CTM__FN(place) { int n, y, x; } CTM__FN(place);
+CTM__FUN CTM__INLINE CTM__FN(place) CTM__FN(place_of)(const ctm__conv *g, int t) {
+    CTM__FN(place) at;
+    at.x = t % (g->W / 2);
+    at.y = t / (g->W / 2) % (g->H / 2);
+    at.n = t / (g->W / 2) / (g->H / 2);
+    return at;
+}
+CTM__FUN CTM__INLINE void CTM__FN(place_next)(const ctm__conv *g, CTM__FN(place) *at) {
+    if (2 * ++at->x < g->W) return;
+    at->x = 0;
+    if (2 * ++at->y < g->H) return;
+    at->y = 0;
+    at->n++;
+}
+CTM__FUN CTM__INLINE size_t CTM__FN(place_pixel)(const ctm__conv *g, const CTM__FN(place) *at) {   // of its upper left output
+    return ((size_t)at->n * (size_t)g->H + (size_t)(2 * at->y)) * (size_t)g->W + (size_t)(2 * at->x);
+}
+// The 4x4 pixels under a tile, C numbers each; those outside the image are zeros.
+CTM__FUN CTM__INLINE void CTM__FN(wino_pixels)(const ctm__conv *g, const ctm_real *x, int C, const CTM__FN(place) *at, const ctm_real **p) {
+    const ctm_real *first = x + ((ptrdiff_t)CTM__FN(place_pixel)(g, at) - g->W - 1) * C;
+    int a, b;
+    for (a = 0; a < 4; a++, first += (ptrdiff_t)g->W * C)
+        for (b = 0; b < 4; b++) {
+            int inside = (unsigned)(2 * at->y + a - 1) < (unsigned)g->H && (unsigned)(2 * at->x + b - 1) < (unsigned)g->W;
+            p[4 * a + b] = inside ? first + b * C : g->zero;
+        }
+}
+// Asks for the 2x2 pixels at a place, channels c0..c0+cn-1 of C.
+CTM__FUN CTM__INLINE void CTM__FN(wino_ask)(const ctm__conv *g, const ctm_real *x, int C, const CTM__FN(place) *at, int c0, int cn) {
+    const ctm_real *p = x + CTM__FN(place_pixel)(g, at) * (size_t)C + c0;
+    ptrdiff_t below = (ptrdiff_t)g->W * C;
+    int c;
+    for (c = 0; c < cn; c += 64 / (int)sizeof(ctm_real)) {
+        CTM__PREFETCH(p + c); CTM__PREFETCH(p + C + c); CTM__PREFETCH(p + below + c); CTM__PREFETCH(p + below + C + c);
+    }
+}
+
+// One tile, m channels from c on: the 16 pixels under it -> 16 planes of v.
+CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const size_t m, const ctm_real *const *p, int c, ctm_real *v, size_t plane) {
+    V d[16], u[16];
+    int k;
+    CTM__UNROLL
+    for (k = 0; k < 16; k++) CTM__FN(load)(&d[k], p[k] + c, m);
+    CTM__FN(wino_input)(d, u);
+    CTM__UNROLL
+    for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane, &u[k], m);
+}
+// v[16][tile][channel] for tn tiles from t0 on, channels c0..c0+cn-1 of x.
+CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, int cn, ctm_real *v, size_t plane) {
+    CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
+    const ctm_real *p[16];
+    int t, c;
+    for (t = t0; t < t0 + tn; t++, v += cn) {
+        if (t + CTM__AHEAD < g->tiles) CTM__FN(wino_ask)(g, g->x, g->I, &ahead, c0, cn);
+        CTM__FN(wino_pixels)(g, g->x, g->I, &at, p);
+        for (c = 0; c + CTM__W <= cn; c += CTM__W) CTM__FN(wino_input_at)(CTM__W, p, c0 + c, v + c, plane);
+        if (c < cn) CTM__FN(wino_input_at)((size_t)(cn - c), p, c0 + c, v + c, plane);
+        CTM__FN(place_next)(g, &at);
+        CTM__FN(place_next)(g, &ahead);
+    }
+}
+
+// y = A^T·m·A for lanes o.. of one tile at pixel p, out of the planes m.
+CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm__conv *g, size_t p, size_t n, int o,
+                                                  const ctm_real *m, size_t plane) {
+    V in[16], y[4], bias;
+    int k;
+    CTM__UNROLL
+    for (k = 0; k < 16; k++) CTM__FN(load)(&in[k], m + (size_t)k * plane, CTM__W);
+    CTM__FN(wino_output)(in, y);
+    CTM__FN(bias)(g, n, o, lanes, &bias);
+    CTM__FN(finish)(g, p, o, lanes, &bias, &y[0]);
+    CTM__FN(finish)(g, p + 1, o, lanes, &bias, &y[1]);
+    CTM__FN(finish)(g, p + (size_t)g->W, o, lanes, &bias, &y[2]);
+    CTM__FN(finish)(g, p + (size_t)g->W + 1, o, lanes, &bias, &y[3]);
+}
+
+// Everything for tn tiles (rows: tn up to a multiple of MR, the spare ones zero): transform in, 16 products for each panel,
+// transform out. Planes are 64 bytes longer than their contents, or all 16 would begin at the same place of the cache.
+CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch) {
+    int rows = (tn + CTM__MR - 1) / CTM__MR * CTM__MR, o, nv, t, c, k;
+    size_t v_plane = (size_t)rows * (size_t)g->I + 64 / sizeof(ctm_real), m_plane = (size_t)rows * CTM__NV * CTM__W + 64 / sizeof(ctm_real);
+    ctm_real *v = scratch, *m = v + 16 * v_plane;
+    CTM__FN(place) at;
+    if (rows > tn)
+        for (k = 0; k < 16; k++)
+            memset(v + (size_t)k * v_plane + (size_t)tn * (size_t)g->I, 0, (size_t)((rows - tn) * g->I) * sizeof *v);
+    CTM__FN(wino_inputs)(g, t0, tn, 0, g->I, v, v_plane);
+    for (o = 0; o < g->O; o += nv * CTM__W) {
+        int width;
+        nv = CTM__FN(width)((g->O - o + CTM__W - 1) / CTM__W);
+        width = nv * CTM__W;
+        for (k = 0; k < 16; k++)
+            CTM__FN(block)(nv, rows, g->I, v + (size_t)k * v_plane, g->I, 1,
+                           g->packed + (size_t)o * (size_t)(16 * g->I) + (size_t)k * (size_t)(g->I * width), width,
+                           m + (size_t)k * m_plane, width, NULL, 0);
+        at = CTM__FN(place_of)(g, t0);
+        for (t = 0; t < tn; t++, CTM__FN(place_next)(g, &at)) {
+            size_t p = CTM__FN(place_pixel)(g, &at);
+            const ctm_real *from = m + (size_t)(t * width);
+            for (c = 0; c + CTM__W <= width && o + c + CTM__W <= g->O; c += CTM__W)
+                CTM__FN(wino_output_at)(CTM__W, g, p, (size_t)at.n, o + c, from + c, m_plane);
+            if (c < width && o + c < g->O) CTM__FN(wino_output_at)((size_t)(g->O - o - c), g, p, (size_t)at.n, o + c, from + c, m_plane);
+        }
+    }
+}
+
+// One tile of dout, its four pixels -> 16 planes of m.
+CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm_real *y, size_t right, size_t below,
+                                                   ctm_real *m, size_t plane) {
+    V d[4], u[16];
+    int k;
+    CTM__FN(load)(&d[0], y, lanes);
+    CTM__FN(load)(&d[1], y + right, lanes);
+    CTM__FN(load)(&d[2], y + below, lanes);
+    CTM__FN(load)(&d[3], y + below + right, lanes);
+    CTM__FN(wino_doutput)(d, u);
+    CTM__UNROLL
+    for (k = 0; k < 16; k++) CTM__FN(store)(m + (size_t)k * plane, &u[k], lanes);
+}
+CTM__FUN void CTM__FN(wino_doutputs)(const ctm__conv *g, int t0, int tn, int o0, int on, ctm_real *m, size_t plane) {
+    CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
+    size_t right = (size_t)g->O, below = (size_t)g->W * (size_t)g->O;
+    int t, c;
+    for (t = t0; t < t0 + tn; t++, m += on) {
+        const ctm_real *y = g->dout + CTM__FN(place_pixel)(g, &at) * right + o0;
+        if (t + CTM__AHEAD < g->tiles) CTM__FN(wino_ask)(g, g->dout, g->O, &ahead, o0, on);
+        for (c = 0; c + CTM__W <= on; c += CTM__W) CTM__FN(wino_doutput_at)(CTM__W, y + c, right, below, m + c, plane);
+        if (c < on) CTM__FN(wino_doutput_at)((size_t)(on - c), y + c, right, below, m + c, plane);
+        CTM__FN(place_next)(g, &at);
+        CTM__FN(place_next)(g, &ahead);
+    }
+}
+// du[16][i][o] of a block of channels from i0 and o0 on, over tiles t0..t1-1: V transposed (through a_row and a_step) times dM.
+CTM__FUN void CTM__FN(wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch) {
+    int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), t, k;
+    size_t v_plane = (size_t)(CTM__WTILES * in) + 64 / sizeof(ctm_real), m_plane = (size_t)(CTM__WTILES * on) + 64 / sizeof(ctm_real);
+    ctm_real *v = scratch, *m = v + 16 * v_plane;
+    if (t0 >= t1) memset(du, 0, (size_t)(16 * in * on) * sizeof *du);
+    for (t = t0; t < t1; t += CTM__WTILES) {
+        int tn = ctm__imin(CTM__WTILES, t1 - t);
+        CTM__FN(wino_inputs)(g, t, tn, i0, in, v, v_plane);
+        CTM__FN(wino_doutputs)(g, t, tn, o0, on, m, m_plane);
+        for (k = 0; k < 16; k++)
+            CTM__FN(gemm)(in, on, tn, v + (size_t)k * v_plane, 1, in, m + (size_t)k * m_plane, on,
+                          du + (size_t)(k * in * on), on, NULL, t > t0);
+    }
+}
+
+// dw += alpha·G^T·du·G for rows row0..row1-1 of a block, du being the sum of `parts` parts, in their order.
+CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts,
+                                        const ctm_real *du, size_t part) {
+    int in = ctm__imin(CTM__WBLOCK, g->I - i0), on = ctm__imin(CTM__WBLOCK, g->O - o0), i, c, k, s;
+    for (i = row0; i < ctm__imin(row1, in); i++)
+        for (c = 0; c < on; c += CTM__W) {
+            V u[16], f[9], e;
+            size_t lanes = (size_t)(on - c);
+            for (k = 0; k < 16; k++) {
+                const ctm_real *from = du + (size_t)((k * in + i) * on + c);
+                CTM__FN(load)(&u[k], from, lanes);
+                for (s = 1; s < parts; s++) { CTM__FN(load)(&e, from + (size_t)s * part, lanes); u[k] += e; }
+            }
+            CTM__FN(wino_dfilter)(u, f);
+            for (k = 0; k < 9; k++) {
+                ctm_real *to = g->dw + ((size_t)k * (size_t)g->I + (size_t)(i0 + i)) * (size_t)g->O + o0 + c;
+                CTM__FN(load)(&e, to, lanes);
+                e += g->alpha * f[k];
+                CTM__FN(store)(to, &e, lanes);
+            }
+        }
+}
+
+// exp, log, sin, cos of W numbers. Each is brought into a small interval where its Taylor series is short; the double
+// build asks libm, lane by lane, as it has only one.
+#ifdef CTM_REAL_DOUBLE
+CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *x, V *y)  { *y = exp(*x); }
+CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *x, V *y)  { *y = log(*x); }
+CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *x, V *y) { *y = sqrt(*x); }
+CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *x, V *s, V *c) { *s = sin(*x); *c = cos(*x); }
+#else
+// exp(x) = 2^k · exp(r), |r| <= ln(2)/2. Clamped to [-87, 88], where float neither vanishes nor overflows.
+CTM__FUN CTM__INLINE void CTM__FN(vexp)(const V *in, V *out) {
+    V x = *in, lo, hi, k, r, p;
+    VI n;
+    CTM__FN(splat)(&lo, -87.0f);
+    CTM__FN(splat)(&hi, 88.0f);
+    x = CTM__SELECT(x < lo, lo, x);
+    x = CTM__SELECT(x > hi, hi, x);
+    n = CTM__TO_INT(CTM__MADD(1.44269504f, x, 127.5f));      // k + 127, and truncation rounds as it is positive
+    k = CTM__TO_REAL(n) - 127.0f;
+    r = CTM__MADD(-0.693359375f, k, x);                      // ln 2 in two parts: the first has few bits, so k times it is exact
+    r = CTM__MADD(2.12194440e-4f, k, r);
+    p = CTM__MADD(1.0f / 5040, r, 1.0f / 720);
+    p = CTM__MADD(p, r, 1.0f / 120);
+    p = CTM__MADD(p, r, 1.0f / 24);
+    p = CTM__MADD(p, r, 1.0f / 6);
+    p = CTM__MADD(p, r, 0.5f);
+    p = CTM__MADD(p, r, 1.0f);
+    p = CTM__MADD(p, r, 1.0f);
+    *out = p * CTM__FROM_BITS(n << 23);
+}
+// log(x) = e·ln 2 + log m with m in [sqrt(1/2), sqrt(2)); with y = (m-1)/(m+1), log m = 2(y + y³/3 + y⁵/5 + ...).
+CTM__FUN CTM__INLINE void CTM__FN(vlog)(const V *in, V *out) {
+    VI bits = CTM__BITS(*in), e = (bits - 0x3f3504f3) >> 23;
+    V m = CTM__FROM_BITS(((bits - 0x3f3504f3) & 0x7fffff) + 0x3f3504f3), y = (m - 1.0f) / (m + 1.0f), z = y * y, p;
+    p = CTM__MADD(1.0f / 9, z, 1.0f / 7);
+    p = CTM__MADD(p, z, 1.0f / 5);
+    p = CTM__MADD(p, z, 1.0f / 3);
+    p = p * z * y;
+    *out = 2.0f * (p + y) + CTM__TO_REAL(e) * 0.69314718f;
+}
+// sqrt(x) = x · x^(-1/2); halving the exponent bits guesses x^(-1/2) to 3 %, and three Newton steps square that error each.
+CTM__FUN CTM__INLINE void CTM__FN(vsqrt)(const V *in, V *out) {
+    V x = *in, h = x * 0.5f, y = CTM__FROM_BITS(0x5f3759df - (CTM__BITS(x) >> 1));
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    y = y * CTM__MADD(-h * y, y, 1.5f);
+    *out = x * y;
+}
+// x = k·pi/2 + r, |r| <= pi/4 (pi/2 in three parts); k mod 4 says which of sin r, cos r to take with which sign.
+CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
+    V x = *in, y = x * 0.636619772f, half, zero, k, r, z, s, c;
+    VI n;
+    CTM__FN(splat)(&half, 0.5f);
+    CTM__FN(splat)(&zero, 0.0f);
+    n = CTM__TO_INT(y + CTM__SELECT(y < zero, -half, half));
+    k = CTM__TO_REAL(n);
+    r = CTM__MADD(-1.5703125f, k, x);
+    r = CTM__MADD(-4.83751297e-4f, k, r);
+    r = CTM__MADD(-7.54978995e-8f, k, r);
+    z = r * r;
+    s = CTM__MADD(1.0f / 362880, z, -1.0f / 5040);
+    s = CTM__MADD(s, z, 1.0f / 120);
+    s = CTM__MADD(s, z, -1.0f / 6);
+    s = CTM__MADD(s * z, r, r);
+    c = CTM__MADD(-1.0f / 3628800, z, 1.0f / 40320);
+    c = CTM__MADD(c, z, -1.0f / 720);
+    c = CTM__MADD(c, z, 1.0f / 24);
+    c = CTM__MADD(c, z, -0.5f);
+    c = CTM__MADD(c, z, 1.0f);
+    *sine   = CTM__SELECT(-(n & 1), c, s);
+    *cosine = CTM__SELECT(-(n & 1), s, c);
+    *sine   = CTM__SELECT(-((n >> 1) & 1), -*sine, *sine);
+    *cosine = CTM__SELECT(-(((n + 1) >> 1) & 1), -*cosine, *cosine);
+}
+#endif
+
+CTM__FUN void CTM__FN(exp_rows)(size_t n, const ctm_real *x, ctm_real *y) {
+    size_t i;
+    V v, e;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        CTM__FN(vexp)(&v, &e);
+        CTM__FN(store)(y + i, &e, n - i);
+    }
+}
+CTM__FUN void CTM__FN(log_rows)(size_t n, const ctm_real *x, ctm_real *y) {
+    size_t i;
+    V v, e;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        CTM__FN(vlog)(&v, &e);
+        CTM__FN(store)(y + i, &e, n - i);
+    }
+}
+CTM__FUN void CTM__FN(sincos_rows)(size_t n, const ctm_real *x, ctm_real *s, ctm_real *c) {
+    size_t i;
+    V v, a, b;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        CTM__FN(vsincos)(&v, &a, &b);
+        CTM__FN(store)(s + i, &a, n - i);
+        CTM__FN(store)(c + i, &b, n - i);
+    }
+}
+
+// sigmoid(x) = 1/(1 + exp(-x))
+CTM__FUN CTM__INLINE void CTM__FN(vsigmoid)(const V *x, V *sig) {
+    V minus = -*x, e;
+    CTM__FN(vexp)(&minus, &e);
+    *sig = (ctm_real)1 / ((ctm_real)1 + e);
+}
+// out = x·sigmoid(x); sig (if not NULL) is kept for the backward pass.
+CTM__FUN void CTM__FN(silu)(size_t n, const ctm_real *x, ctm_real *out, ctm_real *sig) {
+    size_t i;
+    V v, g;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        CTM__FN(vsigmoid)(&v, &g);
+        v = v * g;
+        CTM__FN(store)(out + i, &v, n - i);
+        if (sig) CTM__FN(store)(sig + i, &g, n - i);
+    }
+}
+// d silu/dx = sig + x·sig·(1 - sig) = sig + out·(1 - sig)
+CTM__FUN void CTM__FN(silu_backward)(size_t n, const ctm_real *sig, const ctm_real *out, const ctm_real *dout, ctm_real *dx) {
+    size_t i;
+    V g, y, d, a;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&g, sig + i, n - i);
+        CTM__FN(load)(&y, out + i, n - i);
+        CTM__FN(load)(&d, dout + i, n - i);
+        CTM__FN(load)(&a, dx + i, n - i);
+        a = CTM__MADD(CTM__MADD((ctm_real)1 - g, y, g), d, a);
+        CTM__FN(store)(dx + i, &a, n - i);
+    }
+}
+// out = silu(v), v = (1 + scale)·h + shift
+CTM__FUN void CTM__FN(film)(size_t n, const ctm_real *h, const ctm_real *scale, const ctm_real *shift, ctm_real *out, ctm_real *sig) {
+    size_t i;
+    V a, b, c, v, g;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&a, h + i, n - i);
+        CTM__FN(load)(&b, scale + i, n - i);
+        CTM__FN(load)(&c, shift + i, n - i);
+        v = CTM__MADD(b, a, a) + c;
+        CTM__FN(vsigmoid)(&v, &g);
+        v = v * g;
+        CTM__FN(store)(out + i, &v, n - i);
+        if (sig) CTM__FN(store)(sig + i, &g, n - i);
+    }
+}
+// dv = dout·(sig + out·(1 - sig));  dh += (1 + scale)·dv;  dscale += h·dv;  dshift += dv
+CTM__FUN void CTM__FN(film_backward)(size_t n, const ctm_real *h, const ctm_real *scale, const ctm_real *out, const ctm_real *sig,
+                                     const ctm_real *dout, ctm_real *dh, ctm_real *dscale, ctm_real *dshift) {
+    size_t i;
+    V a, b, y, g, d, sum;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&a, h + i, n - i);
+        CTM__FN(load)(&b, scale + i, n - i);
+        CTM__FN(load)(&y, out + i, n - i);
+        CTM__FN(load)(&g, sig + i, n - i);
+        CTM__FN(load)(&d, dout + i, n - i);
+        d = d * (g + y * ((ctm_real)1 - g));
+        if (dh) {
+            CTM__FN(load)(&sum, dh + i, n - i);
+            sum = sum + d + b * d;
+            CTM__FN(store)(dh + i, &sum, n - i);
+        }
+        if (dscale) {
+            CTM__FN(load)(&sum, dscale + i, n - i);
+            sum = sum + a * d;
+            CTM__FN(store)(dscale + i, &sum, n - i);
+            CTM__FN(load)(&sum, dshift + i, n - i);
+            sum = sum + d;
+            CTM__FN(store)(dshift + i, &sum, n - i);
+        }
+    }
+}
+// m <- b1·m + (1-b1)·g;  v <- b2·v + (1-b2)·g²;  theta <- theta - rate·m / (root·sqrt(v) + eps), or rate·m if not adaptive
+CTM__FUN void CTM__FN(adam)(size_t n, ctm_real *theta, const ctm_real *grad, ctm_real *mean, ctm_real *var, double beta1,
+                            double beta2, double rate_, double root_, double eps_, int adaptive) {
+    ctm_real b1 = (ctm_real)beta1, b2 = (ctm_real)beta2, a1 = (ctm_real)(1 - beta1), a2 = (ctm_real)(1 - beta2);
+    ctm_real rate = (ctm_real)rate_, root = (ctm_real)root_, eps = (ctm_real)eps_;
+    size_t i;
+    V w, g, m, v, s;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&w, theta + i, n - i);
+        CTM__FN(load)(&g, grad + i, n - i);
+        CTM__FN(load)(&m, mean + i, n - i);
+        CTM__FN(load)(&v, var + i, n - i);
+        m = CTM__MADD(b1, m, a1 * g);
+        v = CTM__MADD(b2, v, a2 * (g * g));
+        if (adaptive) {
+            CTM__FN(vsqrt)(&v, &s);
+            w = w - rate * m / CTM__MADD(root, s, eps);
+        } else {
+            w = w - rate * m;
+        }
+        CTM__FN(store)(theta + i, &w, n - i);
+        CTM__FN(store)(mean + i, &m, n - i);
+        CTM__FN(store)(var + i, &v, n - i);
+    }
+}
+CTM__FUN void CTM__FN(ema)(size_t n, ctm_real *ema, const ctm_real *theta, double rate_) {
+    ctm_real rate = (ctm_real)rate_, rest = (ctm_real)(1 - rate_);
+    size_t i;
+    V e, w;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&e, ema + i, n - i);
+        CTM__FN(load)(&w, theta + i, n - i);
+        e = rate * e + rest * w;
+        CTM__FN(store)(ema + i, &e, n - i);
+    }
+}
+// y <- y + c·x
+CTM__FUN void CTM__FN(axpy)(size_t n, double c_, const ctm_real *x, ctm_real *y) {
+    ctm_real c = (ctm_real)c_;
+    size_t i;
+    V a, b;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&a, x + i, n - i);
+        CTM__FN(load)(&b, y + i, n - i);
+        b = CTM__MADD(c, a, b);
+        CTM__FN(store)(y + i, &b, n - i);
+    }
+}
+// sum of squares, one partial sum for each lane
+CTM__FUN double CTM__FN(sumsq)(size_t n, const ctm_real *x) {
+    ctm_real lane[CTM__W];
+    double total = 0;
+    size_t i;
+    V a, sum;
+    CTM__FN(splat)(&sum, 0);
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&a, x + i, n - i);
+        sum = sum + a * a;
+    }
+    memcpy(lane, &sum, sizeof lane);
+    for (i = 0; i < CTM__W; i++) total += (double)lane[i];
+    return total;
+}
+// ---- norms, attention, resampling: P pixels of C channels, swept in the order of memory
+// Every sweep is written for m lanes, which is the constant W but at the end of a row that W does not divide.
+#define CTM__SWEEP(P, C, step, at)                                                       \
+    for (p = 0; p < (P); p++, step) {                                                    \
+        for (c = 0; c + CTM__W <= (size_t)(C); c += CTM__W) { const size_t m = CTM__W; at; } \
+        if (c < (size_t)(C)) { const size_t m = (size_t)(C) - c; at; }                   \
+    }
+// sum[c] += x - from[c];  sumsq[c] += (x - from[c])².  from may be NULL (zeros), sumsq too.
+CTM__FUN CTM__INLINE void CTM__FN(sums_at)(const size_t m, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
+    V v, s;
+    CTM__FN(load)(&v, x, m);
+    if (from) { CTM__FN(load)(&s, from, m); v -= s; }
+    CTM__FN(load)(&s, sum, m);
+    s += v;
+    CTM__FN(store)(sum, &s, m);
+    if (!sumsq) return;
+    CTM__FN(load)(&s, sumsq, m);
+    s += v * v;
+    CTM__FN(store)(sumsq, &s, m);
+}
+CTM__FUN void CTM__FN(channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
+    size_t p, c;
+    if (sumsq) { CTM__SWEEP(P, C, x += C, CTM__FN(sums_at)(m, x + c, from + c, sum + c, sumsq + c)) }
+    else       { CTM__SWEEP(P, C, x += C, CTM__FN(sums_at)(m, x + c, NULL, sum + c, NULL)) }
+}
+// out = f((x - mean[c])·a[c] + beta[c]),  f the identity or SiLU
+CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
+                                           const int silu, ctm_real *out) {
+    V v, e, g;
+    CTM__FN(load)(&v, x, m);
+    CTM__FN(load)(&e, mean, m);
+    v -= e;
+    CTM__FN(load)(&e, a, m);
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(v, e, g);
+    if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
+    CTM__FN(store)(out, &v, m);
+}
+CTM__FUN void CTM__FN(norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
+                            int silu, ctm_real *out) {
+    size_t p, c;
+    if (silu) { CTM__SWEEP(P, C, (x += C, out += C), CTM__FN(norm_at)(m, x + c, mean + c, a + c, beta + c, 1, out + c)) }
+    else      { CTM__SWEEP(P, C, (x += C, out += C), CTM__FN(norm_at)(m, x + c, mean + c, a + c, beta + c, 0, out + c)) }
+}
+// dv = dout·f'(v), with v made anew from x: cheaper than a third array in memory. centred = x - mean.
+CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                           const ctm_real *beta, const int silu, V *centred, V *dv) {
+    V v, e, g;
+    CTM__FN(load)(&v, x, m);
+    CTM__FN(load)(&e, mean, m);
+    *centred = v - e;
+    CTM__FN(load)(dv, dout, m);
+    if (!silu) return;
+    CTM__FN(load)(&e, a, m);
+    CTM__FN(load)(&g, beta, m);
+    v = CTM__MADD(*centred, e, g);
+    CTM__FN(vsigmoid)(&v, &g);
+    *dv *= CTM__MADD((ctm_real)1 - g, v * g, g);
+}
+// s1[c] += dv;  s2[c] += dv·(x - mean[c])
+CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
+                                                const ctm_real *a, const ctm_real *beta, const int silu, ctm_real *s1,
+                                                ctm_real *s2) {
+    V v, e, d;
+    CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
+    CTM__FN(load)(&e, s1, m);
+    e += d;
+    CTM__FN(store)(s1, &e, m);
+    CTM__FN(load)(&e, s2, m);
+    e = CTM__MADD(d, v, e);
+    CTM__FN(store)(s2, &e, m);
+}
+CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                 const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2) {
+    size_t p, c;
+    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C),
+                           CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, s1 + c, s2 + c)) }
+    else      { CTM__SWEEP(P, C, (x += C, dout += C),
+                           CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, s1 + c, s2 + c)) }
+}
+// dx = a[c]·dv - k1[c] - k2[c]·(x - mean[c]), set or added
+CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
+                                                    const ctm_real *a, const ctm_real *beta, const int silu, const ctm_real *k1,
+                                                    const ctm_real *k2, ctm_real *dx, const int add) {
+    V v, e, d;
+    CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
+    CTM__FN(load)(&e, a, m);
+    d *= e;
+    CTM__FN(load)(&e, k1, m);
+    d -= e;
+    CTM__FN(load)(&e, k2, m);
+    d = CTM__MADD(-e, v, d);
+    if (add) { CTM__FN(load)(&e, dx, m); d += e; }
+    CTM__FN(store)(dx, &d, m);
+}
+CTM__FUN void CTM__FN(norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                     const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add) {
+    size_t p, c;
+    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C, dx += C),
+                           CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, k1 + c, k2 + c, dx + c, add)) }
+    else      { CTM__SWEEP(P, C, (x += C, dout += C, dx += C),
+                           CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, k1 + c, k2 + c, dx + c, add)) }
+}
+#undef CTM__SWEEP
+// row <- exp(scale·row - top) / sum;  spare lanes of the last vector do not count.
+CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
+    ctm_real scale = (ctm_real)scale_, top = row[0] * scale, lane[CTM__W], total = 0;
+    size_t i, n = (size_t)n_;
+    V v, e, sum;
+    for (i = 1; i < n; i++) if (row[i] * scale > top) top = row[i] * scale;
+    memset(&sum, 0, sizeof sum);
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, row + i, n - i);
+        v = CTM__MADD(scale, v, -top);
+        CTM__FN(vexp)(&v, &e);
+        CTM__FN(store)(row + i, &e, n - i);
+        if (n - i < CTM__W) CTM__FN(load)(&e, row + i, n - i);
+        sum += e;
+    }
+    memcpy(lane, &sum, sizeof lane);
+    for (i = 0; i < CTM__W; i++) total += lane[i];
+    CTM__FN(splat)(&sum, (ctm_real)1 / total);
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, row + i, n - i);
+        v *= sum;
+        CTM__FN(store)(row + i, &v, n - i);
+    }
+}
+// With p = softmax(scale·z):  dz = scale·p·(dp - sum(p·dp)), in the place of dp.
+CTM__FUN void CTM__FN(softmax_backward)(int n_, double scale_, const ctm_real *p, ctm_real *dp) {
+    ctm_real lane[CTM__W], total = 0, scale = (ctm_real)scale_;
+    size_t i, n = (size_t)n_;
+    V v, e, sum;
+    memset(&sum, 0, sizeof sum);
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, p + i, n - i);
+        CTM__FN(load)(&e, dp + i, n - i);
+        sum += v * e;
+    }
+    memcpy(lane, &sum, sizeof lane);
+    for (i = 0; i < CTM__W; i++) total += lane[i];
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, p + i, n - i);
+        CTM__FN(load)(&e, dp + i, n - i);
+        e = v * (e - total) * scale;
+        CTM__FN(store)(dp + i, &e, n - i);
+    }
+}
+// y = c·x, set or added
+CTM__FUN void CTM__FN(scaled)(size_t n, double c_, const ctm_real *x, ctm_real *y, int add) {
+    ctm_real c = (ctm_real)c_;
+    size_t i;
+    V v, e;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, n - i);
+        v *= c;
+        if (add) { CTM__FN(load)(&e, y + i, n - i); v += e; }
+        CTM__FN(store)(y + i, &v, n - i);
+    }
+}
+// y = c·(p + q + r + s), set or added
+CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_real *q, const ctm_real *r,
+                            const ctm_real *s, ctm_real *y, int add) {
+    ctm_real c = (ctm_real)c_;
+    size_t i;
+    V v, e;
+    for (i = 0; i < n; i += CTM__W) {
+        CTM__FN(load)(&v, p + i, n - i);
+        CTM__FN(load)(&e, q + i, n - i);
+        v += e;
+        CTM__FN(load)(&e, r + i, n - i);
+        v += e;
+        CTM__FN(load)(&e, s + i, n - i);
+        v = (v + e) * c;
+        if (add) { CTM__FN(load)(&e, y + i, n - i); v += e; }
+        CTM__FN(store)(y + i, &v, n - i);
+    }
+}
+
+// The exact denoiser of a Gaussian mixture (chapter 11), W points at a time, one in each lane. scratch: (2·dim + K)·W numbers.
+CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2_, const ctm_real *x,
+                               const ctm_real *t, ctm_real *D, ctm_real *scratch) {
+    ctm_real c2 = (ctm_real)c2_;
+    ctm_real *xs = scratch, *acc = xs + dim * CTM__W, *logit = acc + dim * CTM__W;
+    int i, k, d, l;
+    for (i = 0; i < n; i += CTM__W) {
+        int m = ctm__imin(CTM__W, n - i);
+        V v, half, top, sum, a, q, e;
+        for (l = 0; l < CTM__W; l++) acc[l] = t[i + (l < m ? l : 0)];            // spare lanes repeat the first point
+        v = CTM__LOADU(acc);
+        v = v * v + c2;                                          // variance of each component at noise level t
+        half = (ctm_real)-0.5 / v;
+        for (d = 0; d < dim; d++)
+            for (l = 0; l < CTM__W; l++) xs[d * CTM__W + l] = x[(i + (l < m ? l : 0)) * dim + d];
+        memset(&top, 0, sizeof top);
+        for (k = 0; k < K; k++) {                                // log of weight times density, up to a common term
+            memset(&q, 0, sizeof q);
+            for (d = 0; d < dim; d++) { a = CTM__LOADU(xs + d * CTM__W) - mean[k * dim + d]; q = CTM__MADD(a, a, q); }
+            q = CTM__MADD(q, half, log_w[k]);
+            top = k == 0 ? q : CTM__SELECT(top < q, q, top);
+            memcpy(logit + k * CTM__W, &q, sizeof q);
+        }
+        memset(&sum, 0, sizeof sum);
+        memset(acc, 0, sizeof(V) * (size_t)dim);
+        for (k = 0; k < K; k++) {                                // softmax, and the mean of the means under it
+            a = CTM__LOADU(logit + k * CTM__W) - top;
+            CTM__FN(vexp)(&a, &e);
+            sum = sum + e;
+            for (d = 0; d < dim; d++) {
+                q = CTM__MADD(mean[k * dim + d], e, CTM__LOADU(acc + d * CTM__W));
+                memcpy(acc + d * CTM__W, &q, sizeof q);
+            }
+        }
+        a = c2 / v;
+        for (d = 0; d < dim; d++) {
+            q = a * CTM__LOADU(xs + d * CTM__W) + ((ctm_real)1 - a) * CTM__LOADU(acc + d * CTM__W) / sum;
+            for (l = 0; l < m; l++) memcpy(D + (i + l) * dim + d, (ctm_real *)&q + l, sizeof *D);
+        }
+    }
+}
+
+static const ctm__kernels CTM__FN(kernels) = {
+    CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows),
+    CTM__FN(silu), CTM__FN(silu_backward),
+    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture),
+    CTM__FN(pack), CTM__FN(conv_panel), CTM__FN(conv_weights), CTM__FN(wino_filters), CTM__FN(wino_tiles), CTM__FN(wino_weights),
+    CTM__FN(wino_weights_end),
+    CTM__FN(channel_sums), CTM__FN(norm), CTM__FN(norm_sums), CTM__FN(norm_backward), CTM__FN(softmax), CTM__FN(softmax_backward),
+    CTM__FN(scaled), CTM__FN(four)
+};
+#undef V
+#undef VI
+#undef CTM__FUN
+#undef CTM__LOADU
+#undef CTM__TO_INT
+#undef CTM__TO_REAL
+#undef CTM__BITS
+#undef CTM__FROM_BITS
+#undef CTM__SELECT
+#undef CTM__SUFFIX
+#undef CTM__W
+#undef CTM__MR
+#undef CTM__NV
+#undef CTM__TARGET
+#undef CTM__FUSED
+#undef CTM__ZERO
+#undef CTM__MADD
+// ---- END OF PASS ----------------------------------------------------------------------------------------------------
+#endif
+
+#if defined(CTM_IMPLEMENTATION) && !defined(CTM__PASS) && !defined(CTM__CHAPTER_22)
+#define CTM__CHAPTER_22
+
+static const ctm__kernels *ctm__kernels_of(int isa) {
+    switch (isa) {
+    case CTM_ISA_PORTABLE: return &ctm__kernels_portable;
+#ifdef CTM__HAS_V128
+    case CTM_ISA_V128: return &ctm__kernels_v128;
+#endif
+#if defined(CTM__X86) && defined(CTM__VECTORS)
+    case CTM_ISA_AVX2:   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &ctm__kernels_avx2 : NULL;
+    case CTM_ISA_AVX512: return __builtin_cpu_supports("avx512f") ? &ctm__kernels_avx512 : NULL;
+#endif
+    default: return NULL;
+    }
+}
+
+CTM__DEF const char *ctm_isa_name(int isa) {
+    static const char *const name[] = {"portable", "v128", "avx2", "avx512"};
+    return isa >= 0 && isa < CTM_ISA_COUNT ? name[isa] : "unknown";
+}
+
+CTM__DEF int ctm_set_isa(ctm_ctx *ctx, int isa) {
+    const ctm__kernels *k = ctm__kernels_of(isa);
+    if (!k) return ctm__fail(ctx, "instruction set \"%s\" is not available here", ctm_isa_name(isa));
+    ctx->kernels = k;
+    ctx->isa = isa;
+    return 1;
+}
+
+CTM__DEF void ctm_init(ctm_ctx *ctx) {
+    int isa;
+    memset(ctx, 0, sizeof *ctx);
+    for (isa = CTM_ISA_COUNT - 1; !ctm_set_isa(ctx, isa); isa--) { }
+    ctx->error[0] = 0;
+    ctx->winograd = 1;
+}
+
+// Products are cut into blocks for the threads. Every entry of C is one sum over k in order, wherever the cuts are (a float
+// survives a stay in memory), so cutting never changes a bit.
+typedef struct ctm__gemm_job {
+    ctm_ctx *ctx;
+    int M, N, K, m, n, add;
+    const ctm_real *A, *B, *bias;
+    ptrdiff_t a_row, a_step, b_step, c_row;
+    ctm_real *C;
+} ctm__gemm_job;
+
+static void ctm__gemm_piece(void *arg, int p) {
+    const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
+    int across = (g->N + g->n - 1) / g->n, i = p / across * g->m, j = p % across * g->n;
+    g->ctx->kernels->gemm(ctm__imin(g->m, g->M - i), ctm__imin(g->n, g->N - j), g->K, g->A + i * g->a_row, g->a_row, g->a_step,
+                          g->B + j, g->b_step, g->C + i * g->c_row + j, g->c_row, g->bias ? g->bias + j : NULL, g->add);
+}
+
+// Step 5 of the story: CTM__DEPTH rows and at most CTM__PANEL columns of B are copied together, then used for all rows of this
+// piece of C. The copy is each thread's own, and no part of its stack: it is 96 KB (double: 192), and some stacks have 128.
+enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
+static void ctm__gemm_packed(void *arg, int p, void *scratch) {
+    const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
+    int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j),
+        i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
+    ctm_real *panel = (ctm_real *)scratch;
+    for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
+        int depth = ctm__imin(CTM__DEPTH, g->K - k0);
+        for (k = 0; k < depth; k++) memcpy(panel + k * n, g->B + (k0 + k) * g->b_step + j, (size_t)n * sizeof *panel);
+        for (i = i0; i < i1; i += 64)
+            g->ctx->kernels->gemm(ctm__imin(64, i1 - i), n, depth, g->A + i * g->a_row + k0 * g->a_step, g->a_row, g->a_step, panel, n,
+                                  g->C + i * g->c_row + j, g->c_row, k0 == 0 && g->bias ? g->bias + j : NULL, g->add || k0 > 0);
+    }
+}
+
+CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+                       const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+    ctm__gemm_job g;
+    int pieces, packed = M >= 256 && N >= 256 && K >= 256;
+    if (M <= 0 || N <= 0) return;
+    if ((double)M * N * K < 5e5) {
+        ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+        return;
+    }
+    g.ctx = ctx; g.M = M; g.N = N; g.K = K; g.add = add;
+    g.A = A; g.B = B; g.bias = bias; g.C = C;
+    g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
+    g.m = packed ? (M >= 1024 ? 1024 : 256) : M >= 64 ? 64 : M;
+    g.n = packed ? (N >= 1536 ? CTM__PANEL : CTM__PANEL / 2) : M >= 64 ? N : ctm__imin(N, CTM__PANEL);
+    pieces = ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n);
+    if (packed) {
+        ctm_arena panels;
+        ctm_arena_init(&panels, ctx, "panels");
+        ctm__parallel_scratch(&panels, pieces, CTM__DEPTH * CTM__PANEL * sizeof(ctm_real), ctm__gemm_packed, &g);
+        ctm_arena_free(&panels);
+    } else {
+        ctm_parallel_for(ctx, pieces, ctm__gemm_piece, &g);
+    }
+}
+
+// ---- convolutions, put together from pieces of work that are cut by the shapes alone
+typedef struct ctm__conv_job { ctm__conv g; const ctm__kernels *kernels; int across, parts, winograd; size_t part; } ctm__conv_job;
+
+static int ctm__rounded(const ctm__kernels *k, int n) { return (n + k->lanes - 1) / k->lanes * k->lanes; }
+static int ctm__panels(const ctm__kernels *k, int N) {
+    int p = 0, first = 0;
+    for (;; p++) { k->panel_at(N, p, &first); if (first >= N) return p; }
+}
+
+// Does Winograd's way pay? It needs 2x2 tiles, and enough channels that the transforms are small beside the products.
+static int ctm__use_winograd(const ctm_ctx *ctx, const ctm__conv *g) {
+    if (g->k != 3 || g->H % 2 || g->W % 2 || !ctx->winograd) return 0;
+    return ctx->winograd == 2 || (g->I >= 16 && g->O >= 16 && g->H * g->W >= 16);
+}
+
+static void ctm__pack_piece(void *arg, int p) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int rows = j->winograd ? j->g.I : j->g.k * j->g.k * j->g.I, r = p * CTM__PACK_ROWS, end = ctm__imin(rows, r + CTM__PACK_ROWS);
+    if (j->winograd) j->kernels->wino_filters(&j->g, r, end);
+    else             j->kernels->pack(&j->g, r, end);
+}
+static void ctm__conv_piece(void *arg, int p) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int p0 = p % j->across * CTM__PIXELS;
+    j->kernels->conv_panel(&j->g, p / j->across, p0, ctm__imin(j->g.B * j->g.H * j->g.W, p0 + CTM__PIXELS));
+}
+static void ctm__wino_piece(void *arg, int p, void *scratch) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int t = p * j->g.tiles_each;
+    j->kernels->wino_tiles(&j->g, t, ctm__imin(j->g.tiles_each, j->g.tiles - t), (ctm_real *)scratch);
+}
+
+// out = alpha·(x * w + ...), see ctm__conv. g has everything but packed and zero.
+static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv) {
+    ctm__conv_job j;
+    ctm_mark m = ctm_arena_mark(a);
+    ctm__conv *g = &j.g;
+    int taps = conv->k * conv->k, wide, rows;
+    *g = *conv;
+    j.kernels = a->ctx->kernels;
+    j.winograd = ctm__use_winograd(a->ctx, g);
+    wide = ctm__rounded(j.kernels, g->O);
+    rows = j.winograd ? g->I : taps * g->I;
+    g->packed = (ctm_real *)ctm_alloc_raw(a, (size_t)((j.winograd ? 16 : taps) * g->I) * (size_t)wide * sizeof(ctm_real));
+    g->zero = (const ctm_real *)ctm_alloc(a, (size_t)g->I * sizeof(ctm_real));
+    ctm_parallel_for(a->ctx, (rows + CTM__PACK_ROWS - 1) / CTM__PACK_ROWS, ctm__pack_piece, &j);
+    if (j.winograd) {
+        int each = 4096 / g->I / 8 * 8;                          // 4096 numbers in each of the 16 planes: 256 KB of float
+        g->tiles = g->B * (g->H / 2) * (g->W / 2);
+        g->tiles_each = each < 16 ? 16 : ctm__imin(each, 128);
+        ctm__parallel_scratch(a, (g->tiles + g->tiles_each - 1) / g->tiles_each,
+                              16 * ((size_t)(g->tiles_each + 8) * (size_t)(g->I + 64) + 32) * sizeof(ctm_real), ctm__wino_piece, &j);
+    } else {
+        j.across = (g->B * g->H * g->W + CTM__PIXELS - 1) / CTM__PIXELS;
+        ctm_parallel_for(a->ctx, j.across * ctm__panels(j.kernels, g->O), ctm__conv_piece, &j);
+    }
+    ctm_arena_release(a, m);
+}
+
+static void ctm__conv_weights_piece(void *arg, int p, void *scratch) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    j->kernels->conv_weights(&j->g, p % j->across * ctm__channels_each(j->g.k, j->g.I), p / j->across, (ctm_real *)scratch);
+}
+static void ctm__wino_weights_piece(void *arg, int p, void *scratch) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int block = p / j->parts, part = p % j->parts, t = part * j->g.tiles_each;
+    j->kernels->wino_weights(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, t,
+                             ctm__imin(j->g.tiles, t + j->g.tiles_each), j->g.du + (size_t)p * j->part, (ctm_real *)scratch);
+}
+static void ctm__wino_weights_last(void *arg, int p) {
+    ctm__conv_job *j = (ctm__conv_job *)arg;
+    int block = p / (CTM__WBLOCK / CTM__PACK_ROWS), row = p % (CTM__WBLOCK / CTM__PACK_ROWS) * CTM__PACK_ROWS;
+    j->kernels->wino_weights_end(&j->g, block / j->across * CTM__WBLOCK, block % j->across * CTM__WBLOCK, row, row + CTM__PACK_ROWS,
+                                 j->parts, j->g.du + (size_t)(block * j->parts) * j->part, j->part);
+}
+
+// dw += alpha·(gradient of x * w with respect to w). Winograd's sums are made in a few parts, each of its own stretch of tiles,
+// so that there is work for several threads even if one block holds all channels.
+static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
+    ctm__conv_job j;
+    ctm_mark m = ctm_arena_mark(a);
+    ctm__conv *g = &j.g;
+    if (conv->B == 0 || conv->H == 0 || conv->W == 0) return;    // nothing to add
+    *g = *conv;
+    j.kernels = a->ctx->kernels;
+    if (ctm__use_winograd(a->ctx, g)) {
+        int down = (g->I + CTM__WBLOCK - 1) / CTM__WBLOCK, blocks, runs;
+        j.across = (g->O + CTM__WBLOCK - 1) / CTM__WBLOCK;
+        blocks = down * j.across;
+        g->tiles = g->B * (g->H / 2) * (g->W / 2);
+        runs = (g->tiles + CTM__WTILES - 1) / CTM__WTILES;       // of tiles that are transformed together
+        j.parts = (8 + blocks - 1) / blocks;
+        j.parts = ctm__imin(runs, j.parts + (blocks * j.parts) % 2);     // an even number of pieces: cores come in pairs
+        g->tiles_each = (runs + j.parts - 1) / j.parts * CTM__WTILES;
+        j.part = 16 * CTM__WBLOCK * CTM__WBLOCK + 16;
+        g->zero = (const ctm_real *)ctm_alloc(a, (size_t)g->I * sizeof(ctm_real));
+        g->du = (ctm_real *)ctm_alloc_raw(a, (size_t)(blocks * j.parts) * j.part * sizeof(ctm_real));
+        ctm__parallel_scratch(a, blocks * j.parts, 32 * (CTM__WTILES * CTM__WBLOCK + 32) * sizeof(ctm_real), ctm__wino_weights_piece, &j);
+        ctm_parallel_for(a->ctx, blocks * (CTM__WBLOCK / CTM__PACK_ROWS), ctm__wino_weights_last, &j);
+    } else {
+        j.across = (g->I + ctm__channels_each(g->k, g->I) - 1) / ctm__channels_each(g->k, g->I);
+        ctm__parallel_scratch(a, j.across * ctm__panels(j.kernels, g->O),
+                              (size_t)(g->W + CTM__PIXELS) * 64 * sizeof(ctm_real), ctm__conv_weights_piece, &j);
+    }
+    ctm_arena_release(a, m);
+}
+
+CTM__DEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->exp_rows(n, x, y); }
+CTM__DEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->log_rows(n, x, y); }
+CTM__DEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *s, ctm_real *c) {
+    ctx->kernels->sincos_rows(n, x, s, c);
+}
 #if defined(__clang__)
 #  pragma STDC FP_CONTRACT DEFAULT
 #  ifdef __FAST_MATH__

@@ -147,7 +147,7 @@ static int eval_bits(evaluation *e) {
         how.first_row = first;
         how.probes = 1;
         ctm_tape_reset(&tape);
-        ok = ctm_loglik_by(&tape, D, &e->net->noise, &how, rows, x + first*dim, value + first);
+        ok = ctm_loglik(&tape, D, &e->net->noise, &how, rows, x + first*dim, value + first);
         how.probes = 16;
         ctm_tape_reset(&tape);
         ok = ok && ctm_elbo(&tape, D, &e->net->noise, &how, rows, x + first*dim, value + n + first);

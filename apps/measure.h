@@ -541,11 +541,14 @@ static inline void measure__loglik_piece(void *arg, int i) {
     ctm_arena arena;
     ctm_tape tape;
     ctm_denoiser *D;
+    ctm_likelihood how = ctm_likelihood_default();
+    how.steps = l->steps;
+    how.prior_var = l->prior_var;
     ctm_arena_init(&arena, l->net->ctx, "loglik");
     ctm_tape_init(&tape, l->net->ctx, &arena);
     tape.rows.label = l->label;
     D = ctm_net_denoiser(&arena, ctm_net_view(&arena, l->net, 0));
-    ctm_loglik(&tape, D, &l->net->noise, CTM_RK4, rows, l->x + first*(size_t)l->net->dim, l->steps, l->prior_var, l->logp + first);
+    ctm_loglik(&tape, D, &l->net->noise, &how, rows, l->x + first*(size_t)l->net->dim, l->logp + first);
     ctm_arena_free(&arena);
 }
 

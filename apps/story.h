@@ -495,7 +495,10 @@ static inline void story_density_row(void *arg, int row) {             // one ro
     story_tape scratch;
     ctm_tape *tp = story_tape_begin(d->s, &scratch);
     const ctm_denoiser *D = ctm_net_denoiser(tp->arena, ctm_net_view(tp->arena, d->s->net, 0));
-    ctm_loglik(tp, D, &d->z, CTM_RK4, STORY_CELLS, d->x + 2*first, 40, d->z.sigma_data*d->z.sigma_data, d->logp + first);
+    ctm_likelihood how = ctm_likelihood_default();
+    how.steps = 40;
+    how.prior_var = d->z.sigma_data*d->z.sigma_data;
+    ctm_loglik(tp, D, &d->z, &how, STORY_CELLS, d->x + 2*first, d->logp + first);
     story_tape_end(&scratch);
 }
 

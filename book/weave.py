@@ -474,7 +474,7 @@ class Book:
             what, backward, saves, test = card[2:] or ('', '', '', '')
             rows.append('<tr><td class="tag"><a href="#L%d">%s</a></td><td><code>%s</code></td><td><code>%s</code></td><td>%s</td><td class="tag">%s</td></tr>\n' %
                         ((card[0], card[1]) + tuple(html.escape(part, quote=False) for part in (what, backward, saves, test))))
-        return ('<section id="operations"><h2>Operations</h2><div class="wide"><p>From the cards of chapter 9 (mixture: chapter 12); dX is the '
+        return ('<section id="operations"><h2>Operations</h2><div class="wide"><p>From the cards of chapter 8 (mixture: chapter 11); dX is the '
                 'gradient of the loss with respect to X.</p><table class="cards"><tr><th>operation</th><th>what it computes, and shapes</th>'
                 '<th>backward</th><th>saves</th><th>test</th></tr>\n' + ''.join(rows) + '</table></div></section>\n')
 

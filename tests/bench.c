@@ -383,7 +383,7 @@ static void bench_sample(ctm_ctx *ctx, int C) {
     }
 }
 
-// ---- the story of chapter 8, step by step, on one thread
+// ---- the story of chapter 22, step by step, on one thread
 typedef struct bench_story_job { const ctm__kernels *k; int n, step; ctm_real *a, *b, *c; bench_conv_job conv; } bench_story_job;
 static void bench_story_work(void *arg) {
     bench_story_job *s = (bench_story_job *)arg;

@@ -31,6 +31,7 @@ static int points(ctm_arena *a, ctm_tape *tp, ctm_config cfg) {
     const ctm_rng rng = ctm_stream(5, "noise");
     ctm_denoiser *teacher = ctm_mixture(a, 2, 2, mean, NULL, 0.05);
     ctm_sampler how = ctm_sampler_default();
+    ctm_likelihood density = ctm_likelihood_default();
     ctm_real x[64];
     double ts[10], logp[8];
     cfg.batch = 48; cfg.diagonal_batch = 24; cfg.hidden = 32; cfg.layers = 2; cfg.shards = 2; cfg.steps = 20;
@@ -48,7 +49,8 @@ static int points(ctm_arena *a, ctm_tape *tp, ctm_config cfg) {
     how.S_churn = 5;
     if (!(y = ctm_sample_score(tp, ctm_net_denoiser(a, net), CTM_HEUN, start, 9, ts, &how))) return 0;
     hash_reals(y->data, y->len);
-    if (!ctm_loglik(tp, ctm_net_denoiser(a, net), &cfg.noise, CTM_RK4, 8, x, 6, 0, logp)) return 0;
+    density.steps = 6;
+    if (!ctm_loglik(tp, ctm_net_denoiser(a, net), &cfg.noise, &density, 8, x, logp)) return 0;
     for (int i = 0; i < 8; i++) hash = ctm__mix(hash, logp[i]);
     ctm_trainer_free(tr);
     return 1;

@@ -24,16 +24,16 @@ static void test_panic_handler(const char *msg, const char *file, int line) {
     exit(1);
 }
 
-#include "test_base.c"         // chapters 1-8: ground, chance, memory, threads, tensors, seeing, tape, matrix product
-#include "test_operations.c"   // chapter 9
-#include "test_networks.c"     // chapters 10, 11
-#include "test_unet.c"         // chapters 9, 10: images
-#include "test_diffusion.c"    // chapters 12-15: schedules, denoisers, solvers, the jump, times
+#include "test_base.c"         // chapters 1-7 and the engine room: numbers, random numbers, memory, threads, tensors, printing, tape, kernels
+#include "test_operations.c"   // chapter 8
+#include "test_networks.c"     // chapters 9, 10
+#include "test_unet.c"         // chapters 8, 9: images
+#include "test_diffusion.c"    // chapters 11-15: schedules, denoisers, solvers, the jump, times
 #include "test_training.c"     // chapters 16, 17
 #include "test_sampling.c"     // chapters 18, 19
 #include "test_checkpoints.c"  // chapter 21
 #include "test_processes.c"    // chapter 17: several processes
-#include "test_lpips.c"        // chapters 9, 16, 21: the perceptual distance
+#include "test_lpips.c"        // chapters 8, 16, 21: the perceptual distance
 
 int main(int argc, char **argv) {
     test_now.only = argc > 1 ? argv[1] : NULL;

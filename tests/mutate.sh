@@ -316,11 +316,11 @@ cat >"$tmp/list" <<'END'
 - t_next > 0 ? method : CTM_EULER
 + method
 = 19 the divergence is subtracted
-- sum_div[k] += b[r] * h * div[k] / level;
-+ sum_div[k] -= b[r] * h * div[k] / level;
+- logp[i] = row[dim] - 0.5
++ logp[i] = -row[dim] - 0.5
 = 19 the trace of one coordinate
-- k % dim == (size_t)p);
-+ k % dim == 0);
+- d == (size_t)p);
++ d == 0);
 = 21 files hold matrices untransposed
 - ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
 + ctm__put_real(piece + n, e->data[(k * O + o) * I + i]);

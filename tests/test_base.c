@@ -1,4 +1,4 @@
-// Chapters 1-8: ground, chance, memory, threads, tensors, seeing, the tape, the matrix product.
+// Chapters 1-7 and the engine room: numbers, random numbers, memory, threads, tensors, printing, the tape, and the kernels.
 #include "test.h"
 #include <errno.h>
 #include <stdint.h>
@@ -599,7 +599,7 @@ static void test_base_tape(void) {
     CHECK(ctx.allocated == 0);
 }
 
-// ---- chapter 8
+// ---- chapter 22
 
 // One product on the context's instruction set against the definition. Small whole numbers, so every order of summation gives
 // the same bits; NaN wherever neither should look; arrays end where the last number does.

@@ -1,4 +1,4 @@
-// Chapters 12-15: noise levels and preconditioning, exact denoisers, solvers, the jump, the laws of the times.
+// Chapters 11-15: noise levels and preconditioning, exact denoisers, solvers, the jump, the laws of the times.
 // invariant_NN in a test's name is invariant NN of section 14 of the fact sheet that this project is written from.
 #include "golden.h"
 
@@ -178,7 +178,7 @@ static ctm_denoiser *ring(ctm_arena *a) {
     return ctm_mixture(a, 2, 8, mean, NULL, 0.05);
 }
 
-// ---- chapter 12: the grid -------------------------------------------------------------------------------------------
+// ---- chapter 11: the grid -------------------------------------------------------------------------------------------
 
 // [eq:karras_grid] t_0 = 80, t_{N-1} = .002, strictly decreasing, the tables to 6 digits.
 static void test_invariant_11_grid_tables(void) {
@@ -312,7 +312,7 @@ static void test_invariant_6_weights(void) {
     }
 }
 
-// ---- chapter 14: the parametrisation --------------------------------------------------------------------------------
+// ---- chapter 13: the parametrisation --------------------------------------------------------------------------------
 
 // [eq:G] G(x,t,t) = x bit for bit, for any weights and all three outer forms, alone or among rows that move.
 static void test_invariant_1_no_jump_is_identity(void) {
@@ -575,7 +575,7 @@ static void test_jump_refuses_what_cannot_be(void) {
     room_close(&r);
 }
 
-// ---- chapter 12: exact denoisers ------------------------------------------------------------------------------------
+// ---- chapter 11: exact denoisers ------------------------------------------------------------------------------------
 
 // [eq:D_gmm] [eq:flow] Gaussian data: exact flow, denoiser and g against the closed form, and the values of section 13.
 static void test_invariant_20_gaussian_flow(void) {
@@ -856,7 +856,7 @@ static void test_mixture_refuses_nonsense(void) {
     room_close(&r);
 }
 
-// ---- chapter 13: the ODE --------------------------------------------------------------------------------------------
+// ---- chapter 12: the ODE --------------------------------------------------------------------------------------------
 
 // [eq:heun] [eq:pf_ode] Heun and Euler on both teachers, with one or three substeps, equal or different gaps.
 static void check_solver_file(const char *kind) {

@@ -26,7 +26,7 @@ check "it runs" sh -c '"$1/program" >"$1/printed"' sh "$dir"
 check "it prints what the comment says" diff "$dir/expected" "$dir/printed"
 lines=$(grep -c . "$dir/program.c")
 check "it stays short (now $lines lines, at most 45)" test "$lines" -le 45
-# The operation of one's own at the head of chapter 9: in a file without CTM_IMPLEMENTATION, against finite differences.
+# The operation of one's own at the head of chapter 8: in a file without CTM_IMPLEMENTATION, against finite differences.
 { printf '#include "ctm.h"\n#include <stdio.h>\n'
   awk '/^\/\/        static void cube_backward/ { on = 1 } on && /^\/\/ *$/ { exit } on { sub(/^\/\/        /, ""); print }' ctm.h
   printf 'static ctm_tensor *sum(void *user, ctm_tape *tp, ctm_tensor *x) { (void)user; return ctm_weighted_mean(tp, cube(tp, x), NULL, 1); }
@@ -39,7 +39,7 @@ int main(void) {
 }\n'
 } >"$dir/own.c"
 printf '#define CTM_IMPLEMENTATION\n#include "ctm.h"\n' >"$dir/implementation.c"
-check "chapter 9's own operation builds in a file of its own" ${CC:-cc} -O0 -DCTM_REAL_DOUBLE -Wall -Wextra -Wno-missing-prototypes -Werror -I. "$dir/own.c" "$dir/implementation.c" -o "$dir/own" -lm
+check "chapter 8's own operation builds in a file of its own" ${CC:-cc} -O0 -DCTM_REAL_DOUBLE -Wall -Wextra -Wno-missing-prototypes -Werror -I. "$dir/own.c" "$dir/implementation.c" -o "$dir/own" -lm
 check "and has the right gradient" sh -c 'test "$("$1/own")" = 1' sh "$dir"
 # The sampler of one's own at the head of chapter 18: nearer to the exact flow than Euler with twice the steps, that is as many evaluations.
 { printf '#define CTM_IMPLEMENTATION\n#include "ctm.h"\n#include <math.h>\n#include <stdio.h>\n'

@@ -17,7 +17,7 @@ tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM
 root=$PWD
-build=${BUILD:-$root/build} points=$build/points images=$build/images edit=$build/edit use=$build/use_weights
+build=${BUILD:-$root/build} points=$build/points images=$build/images edit=$build/edit use=$build/weights
 
 ok()   { passed=$((passed + 1)); echo "ok: $*"; }
 no()   { failed=$((failed + 1)); echo "FAILED: $*"; }
@@ -129,7 +129,7 @@ info       -                                                               $imag
 synth      s.bin                                                           $images synth --n 3 --out run/s.bin
 edit       e.png                                                           $edit superres --weights images.st --data shapes.idx --n 2 --nfe 2 --threads 1 --out run/e.png
 use        -                                                               $use points.st 5
-hello      -                                                               $build/hello
+lesson     -                                                               $build/gamma
 END
 }
 # The folder that they all begin in: a table, images, weights, an unfinished run in half, and in run older files of the names to be written.
@@ -343,12 +343,13 @@ part_valgrind() {
         done
     else no "valgrind: $(head -5 "$tmp/log")"; fi
     mkdir -p "$tmp/vb"
-    for p in apps/points apps/images apps/edit examples/use_weights; do
-        $compile $p.c -o "$tmp/vb/${p##*/}" -lm 2>"$tmp/log" || no "valgrind: $(head -5 "$tmp/log")"
+    for p in apps/points apps/images apps/edit examples/09_weights; do
+        program=${p##*/}
+        $compile $p.c -o "$tmp/vb/${program#09_}" -lm 2>"$tmp/log" || no "valgrind: $(head -5 "$tmp/log")"
     done
     commands | sed "s,$build/,$tmp/vb/,g" >"$tmp/commands"
     while read -r name files command; do
-        case $1.$name in *.hello) continue;; long.*|*.table|*.sample|*.loglik|*.isample|*.edit) ;; *) continue;; esac
+        case $1.$name in *.lesson) continue;; long.*|*.table|*.sample|*.loglik|*.isample|*.edit) ;; *) continue;; esac
         fresh "$tmp/now"
         if (cd "$tmp/now" && $check $command >stdout 2>stderr); then ok "valgrind, $name"
         else no "valgrind, $name: $(grep -A 8 -m 1 '^==' "$tmp/now/stderr" || head -3 "$tmp/now/stderr")"; fi

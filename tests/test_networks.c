@@ -1,4 +1,4 @@
-// Chapters 10 and 11: networks, their copies, optimisers and moving averages.
+// Chapters 9 and 10: networks, their copies, optimisers and moving averages.
 #include "test.h"
 #include "golden.h"
 

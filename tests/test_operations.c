@@ -1,4 +1,4 @@
-// Chapter 9, and the mixture of chapter 12: every operation against a formula written out here, its gradient against finite
+// Chapter 8, and the mixture of chapter 11: every operation against a formula written out here, its gradient against finite
 // differences, and what it says of shapes that do not fit. A test is named like the operation's card: op_add, op_sub, ...
 #include "test.h"
 

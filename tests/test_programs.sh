@@ -354,7 +354,7 @@ if [ -w /dev/full ]; then
         build/$p --help >/dev/full 2>"$tmp/stderr"; got=$?
         [ $got = 1 ] && grep -q "^$p: cannot write to standard output" "$tmp/stderr" && ok || bad "$p --help to a full device: exit status $got, $(cat "$tmp/stderr")"
     done
-    refuses "use_weights to a full device" 1 "cannot write to standard output" sh -c 'build/use_weights "$0" 3 >/dev/full' "$run/model.safetensors"
+    refuses "weights to a full device" 1 "cannot write to standard output" sh -c 'build/weights "$0" 3 >/dev/full' "$run/model.safetensors"
 fi
 
 # The helpers in an application that has set a locale whose decimal point is another character: every file is the same.
@@ -381,7 +381,7 @@ if [ -f "$tmp/point/LC_NUMERIC" ] && [ -f build/ctm.o ] &&
 else skip "no localedef here, or no build/ctm.o: no other locale"; fi
 
 # ---- help, and the other programs
-refuses "use_weights with a teacher" 1 "holds a teacher" build/use_weights "$tmp/xy/teacher.safetensors"
-runs "help" $points --help; runs "hello's help or run" build/use_weights "$run/model.safetensors"
+refuses "weights with a teacher" 1 "holds a teacher" build/weights "$tmp/xy/teacher.safetensors"
+runs "help" $points --help; runs "weights of a run" build/weights "$run/model.safetensors"
 echo "programs: $passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

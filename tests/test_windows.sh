@@ -97,8 +97,8 @@ runs "a table" points train --data täble.csv --steps 20 --seed 1 --out table --
 head -n 1 table/samples.csv | grep -q '^größe,b' && ok || bad "the table's names: $(head -n 1 table/samples.csv)"
 runs "log-likelihoods" points loglik --weights table/model.safetensors --data täble.csv --out l.csv
 exists l.csv table/index.html
-runs "use_weights" use_weights whole/model.safetensors 3
-runs "hello" 01_hello
+runs "weights" 09_weights whole/model.safetensors 3
+runs "gamma" 05_gamma
 refuses "a folder under a file" 1 täble.csv points train --data ring --steps 5 --out 'täble.csv\x' --quiet
 refuses "no weights" 1 'nö.safetensors' points sample --weights nö.safetensors --out x.csv
 refuses "wrong usage" 2 -- points train --stepps 3

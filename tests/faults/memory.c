@@ -256,7 +256,7 @@ static int work_likelihood(workplace *w) {
     how.steps = 3;
     how.probes = 2;
     how.rng = &rng;
-    if (!ctm_loglik_by(&tp, network, &w->cfg.noise, &how, 2, x, logp)) return 0;
+    if (!ctm_loglik(&tp, network, &w->cfg.noise, &how, 2, x, logp)) return 0;
     add(w, logp, sizeof logp);
     if (!ctm_elbo(&tp, network, &w->cfg.noise, &how, 2, x, logp)) return 0;
     add(w, logp, sizeof logp);
