@@ -822,6 +822,7 @@ struct ctm_config {
 // One setting by its name in this struct, from text: ("lr", "0.001"), ("times", "paper"), ("ema_rate[1]", "0.9999"). 1; or 0 with
 // ctm_error, which says what is possible, and cfg as it was.
 CTMDEF int ctm_config_set(ctm_ctx *ctx, ctm_config *cfg, const char *name, const char *value);
+CTMDEF int ctm_config_fits(ctm_ctx *ctx, const ctm_config *cfg);   // 1 if a run can have these settings together; or 0 with ctm_error
 #ifndef CTM_NO_STDIO
 CTMDEF void ctm_config_print(const ctm_config *cfg);      // every setting and its value, to stdout
 #endif
@@ -4946,6 +4947,11 @@ CTM__DEF int ctm_config_set(ctm_ctx *ctx, ctm_config *cfg, const char *name, con
     }
     *cfg = next;
     return 1;
+}
+
+CTM__DEF int ctm_config_fits(ctm_ctx *ctx, const ctm_config *cfg) {
+    char line[300];
+    return ctm__config_fits(cfg, line, sizeof line) || ctm__fail(ctx, "%s", line);
 }
 
 #ifndef CTM_NO_STDIO

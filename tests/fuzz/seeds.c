@@ -195,7 +195,7 @@ static void seed_arrays(void) {
 }
 
 static void seed_flags(void) {
-    seed_text("flags", "points", "0\ntrain\n--data\nring\n--steps=2e4\n--gan\n--lr\n0.01\n--law\nauthors");
+    seed_text("flags", "points", "0\ntrain\n--data\nring\n--steps=2e4\n--gan\nlog\n--lr\n0.01\n--times\nauthors");
     seed_text("flags", "sample", "0\nsample\n--weights\nw.safetensors\n--n\n5\n--sampler\nheun\n--nfe=5\n--out\no.csv");
     seed_text("flags", "loglik", "0\nloglik\n--weights\nw.safetensors\n--data=d.csv\n--class\na b");
     seed_text("flags", "claims", "1\n--only\n3,5\n--seeds=2\n--full");
