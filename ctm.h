@@ -4841,10 +4841,10 @@ static int ctm__whole_read(const char *text, long long lo, long long hi, long lo
     return strchr("-0123456789", *text) && *text && *end == 0 && errno == 0 && *v >= lo && *v <= hi;
 }
 
-// The function of that name; "none" and "own" are NULL, the latter to be filled in by whoever has it.
+// The function of that name; "none" is NULL.
 static int ctm__function_read(void *of, const ctm__field *f, const char *text) {
     ctm__function function = NULL;
-    int i, found = strcmp(text, "none") == 0 || strcmp(text, "own") == 0;
+    int i, found = strcmp(text, "none") == 0;
     for (i = 0; i < CTM__FUNCTIONS && !found; i++)
         if (strcmp(ctm__functions[i].setting, f->name) == 0 && strcmp(ctm__functions[i].name, text) == 0) {
             function = ctm__functions[i].function;
@@ -5630,14 +5630,18 @@ static void ctm__set_rows(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *dr
     tp->rows.number = NULL;
 }
 
-// Stops with the name of the user's function and the row if what it returned for a tensor of the batch cannot be used.
-static void ctm__check_own(const ctm_trainer *tr, const char *setting, const ctm_tensor *x, const ctm_tensor *like) {
+// Stops with the name of the user's function and the row if what it returned for the rows from number `first` on cannot be used.
+static void ctm__check_own(const ctm_trainer *tr, const char *setting, const ctm_tensor *x, const ctm_tensor *like, int first) {
+    char has[48], wanted[48];
     size_t at;
     if (!ctm__is_own(&tr->cfg, setting)) return;
     CTM__REQUIRE(x != NULL, "cfg.%s of the recipe \"%s\" returned NULL", setting, tr->cfg.recipe);
-    CTM__SHAPES(ctm__same_shape(x, like), setting, "this function of cfg must return [B,D] like x_t", x, like);
+    ctm_shape_text(x, has, sizeof has);
+    ctm_shape_text(like, wanted, sizeof wanted);
+    CTM__REQUIRE(ctm__same_shape(x, like), "cfg.%s of the recipe \"%s\" returned a tensor of the shape %s, but must return %s", setting,
+                 tr->cfg.recipe, has, wanted);
     CTM__REQUIRE(!ctm_first_nonfinite(x, &at), "cfg.%s of the recipe \"%s\": row %d holds a number that is not finite", setting,
-                 tr->cfg.recipe, (int)(at / ctm__row_len(x)));
+                 tr->cfg.recipe, first + (int)(at / ctm__row_len(x)));
 }
 
 // Grid indices of row `index`, in order and on the grid.
@@ -5695,7 +5699,7 @@ static ctm_tensor *ctm__x_u(ctm_shard *sh, const ctm_batch *b) {
     x_u = sh->tr->cfg.teach(tp, sh->tr, b);
     tp->recording = 1;
     tp->rows = rows;
-    ctm__check_own(sh->tr, "teach", x_u, b->x_t);
+    ctm__check_own(sh->tr, "teach", x_u, b->x_t, sh->first);
     return x_u;
 }
 
@@ -5759,7 +5763,7 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     tp->recording = 0;
     aim = cfg->aim(tp, tr, x0, x_t, t);
     tp->recording = 1;
-    ctm__check_own(tr, "aim", aim, x0);
+    ctm__check_own(tr, "aim", aim, x0, sh->dfirst);
     ctm__set_rows(tp, tr, &tr->rng_dsm_dropout, sh->dfirst, label);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, aim, CTM_L2, 0);
