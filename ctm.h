@@ -4818,7 +4818,8 @@ static const ctm__setting *ctm__setting_named(const char *name) {
 }
 
 static int ctm__is_own(const ctm_config *cfg, const char *setting) {
-    return strcmp(ctm__function_name(cfg, &ctm__setting_named(setting)->field), "own") == 0;
+    const ctm__setting *s = ctm__setting_named(setting);
+    return s && strcmp(ctm__function_name(cfg, &s->field), "own") == 0;
 }
 
 static void ctm__field_text(const void *of, const ctm__field *f, int digits, char text[40]) {
@@ -4901,7 +4902,7 @@ static int ctm__setting_in_range(const ctm_config *cfg, const ctm__setting *s) {
     else if (s->field.type == 'l') { long x; memcpy(&x, at, sizeof x); v = (double)x; }
     else if (s->field.type == 'd') memcpy(&v, at, sizeof v);
     else return 1;
-    return v >= s->least && v <= s->most;
+    return ctm_is_finite(v) && v >= s->least && v <= s->most;
 }
 
 // 1 if all numbers are possible, whatever the functions are; or 0 and a line about the first that is not.
@@ -5648,7 +5649,7 @@ static void ctm__check_own(const ctm_trainer *tr, const char *setting, const ctm
 static void ctm__times_of(const ctm_trainer *tr, uint64_t index, double i[3]) {
     const ctm_config *cfg = &tr->cfg;
     cfg->times(cfg, (uint64_t)tr->step, index, i);
-    CTM__REQUIRE(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= cfg->noise.N - 1,
+    CTM__REQUIRE(ctm_is_finite(i[0] + i[1] + i[2]) && i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= cfg->noise.N - 1,
                  "cfg.times of the recipe \"%s\": row %d has the grid indices t %g, u %g, s %g, but needs 0 <= t < u <= s <= %d",
                  cfg->recipe, (int)index, i[0], i[1], i[2], cfg->noise.N - 1);
 }
