@@ -764,7 +764,6 @@ struct ctm_jump {
     const char *name;
     int         dim;
     ctm_noise   noise;
-    int         to_end;            // 1: it jumps to sigma_min and nowhere else (a consistency model)
     void       *impl;
     ctm_tensor *(*jump)(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
 };
@@ -997,9 +996,9 @@ CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradien
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
 
 // ---- CHAPTER 18. SAMPLERS -------------------------------------------------------------------------------------------
-// Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in
-// the tape's arena; NULL with a line in ctm_error if levels or settings are no good (these come from users; a wrong shape panics).
-// Those on a jump G record if the tape does. `how` may be NULL: ctm_sampler_default(). From noise to samples, the long way:
+// Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in the
+// tape's arena; NULL with a line in ctm_error if levels or settings are no good. (These come from users; a wrong shape panics.) Samplers
+// on a jump G record if the tape does. `how` may be NULL: ctm_sampler_default(). From noise to samples, the long way:
 //        ctm_tape_init(&tape, &ctx, &arena);   tape.recording = 0;
 //        ctm_tensor *x = ctm_matrix(&tape, "x_T", B, D);                        // sigma_max times standard normals:
 //        ctm_normals(&rng, 0, 0, x->len, x->data);   x = ctm_scale(&tape, x, net->noise.sigma_max);
@@ -1010,38 +1009,36 @@ enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };                             // where 
 // How a sampler runs; begin with ctm_sampler_default().
 typedef struct ctm_sampler {
     double         gamma;              // jumps: 0 stays on the ODE's path; 1 is the consistency model's multistep sampler
-    int            form;               // jumps: how the intermediate level s is shifted, see [alg:gamma]
-    const ctm_rng *rng;                // stream of the noise added on the way: step = 0 for the first draw of this run, 1 for the
+    int            form;               // jumps: how the intermediate level s is chosen, see [alg:gamma]
+    const ctm_rng *rng;                // stream of the noise added on the way: step = 0 for the first noise of this run, 1 for the
                                        // second, ...; index = row·D + column
     uint64_t       first_row;          // global number of row 0
     const ctm_real *noise;             // instead of rng: recorded noise [draws,B,D]
-    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after step n (1..), at level t; 0 stops; may be NULL
+    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // called after step n (1..), at level t; 0 stops. NULL: none
     void          *user;
-    double         S_churn, S_min, S_max, S_noise;  // steps on a score (not ancestral): noise added before
-                                       // each, as in EDM; defaults 0, 0, no limit, 1
+    double         S_churn, S_min, S_max, S_noise;  // steps on a score (not ancestral): noise added before each, as in EDM; the default
+                                       // is none, with any level allowed
 } ctm_sampler;
 CTMDEF ctm_sampler ctm_sampler_default(void);     // gamma 0, the paper's form, no noise, nobody watches, no churn
-// The gamma family [alg:gamma]. Draws n-1 noises, after every jump but the last; none if gamma = 0.
+// The gamma family [alg:gamma]. Draws n-1 noises, one after every jump but the last; none if gamma = 0.
 CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                     const ctm_sampler *how);
-// Jump t0 -> t1, noise up to t2 >= t1, jump to sigma_min. One draw. `how` gives the noise and watches.  [alg:two_step]
+// A jump t0 -> t1, noise up to t2 >= t1, a jump to sigma_min. One noise; of `how` only the noise and watch count.  [alg:two_step]
 CTMDEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
                                        const ctm_sampler *how);
-// A consistency model (a network without s) as a jump that ends at sigma_min: for gamma = 1 and for single jumps.
-CTMDEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net);
 
-// Steps on the score: CTM_HEUN and CTM_EULER of chapter 13, and these. A CTM's score is read at s = t (ctm_net_denoiser).
+// Steps on the score: CTM_HEUN and CTM_EULER of chapter 12, and these. A CTM's score is read at s = t (ctm_net_denoiser).
 //   CTM_DPM2       midpoint in the cube root of t                                  2 evaluations a step      [alg:dpm2]
 //   CTM_ANCESTRAL  Euler below the next level, then noise up to it                 1                         [alg:ancestral]
 //   CTM_DDIM       (t'/t)·x + (1 - t'/t)·D, progressive distillation's step       1                         [alg:ddim]
-// n steps of `method`; ts[n] may be 0, where Heun's step becomes Euler's. Step j reads draw j, used or not: recorded noise is
-// [n,B,D]. how may be NULL: no churn, nobody watches. Not recorded.  [alg:heun] [alg:churn]
+// n steps of `method`; ts[n] may be 0, where Heun's step becomes Euler's. Step j has noise j, whether those before it used theirs or
+// not: recorded noise is [n,B,D]. Not recorded.  [alg:heun] [alg:churn]
 CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                     const ctm_sampler *how);
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
-// The short way: n points x [n,D] at sigma_max become samples, in place. net must know s. rng may be NULL if gamma is 0 or jumps 1; it
-// must not be the stream that x was drawn from, since its first draws made x. Without labels. 1, or 0 with ctm_error.
+// The short way: n points x [n,D] at sigma_max become samples, in place, without labels. net must know s. rng may be NULL if gamma is 0
+// or jumps 1. It must not be the stream that x came from, which would give the noise of x once more. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
@@ -1088,19 +1085,18 @@ typedef struct ctm_known {
                                        // inpainting); 0: never
 } ctm_known;
 CTMDEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row);      // inpainting; the mask stays yours
-// The first `first` components of A·x are known. transform may be NULL, A = I; it and user are kept.
-CTMDEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user);
-// One average w·x of every group of m components, w [m]; group g holds index[g·m] .. index[g·m+m-1], each component in one group
-// (NULL: neighbours; copied). Ready-made: luminance of pixels with three channels innermost; means of p x p patches of a channel.
+// One average w·x is known of every group of m components, w [m]. Group g holds index[g·m] .. index[g·m+m-1], each component in one
+// group (NULL: neighbours; copied). Ready-made: the luminance of pixels with three channels innermost; the means of a channel's p x p
+// patches.
 CTMDEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *index, const double *w);
 CTMDEF ctm_known ctm_known_grey(ctm_arena *a, int pixels);
 CTMDEF ctm_known ctm_known_patches(ctm_arena *a, int size, int channels, int p);
-// Samples that agree with ref [B,D] in what is known of it; what else ref holds has no effect. x [B,D] is at ts[0]: ref with
-// noise, or noise alone. Noise is drawn after each jump for the known part (if its level is above 0), then for the step. Not
-// recorded.  [alg:edit]
+// Samples that agree with ref [B,D] in what is known of it; what else ref holds has no effect. x [B,D] is at ts[0]: ref with noise, or
+// noise alone. After each jump one noise is drawn for the known part (if its level is above 0), then one for the step. Not recorded.
+// [alg:edit]
 CTMDEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
                             const double *ts, const ctm_sampler *how);
-// ref [B,D] noised to ts[0] (the first draw) and brought back: the lower ts[0], the more of ref remains.  [alg:stroke]
+// ref [B,D] with noise of level ts[0] (the first noise), brought back: the lower ts[0], the more of ref remains.  [alg:stroke]
 CTMDEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how);
 
 // What guides a sampler; ctm_guide_default() has the numbers named here, and no loss yet.
@@ -1115,15 +1111,14 @@ typedef struct ctm_guide {
     double snr;                        // Langevin: size of a step, 0.1; set by the mean norms of the whole batch, as the authors do
 } ctm_guide;
 CTMDEF ctm_guide ctm_guide_default(void);
-// ctm_sample_gamma with steps that lower the loss at every intermediate level s. Each Langevin step draws, then the jump. Not
-// recorded.  [eq:guide] [alg:trajectory]
+// ctm_sample_gamma with steps that lower the loss at every intermediate level s. Each Langevin step draws a noise, then the jump does.
+// Not recorded.  [eq:guide] [alg:trajectory]
 CTMDEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
                                      const double *ts, const ctm_sampler *how);
 
 // score[i] = how good row i of x is (the log-probability of the wanted class); higher is better.
 typedef void (*ctm_judge_fn)(void *user, const ctm_tensor *x, double *score);
-CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate)): draw so many to keep `keep`; 0 if rate is not in [0,1)
-// The gamma family on all rows of x; returns the `keep` best as judged, best first, equals by row.  [alg:reject]
+// ctm_sample_gamma on all rows of x; returns the `keep` rows that were judged best, best first, equals in their order.  [alg:reject]
 CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                      const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user);
 
@@ -6084,7 +6079,7 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
     CTM__REQUIRE(D->exact != NULL, "ctm_exact_flow: the denoiser \"%s\" has no exact formula", D->name);
     CTM__REQUIRE(D->dim <= CTM__FLOW_DIM, "ctm_exact_flow: more than %d dimensions", CTM__FLOW_DIM);
     CTM__REQUIRE(ctm_is_finite(t) && t > 0, "ctm_exact_flow: the noise level t = %g must be positive", t);
-    CTM__REQUIRE(ctm_is_finite(tol) && tol > 0, "ctm_exact_flow: the tolerance %g must be positive", tol);
+    CTM__REQUIRE(tol >= 1e-15, "ctm_exact_flow: no step can be as exact as the tolerance %g; it must be at least 1e-15", tol);
     for (i = 0; i < k; i++)
         CTM__REQUIRE(ctm_is_finite(s[i]) && s[i] > 0 && s[i] <= (i ? s[i - 1] : t),
                      "ctm_exact_flow: level %d is %g; levels must be positive and decrease from t = %g", i, s[i], t);
@@ -7268,17 +7263,24 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
 // =====================================================================================================================
 // CHAPTER 18. SAMPLERS
 //
-// gamma-sampling [alg:gamma]. From level t, jump to s = sqrt(1-gamma²)·t' below the next level t', then add noise of standard
-// deviation gamma·t': the variances add up to t'² again, so the marginals are right for every gamma if G is.
-// - gamma = 0: no noise, a chain of jumps along one ODE path.
-// - gamma = 1: s = 0, jump to the end and noise again, the consistency model's multistep sampler.
+// A model that jumps from any level to any other can make a sample in one jump. Several jumps are better, since each of them has less
+// to do; but then each starts where the one before it ended, and inherits its error. Fresh noise hides an error: a point that is a little
+// wrong at level s is, with enough noise on it, as good as any other at the level t' above. On the other hand noise leads back to levels
+// that had been left already, so the same total noise takes longer ways. How much noise is best is a question of the model, so it is a
+// number, gamma. From level t, gamma-sampling [alg:gamma] jumps below the next level t' and then adds noise up to it:
 //
-// s cannot go below sigma_min; the noise is therefore taken as sqrt(t'² - s²), which is gamma·t' unless s was stopped there.
-// The authors' code shifts the schedule: s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, same noise formula. The last jump
-// adds no noise.
+//        s = sqrt(1-gamma²)·t'        x  <-  G(x,t,s) + gamma·t'·eps
 //
-// Every sampler on jumps is a list of legs: a jump from t down to s, whatever the sampler does at s, noise up to the next level.
-// Those of this chapter differ only in their legs, those of chapter 20 also in what they do at s.
+// The variances add up to t'² again, so every point has the distribution of its level, for every gamma, if G is right.
+// - gamma = 0 adds no noise: a chain of jumps along one path of the ODE. Points keep what their first noise made of them.
+// - gamma = 1 jumps to the end, s = 0, and noises again: the multistep sampler of consistency models.
+//
+// s cannot go below sigma_min; the noise is therefore taken as sqrt(t'² - s²), which is gamma·t' unless s was stopped there. The
+// authors' code measures levels from sigma_min instead, s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, with noise by the same formula.
+// Nothing is added after the last jump.
+//
+// Every sampler made of jumps is a list of legs: a jump from t down to s, something that is done at s, noise up to the next level. The
+// samplers of this chapter differ only in their legs, those of chapter 20 also in what they do at s.
 //
 // A sampler of your own is a loop over jumps G->jump(tp, G, x, t, s), or over a denoiser's D, in any file. This one takes the slope
 // (x - D)/t in the middle of each step, m = sqrt(t·t'), instead of [eq:heun]'s mean of both ends:
@@ -7308,9 +7310,9 @@ CTM__DEF ctm_sampler ctm_sampler_default(void) {
     return how;
 }
 
-// n+1 decreasing levels between the ends of z (NULL: any). A sampler on the score may go on from its last level to 0.
+// n+1 decreasing levels between the ends of z (NULL: any whose squares are floats). A sampler on the score may end at 0.
 static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, const ctm_noise *z, int to_zero) {
-    double lo = z ? z->sigma_min : 0, hi = z ? z->sigma_max : ts[0];
+    double lo = z ? z->sigma_min : 1e-18, hi = z ? z->sigma_max : 1e18;
     int i, last;
     if (n < 1) return ctm__fail(ctx, "a sampler needs at least one jump, not %d", n);
     for (i = 0; i < n; i++)
@@ -7322,21 +7324,8 @@ static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, const ctm_no
     return 1;
 }
 
-// ---- the noises of a run, in the order in which they are drawn
-
-typedef struct ctm__draws { const ctm_sampler *how; uint64_t count; } ctm__draws;
-
-static ctm_tensor *ctm__draw(ctm_tape *tp, ctm__draws *w, int B, int dim) {
-    ctm_tensor *z = ctm_matrix(tp, "eps", B, dim);
-    const ctm_sampler *how = w->how;
-    if (how->noise) memcpy(z->data, how->noise + (size_t)w->count * z->len, z->len * sizeof(ctm_real));
-    else ctm_normals(how->rng, w->count, how->first_row * (uint64_t)dim, z->len, z->data);
-    w->count++;
-    return z;
-}
-
 static int ctm__check_noise(ctm_ctx *ctx, const ctm_sampler *how, const char *what, double value) {
-    if (how && (how->rng || how->noise)) return 1;
+    if (how->rng || how->noise) return 1;
     return ctm__fail(ctx, "%s is %g, but no stream of noise was given", what, value);
 }
 
@@ -7350,103 +7339,80 @@ static ctm_tensor *ctm__copy_of(ctm_tape *tp, const char *name, const ctm_tensor
 
 typedef struct ctm__leg {
     double t, s;            // the jump
-    double known;           // std of the noise on the known part at s (ctm_edit)
+    double known;           // std of the noise on what is known at s (ctm_edit)
     double noise, next;     // std of the noise added at s, and the level that this reaches
 } ctm__leg;
 
 typedef struct ctm__walk ctm__walk;
-struct ctm__walk {
+struct ctm__walk {                     // one run of a sampler
     ctm_tape       *tp;
     const ctm_jump *G;
-    ctm__draws      draws;
-    // What happens at s, before the noise; returns the new x, or NULL with ctm_error. NULL: nothing.
+    ctm_sampler     how;
+    uint64_t        draws;             // how many noises were drawn
+    // What is done at s, before the noise; returns the new x, or NULL with ctm_error. NULL: nothing.
     ctm_tensor   *(*land)(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x);
     const void     *arg;
 };
 
-static ctm_tensor *ctm__cm_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    double lo = self->noise.sigma_min;
-    int i;
-    for (i = 0; i < s->shape[0]; i++)
-        CTM__REQUIRE((double)s->data[i] <= lo * (1 + 1e-6), "ctm_cm_jump: row %d would jump to %g; a consistency model knows only %g", i,
-                     (double)s->data[i], lo);
-    return ctm_name(ctm_g_theta(tp, (ctm_net *)self->impl, x, t, NULL), "G");
+static ctm__walk ctm__walk_of(ctm_tape *tp, const ctm_jump *G, const ctm_sampler *how) {
+    ctm__walk w;
+    memset(&w, 0, sizeof w);
+    w.tp = tp;
+    w.G = G;
+    w.how = how ? *how : ctm_sampler_default();
+    return w;
 }
 
-CTM__DEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net) {
-    ctm_jump *G = (ctm_jump *)ctm_alloc(a, sizeof *G);
-    CTM__REQUIRE(!net->with_s, "ctm_cm_jump: the network \"%s\" takes s; ctm_net_jump makes a jump of it", net->kind);
-    G->name = "cm";
-    G->dim = net->dim;
-    G->noise = net->noise;
-    G->to_end = 1;
-    G->impl = net;
-    G->jump = ctm__cm_jump;
-    return G;
+// The next noise of the run, for points like x.
+static ctm_tensor *ctm__draw(ctm__walk *w, const ctm_tensor *x) {
+    ctm_tensor *eps = ctm_matrix(w->tp, "eps", x->shape[0], x->shape[1]);
+    const ctm_sampler *how = &w->how;
+    if (how->noise) memcpy(eps->data, how->noise + (size_t)w->draws * eps->len, eps->len * sizeof(ctm_real));
+    else ctm_normals(how->rng, w->draws, how->first_row * (uint64_t)x->shape[1], eps->len, eps->data);
+    w->draws++;
+    return eps;
 }
 
+// Walks n legs. Where something is done at s, nothing is recorded.
 static ctm_tensor *ctm__jumps(ctm__walk *w, ctm_tensor *x, int n, const ctm__leg *leg) {
     ctm_tape *tp = w->tp;
-    const ctm_sampler *how = w->draws.how;
-    int B = x->shape[0], j;
-    for (j = 0; j < n; j++)
-        if (w->G->to_end && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
-            ctm__fail(tp->ctx, "a consistency model jumps to %g only, not to %g: gamma must be 1", w->G->noise.sigma_min, leg[j].s);
-            return NULL;
-        }
+    int B = x->shape[0], recording = tp->recording, j;
+    if (w->land) tp->recording = 0;
     if (!tp->recording) x = ctm__copy_of(tp, "x", x);  // no gradients: one buffer for x, and each jump gives its memory back
     for (j = 0; j < n; j++) {
         ctm_mark m = ctm_arena_mark(tp->arena);
         ctm_tensor *t = ctm_fill(ctm_vector(tp, "t", B), leg[j].t), *s = ctm_fill(ctm_vector(tp, "s", B), leg[j].s);
         ctm_tensor *x_next = w->G->jump(tp, w->G, x, t, s);
         if (w->land) x_next = w->land(w, &leg[j], j == n - 1, x_next);
-        if (!x_next) return NULL;
-        if (leg[j].noise > 0) x_next = ctm_add(tp, x_next, ctm_scale(tp, ctm__draw(tp, &w->draws, B, x->shape[1]), leg[j].noise));
+        if (!x_next) { x = NULL; break; }
+        if (leg[j].noise > 0) x_next = ctm_add(tp, x_next, ctm_scale(tp, ctm__draw(w, x), leg[j].noise));
         if (tp->recording) {
             x = x_next;
         } else {
             memcpy(x->data, x_next->data, x->len * sizeof(ctm_real));
             ctm_arena_release(tp->arena, m);
         }
-        if (how->watch && !how->watch(how->user, j + 1, leg[j].next, x)) break;
+        if (w->how.watch && !w->how.watch(w->how.user, j + 1, leg[j].next, x)) break;
     }
+    tp->recording = recording;
     return x;
 }
 
-// Settings that were given, or the default ones in the tape's arena.
-static const ctm_sampler *ctm__how(ctm_tape *tp, const ctm_sampler *how) {
-    ctm_sampler *plain;
-    if (how) return how;
-    plain = (ctm_sampler *)ctm_alloc(tp->arena, sizeof *plain);
-    *plain = ctm_sampler_default();
-    return plain;
-}
-
-// *how NULL becomes the default.
-static ctm__walk ctm__walk_of(ctm_tape *tp, const ctm_jump *G, const ctm_sampler **how) {
-    ctm__walk w;
-    *how = ctm__how(tp, *how);
-    memset(&w, 0, sizeof w);
-    w.tp = tp;
-    w.G = G;
-    w.draws.how = *how;
-    return w;
-}
-
 // The legs of [alg:gamma]; NULL with ctm_error if they cannot be walked.
-static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const double *ts, const ctm_sampler *how) {
-    double lo = G->noise.sigma_min, gamma = how->gamma, root;
+static ctm__leg *ctm__gamma_legs(const ctm__walk *w, int n, const double *ts) {
+    double lo = w->G->noise.sigma_min, gamma = w->how.gamma, root;
+    ctm_ctx *ctx = w->tp->ctx;
     ctm__leg *leg;
     int j;
-    if (!ctm__check_levels(tp->ctx, n, ts, &G->noise, 0)) return NULL;
-    if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
-    if (gamma > 0 && n > 1 && !ctm__check_noise(tp->ctx, how, "gamma", gamma)) return NULL;
-    leg = (ctm__leg *)ctm_alloc(tp->arena, (size_t)n * sizeof *leg);
+    if (!ctm__check_levels(ctx, n, ts, &w->G->noise, 0)) return NULL;
+    if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
+    if (gamma > 0 && n > 1 && !ctm__check_noise(ctx, &w->how, "gamma", gamma)) return NULL;
+    leg = (ctm__leg *)ctm_alloc(w->tp->arena, (size_t)n * sizeof *leg);
     root = ctm__root_of_difference(1, gamma);
     for (j = 0; j < n; j++) {
         double t_next = leg[j].next = ts[j + 1];
         leg[j].t = ts[j];
-        leg[j].s = j == n - 1 ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
+        leg[j].s = j == n - 1 ? t_next : w->how.form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
         leg[j].noise = gamma > 0 ? ctm__root_of_difference(t_next, leg[j].s) : 0;
     }
     return leg;
@@ -7455,15 +7421,15 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
 // [alg:gamma]  x <- G(x, t, s) + sqrt(t'² - s²)·eps with s = sqrt(1-gamma²)·t', for n levels.
 CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
-    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(&w, n, ts);
     return leg ? ctm__jumps(&w, x, n, leg) : NULL;
 }
 
 // The two-step sampler [alg:two_step]: two legs with levels of their own, t0 -> t1 with noise up to t2, then t2 -> sigma_min.
 CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
                                          const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
+    ctm__walk w = ctm__walk_of(tp, G, how);
     double lo = G->noise.sigma_min;
     ctm__leg leg[2];
     if (!(t0 > t1 && t1 >= lo * (1 - 1e-9) && t2 >= t1 && t2 > lo && ctm__dmax(t0, t2) <= G->noise.sigma_max * (1 + 1e-9))) {
@@ -7471,7 +7437,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
                   t1, t2);
         return NULL;
     }
-    if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
+    if (t2 > t1 && !ctm__check_noise(tp->ctx, &w.how, "t2", t2)) return NULL;
     memset(leg, 0, sizeof leg);
     leg[0].t = t0; leg[0].s = t1; leg[0].noise = ctm__root_of_difference(t2, t1); leg[0].next = t2;
     leg[1].t = t2; leg[1].s = lo; leg[1].next = lo;
@@ -7479,16 +7445,18 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
 }
 
 // ---- samplers on the score
-// The solvers of chapter 13 as samplers [alg:heun], and three relatives. One step from t to t' < t, d = (x - D(x,t))/t:
+// A model that knows the score can be sampled like any diffusion model, in small steps along the ODE: by the solvers of chapter 12
+// [alg:heun], or by three relatives. One step from t to t' < t, with the slope d = (x - D(x,t))/t:
 //
 //   [alg:dpm2]       r = ((t^(1/3) + t'^(1/3))/2)³      y = x + (r-t)·d      x' = x + (t'-t)·(y - D(y,r))/r
 //   [alg:ancestral]  x' = x + (down-t)·d + up·eps       up = t'·sqrt(t² - t'²)/t,  down = t'²/t,  up² + down² = t'²
 //   [alg:ddim]       x' = (t'/t)·x + (1 - t'/t)·D(x,t)  Euler's step written as a jump: [eq:G] with D in place of g
 //
-// At level 0 nothing can be evaluated, so a Heun step that ends there is Euler's, whose end point is D itself.
+// Nothing can be evaluated at level 0, so a Heun step that ends there is Euler's, whose end point is D itself.
 //
-// EDM's churn [alg:churn]: before a step from t in [S_min,S_max], noise up to t^ = t·(1 + min(S_churn/n, sqrt(2)-1)) by adding
-// S_noise·sqrt(t^² - t²)·eps, then step from t^. A CTM denoises and then noises; EDM noises and then denoises.
+// EDM's churn [alg:churn] is its remedy for errors, as gamma is the CTM's. Before a step from t in [S_min,S_max] it adds noise up to
+// t^ = t·(1 + min(S_churn/n, sqrt(2)-1)), namely S_noise·sqrt(t^² - t²)·eps, and then steps from t^. EDM noises and then denoises;
+// a CTM denoises and then noises.
 
 // A score needs a denoiser. The output of a consistency model without s estimates a path's end, not a mean: no score is in it.
 static int ctm__check_score(ctm_ctx *ctx, const ctm_denoiser *D, const char *what) {
@@ -7524,20 +7492,19 @@ static void ctm__score_step(ctm_tape *tp, const ctm_denoiser *D, int method, ctm
     }
 }
 
-static void ctm__add_noise_of(ctm_tape *tp, ctm__draws *w, uint64_t number, ctm_tensor *x, double std) {
-    ctm_tensor *z;
+static void ctm__noise_onto(ctm__walk *w, ctm_tensor *x, double std) {
+    ctm_tensor *eps;
     size_t i;
     if (!(std > 0)) return;
-    w->count = number;
-    z = ctm__draw(tp, w, x->shape[0], x->shape[1]);
-    for (i = 0; i < x->len; i++) x->data[i] += (ctm_real)std * z->data[i];
+    eps = ctm__draw(w, x);
+    for (i = 0; i < x->len; i++) x->data[i] += (ctm_real)std * eps->data[i];
 }
 
 static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int method, const ctm_sampler *how) {
     if (!ctm__check_score(ctx, D, "this sampler")) return 0;
     if (method != CTM_HEUN && method != CTM_EULER && (method < CTM_DPM2 || method > CTM_DDIM))
         return ctm__fail(ctx, "%d is no method of a score sampler", method);
-    if (!(how->S_churn >= 0 && how->S_noise >= 0))
+    if (!(how->S_churn >= 0 && how->S_noise >= 0 && ctm_is_finite(how->S_noise)))
         return ctm__fail(ctx, "S_churn is %g and S_noise %g; neither can be negative", how->S_churn, how->S_noise);
     if (method == CTM_ANCESTRAL && !how->rng && !how->noise)
         return ctm__fail(ctx, "ancestral steps add noise, but no stream of noise was given");
@@ -7547,30 +7514,28 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
 // n steps of [alg:heun], [alg:dpm2] or [alg:ddim], each after [alg:churn]'s noise; or of [alg:ancestral], which has its own.
 CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
+    ctm__walk w = ctm__walk_of(tp, NULL, how);
     int recording = tp->recording, j;
-    ctm__draws draws;
-    double churn;
+    double churn = ctm__dmin(w.how.S_churn / n, sqrt(2.0) - 1);
     ctm_tensor *y;
-    how = ctm__how(tp, how);
-    if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
+    if (!ctm__check_score_sampler(tp->ctx, D, method, &w.how)) return NULL;
     if (!ctm__check_levels(tp->ctx, n, ts, D->noise, 1)) return NULL;
-    draws.how = how;
-    churn = ctm__dmin(how->S_churn / n, sqrt(2.0) - 1);
     tp->recording = 0;
     y = ctm__copy_of(tp, "x", x);
     for (j = 0; j < n; j++) {
         ctm_mark m = ctm_arena_mark(tp->arena);
         double t = ts[j], t_next = ts[j + 1];
+        w.draws = (uint64_t)j;                         // step j has noise j, whether those before it used theirs or not
         if (method == CTM_ANCESTRAL) {
             ctm__score_step(tp, D, method, y, t, t_next);
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * ctm__root_of_difference(t, t_next) / t);
+            ctm__noise_onto(&w, y, t_next * ctm__root_of_difference(t, t_next) / t);
         } else {
-            double t_hat = churn > 0 && t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * ctm__root_of_difference(t_hat, t));
+            double t_hat = churn > 0 && t >= w.how.S_min && t <= w.how.S_max ? t * (1 + churn) : t;
+            ctm__noise_onto(&w, y, w.how.S_noise * ctm__root_of_difference(t_hat, t));
             ctm__score_step(tp, D, method, y, t_hat, t_next);
         }
         ctm_arena_release(tp->arena, m);
-        if (how->watch && !how->watch(how->user, j + 1, t_next, y)) break;
+        if (w.how.watch && !w.how.watch(w.how.user, j + 1, t_next, y)) break;
     }
     tp->recording = recording;
     return y;
@@ -7751,6 +7716,8 @@ static int ctm__check_likelihood(ctm_ctx *ctx, const ctm_denoiser *D, const ctm_
         return ctm__fail(ctx, "%d is no method of a likelihood", how->method);
     if (how->method == CTM_ADAPTIVE && !(how->tol > 0 && ctm_is_finite(how->tol)))
         return ctm__fail(ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
+    if (!(how->prior_var >= 0 && ctm_is_finite(how->prior_var)))
+        return ctm__fail(ctx, "prior_var of a likelihood is %g; it must not be negative", how->prior_var);
     CTM__REQUIRE(how->method == CTM_ADAPTIVE || how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
     return 1;
 }
@@ -7879,18 +7846,19 @@ CTM__DEF double ctm_bits_per_dim(double logp, int dim, double per_unit) { return
 // =====================================================================================================================
 // CHAPTER 20. EDITING AND GUIDANCE
 //
-// A jump lands on a level s where the point is still noise and data mixed, and whatever is done to it there the later jumps
-// will make consistent. Editing puts back what is known; guidance moves the point to where a loss is lower. Both are the walk
-// of chapter 18 with something to do at s. No training is involved.
+// What if a part of the sample is known beforehand, or if some samples are liked better than others? The model need not be trained
+// for it. A jump lands on a level s at which the point is still noise and data mixed, and whatever is done to it there, the later jumps
+// turn into something consistent. Editing puts back what is known; guidance moves the point to where a loss is lower. Both are the
+// walk of chapter 18 with something to do at s.
 //
-// What is known of x are some components of y = A·x, A orthogonal (a mask: A = I). After a jump to s  [alg:edit]
+// What is known of x are some components of y = A·x, with an orthogonal A. (For a mask, A = I.) After a jump to s  [alg:edit]
 //
 //        x  <-  A^T·( known components of A·(ref + k·eps),  other components of A·x )          then noise as in [alg:gamma]
 //
-// The known part belongs to level sigma_min as it is, so k = sqrt(s² - sigma_min²) brings it to level s. After the last jump k is 0:
-// the known part comes out exactly. The authors' form: k = s (0 at gamma = 1), s shifted, and noise gamma·t' even after the last
-// jump (sqrt(t'² - s²) at gamma = 1). Where their code leaves s out (inpainting at gamma = 1; colouring and enlarging always), here
-// s = sigma_min: without an s a CTM has never learned anything.
+// The known part has level sigma_min as it is, and k = sqrt(s² - sigma_min²) brings it to level s, where the rest is. After the last jump
+// k is 0, so the known part comes out exactly. The authors' form has k = s (0 at gamma = 1), their shifted s, and noise gamma·t' even
+// after the last jump (sqrt(t'² - s²) at gamma = 1). Where their code gives the network no s at all (inpainting at gamma = 1; colouring
+// and enlarging always), s is sigma_min here: without an s a CTM has never learned anything.
 // =====================================================================================================================
 
 CTM__DEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row) {
@@ -7902,57 +7870,46 @@ CTM__DEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_ro
     return known;
 }
 
-CTM__DEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user) {
-    unsigned char *mask = (unsigned char *)ctm_alloc(a, (size_t)dim);
-    ctm_known known = ctm_known_mask(dim, mask, 0);
-    int i;
-    CTM__REQUIRE(first >= 0 && first <= dim, "ctm_known_first: %d of %d components cannot be known", first, dim);
-    for (i = 0; i < first; i++) mask[i] = 1;
-    known.transform = transform;
-    known.user = user;
-    return known;
-}
-
-// Averages become first components under a reflection. With a = w/|w|, the mirror H = I - 2·v·v^T, v along a - (1,0,..), swaps a
-// with the first axis, so the first component of H·x is a·x; and H is its own inverse and transpose, so it serves both ways.
-typedef struct ctm__mirror { int dim, m, *index; double *v, *in; } ctm__mirror;
+// An average a·x is made a component by a mirror. With a of length 1, H = I - 2·v·v^T with v along a - (1,0,..) swaps a with the first
+// axis, so the first component of H·x is a·x; and H is its own inverse and transpose, so it serves both ways.
+typedef struct ctm__mirror { int dim, m, *index; double *v; } ctm__mirror;
 
 static void ctm__reflect(void *user, int inverse, const ctm_real *in, ctm_real *out) {
-    const ctm__mirror *r = (const ctm__mirror *)user;
+    const ctm__mirror *mirror = (const ctm__mirror *)user;
     int g, k;
     (void)inverse;
-    for (g = 0; g < r->dim; g += r->m) {
-        const int *index = r->index + g;
+    for (g = 0; g < mirror->dim; g += mirror->m) {
+        const int *index = mirror->index + g;
         double along = 0;
-        for (k = 0; k < r->m; k++) along += r->v[k] * (double)in[index[k]];
-        for (k = 0; k < r->m; k++) out[index[k]] = (ctm_real)((double)in[index[k]] - 2 * along * r->v[k]);
+        for (k = 0; k < mirror->m; k++) along += mirror->v[k] * (double)in[index[k]];
+        for (k = 0; k < mirror->m; k++) out[index[k]] = (ctm_real)((double)in[index[k]] - 2 * along * mirror->v[k]);
     }
 }
 
 CTM__DEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *index, const double *w) {
-    ctm__mirror *r = (ctm__mirror *)ctm_alloc(a, sizeof *r);
+    ctm__mirror *mirror = (ctm__mirror *)ctm_alloc(a, sizeof *mirror);
     unsigned char *mask = (unsigned char *)ctm_alloc(a, (size_t)dim), *seen = (unsigned char *)ctm_alloc(a, (size_t)dim);
     ctm_known known = ctm_known_mask(dim, mask, 0);
     double length = 0, v2 = 0;
     int i;
     CTM__REQUIRE(m > 0 && dim % m == 0, "ctm_known_averages: %d components do not make groups of %d", dim, m);
-    r->dim = dim;
-    r->m = m;
-    r->index = (int *)ctm_alloc(a, (size_t)dim * sizeof(int));
-    r->v = (double *)ctm_alloc(a, (size_t)m * sizeof(double));
+    mirror->dim = dim;
+    mirror->m = m;
+    mirror->index = (int *)ctm_alloc(a, (size_t)dim * sizeof(int));
+    mirror->v = (double *)ctm_alloc(a, (size_t)m * sizeof(double));
     for (i = 0; i < dim; i++) {
-        int at = r->index[i] = index ? index[i] : i;
+        int at = mirror->index[i] = index ? index[i] : i;
         CTM__REQUIRE(at >= 0 && at < dim && !seen[at], "ctm_known_averages: component %d is outside of 0..%d, or in two groups", at,
                      dim - 1);
         seen[at] = 1;
         if (i % m == 0) mask[at] = 1;
     }
     for (i = 0; i < m; i++) length += w[i] * w[i];
-    CTM__REQUIRE(length > 0, "ctm_known_averages: an average needs weights that are not all zero");
-    for (i = 0; i < m; i++) { r->v[i] = w[i] / sqrt(length) - (i == 0); v2 += r->v[i] * r->v[i]; }
-    for (i = 0; i < m && v2 > 0; i++) r->v[i] /= sqrt(v2);
+    CTM__REQUIRE(length > 0 && ctm_is_finite(length), "ctm_known_averages: an average needs weights that are finite and not all zero");
+    for (i = 0; i < m; i++) { mirror->v[i] = w[i] / sqrt(length) - (i == 0); v2 += mirror->v[i] * mirror->v[i]; }
+    for (i = 0; i < m && v2 > 0; i++) mirror->v[i] /= sqrt(v2);
     known.transform = ctm__reflect;
-    known.user = r;
+    known.user = mirror;
     return known;
 }
 
@@ -7995,24 +7952,21 @@ static void ctm__put_known(ctm_tape *tp, const ctm_known *known, const ctm_tenso
     ctm_arena_release(tp->arena, m);
 }
 
-typedef struct ctm__edit_job { const ctm_known *known; ctm_tensor *ref; } ctm__edit_job;
+typedef struct ctm__edit { const ctm_known *known; ctm_tensor *ref; } ctm__edit;
 
 static ctm_tensor *ctm__edit_land(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x) {
-    const ctm__edit_job *j = (const ctm__edit_job *)w->arg;
-    ctm_tensor *y = ctm__copy_of(w->tp, "x", x), *ref = j->ref;
-    double c = w->draws.how->gamma == 1 ? j->known->clamp : 0;
+    const ctm__edit *edit = (const ctm__edit *)w->arg;
+    ctm_tensor *y = ctm__copy_of(w->tp, "x", x), *ref = edit->ref;
+    double c = w->how.gamma == 1 ? edit->known->clamp : 0;
     size_t i;
     (void)last;
     for (i = 0; i < y->len && c > 0; i++) y->data[i] = (ctm_real)ctm__dmin(c, ctm__dmax(-c, (double)y->data[i]));
-    if (leg->known > 0) {
-        ctm_tensor *z = ctm__draw(w->tp, &w->draws, y->shape[0], y->shape[1]);
-        ref = ctm_add(w->tp, ref, ctm_scale(w->tp, z, leg->known));
-    }
-    ctm__put_known(w->tp, j->known, ref, y);
+    if (leg->known > 0) ref = ctm_add(w->tp, ref, ctm_scale(w->tp, ctm__draw(w, y), leg->known));
+    ctm__put_known(w->tp, edit->known, ref, y);
     return y;
 }
 
-// A leg of gamma-sampling with the noise of the known part; the authors' form has levels and noise of its own, the last leg included.
+// A leg of gamma-sampling with the noise of the known part. The authors' form has levels and noise of its own, in the last leg, too.
 static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     double gamma = how->gamma, t_next = leg->next;
     if (how->form == CTM_FORM_AUTHORS) {
@@ -8024,56 +7978,48 @@ static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     }
 }
 
-// [alg:edit]  The legs of gamma-sampling; on landing, the known components of A·x are ref's.
+// [alg:edit]  The legs of gamma-sampling; after each jump the known components of A·x become ref's.
 CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
                               const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
-    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
-    ctm__edit_job job;
-    int recording = tp->recording, j, draws = 0;
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(&w, n, ts);
+    ctm__edit edit;
+    int j, noises = 0;
     CTM__SHAPES(x->ndim == 2 && x->shape[1] == known->dim && ctm__same_shape(x, ref), "ctm_edit",
                 "x and ref must be [B,D] of what is known", x, ref);
     if (!leg) return NULL;
     for (j = 0; j < n; j++) {
-        ctm__edit_leg(&leg[j], G->noise.sigma_min, how);
-        draws += leg[j].known > 0 || leg[j].noise > 0;
+        ctm__edit_leg(&leg[j], G->noise.sigma_min, &w.how);
+        noises += leg[j].known > 0 || leg[j].noise > 0;
     }
-    if (draws && !how->rng && !how->noise) {
-        ctm__fail(tp->ctx, "editing noises the known part, but no stream of noise was given");
-        return NULL;
-    }
-    job.known = known;
-    job.ref = ref;
+    if (noises && !ctm__check_noise(tp->ctx, &w.how, "the first noise level", ts[0])) return NULL;
+    edit.known = known;
+    edit.ref = ref;
     w.land = ctm__edit_land;
-    w.arg = &job;
-    tp->recording = 0;
-    x = ctm__jumps(&w, x, n, leg);
-    tp->recording = recording;
-    return x;
+    w.arg = &edit;
+    return ctm__jumps(&w, x, n, leg);
 }
 
-// [alg:stroke] A drawing is no data, but with enough noise on it nobody can tell: what the noise drowned is made anew, what it left
-// (the large shapes) is kept.
+// [alg:stroke]  A drawing is no sample of the data, but with enough noise on it nobody can tell. What the noise drowned is made anew,
+// and what it left, the large shapes, is kept.
 CTM__DEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
-    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
-    ctm_tensor *z;
-    if (!leg || !ctm__check_noise(tp->ctx, how, "the first noise level", ts[0])) return NULL;
-    z = ctm__draw(tp, &w.draws, ref->shape[0], ref->shape[1]);
-    return ctm__jumps(&w, ctm_add(tp, ref, ctm_scale(tp, z, ts[0])), n, leg);                  // x_t = ref + t·eps
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(&w, n, ts);
+    if (!leg || !ctm__check_noise(tp->ctx, &w.how, "the first noise level", ts[0])) return NULL;
+    return ctm__jumps(&w, ctm_add(tp, ref, ctm_scale(tp, ctm__draw(&w, ref), ts[0])), n, leg);     // x_t = ref + t·eps
 }
 
 // ---- guidance
-// At every intermediate level s, some steps along the gradient of a loss c  [eq:guide]:
+// After every jump but the last, some steps lead down the gradient of a loss c  [eq:guide]:
 //
 //        x  <-  x - scale·s·grad c(x)
 //
-// or, with a score to stay near the data, Langevin steps: the paper's trajectory optimisation  [alg:trajectory]:
+// Or, with a score that keeps the point near the data, they are Langevin steps: the paper's trajectory optimisation  [alg:trajectory]:
 //
 //        v = score(x,s) - scale·(|score|/|grad c|)·grad c        h = 2·(snr·|eps|/|v|)²        x  <-  x + h·v + sqrt(2h)·eps
 //
-// |score|/|grad c| is each point's own, so that scale = 1 lets loss and data pull equally hard; h is the batch's (mean norms). With
-// scale = 0 the second keeps points where the data are, which repairs what bad jumps did.
+// |score|/|grad c| is each point's own, so that with scale = 1 loss and data pull equally hard; h is the batch's, from mean norms.
+// With scale = 0 these steps only keep points where the data are, which repairs what bad jumps did.
 
 CTM__DEF ctm_guide ctm_guide_default(void) {
     ctm_guide guide;
@@ -8127,12 +8073,11 @@ static double ctm__mean_norm(const ctm_tensor *x) {
     return sum / x->shape[0];
 }
 
-static void ctm__langevin(ctm_tape *tp, const ctm_guide *guide, ctm__draws *draws, ctm_tensor *x, double s,
-                          const ctm_tensor *grad) {
+static void ctm__langevin(ctm__walk *w, const ctm_guide *guide, ctm_tensor *x, double s, const ctm_tensor *grad) {
     int B = x->shape[0], i;
     size_t D = (size_t)x->shape[1], d;
-    ctm_tensor *v = ctm__copy_of(tp, "v", ctm_score(tp, guide->D, x, ctm_fill(ctm_vector(tp, "s", B), s)));
-    ctm_tensor *z = ctm__draw(tp, draws, B, (int)D);
+    ctm_tensor *v = ctm__copy_of(w->tp, "v", ctm_score(w->tp, guide->D, x, ctm_fill(ctm_vector(w->tp, "s", B), s)));
+    ctm_tensor *eps = ctm__draw(w, x);
     double h;
     for (i = 0; i < B; i++) {
         double size = ctm__row_norm(grad, i), pull = size > 0 ? guide->scale * ctm__row_norm(v, i) / size : 0;
@@ -8140,9 +8085,9 @@ static void ctm__langevin(ctm_tape *tp, const ctm_guide *guide, ctm__draws *draw
     }
     h = ctm__mean_norm(v);
     if (!(h > 0)) return;                              // nothing pulls anywhere
-    h = guide->snr * ctm__mean_norm(z) / h;
+    h = guide->snr * ctm__mean_norm(eps) / h;
     h = 2 * h * h;
-    for (d = 0; d < x->len; d++) x->data[d] += (ctm_real)h * v->data[d] + (ctm_real)sqrt(2 * h) * z->data[d];
+    for (d = 0; d < x->len; d++) x->data[d] += (ctm_real)h * v->data[d] + (ctm_real)sqrt(2 * h) * eps->data[d];
 }
 
 static ctm_tensor *ctm__guide_land(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x) {
@@ -8154,7 +8099,7 @@ static ctm_tensor *ctm__guide_land(ctm__walk *w, const ctm__leg *leg, int last, 
         ctm_mark m = ctm_arena_mark(w->tp->arena);
         ctm_tensor *grad = ctm__loss_gradient(w->tp, guide, y, leg->s);
         if (!grad) return NULL;
-        if (guide->D) ctm__langevin(w->tp, guide, &w->draws, y, leg->s, grad);
+        if (guide->D) ctm__langevin(w, guide, y, leg->s, grad);
         else for (d = 0; d < y->len; d++) y->data[d] -= (ctm_real)(guide->scale * leg->s) * grad->data[d];
         ctm_arena_release(w->tp->arena, m);
     }
@@ -8163,35 +8108,28 @@ static ctm_tensor *ctm__guide_land(ctm__walk *w, const ctm__leg *leg, int last, 
 
 static int ctm__check_guide(ctm_ctx *ctx, const ctm_guide *guide, int n, const ctm_sampler *how) {
     if (!guide->loss || guide->steps < 0) return ctm__fail(ctx, "a guide needs a loss and steps >= 0, not %d", guide->steps);
+    if (!ctm_is_finite(guide->scale) || !(guide->snr >= 0 && ctm_is_finite(guide->snr)))
+        return ctm__fail(ctx, "a guide's scale is %g and its snr %g; both must be finite, and snr not negative", guide->scale, guide->snr);
     if (!guide->D) return 1;
     if (!ctm__check_score(ctx, guide->D, "trajectory optimisation")) return 0;
     return guide->steps && n > 1 ? ctm__check_noise(ctx, how, "the number of Langevin steps", guide->steps) : 1;
 }
 
-// [eq:guide] [alg:trajectory]  The legs of gamma-sampling; on landing, guide->steps steps down the loss.
+// [eq:guide] [alg:trajectory]  The legs of gamma-sampling; after each jump but the last, guide->steps steps down the loss.
 CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
                                        const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
-    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
-    int recording = tp->recording;
-    if (!leg) return NULL;
-    if (!ctm__check_guide(tp->ctx, guide, n, how)) return NULL;
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(&w, n, ts);
+    if (!leg || !ctm__check_guide(tp->ctx, guide, n, &w.how)) return NULL;
     w.land = ctm__guide_land;
     w.arg = guide;
-    tp->recording = 0;
-    x = ctm__jumps(&w, x, n, leg);
-    tp->recording = recording;
-    return x;
+    return ctm__jumps(&w, x, n, leg);
 }
 
 // ---- rejection
-// [alg:reject] Sample keep/(1-rate) points, let a classifier judge them, keep the best. At rate r a kept sample has cost 1/(1-r)
-// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is a matter of tp->rows; the
-// callback returns its log-probability.
-
-CTM__DEF int ctm_candidates(int keep, double rate) {
-    return keep >= 0 && rate >= 0 && rate < 1 ? (int)((1 + rate / (1 - rate)) * keep + 1e-9) : 0;
-}
+// [alg:reject]  Make more samples than are wanted, let a classifier judge them, and keep the best. With one jump a sample, throwing
+// away a share r of them costs 1/(1-r) jumps for each that is kept, far below what guidance costs a diffusion model. Which class is
+// wanted is a matter of tp->rows; the callback returns its log-probability.
 
 // Row i before row k: judged better, or equal and earlier. A score that is no number comes last.
 static int ctm__is_before(const double *score, int i, int k) {
@@ -8202,7 +8140,7 @@ static int ctm__is_before(const double *score, int i, int k) {
     return i < k;
 }
 
-// [alg:reject]  All candidates are drawn and judged together.
+// [alg:reject]  All samples are made and judged together.
 CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                        const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user) {
     int M = x->shape[0], i, k, *index;
@@ -8214,7 +8152,7 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
     score = (double *)ctm_alloc(tp->arena, (size_t)M * sizeof(double));
     index = (int *)ctm_alloc(tp->arena, (size_t)M * sizeof(int));
     judge(user, y, score);
-    for (i = 0; i < M; i++) {                          // insertion: candidates are few beside what each of them cost
+    for (i = 0; i < M; i++) {                          // insertion costs little beside what each sample cost
         for (k = i; k > 0 && ctm__is_before(score, i, index[k - 1]); k--) index[k] = index[k - 1];
         index[k] = i;
     }

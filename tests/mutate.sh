@@ -310,7 +310,7 @@ cat >"$tmp/list" <<'END'
 - a > b ? sqrt((a - b) * (a + b)) : 0;
 + sqrt(fabs(a * a - b * b) + 1e-18);
 = 18 every jump adds the same noise
-- how->noise + (size_t)w->count * z->len
+- how->noise + (size_t)w->draws * eps->len
 + how->noise
 = 18 Heun divides by level zero
 - t_next > 0 ? method : CTM_EULER
