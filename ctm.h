@@ -1122,7 +1122,7 @@ typedef void (*ctm_judge_fn)(void *user, const ctm_tensor *x, double *score);
 CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                      const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user);
 
-// ---- CHAPTER 21. CHECKPOINTS ----------------------------------------------------------------------------------------
+// ---- CHAPTER 21. FILES ----------------------------------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
 // Files. Paths are UTF-8, on Windows too. These functions say what failed in errno, not in ctm_error.
@@ -1130,19 +1130,20 @@ enum { CTM_PATH = 1024 };              // bytes that a path to write to may have
 typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
 CTMDEF ctm_kind ctm_path_kind(const char *path);                   // what is there; CTM_DEVICE: a pipe and all else, too
 CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);     // fopen
-// A lock: holds the file `path`, made if need be, until ctm_let_go removes it or the process ends, however it ends. A descriptor, or -1;
-// EAGAIN: another holds it. Where a file system has no locks a new file is held, and one that was there only if `trust`.
+// A lock: holds the file `path`, which is made if it is not there, until ctm_let_go removes it or the process ends, however it ends.
+// Returns a descriptor, or -1; EAGAIN means that another process holds it. Where a file system has no locks, a new file is held, and
+// one that was there already only if `trust`.
 CTMDEF int      ctm_hold(const char *path, int trust);
 CTMDEF void     ctm_let_go(int held, const char *path);            // harmless with -1
 
-// A file that gets its name when it is complete; until then, and whatever fails, the file of that name stays as it was. It grows beside it
-// as PATH.tmp (PATH.2.tmp and so on while others write the same), and what a killed program left there is used again. Links are followed
-// (not on Windows, where they are replaced), a replaced file keeps its mode, one that may not be written is refused, a device or pipe is
-// written to directly.
+// A file that gets its name when it is complete; until then, and whatever fails, the file of that name stays as it was. The new one grows
+// beside it as PATH.tmp (PATH.2.tmp and so on while others write the same), and what a killed program left there is used again. Links are
+// followed (on Windows they are replaced), a replaced file keeps its mode, a file that may not be written is refused, and a device or
+// pipe is written to directly.
 typedef struct ctm_output {
     FILE *file;                        // write to it with stdio's functions; binary. NULL: not open
-    char  path[CTM_PATH], target[CTM_PATH];     // the name given; the one it will get, where links of that name lead
-    char  tmp[CTM_PATH + 16];          // the one it has; empty: it is written to directly
+    char  path[CTM_PATH], target[CTM_PATH];     // the name that was given; the name it will get, where links lead
+    char  tmp[CTM_PATH + 16];          // the name it has until then; empty: it is written to directly
     int   held;                        // the lock of tmp
 } ctm_output;
 CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL
@@ -1164,16 +1165,16 @@ typedef struct ctm_file {              // a file in memory
     ctm_pair  *meta;                   // ordered by key
     const unsigned char *data;         // the data part, in the arena
 } ctm_file;
-// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, short, or not what it says it is. Refused are:
-// what is no UTF-8, names and keys that occur twice, tensors that overlap or leave holes. Text is UTF-8 without zero bytes.
+// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, cut off, or damaged: texts that are no UTF-8 or have
+// a zero byte, names or keys that occur twice, tensors that overlap or leave holes.
 CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
 CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers. 1; or 0 with ctm_error
-// Writing: fill in a list, then write it in one go, as a ctm_output. 1, or 0 with ctm_error. Names, shapes and
-// metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is that of
-// data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..]. What no reader would take (text
-// that is no UTF-8, a name twice) is refused by ctm_writer_save.
+// Writing: fill in a list, then write it in one go, as a ctm_output. Names, shapes and metadata are copied into the arena; data are not,
+// and must still be there when ctm_writer_save reads them. shape is that of data. transposed: data are [..,in,out], of two or four
+// dimensions, and the file gets [out,in,..]. ctm_writer_save returns 1; or 0 with ctm_error, also for what nobody could read again, such
+// as a text that is no UTF-8 or a name that occurs twice.
 typedef struct ctm_writer {
     ctm_ctx *ctx; ctm_arena *arena;
     int count, metas;
@@ -1184,22 +1185,25 @@ CTMDEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value);
 CTMDEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed);
 CTMDEF int  ctm_writer_save(ctm_writer *w, const char *path);
 
-// A network with its configuration. Weights have PyTorch's names and layout ([out,in]).
+// A network with its settings. Weights have PyTorch's names and layout ([out,in]). The network is new, in arena `a`; cfg may be NULL.
+// The functions whose names end in _file read a file that is open already, so that one that is looked into is not read twice.
 CTMDEF int      ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path);
-CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // cfg may be NULL; NULL with ctm_error
-// Extra lines of metadata in both kinds of file: NULL-terminated pairs key, value, key, value, NULL.
+CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // NULL with ctm_error
+CTMDEF ctm_net *ctm_load_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg);       // keeps nothing of f
+// With lines of metadata of your own, in both kinds of file: key, value, key, value, NULL.
 CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs);
-// By name, strictly: every parameter must be in f as prefix followed by its name (prefix "" for none), transposed as PyTorch keeps it,
+// Weights by name: every parameter must be in f as prefix followed by its name (prefix "" for none), transposed as PyTorch keeps it,
 // and nothing else may begin with prefix but the authors' resample_filter and map_augment, which are passed over. 1; or 0 with
 // ctm_error, which names what is missing or superfluous.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
-// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step, and the
-// figures of the last step (L_ctm to disc_fake); and the configuration, which loading does not set: make the trainer with what
-// ctm_config_read finds, or with the same settings as before. The bits also need the same draw and label, and arithmetic that rounds
-// alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or nobody can tell, loading succeeds and
-// leaves a line about it in tr->note.
+// Everything that a training run needs to go on bit for bit: the student, its averages, the optimiser, the discriminator and its
+// optimiser, the step, the figures of the last step (L_ctm to disc_fake), and the settings. Loading does not set the settings: make the
+// trainer with what ctm_config_read finds, or with the same as before. The bits also need the same draw and label, and arithmetic that
+// rounds alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or nobody can tell, loading succeeds
+// and leaves a line about it in tr->note.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
+CTMDEF int      ctm_checkpoint_load_file(ctm_trainer *tr, const ctm_file *f);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
 // LPIPS (chapter 16) for images of size x size pixels (from 256 on a multiple of 16) with 1 or 3 channels. The file has torchvision's
 // vgg16 names and LPIPS's: features.0.weight, features.0.bias .. features.28.bias, lin0.model.1.weight .. lin4.model.1.weight, and no
@@ -8160,25 +8164,27 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 }
 
 // =====================================================================================================================
-// CHAPTER 21. CHECKPOINTS
+// CHAPTER 21. FILES
 //
-// Files are safetensors: eight bytes with the length of a JSON header, the header (name, type, shape and place of every
-// tensor, and a map of strings), then the numbers, little-endian. Python opens them with one call. All bytes are put
-// together by hand, and numbers in text have a point in every language, so a file means the same on every machine. Reading
-// believes nothing: every length is checked against the file before memory is taken for it, which therefore stays in
-// proportion to the file, and what would not be read again is not written. Writing goes to PATH.tmp, which takes PATH's
-// name only when it is complete on disk.
+// Weights and checkpoints are kept as safetensors, because every tool that has weights reads them, and because the format is simple
+// enough to be checked. Eight bytes have the length of a JSON header; the header has name, type, shape and place of every tensor and a
+// map of strings, the metadata; then come the numbers, little-endian. All bytes are put together by hand, and numbers in text have a
+// point in every language, so a file means the same on every machine.
+//
+// Reading believes nothing. Every length is checked against the file before memory is taken for it, which therefore stays in
+// proportion to the file, and a network is read whole or left as it was. What would not be read again is not written. Writing goes to
+// PATH.tmp, which takes PATH's name only when it is complete on the disk: a run that is killed leaves the old file or the new one.
 // =====================================================================================================================
 
 #ifndef CTM_NO_STDIO
 
-// ---- A file that gets its name when it is complete. Systems differ in a few things, which stand here once for each: how to open and to
-// look, how to hold a file so that others can tell, what a new file takes over from the old one, what is on the disk, and how one file
-// takes the place of another.
+// ---- a file that gets its name when it is complete
+// Systems differ in how a file is opened and looked at, how it is held so that others can tell, what a new file takes over from the old
+// one, when it is on the disk, and how one file takes the place of another. These things stand here once for each system.
 
 #if defined(_WIN32)
 
-// Of the system's functions these few are wanted, not all of <windows.h> with its macros min and far.
+// The few functions of the system that are used here. <windows.h> would bring macros such as min and far.
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -8194,7 +8200,7 @@ __declspec(dllimport) void          __stdcall Sleep(unsigned long);
 #endif
 typedef wchar_t ctm__wide_path[CTM_PATH + 16];
 
-// A path in the system's characters of 16 bits. One that is no UTF-8 is taken to be in the machine's own code page.
+// A path in the system's characters of 16 bits. A path that is no UTF-8 is taken to be in the machine's own code page.
 static int ctm__wide(wchar_t *out, const char *path) {
     if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0) return 1;
     if (MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
@@ -8231,7 +8237,7 @@ static int ctm__remove(const char *path) {
     return ctm__wide(wide, path) ? _wremove(wide) : -1;
 }
 
-// While it is open, others may read, rename and remove it, but not open it for writing: that alone is the lock.
+// While the file is open, others may read, rename and remove it, but not open it for writing. That alone is the lock.
 CTM__DEF int ctm_hold(const char *path, int trust) {
     ctm__wide_path wide;
     void *h;
@@ -8254,8 +8260,8 @@ static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(
 static int ctm__sync(int fd) { return _commit(fd) == 0; }
 static void ctm__close(int fd) { _close(fd); }
 
-// A reader or a virus scanner that has one of the two open is in the way; most are gone a moment later. (Flags: replace what is there,
-// and return when it is on the disk.)
+// Readers and virus scanners that have one of the two open are in the way, and most are gone a moment later. (The flags say: replace what
+// is there, and return when it is on the disk.)
 static int ctm__rename(const char *from, const char *to) {
     ctm__wide_path a, b;
     int tries;
@@ -8328,7 +8334,7 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
     return -1;
 }
 
-// What a link leads to, in place of its name. What the system offers as a name of an open stream is none.
+// Replaces the name of a link by what it leads to. Names such as /dev/fd/1, which the system gives to open streams, are no links.
 static int ctm__follow(char *path) {
     char link[CTM_PATH];
     int turns;
@@ -8359,10 +8365,10 @@ static int ctm__as_before(const char *path, const char *tmp) {
 }
 
 static FILE *ctm__stream(int fd, const char *path) { (void)path; return fdopen(fd, "wb"); }
-static int ctm__sync(int fd) { return fsync(fd) == 0 || errno == EINVAL || errno == ENOSYS; }     // the last two: it cannot be synced
+static int ctm__sync(int fd) { return fsync(fd) == 0 || errno == EINVAL || errno == ENOSYS; }     // the last two: there is no such thing
 static void ctm__close(int fd) { close(fd); }
 
-// The new name is on the disk when the folder is.
+// The new name is on the disk when its folder is.
 static int ctm__rename(const char *from, const char *to) {
     char folder[CTM_PATH];
     const char *slash = strrchr(to, '/');
@@ -8448,8 +8454,8 @@ CTM__DEF void ctm_output_drop(ctm_output *out) {
     out->file = NULL;
 }
 
-enum { CTM__HEADER_MAX = 100000000 };                  // of the format
-#define CTM__FILE_MAX (sizeof(size_t) > 4 ? INT64_MAX / 4 : INT32_MAX - 64)      // what this machine could read: it is not written either
+enum { CTM__HEADER_MAX = 100000000 };                  // the format's limit
+#define CTM__FILE_MAX (sizeof(size_t) > 4 ? INT64_MAX / 4 : INT32_MAX - 64)      // what this machine could read, and therefore may write
 #ifdef _WIN32                                          // long has 32 bits there
 #  define CTM__FSEEK _fseeki64
 #  define CTM__FTELL _ftelli64
@@ -8458,30 +8464,35 @@ enum { CTM__HEADER_MAX = 100000000 };                  // of the format
 #  define CTM__FTELL ftell
 #endif
 
-// ---- reading
-
-// A cursor over the JSON header, which is read twice: to count, then to keep. Texts are decoded one behind the other to `out`, which has
-// the header's own length: no text is longer than what stands for it. A ctm__json_ function answers 0 if something else was expected.
-typedef struct ctm__json { const char *start, *p, *end; char *out; } ctm__json;
-
-static int ctm__json_fail(const ctm_file *f, const ctm__json *j, const char *expected) {
-    return ctm__fail(f->ctx, "%s: damaged safetensors file: at byte %lu of its header, expected %s", f->path,
-                     (unsigned long)(j->p - j->start), expected);
+// n records of `size` bytes with room for one more. Whenever n is a power of two they move to where there is room for twice as many.
+static void *ctm__one_more(ctm_arena *a, void *records, int n, size_t size) {
+    void *more;
+    if (n & (n - 1)) return records;
+    more = ctm_alloc_raw(a, (n ? 2 * (size_t)n : 1) * size);
+    if (n) memcpy(more, records, (size_t)n * size);
+    return more;
 }
 
-static void ctm__json_space(ctm__json *j) {
-    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
+// ---- reading
+
+// A cursor over the JSON header. Texts are decoded one behind the other to `out`, which has the header's own length, because no text is
+// longer than what stands for it. A function ctm__json_.. answers 0 or NULL if something else stands there than it expects.
+typedef struct ctm__json { ctm_arena *a; ctm_file *f; const char *fault, *start, *p, *end; char *out; size_t data; } ctm__json;
+
+static int ctm__json_fail(const ctm__json *j, const char *expected) {
+    return ctm__fail(j->a->ctx, "%s: %s: at byte %lu of its header, expected %s", j->f->path, j->fault, (unsigned long)(j->p - j->start),
+                     expected);
 }
 
 static int ctm__json_char(ctm__json *j, char c) {
-    ctm__json_space(j);
+    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
     if (j->p >= j->end || *j->p != c) return 0;
     j->p++;
     return 1;
 }
 
 // UTF-8: the first byte of a character tells how many follow, and each of those gives six bits. A character is not written longer than
-// it need be, and the halves of pairs (D800 to DFFF) are none.
+// it need be, and the halves of pairs (D800 to DFFF) are no characters.
 static int ctm__is_utf8(const char *text, size_t n) {
     static const uint32_t least[4] = {0, 0x80, 0x800, 0x10000};
     const unsigned char *p = (const unsigned char *)text, *end = p + n;
@@ -8502,11 +8513,10 @@ static int ctm__is_utf8(const char *text, size_t n) {
 static uint32_t ctm__json_hex(ctm__json *j) {
     uint32_t c = 0;
     int i;
-    for (i = 0; i < 4; i++) {
-        const char *at, *digits = "0123456789abcdef0123456789ABCDEF";
-        if (j->p >= j->end || !*j->p || (at = strchr(digits, *j->p)) == NULL) return 0;
+    for (i = 0; i < 4; i++, j->p++) {
+        const char *digits = "0123456789abcdef0123456789ABCDEF", *at = j->p < j->end && *j->p ? strchr(digits, *j->p) : NULL;
+        if (!at) return 0;
         c = c << 4 | ((uint32_t)(at - digits) & 15);
-        j->p++;
     }
     return c;
 }
@@ -8521,7 +8531,7 @@ static int ctm__json_unicode(ctm__json *j) {
         if (low >> 10 != 0xdc00 >> 10) return 0;
         c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
     }
-    if (!c) return 0;                                  // (a second half without a first is found with what is no UTF-8)
+    if (!c) return 0;                                  // (a second half without a first is found by ctm__is_utf8)
     more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
     *j->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
     while (more--) *j->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
@@ -8545,95 +8555,105 @@ static const char *ctm__json_string(ctm__json *j) {
     return ctm__json_char(j, '"') ? text : NULL;
 }
 
-static int ctm__json_size(ctm__json *j, size_t *v) {
-    size_t x = 0;
-    int digits = 0;
-    ctm__json_space(j);
-    for (; j->p < j->end && *j->p >= '0' && *j->p <= '9'; j->p++, digits++) {
-        if (x > (SIZE_MAX - 9) / 10) return 0;
-        x = x * 10 + (size_t)(*j->p - '0');
-    }
-    *v = x;
-    return digits > 0;
-}
-
-static int ctm__json_shape(ctm__json *j, ctm_entry *e) {
+// A list such as [2,3], of which the first `room` sizes are kept. Returns how many there are, -1 if this is no such list. Where
+// `product` is not NULL it becomes that of all sizes, and must leave room for 16 bytes each.
+static int ctm__json_sizes(ctm__json *j, size_t *size, int room, size_t *product) {
+    int n, digits;
     size_t v;
-    e->len = 1;
-    if (!ctm__json_char(j, '[')) return 0;
-    for (e->ndim = 0; !ctm__json_char(j, ']'); e->ndim++) {
-        if ((e->ndim && !ctm__json_char(j, ',')) || !ctm__json_size(j, &v) || (v && e->len > SIZE_MAX / 16 / v)) return 0;
-        e->len *= v;
-        if (e->ndim < 4) e->shape[e->ndim] = v > 0x7fffffff ? -1 : (int)v;
+    if (!ctm__json_char(j, '[')) return -1;
+    for (n = 0; !ctm__json_char(j, ']'); n++) {        // (that also skips the spaces before a digit)
+        if (n && (!ctm__json_char(j, ',') || ctm__json_char(j, ']'))) return -1;
+        for (v = 0, digits = 0; j->p < j->end && *j->p >= '0' && *j->p <= '9'; j->p++, digits++) {
+            if (v > (SIZE_MAX - 9) / 10) return -1;
+            v = v * 10 + (size_t)(*j->p - '0');
+        }
+        if (!digits || (product && v && *product > SIZE_MAX / 16 / v)) return -1;
+        if (product) *product *= v;
+        if (n < room) size[n] = v;
     }
-    return 1;
+    return n;
 }
 
-// The types of the format with their bytes, in the order of the enum; the later ones are not read, but their size is checked.
+// The types of the format with their bytes, in the order of the enum. The later ones are not read, but their size is checked.
 static const struct { const char *name; size_t width; } ctm__dtypes[] = {{"F32", 4}, {"F64", 8}, {"I64", 8}, {"F16", 2}, {"BF16", 2},
     {"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U16", 2}, {"I16", 2}, {"U32", 4}, {"I32", 4}, {"U64", 8}};
 enum { CTM__DTYPES = (int)(sizeof ctm__dtypes / sizeof ctm__dtypes[0]) };
 
-// {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}
-static int ctm__json_entry(ctm_file *f, ctm__json *j, ctm_entry *e, size_t data_len) {
-    int have = 0, i;
-    size_t bytes;
-    if (!ctm__json_char(j, '{')) return ctm__json_fail(f, j, "a tensor's dtype, shape and data_offsets");
-    do {
-        const char *key = ctm__json_string(j);
-        int now = !key ? 0 : strcmp(key, "dtype") == 0 ? 1 : strcmp(key, "shape") == 0 ? 2 : strcmp(key, "data_offsets") == 0 ? 4 : 0;
-        if (!now || (have & now) || !ctm__json_char(j, ':')) return ctm__json_fail(f, j, "dtype, shape and data_offsets, each once");
-        have |= now;
-        if (now == 1 && (e->type = ctm__json_string(j)) == NULL) return ctm__json_fail(f, j, "dtype to be a string");
-        if (now == 2 && !ctm__json_shape(j, e)) return ctm__json_fail(f, j, "shape to be a list of sizes that memory can hold");
-        if (now == 4 && !(ctm__json_char(j, '[') && ctm__json_size(j, &e->offset) && ctm__json_char(j, ',') && ctm__json_size(j, &e->end) &&
-                          ctm__json_char(j, ']'))) return ctm__json_fail(f, j, "data_offsets to be two sizes");
-    } while (ctm__json_char(j, ','));
-    if (!ctm__json_char(j, '}') || have != 7) return ctm__json_fail(f, j, "dtype, shape and data_offsets, each once");
-    for (i = 0; i < CTM__DTYPES && strcmp(e->type, ctm__dtypes[i].name) != 0; i++) { }
-    e->dtype = ctm__imin(i, CTM_OTHER);
-    bytes = e->end - e->offset;                        // in a type that is not in the list a number has a bit at least
-    if (e->offset > e->end || e->end > data_len || (i < CTM__DTYPES ? bytes != e->len * ctm__dtypes[i].width : bytes < e->len / 8))
-        return ctm__fail(f->ctx, "%s: damaged safetensors file: tensor \"%.80s\": its data_offsets do not fit its shape or the file",
-                         f->path, e->name);
+// An object of any members: member() is called behind each name and its colon, and reads the value.
+typedef int (*ctm__json_member)(ctm__json *j, const char *name, void *arg);
+static int ctm__json_object(ctm__json *j, ctm__json_member member, void *arg) {
+    int n;
+    if (!ctm__json_char(j, '{')) return ctm__json_fail(j, "an object");
+    for (n = 0; !ctm__json_char(j, '}'); n++) {
+        const char *name;
+        if (n && !ctm__json_char(j, ',')) return ctm__json_fail(j, "a comma or the end of the object");
+        name = ctm__json_string(j);
+        if (!name || !ctm__json_char(j, ':')) return ctm__json_fail(j, "a name in UTF-8 and a colon");
+        if (!member(j, name, arg)) return 0;
+    }
     return 1;
 }
 
-// Reads the header; f->entry and f->meta keep what it holds, if they are there yet.
-static int ctm__json_header(ctm_file *f, ctm__json *j, size_t data_len) {
-    int seen = 0;
-    f->count = f->metas = 0;
-    if (!ctm__json_char(j, '{')) return ctm__json_fail(f, j, "a JSON object");
-    while (!ctm__json_char(j, '}')) {
-        ctm_entry e;
-        ctm_pair m;
-        if ((f->count || seen) && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end");
-        memset(&e, 0, sizeof e);
-        e.name = ctm__json_string(j);
-        if (!e.name || !ctm__json_char(j, ':')) return ctm__json_fail(f, j, "a name in UTF-8 and a colon");
-        if (strcmp(e.name, "__metadata__") != 0) {
-            if (!ctm__json_entry(f, j, &e, data_len)) return 0;
-            if (f->entry) f->entry[f->count] = e;
-            f->count++;
-            continue;
-        }
-        if (seen++ || !ctm__json_char(j, '{')) return ctm__json_fail(f, j, "__metadata__ to be one object");
-        while (!ctm__json_char(j, '}')) {
-            if (f->metas && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end of __metadata__");
-            m.key = ctm__json_string(j);
-            m.value = m.key && ctm__json_char(j, ':') ? ctm__json_string(j) : NULL;
-            if (!m.key) return ctm__json_fail(f, j, "a key in UTF-8");
-            if (!m.value)
-                return ctm__fail(f->ctx, "%s: damaged safetensors file: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, m.key);
-            if (f->meta) f->meta[f->metas] = m;
-            f->metas++;
-        }
+// A member of {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}.
+static int ctm__json_entry(ctm__json *j, const char *name, void *entry) {
+    ctm_entry *e = (ctm_entry *)entry;
+    size_t size[4], place[2];
+    int d;
+    if (strcmp(name, "dtype") == 0 && !e->type) {
+        e->type = ctm__json_string(j);
+        return e->type ? 1 : ctm__json_fail(j, "dtype to be a string");
     }
-    ctm__json_space(j);
-    return j->p == j->end ? 1 : ctm__json_fail(f, j, "nothing after the object");
+    if (strcmp(name, "shape") == 0 && e->ndim < 0) {
+        e->ndim = ctm__json_sizes(j, size, 4, &e->len);
+        for (d = 0; d < e->ndim && d < 4; d++) e->shape[d] = size[d] > 0x7fffffff ? -1 : (int)size[d];
+        return e->ndim >= 0 ? 1 : ctm__json_fail(j, "shape to be a list of sizes that memory can hold");
+    }
+    if (strcmp(name, "data_offsets") == 0 && e->end == SIZE_MAX) {
+        if (ctm__json_sizes(j, place, 2, NULL) != 2) return ctm__json_fail(j, "data_offsets to be two sizes");
+        e->offset = place[0];
+        e->end = place[1];
+        return 1;
+    }
+    return ctm__json_fail(j, "dtype, shape and data_offsets, each once");
 }
 
-// Records that begin with a pointer to their name: ctm_entry, ctm_pair and ctm__item.
+static int ctm__json_pair(ctm__json *j, const char *key, void *arg) {
+    ctm_file *f = j->f;
+    const char *value = ctm__json_string(j);
+    (void)arg;
+    if (!value) return ctm__fail(j->a->ctx, "%s: %s: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, j->fault, key);
+    f->meta = (ctm_pair *)ctm__one_more(j->a, f->meta, f->metas, sizeof *f->meta);
+    f->meta[f->metas].key = key;
+    f->meta[f->metas++].value = value;
+    return 1;
+}
+
+// A member of the header: metadata, or a tensor. In a type that is not in the list, a number has a bit at least.
+static int ctm__json_tensor(ctm__json *j, const char *name, void *metadata) {
+    ctm_file *f = j->f;
+    ctm_entry e;
+    size_t bytes;
+    int i;
+    if (strcmp(name, "__metadata__") == 0)
+        return (*(int *)metadata)++ ? ctm__json_fail(j, "__metadata__ to be one object") : ctm__json_object(j, ctm__json_pair, NULL);
+    memset(&e, 0, sizeof e);
+    e.name = name;
+    e.ndim = -1;
+    e.len = 1;
+    e.end = SIZE_MAX;
+    if (!ctm__json_object(j, ctm__json_entry, &e)) return 0;
+    if (!e.type || e.ndim < 0 || e.end == SIZE_MAX) return ctm__json_fail(j, "dtype, shape and data_offsets, each once");
+    for (i = 0; i < CTM__DTYPES && strcmp(e.type, ctm__dtypes[i].name) != 0; i++) { }
+    e.dtype = ctm__imin(i, CTM_OTHER);
+    bytes = e.end - e.offset;
+    if (e.offset > e.end || e.end > j->data || (i < CTM__DTYPES ? bytes != e.len * ctm__dtypes[i].width : bytes < e.len / 8))
+        return ctm__fail(j->a->ctx, "%s: %s: tensor \"%.80s\": its data_offsets do not fit its shape or the file", f->path, j->fault, name);
+    f->entry = (ctm_entry *)ctm__one_more(j->a, f->entry, f->count, sizeof *f->entry);
+    f->entry[f->count++] = e;
+    return 1;
+}
+
+// Records begin with a pointer to their name: ctm_entry, ctm_pair.
 static int ctm__by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
 // Puts n records of `size` bytes into the order of their names. Returns a name that occurs twice, NULL if there is none.
@@ -8651,29 +8671,33 @@ static int ctm__by_place(const void *a, const void *b) {
     return p->end < q->end ? -1 : p->end > q->end;
 }
 
-// The tensors fill the data part from its beginning to its end: they do not overlap and leave nothing between them.
-static int ctm__no_gaps(ctm_file *f, size_t data_len) {
+// Names and keys occur once. The tensors fill the data part from its beginning to its end: they do not overlap and leave nothing between
+// them.
+static int ctm__file_is_sound(const ctm__json *j) {
+    ctm_file *f = j->f;
+    const char *twice;
     size_t at = 0;
     int i;
     if (f->count) qsort(f->entry, (size_t)f->count, sizeof *f->entry, ctm__by_place);
     for (i = 0; i < f->count; at = f->entry[i++].end)
         if (f->entry[i].offset != at)
-            return ctm__fail(f->ctx, "%s: damaged safetensors file: tensor \"%.80s\" begins at byte %llu of the data, expected %llu (%s)",
-                             f->path, f->entry[i].name, (unsigned long long)f->entry[i].offset, (unsigned long long)at,
+            return ctm__fail(f->ctx, "%s: %s: tensor \"%.80s\" begins at byte %llu of the data, expected %llu (%s)", f->path, j->fault,
+                             f->entry[i].name, (unsigned long long)f->entry[i].offset, (unsigned long long)at,
                              f->entry[i].offset < at ? "tensors overlap" : "there is a hole");
-    return at == data_len ? 1 : ctm__fail(f->ctx, "%s: damaged safetensors file: its tensors end at byte %llu of %llu of the data", f->path,
-                                          (unsigned long long)at, (unsigned long long)data_len);
+    if (at != j->data) return ctm__fail(f->ctx, "%s: %s: its tensors end at byte %llu of %llu of the data", f->path, j->fault,
+                                        (unsigned long long)at, (unsigned long long)j->data);
+    twice = ctm__sort_names(f->meta, f->metas, sizeof *f->meta);
+    if (!twice) twice = ctm__sort_names(f->entry, f->count, sizeof *f->entry);
+    return twice ? ctm__fail(f->ctx, "%s: %s: it has \"%.80s\" twice", f->path, j->fault, twice) : 1;
 }
 
-// A file out of its bytes, which must stay; path is for messages. Of `size` bytes only the header is looked at. NULL with ctm_error.
-static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned char *bytes, size_t size) {
+// A file out of its bytes, which must stay; of the `size` bytes only the header is looked at. path and fault begin a message. NULL with
+// ctm_error.
+static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const char *fault, const unsigned char *bytes, size_t size) {
     ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
     uint64_t header = 0;
-    size_t data_len;
-    const char *twice;
-    char *text;
+    int i, metadata = 0, ok;
     ctm__json j;
-    int i;
     f->ctx = a->ctx;
     snprintf(f->path, sizeof f->path, "%s", path);
     for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
@@ -8685,36 +8709,28 @@ static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned 
         ctm__fail(a->ctx, "%s: its header of %.0f bytes is longer than the format allows, %d", path, (double)header, (int)CTM__HEADER_MAX);
         return NULL;
     }
-    data_len = size - 8 - (size_t)header;
-    text = (char *)ctm_alloc_raw(a, (size_t)header);
-    for (i = 0; i < 2; i++) {
-        j.start = j.p = (const char *)bytes + 8;
-        j.end = j.p + header;
-        j.out = text;
-        if (!ctm__json_header(f, &j, data_len)) return NULL;
-        if (i) break;
-        f->entry = (ctm_entry *)ctm_alloc_raw(a, (size_t)f->count * sizeof *f->entry);
-        f->meta = (ctm_pair *)ctm_alloc_raw(a, (size_t)f->metas * sizeof *f->meta);
-    }
-    if (!ctm__no_gaps(f, data_len)) return NULL;
-    twice = ctm__sort_names(f->meta, f->metas, sizeof *f->meta);
-    if (!twice) twice = ctm__sort_names(f->entry, f->count, sizeof *f->entry);
-    if (twice) { ctm__fail(a->ctx, "%s: damaged safetensors file: it has \"%.80s\" twice", path, twice); return NULL; }
+    j.a = a; j.f = f; j.fault = fault;
+    j.start = j.p = (const char *)bytes + 8;
+    j.end = j.p + header;
+    j.out = (char *)ctm_alloc_raw(a, (size_t)header);
+    j.data = size - 8 - (size_t)header;
     f->data = bytes + 8 + header;
-    return f;
+    ok = ctm__json_object(&j, ctm__json_tensor, &metadata);
+    if (ok && (ctm__json_char(&j, 0) || j.p != j.end)) ok = ctm__json_fail(&j, "nothing after the object");
+    return ok && ctm__file_is_sound(&j) ? f : NULL;
 }
 
-// The file's bytes in the arena; NULL with ctm_error. In pieces, because not every C library reads more than 2 GiB at once.
+// The file's bytes in the arena; NULL with ctm_error. They are read in pieces, because not every C library reads more than 2 GiB at once.
 static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
-    ctm_kind kind = ctm_path_kind(path);
-    FILE *f = kind == CTM_DEVICE ? NULL : ctm_fopen(path, "rb");               // a pipe would wait
-    int64_t n = -1;
-    size_t at = 0, piece = 1;
+    const ctm_kind kind = ctm_path_kind(path);
+    const int regular = kind != CTM_DEVICE && kind != CTM_FOLDER;              // a pipe would wait
+    FILE *f = regular ? ctm_fopen(path, "rb") : NULL;
     unsigned char *bytes = NULL;
-    if (!f && kind != CTM_DEVICE) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
-    if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 ||
-        CTM__FSEEK(f, 0, SEEK_SET) != 0)
-        ctm__fail(a->ctx, "%s: is not a regular file", path);
+    size_t at = 0, piece = 1;
+    int64_t n = -1;
+    if (regular && !f) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
+    if (f && CTM__FSEEK(f, 0, SEEK_END) == 0) n = CTM__FTELL(f);
+    if (n < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0) ctm__fail(a->ctx, "%s: is not a regular file", path);
     else if (n > CTM__FILE_MAX || (bytes = (unsigned char *)ctm__alloc_try(a, (size_t)n + 1)) == NULL)
         ctm__fail(a->ctx, "%s: has %.0f bytes, for which there is not enough memory", path, (double)n);
     for (; bytes && at < (size_t)n && piece; at += piece) {
@@ -8731,17 +8747,14 @@ static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
 CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
     size_t size = 0;
     unsigned char *bytes = ctm__slurp(a, path, &size);
-    return bytes ? ctm__file_parse(a, path, bytes, size) : NULL;
+    return bytes ? ctm__file_parse(a, path, "damaged safetensors file", bytes, size) : NULL;
 }
 
-static const void *ctm__find(const void *records, int n, size_t size, const char *name) {
-    return n ? bsearch(&name, records, (size_t)n, size, ctm__by_name) : NULL;
-}
 CTM__DEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name) {
-    return (const ctm_entry *)ctm__find(f->entry, f->count, sizeof *f->entry, name);
+    return f->count ? (const ctm_entry *)bsearch(&name, f->entry, (size_t)f->count, sizeof *f->entry, ctm__by_name) : NULL;
 }
 CTM__DEF const char *ctm_file_meta(const ctm_file *f, const char *key) {
-    const ctm_pair *m = (const ctm_pair *)ctm__find(f->meta, f->metas, sizeof *f->meta, key);
+    const ctm_pair *m = f->metas ? (const ctm_pair *)bsearch(&key, f->meta, (size_t)f->metas, sizeof *f->meta, ctm__by_name) : NULL;
     return m ? m->value : NULL;
 }
 
@@ -8761,17 +8774,11 @@ static uint64_t ctm__stored_bits(const ctm_file *f, const ctm_entry *e, size_t i
 
 // The number whose bits are a sign, E of exponent and F of fraction: by whole numbers alone, as the machine may take tiny floats for zero.
 static double ctm__short_float(uint64_t bits, int E, int F) {
-    const uint64_t top = ((uint64_t)1 << E) - 1, fraction = bits & (((uint64_t)1 << F) - 1), sign = bits >> (E + F) << 63;
-    uint64_t exponent = bits >> F & top;
-    double v;
-    if (exponent == 0) {                               // no digit is implied in front of the fraction
-        v = ldexp((double)fraction, 1 - (int)(top >> 1) - F);
-        return sign ? -v : v;
-    }
-    exponent = exponent == top ? 2047 : exponent + 1023 - (top >> 1);
-    bits = sign | exponent << 52 | fraction << (52 - F);
-    memcpy(&v, &bits, 8);
-    return v;
+    const int top = (1 << E) - 1, exponent = (int)(bits >> F) & top;
+    const uint64_t fraction = bits & (((uint64_t)1 << F) - 1);
+    double v = ldexp((double)(exponent ? fraction | (uint64_t)1 << F : fraction), (exponent ? exponent : 1) - top / 2 - F);
+    if (exponent == top) v = fraction ? HUGE_VAL - HUGE_VAL : HUGE_VAL;
+    return bits >> (E + F) ? -v : v;
 }
 
 static double ctm__stored_number(const ctm_file *f, const ctm_entry *e, size_t i) {
@@ -8803,30 +8810,18 @@ static const char *ctm__keep(ctm_arena *a, const char *text) {
     return (const char *)memcpy(ctm_alloc_raw(a, n), text, n);
 }
 
-// The place behind n records of `size` bytes. Whenever n is a power of two they move to where there is room for twice as many.
-static void *ctm__one_more(ctm_arena *a, void **records, int n, size_t size) {
-    if ((n & (n - 1)) == 0) {
-        void *more = ctm_alloc_raw(a, (n ? 2 * (size_t)n : 1) * size);
-        if (n) memcpy(more, *records, (size_t)n * size);
-        *records = more;
-    }
-    return (char *)*records + (size_t)n * size;
-}
-
 CTM__DEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value) {
-    void *all = w->meta;
-    ctm_pair *m = (ctm_pair *)ctm__one_more(w->arena, &all, w->metas++, sizeof *m);
-    w->meta = (ctm_pair *)all;
-    m->key = ctm__keep(w->arena, key);
-    m->value = ctm__keep(w->arena, value);
+    w->meta = (ctm_pair *)ctm__one_more(w->arena, w->meta, w->metas, sizeof *w->meta);
+    w->meta[w->metas].key = ctm__keep(w->arena, key);
+    w->meta[w->metas++].value = ctm__keep(w->arena, value);
 }
 
 CTM__DEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed) {
-    void *all = w->item;
-    struct ctm__item *e = (struct ctm__item *)ctm__one_more(w->arena, &all, w->count++, sizeof *e);
+    struct ctm__item *e;
     int i;
     CTM__REQUIRE(ndim >= 0 && ndim <= 4 && (!transposed || ndim == 2 || ndim == 4), "ctm_writer_add: \"%s\" has %d dimensions", name, ndim);
-    w->item = (struct ctm__item *)all;
+    w->item = (struct ctm__item *)ctm__one_more(w->arena, w->item, w->count, sizeof *w->item);
+    e = &w->item[w->count++];
     e->name = ctm__keep(w->arena, name);
     e->data = data;
     e->ndim = ndim;
@@ -8838,18 +8833,16 @@ CTM__DEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *da
     }
 }
 
-// `text` as a JSON string at the end of `out`, where there is room for six characters in place of each, and three more.
-static size_t ctm__json_quote(char *out, const char *text) {
-    size_t n = 0;
-    out[n++] = '"';
+// `text` as a JSON string at `out`, where there is room for six characters in place of each, and three more. Returns where it ends.
+static char *ctm__json_quote(char *out, const char *text) {
+    *out++ = '"';
     for (; *text; text++) {
-        if ((unsigned char)*text < 32) { n += (size_t)sprintf(out + n, "\\u%04x", *text); continue; }
-        if (*text == '"' || *text == '\\') out[n++] = '\\';
-        out[n++] = *text;
+        if ((unsigned char)*text < 32) { out += sprintf(out, "\\u%04x", *text); continue; }
+        if (*text == '"' || *text == '\\') *out++ = '\\';
+        *out++ = *text;
     }
-    out[n++] = '"';
-    out[n] = 0;
-    return n;
+    *out++ = '"';
+    return out;
 }
 
 static void ctm__put_real(unsigned char *p, ctm_real v) {
@@ -8873,7 +8866,7 @@ static void ctm__write_item(FILE *f, const struct ctm__item *e) {
     fwrite(piece, 1, n, f);
 }
 
-// The header with its length in front, for n bytes in all; *total becomes how many bytes of numbers follow.
+// The header with its length in front, n bytes in all; *total becomes how many bytes of numbers follow.
 static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *total) {
     size_t room = 64;
     unsigned char *bytes;
@@ -8886,15 +8879,15 @@ static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *tot
     at = text + sprintf(text, "{\"__metadata__\":{");
     for (t = 0; t < w->metas; t++) {
         if (t) *at++ = ',';
-        at += ctm__json_quote(at, w->meta[t].key);
+        at = ctm__json_quote(at, w->meta[t].key);
         *at++ = ':';
-        at += ctm__json_quote(at, w->meta[t].value);
+        at = ctm__json_quote(at, w->meta[t].value);
     }
     *at++ = '}';
     for (t = 0, *total = 0; t < w->count; t++) {
         const struct ctm__item *e = &w->item[t];
         *at++ = ',';
-        at += ctm__json_quote(at, e->name);
+        at = ctm__json_quote(at, e->name);
         at += sprintf(at, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
         for (d = 0; d < e->ndim; d++) at += sprintf(at, d ? ",%d" : "%d", e->shape[d]);
         at += sprintf(at, "],\"data_offsets\":[%llu,", (unsigned long long)*total);
@@ -8909,33 +8902,31 @@ static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *tot
     return bytes;
 }
 
+static int ctm__write_file(ctm_writer *w, const char *path, const unsigned char *header, size_t n) {
+    ctm_output out;
+    int t;
+    if (ctm_path_kind(path) == CTM_DEVICE) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
+    if (ctm_output_open(&out, path)) {
+        fwrite(header, 1, n, out.file);                // a failure is remembered by the file until it is closed
+        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
+        if (ctm_output_close(&out)) return 1;
+    }
+    if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
+    return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
+}
+
 CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     ctm_mark m = ctm_arena_mark(w->arena);
     uint64_t total;
     size_t n;
     unsigned char *header = ctm__writer_header(w, &n, &total);
-    char why[512];
-    ctm_output out;
-    int t, ok = 0, device = ctm_path_kind(path) == CTM_DEVICE, readable;
-    if (total > (uint64_t)CTM__FILE_MAX - n) {
-        ctm_arena_release(w->arena, m);
-        return ctm__fail(w->ctx, "%s: not written: %.0f bytes are more than could be read on this machine", path, (double)total);
-    }
-    readable = ctm__file_parse(w->arena, "not written", header, n + (size_t)total) != NULL;      // what nobody could read
-    if (readable && !device && ctm_output_open(&out, path)) {
-        fwrite(header, 1, n, out.file);                // a failure is remembered by the file until it is closed
-        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
-        ok = ctm_output_close(&out);
-    }
+    int ok;
+    if (total > (uint64_t)CTM__FILE_MAX - n)
+        ok = ctm__fail(w->ctx, "%s: not written: %.0f bytes are more than could be read on this machine", path, (double)total);
+    else                                               // what nobody could read is not written
+        ok = ctm__file_parse(w->arena, path, "not written", header, n + (size_t)total) && ctm__write_file(w, path, header, n);
     ctm_arena_release(w->arena, m);
-    if (ok) return 1;
-    if (!readable) {
-        memcpy(why, w->ctx->error, sizeof why);
-        return ctm__fail(w->ctx, "%s: %s", path, why);
-    }
-    if (device) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
-    if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
-    return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
+    return ok;
 }
 
 // ---- the configuration as strings. One table serves printing, saving and loading.
@@ -9030,7 +9021,7 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
     return 1;
 }
 
-// ---- networks and trainers
+// ---- networks
 
 static void ctm__write_net(ctm_writer *w, const ctm_net *net, const char *prefix, const ctm_real *values) {
     int p;
@@ -9084,20 +9075,18 @@ static const ctm_entry *ctm__entry_of(const ctm_file *f, const char *name, const
     needs.shape[0] = t->shape[t->ndim - 1];            // a file has [out,in,window]
     if (t->ndim > 1) needs.shape[1] = t->shape[t->ndim - 2];
     if (t->ndim > 2) needs.shape[2] = needs.shape[3] = t->shape[0];
-    if (e->ndim != t->ndim || memcmp(e->shape, needs.shape, (size_t)t->ndim * sizeof(int)) != 0) {
-        has.ndim = ctm__imin(e->ndim, 4);
-        memcpy(has.shape, e->shape, sizeof has.shape);
-        ctm_shape_text(&has, has_text, sizeof has_text);
-        ctm_shape_text(&needs, needs_text, sizeof needs_text);
-        ctm__fail(f->ctx, "%s: tensor \"%s\" is %s%s, but this network needs %s", f->path, name, has_text,
-                  e->ndim > 4 ? " and more" : "", needs_text);
-        return NULL;
-    }
-    return ctm__can_read(f, e) ? e : NULL;
+    if (e->ndim == t->ndim && memcmp(e->shape, needs.shape, (size_t)t->ndim * sizeof(int)) == 0) return ctm__can_read(f, e) ? e : NULL;
+    has.ndim = ctm__imin(e->ndim, 4);
+    memcpy(has.shape, e->shape, sizeof has.shape);
+    ctm_shape_text(&has, has_text, sizeof has_text);
+    ctm_shape_text(&needs, needs_text, sizeof needs_text);
+    ctm__fail(f->ctx, "%s: tensor \"%s\" is %s%s, but this network needs %s", f->path, name, has_text, e->ndim > 4 ? " and more" : "",
+              needs_text);
+    return NULL;
 }
 
-// Reads parameter t, turning [out,in,window] into [window,in,out]; every number must be finite in the type of weights, and not negative
-// if it is a square. With `values` NULL it is looked at only.
+// Reads parameter t, turning [out,in,window] into [window,in,out]. Every number must be finite in the type of weights, and not negative
+// if it is a mean of squares. With `values` NULL they are looked at and not kept.
 static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, int squares, ctm_real *values) {
     const ctm_entry *e = ctm__entry_of(f, name, t);
     size_t I = t->ndim > 1 ? (size_t)t->shape[t->ndim - 2] : 1, O = (size_t)t->shape[t->ndim - 1], K = t->len / (O * I), o, i, k, n = 0;
@@ -9128,42 +9117,35 @@ static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *p
     return 1;
 }
 
-// The authors' files carry two things that no forward pass reads: the constant filter of their resampling, and an input for
-// augmentations that is fed with zeros when sampling.
-static int ctm__passed_over(const char *name) {
-    size_t n = strlen(name), k = strlen("resample_filter");
-    return strncmp(name, "map_augment.", 12) == 0 || (n >= k && strcmp(name + n - k, "resample_filter") == 0);
+// 1 if a tensor of the file has the prefix and is meant for a network. The authors' files carry two things that no forward pass reads:
+// the constant filter of their resampling, and an input for augmentations that is fed with zeros when sampling.
+static int ctm__is_meant(const char *name, const char *prefix) {
+    size_t n = strlen(name), k = strlen("resample_filter"), skip = strlen(prefix);
+    return strncmp(name, prefix, skip) == 0 && strncmp(name + skip, "map_augment.", 12) != 0 &&
+           (n < k || strcmp(name + n - k, "resample_filter") != 0);
 }
 
-// Adds a name to a list of which the first three are shown.
-static void ctm__list_name(char *list, size_t size, int *count, const char *name) {
-    size_t at = strlen(list);
-    if (*count < 3)       snprintf(list + at, size - at, *count ? ", \"%s\"" : "\"%s\"", name);
-    else if (*count == 3) snprintf(list + at, size - at, ", ...");
-    ++*count;
-}
-
-// Strict: every parameter must be in the file, and every tensor under the prefix must have been wanted.
+// Every parameter must be in the file, and every tensor that is meant for a network must have a place in this one.
 static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *prefix) {
-    char missing[200] = "", extra[200] = "", name[128];
-    int i, p, lacks = 0, more = 0, listed = 0;
-    for (p = 0; p < net->count; p++, more--) {         // more: how many tensors there are beyond those that are wanted
+    char name[128], missing[128] = "", text[320] = "";
+    const char *extra = NULL;
+    int lacks = 0, more = -net->count, i, p;           // more: how many tensors there are beyond those that are wanted
+    for (p = 0; p < net->count; p++) {
         snprintf(name, sizeof name, "%s%s", prefix, net->param[p]->name);
-        if (!ctm_file_find(f, name)) { ctm__list_name(missing, sizeof missing, &lacks, name); more++; }
+        if (ctm_file_find(f, name)) continue;
+        if (!lacks++) memcpy(missing, name, sizeof name);
+        more++;
     }
-    for (i = 0; i < f->count; i++)
-        more += strncmp(f->entry[i].name, prefix, strlen(prefix)) == 0 && !ctm__passed_over(f->entry[i].name + strlen(prefix));
-    for (i = 0; i < f->count && listed < ctm__imin(more, 4); i++) {
-        const char *own = f->entry[i].name + strlen(prefix);
-        if (strncmp(f->entry[i].name, prefix, strlen(prefix)) != 0 || ctm__passed_over(own)) continue;
-        for (p = 0; p < net->count && strcmp(net->param[p]->name, own) != 0; p++) { }
-        if (p == net->count) ctm__list_name(extra, sizeof extra, &listed, f->entry[i].name);
+    for (i = 0; i < f->count; i++) more += ctm__is_meant(f->entry[i].name, prefix);
+    for (i = 0; i < f->count && more > 0 && !extra; i++) {
+        if (!ctm__is_meant(f->entry[i].name, prefix)) continue;
+        for (p = 0; p < net->count && strcmp(net->param[p]->name, f->entry[i].name + strlen(prefix)) != 0; p++) { }
+        if (p == net->count) extra = f->entry[i].name;
     }
-    if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)",
-                                        f->path, missing, lacks, extra, more);
-    if (lacks) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing)", f->path, missing, lacks);
-    if (more) return ctm__fail(f->ctx, "%s: tensor %s has no place in this network (%d in all)", f->path, extra, more);
-    return 1;
+    if (!lacks && !extra) return 1;
+    if (lacks) snprintf(text, sizeof text, "has no tensor \"%s\" (%d missing)%s", missing, lacks, extra ? "; " : "");
+    if (extra) snprintf(text + strlen(text), 140, "tensor \"%.80s\" has no place in this network (%d in all)", extra, more);
+    return ctm__fail(f->ctx, "%s: %s", f->path, text);
 }
 
 // All is looked at before anything is stored: a network is read whole or left as it was.
@@ -9175,42 +9157,42 @@ CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
     return ctm__net_fits(net, f, prefix) && ctm__read_values(net, f, prefix, 0, net->theta);
 }
 
+// Metadata that must be one of two words.
+static int ctm__meta_is(const ctm_file *f, const char *key, const char *word, const char *other) {
+    const char *text = ctm_file_meta(f, key);
+    if (text && (strcmp(text, word) == 0 || strcmp(text, other) == 0)) return 1;
+    return ctm__fail(f->ctx, "%s: \"%s\" in its metadata is \"%.40s\", expected %s or %s", f->path, key, text ? text : "", word, other);
+}
+
 // The network that a file's metadata describe, without memory for its weights yet; NULL with ctm_error.
-static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *what, ctm_config *cfg) {
-    const char *format = ctm_file_meta(f, "ctm.format"), *kind = ctm_file_meta(f, "ctm.network");
-    const char *dim = ctm_file_meta(f, "ctm.dim"), *with_s = ctm_file_meta(f, "ctm.with_s");
-    long long d;
-    char why[512];
-    if (!format || strcmp(format, what) != 0) {
-        if (format) ctm__fail(f->ctx, "%s: holds a %.40s, but a %s was expected", f->path, format, what);
-        else ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a %s was expected", f->path, what);
+static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg) {
+    const char *format = ctm_file_meta(f, "ctm.format"), *dim = ctm_file_meta(f, "ctm.dim");
+    long long d, images;
+    int with_s;
+    if (!format) { ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a model was expected", f->path); return NULL; }
+    if (strcmp(format, "model") != 0) {
+        ctm__fail(f->ctx, "%s: holds a %.40s, but a model was expected", f->path, format);
         return NULL;
     }
-    if (!kind || (strcmp(kind, "mlp") != 0 && strcmp(kind, "unet") != 0)) {
-        ctm__fail(f->ctx, "%s: its network is \"%.40s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?");
-        return NULL;
-    }
+    if (!ctm__meta_is(f, "ctm.network", "mlp", "unet") || !ctm__meta_is(f, "ctm.with_s", "0", "1")) return NULL;
     if (!dim || !ctm__whole_read(dim, 1, 0x4000000, &d)) {
-        ctm__fail(f->ctx, "%s: its data dimension is \"%.40s\"", f->path, dim ? dim : "?");
-        return NULL;
-    }
-    if (!with_s || (strcmp(with_s, "0") != 0 && strcmp(with_s, "1") != 0)) {
-        ctm__fail(f->ctx, "%s: \"ctm.with_s\" is \"%.40s\", expected 0 or 1", f->path, with_s ? with_s : "?");
+        ctm__fail(f->ctx, "%s: \"ctm.dim\" in its metadata is \"%.40s\", expected the dimension of the data", f->path, dim ? dim : "");
         return NULL;
     }
     if (!ctm_config_read(f, cfg)) return NULL;
-    if (strcmp(kind, "mlp") == 0) return ctm__mlp_bare(a, cfg, (int)d, with_s[0] == '1');
+    with_s = ctm_file_meta(f, "ctm.with_s")[0] == '1';
+    if (ctm_file_meta(f, "ctm.network")[0] == 'm') return ctm__mlp_bare(a, cfg, (int)d, with_s);
     if (!ctm_unet_fits(f->ctx, cfg)) {
+        char why[512];
         memcpy(why, f->ctx->error, sizeof why);
         ctm__fail(f->ctx, "%s: %s", f->path, why);
         return NULL;
     }
-    if (d != (long long)cfg->size * cfg->size * cfg->channels) {
-        ctm__fail(f->ctx, "%s: its data dimension is %lld, but its images have %d x %d pixels of %d numbers", f->path, d, cfg->size,
-                  cfg->size, cfg->channels);
-        return NULL;
-    }
-    return ctm__unet_bare(a, cfg, with_s[0] == '1');
+    images = (long long)cfg->size * cfg->size * cfg->channels;
+    if (d == images) return ctm__unet_bare(a, cfg, with_s);
+    ctm__fail(f->ctx, "%s: \"ctm.dim\" in its metadata is %lld, but images of %d x %d pixels with %d channels have %lld numbers", f->path,
+              d, cfg->size, cfg->size, cfg->channels, images);
+    return NULL;
 }
 
 // Memory and weights for a network that has none, once the file is known to fit: a file may claim a size of any kind.
@@ -9220,31 +9202,30 @@ static int ctm__fill_net(ctm_arena *a, ctm_net *net, const ctm_file *f) {
     return ctm__read_values(net, f, "", 0, net->theta);
 }
 
-CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
+CTM__DEF ctm_net *ctm_load_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg) {
     ctm_mark m = ctm_arena_mark(a);
-    ctm_arena *scratch;
     ctm_config own;
-    ctm_file *f;
-    ctm_net *net;
-    scratch = ctm__guest(a, "file");
-    f = ctm_file_read(scratch, path);
-    net = f ? ctm__net_of_file(a, f, "model", cfg ? cfg : &own) : NULL;
-    if (net && !ctm__fill_net(a, net, f)) net = NULL;
+    ctm_net *net = ctm__net_of_file(a, f, cfg ? cfg : &own);
+    if (net && ctm__fill_net(a, net, f)) return net;
+    ctm_arena_release(a, m);
+    return NULL;
+}
+
+CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
+    ctm_arena *scratch = ctm__guest(a, "file");        // of the file nothing stays
+    ctm_file *f = ctm_file_read(scratch, path);
+    ctm_net *net = f ? ctm_load_file(a, f, cfg) : NULL;
     ctm__guest_free(a, scratch);
-    if (!net) ctm_arena_release(a, m);
     return net;
 }
 
-// ---- which build wrote a checkpoint: what can change the bits, as a short text
+// ---- checkpoints
+// Which build wrote a checkpoint decides whether a run goes on bit for bit. So it keeps a short text that tells builds apart.
 
-#define CTM__TEXT2(x) #x
-#define CTM__TEXT(x)  CTM__TEXT2(x)
-#if defined(__clang__)
-#  define CTM__COMPILER "clang " CTM__TEXT(__clang_major__) "." CTM__TEXT(__clang_minor__)
+#ifdef __clang__
+#  define CTM__COMPILER __VERSION__
 #elif defined(__GNUC__) && !defined(__TINYC__)
-#  define CTM__COMPILER "gcc " CTM__TEXT(__GNUC__) "." CTM__TEXT(__GNUC_MINOR__)
-#elif defined(_MSC_VER)
-#  define CTM__COMPILER "msvc " CTM__TEXT(_MSC_VER)
+#  define CTM__COMPILER "gcc " __VERSION__
 #else
 #  define CTM__COMPILER "another compiler"
 #endif
@@ -9256,7 +9237,7 @@ static uint64_t ctm__mix(uint64_t h, double v) {
     return h ^ h >> 32;
 }
 
-// A number made of the last digits of a few thousand results, of the C library's functions, of plain arithmetic and of the kernels: it
+// A number made of the last digits of a few thousand results, of the C library's functions, of plain arithmetic and of the kernels. It
 // is another one where any of these rounds otherwise, whatever the reason.
 static uint32_t ctm__arithmetic(const ctm_ctx *ctx) {
     enum { N = 16 };
@@ -9295,115 +9276,112 @@ static void ctm__note_build(ctm_trainer *tr, const ctm_file *f) {
              "in one piece", f->path, build ? build : "a build that it does not name", compiler ? compiler : "?", own, CTM__COMPILER);
 }
 
-// The arrays of a trainer that a checkpoint holds, and the networks they belong to.
-enum { CTM__PLACES = 10 };
-typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; int squares; } ctm__place;
+// The arrays of a trainer that a checkpoint holds, and the networks they belong to. Writing and reading walk this list.
+enum { CTM__ARRAYS = 10 };
+typedef struct ctm__array { const ctm_net *net; const char *prefix; ctm_real *values; int squares; } ctm__array;
 
-static int ctm__trainer_places(const ctm_trainer *tr, ctm__place place[CTM__PLACES]) {
-    static const char *const prefix[CTM__PLACES] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.",
+static int ctm__trainer_arrays(const ctm_trainer *tr, ctm__array array[CTM__ARRAYS]) {
+    static const char *const prefix[CTM__ARRAYS] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.",
         "disc.", "disc.m.", "disc.v."};
-    ctm_real *values[CTM__PLACES];
+    ctm_real *values[CTM__ARRAYS];
     int i, n = 0;
     values[0] = tr->theta->theta; values[1] = tr->opt.m; values[2] = tr->opt.v;
     for (i = 0; i < 4; i++) values[3 + i] = i < tr->emas ? tr->ema[i]->theta : NULL;
     values[7] = tr->disc ? tr->disc->theta : NULL;
     values[8] = tr->disc_opt.m; values[9] = tr->disc_opt.v;      // NULL without a discriminator
-    for (i = 0; i < CTM__PLACES; i++) {
+    for (i = 0; i < CTM__ARRAYS; i++) {
         if (!values[i]) continue;
-        place[n].net = i < 7 ? tr->theta : tr->disc;
-        place[n].prefix = prefix[i];
-        place[n].squares = i == 2 || i == 9;
-        place[n++].values = values[i];
+        array[n].net = i < 7 ? tr->theta : tr->disc;
+        array[n].prefix = prefix[i];
+        array[n].squares = i == 2 || i == 9;
+        array[n++].values = values[i];
     }
     return n;
 }
 
-// What a trainer says of its last step. The next step may be the discriminator's and leave the student's figures as they are.
-#define CTM__F(name) {#name, 'd', offsetof(ctm_trainer, name)}
-static const ctm__field ctm__last_step[] = {
-    CTM__F(L_ctm), CTM__F(L_dsm), CTM__F(lambda_dsm), CTM__F(grad_norm), CTM__F(lr), CTM__F(L_gan), CTM__F(L_disc), CTM__F(lambda_gan),
-    CTM__F(disc_real), CTM__F(disc_fake)};
-#undef CTM__F
-enum { CTM__LAST = (int)(sizeof ctm__last_step / sizeof ctm__last_step[0]) };
+// Its numbers, by the names they have in the metadata. The first three are counts, the third only with a discriminator. The others tell
+// of the last step, as the next one may be the discriminator's and leave the student's figures as they are.
+static const ctm__field ctm__numbers[] = {
+    {"ctm.step", 'l', offsetof(ctm_trainer, step)}, {"ctm.opt.k", 'l', offsetof(ctm_trainer, opt.k)},
+    {"ctm.disc.k", 'l', offsetof(ctm_trainer, disc_opt.k)}, {"ctm.last.L_ctm", 'd', offsetof(ctm_trainer, L_ctm)},
+    {"ctm.last.L_dsm", 'd', offsetof(ctm_trainer, L_dsm)}, {"ctm.last.lambda_dsm", 'd', offsetof(ctm_trainer, lambda_dsm)},
+    {"ctm.last.grad_norm", 'd', offsetof(ctm_trainer, grad_norm)}, {"ctm.last.lr", 'd', offsetof(ctm_trainer, lr)},
+    {"ctm.last.L_gan", 'd', offsetof(ctm_trainer, L_gan)}, {"ctm.last.L_disc", 'd', offsetof(ctm_trainer, L_disc)},
+    {"ctm.last.lambda_gan", 'd', offsetof(ctm_trainer, lambda_gan)}, {"ctm.last.disc_real", 'd', offsetof(ctm_trainer, disc_real)},
+    {"ctm.last.disc_fake", 'd', offsetof(ctm_trainer, disc_fake)}};
+enum { CTM__NUMBERS = (int)(sizeof ctm__numbers / sizeof ctm__numbers[0]), CTM__COUNTS = 3, CTM__DISC_COUNT = 2 };
 
 CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
     ctm_mark m = ctm_arena_mark(scratch);
-    ctm__place place[CTM__PLACES];
+    ctm__array array[CTM__ARRAYS];
     ctm_writer w;
     char text[40], build[100];
-    int i, n = ctm__trainer_places(tr, place), ok;
+    int i, n = ctm__trainer_arrays(tr, array), ok;
+    double v;
     ctm_writer_init(&w, scratch);
     ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
-    snprintf(text, sizeof text, "%ld", tr->step);
-    ctm_writer_meta(&w, "ctm.step", text);
-    snprintf(text, sizeof text, "%ld", tr->opt.k);
-    ctm_writer_meta(&w, "ctm.opt.k", text);
     ctm__build_text(tr->ctx, build);
     ctm_writer_meta(&w, "ctm.build", build);
     ctm_writer_meta(&w, "ctm.compiler", CTM__COMPILER);
-    for (i = 0; i < CTM__LAST; i++) {
-        char key[64];
-        double value;
-        memcpy(&value, (const char *)tr + ctm__last_step[i].at, sizeof value);
-        if (!ctm_is_finite(value)) continue;           // after a step that failed; a file holds no such number
-        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
-        ctm__field_text(tr, &ctm__last_step[i], 17, text);
-        ctm_writer_meta(&w, key, text);
+    for (i = 0; i < CTM__NUMBERS; i++) {
+        ctm__field_text(tr, &ctm__numbers[i], 17, text);
+        if (i == CTM__DISC_COUNT && !tr->disc) continue;
+        if (i >= CTM__COUNTS && !ctm__real_read(text, &v)) continue;     // no number, after a step that failed
+        ctm_writer_meta(&w, ctm__numbers[i].name, text);
     }
-    snprintf(text, sizeof text, "%ld", tr->disc_opt.k);
-    if (tr->disc) ctm_writer_meta(&w, "ctm.disc.k", text);
-    for (i = 0; i < n; i++) ctm__write_net(&w, place[i].net, place[i].prefix, place[i].values);
+    for (i = 0; i < n; i++) ctm__write_net(&w, array[i].net, array[i].prefix, array[i].values);
     ok = ctm_writer_save(&w, path);
     ctm_arena_release(scratch, m);
     return ok;
 }
 
-// A count in the metadata. Half of what a long can hold leaves room to count on.
-static int ctm__read_count(const ctm_file *f, const char *key, long *count) {
-    const char *text = ctm_file_meta(f, key);
-    long long v;
-    if (!text) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
-    if (!ctm__whole_read(text, 0, LONG_MAX / 2, &v))
-        return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no count", f->path, key, text);
-    *count = (long)v;
+static int ctm__read_numbers(ctm_trainer *tr, const ctm_file *f) {
+    long count;
+    int i;
+    for (i = 0; i < CTM__NUMBERS; i++) {
+        const char *text = ctm_file_meta(f, ctm__numbers[i].name);
+        if (i == CTM__DISC_COUNT && !tr->disc != !text)
+            return ctm__fail(f->ctx, tr->disc ? "%s: has no discriminator, but this run has one"
+                                              : "%s: has a discriminator, but this run has none", f->path);
+        if (!text && i < CTM__DISC_COUNT) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
+        if (!text) continue;                           // a file of version 0.2.0 has nothing of the last step
+        if (!ctm__field_read(tr, &ctm__numbers[i], text))
+            return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no %s", f->path, ctm__numbers[i].name, text,
+                             i < CTM__COUNTS ? "count" : "number of its kind");
+        if (i >= CTM__COUNTS) continue;
+        memcpy(&count, (const char *)tr + ctm__numbers[i].at, sizeof count);
+        if (count < 0 || count > LONG_MAX / 2)         // the other half leaves room to count on
+            return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no count", f->path, ctm__numbers[i].name, text);
+    }
+    return 1;
+}
+
+CTM__DEF int ctm_checkpoint_load_file(ctm_trainer *tr, const ctm_file *f) {
+    const char *format = ctm_file_meta(f, "ctm.format");
+    ctm__array array[CTM__ARRAYS];
+    ctm_trainer next = *tr;                            // with the counts and figures of the file
+    int i, n = ctm__trainer_arrays(tr, array);
+    if (!format || strcmp(format, "checkpoint") != 0) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
+    if (!ctm__read_numbers(&next, f)) return 0;
+    for (i = 0; i < n; i++)                            // all of it is looked at before any of it is stored
+        if (!ctm__read_values(array[i].net, f, array[i].prefix, array[i].squares, NULL)) return 0;
+    for (i = 0; i < n; i++) ctm__read_values(array[i].net, f, array[i].prefix, array[i].squares, array[i].values);
+    *tr = next;
+    ctm__note_build(tr, f);
     return 1;
 }
 
 CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path) {
     ctm_mark m = ctm_arena_mark(scratch);
     ctm_file *f = ctm_file_read(scratch, path);
-    ctm__place place[CTM__PLACES];
-    const char *format;
-    ctm_trainer next = *tr;                                      // with the counts and figures of the file
-    int i, n = ctm__trainer_places(tr, place), ok = f != NULL;
-    if (ok) {
-        format = ctm_file_meta(f, "ctm.format");
-        if (!format || strcmp(format, "checkpoint") != 0) ok = ctm__fail(tr->ctx, "%s: is not a checkpoint of ctm.h", path);
-    }
-    ok = ok && ctm__read_count(f, "ctm.step", &next.step) && ctm__read_count(f, "ctm.opt.k", &next.opt.k);
-    if (ok && !tr->disc != !ctm_file_meta(f, "ctm.disc.k"))
-        ok = ctm__fail(tr->ctx, tr->disc ? "%s: has no discriminator, but this run has one"
-                                         : "%s: has a discriminator, but this run has none", path);
-    if (ok && tr->disc) ok = ctm__read_count(f, "ctm.disc.k", &next.disc_opt.k);
-    for (i = 0; i < CTM__LAST && ok; i++) {
-        char key[64];
-        const char *text;
-        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
-        text = ctm_file_meta(f, key);                            // a file of version 0.2.0 has none
-        if (text && !ctm__field_read(&next, &ctm__last_step[i], text))
-            ok = ctm__fail(tr->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", path, key, text);
-    }
-    for (i = 0; i < n && ok; i++) ok = ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, NULL);
-    if (ok) {                                          // all of it is looked at before any of it is stored
-        for (i = 0; i < n; i++) ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, place[i].values);
-        *tr = next;
-        ctm__note_build(tr, f);
-    }
+    int ok = f && ctm_checkpoint_load_file(tr, f);
     ctm_arena_release(scratch, m);
     return ok;
 }
 
-// Registers VGG16's convolutions and the features' weights in the widths that the file has; NULL with ctm_error.
+// ---- the features of LPIPS
+
+// VGG16's convolutions and the features' weights, in the widths that the file has; NULL with ctm_error.
 static ctm_net *ctm__vgg_of_file(ctm_arena *a, const ctm_file *f) {
     ctm_noise none = ctm_noise_default();
     ctm_net *net = ctm_net_new(a, "vgg16", &none, 3, 0);
@@ -9432,6 +9410,7 @@ static ctm_net *ctm__vgg_of_file(ctm_arena *a, const ctm_file *f) {
     return ctm__fill_net(a, net, f) ? net : NULL;
 }
 
+// A weight w of a squared difference becomes its root, which the features are scaled with.
 static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
     int l;
     size_t i;
@@ -9447,38 +9426,41 @@ static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
     return 1;
 }
 
-CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
+static ctm_lpips *ctm__lpips_of(ctm_arena *a, const ctm_net *net, int size, int channels) {
     static const double mean[3] = {0.485, 0.456, 0.406}, deviation[3] = {0.229, 0.224, 0.225};   // of ImageNet's pixels in [0,1]
-    ctm_lpips *q = NULL;
+    ctm_lpips *lpips = (ctm_lpips *)ctm_alloc(a, sizeof *lpips);
+    int window[4], c;
+    lpips->net = ctm_net_clone(a, net);
+    lpips->size = size;
+    lpips->channels = channels;
+    window[0] = window[1] = 1;
+    window[2] = channels;
+    window[3] = 3;
+    lpips->scale = ctm__tensor(a, "1/scale", "leaf", 4, window);
+    lpips->scale->data = (ctm_real *)ctm_alloc(a, lpips->scale->len * sizeof(ctm_real));
+    lpips->shift = ctm__tensor(a, "-shift/scale", "leaf", 1, window + 3);
+    lpips->shift->data = (ctm_real *)ctm_alloc(a, lpips->shift->len * sizeof(ctm_real));
+    for (c = 0; c < 3; c++) {                          // ((x + 1)/2 - mean)/deviation
+        lpips->scale->data[channels == 3 ? 3 * c + c : c] = (ctm_real)(0.5 / deviation[c]);
+        lpips->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
+    }
+    return lpips;
+}
+
+CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
+    ctm_lpips *lpips = NULL;
     ctm_arena *scratch;
     ctm_file *f;
     ctm_net *net;
-    int window[4], c;
     CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
     CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0,
                  "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
     scratch = ctm__guest(a, "file");
     f = ctm_file_read(scratch, path);
     net = f ? ctm__vgg_of_file(scratch, f) : NULL;
-    if (net && ctm__lpips_roots(net, f)) {
-        q = (ctm_lpips *)ctm_alloc(a, sizeof *q);
-        q->net = ctm_net_clone(a, net);
-        q->size = size;
-        q->channels = channels;
-        window[0] = window[1] = 1;
-        window[2] = channels;
-        window[3] = 3;
-        q->scale = ctm__tensor(a, "1/scale", "leaf", 4, window);
-        q->scale->data = (ctm_real *)ctm_alloc(a, q->scale->len * sizeof(ctm_real));
-        q->shift = ctm__tensor(a, "-shift/scale", "leaf", 1, window + 3);
-        q->shift->data = (ctm_real *)ctm_alloc(a, q->shift->len * sizeof(ctm_real));
-        for (c = 0; c < 3; c++) {                      // ((x + 1)/2 - mean)/deviation
-            q->scale->data[channels == 3 ? 3 * c + c : c] = (ctm_real)(0.5 / deviation[c]);
-            q->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
-        }
-    }
+    if (net && ctm__lpips_roots(net, f)) lpips = ctm__lpips_of(a, net, size, channels);
     ctm__guest_free(a, scratch);
-    return q;
+    return lpips;
 }
 #endif // CTM_NO_STDIO
 #if defined(__clang__)

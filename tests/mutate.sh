@@ -349,8 +349,8 @@ cat >"$tmp/list" <<'END'
 - while (a->guest) ctm__guest_free(a, a->guest);
 +
 = 21 the bounds of a tensor are not checked
-- if (e->offset > e->end || e->end > data_len || (i <
-+ if (e->offset > e->end || (i <
+- if (e.offset > e.end || e.end > j->data || (i <
++ if (e.offset > e.end || (i <
 = 8 a pixel outside the image is its neighbour
 - row[i] = inside ? centre[i] + shift : g->zero;
 + row[i] = inside ? centre[i] + shift : centre[i];
