@@ -9491,45 +9491,40 @@ CTM__NAMES(CTM__BACK)
 
 /* =====================================================================================================================
    FACTS THAT HAVE CAUSED BUGS
-   - The outer jump of x_est passes the gradient through its input, not into its weights. Under no-grad nothing would train.
-   - "Time zero" is sigma_min = 0.002. ln(0) is -infinity, and ln of a tiny s far outside what the embedding of s ever saw.
-   - At s = t use g, never (G - (s/t)·x)/(1 - s/t).
-   - The score of a CTM is read at s = t for every t; any other fixed s gives nonsense.
-   - 18-node Heun is not the exact flow: from x = 80 on N(0, 0.5²) it ends at 0.5276, the flow at 0.5000. A student learns
-     the teacher it is given; substeps make that teacher nearly exact.
-   - One h for the whole batch is the authors' law; one for each sample (h_per_sample) is another: say which in a comparison.
-   - karras_weight at sigma_min is 250 004; times c_out² it is 1.
-   - Labels belong to rows: whoever picks some rows, or sorts them, must says so to the tape (ctm_pick_rows).
-   - Self-taught without a diagonal term (or real data in x_u) a student may forget the data: G = (s/t)·x has no loss.
-   - CTM_SELF_JUMP under a law with u = s (the gap law) makes the target of the very jump that is trained: it teaches nothing.
-   - A discriminator's step that lets the gradient reach the student, or a student's step that trains the discriminator, still
-     "works"; the frozen view and the unrecorded fake are what keeps them apart.
-   - The authors' euler, dpm, ancestral and progdist samplers leave s at 1 for every t; on a CTM that is no denoiser.
-   - Editing at gamma = 1 must jump to sigma_min, not "without s": a CTM without its s-branch has never been trained.
+   - The second jump of x_est, by the average, passes the gradient through its input and not into its weights. Without that nothing trains.
+   - "Time zero" is sigma_min = 0.002. ln(0) is -infinity, and ln of a tiny s lies far outside of what the embedding of s ever saw.
+   - At s = t use g itself, never (G - (s/t)·x)/(1 - s/t), which is 0/0.
+   - The score of a CTM is read at s = t for every t; at any other s, g is no denoiser. (The authors' samplers euler, dpm, ancestral and
+     progdist leave s at 1.)
+   - Heun's method on 18 levels is not the exact flow: from x = 80, for data N(0, 0.5²), it ends at 0.5276 and the flow at 0.5000. A student
+     learns the teacher it is given; with more substeps that teacher is nearly exact.
+   - Labels belong to rows: whoever picks some rows, or sorts them, must say so to the tape (ctm_pick_rows).
+   - Without a teacher, and without a loss on the diagonal or real data in x_u, a student may forget the data: G = (s/t)·x has no loss.
+   - Where u = s, a teacher that is the average's own jump gives the very jump that is trained as its target, which teaches nothing.
+   - A discriminator's step that lets its gradient reach the student still "works", and so does a student's step that trains the
+     discriminator. The frozen view and the unrecorded fakes keep the two apart.
+   - Editing at gamma = 1 must jump to sigma_min. The authors' code leaves s out there, and a CTM without its branch of s is untrained.
    - The authors' ELBO takes its residual at q^(1/rho) = 0.413 for q = 0.00205: 8.05 bits per dimension look like 7.75.
-   - A sampler that draws its noise from the stream its x_T came from adds x_T again after the first jump: give it a stream of its own.
+   - A sampler whose noise comes from the stream of its x_T adds x_T again after the first jump. Give it a stream of its own.
    - A probe of the divergence must stay the same along the whole path, or the integrand is no function of t.
    - Replacing what is known is no exact conditioning: a free part that is wrong at a small noise level stays wrong.
+   - OpenMP's threads spin while they wait. On a machine that is busy with other work, set OMP_WAIT_POLICY=passive in the environment, or
+     a step of a millisecond may take ten.
 
-   - OpenMP's threads spin while they wait. On a machine that is busy with other work, give the environment
-     OMP_WAIT_POLICY=passive, or a step of a millisecond may take ten.
-
-   DEVIATIONS (PAPER_NOTES.md says more about each)
-   d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them. So, in
-      the default recipe, are Huber's distance, a fixed lambda, three solver steps, an h for each sample, half as many rows for L_DSM,
-      one average, and Adam (beta2 0.99) with a rate of 0.007 that rises and falls
+   DEVIATIONS FROM THE PAPER (PAPER_NOTES.md says more about each; ctm_recipe_paper() has d2 to d5 alone)
+   d1 ctm_recipe_points(): which (t,u,s) are trained, comparison at s, an exact denoiser's answers as targets, and its numbers
    d2 Tweedie's formula has t², where the paper's main text prints t
-   d3 lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
-   d4 when the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
+   d3 an adaptive lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
+   d4 where the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
    d5 "0" is sigma_min everywhere, as in the authors' code
-   d6 the moving average may warm up (ema_warmup) and the gradient be shortened (clip); ctm_config_authors() does neither
+   d6 the moving average may warm up (ema_warmup), and the gradient be shortened (clip)
    d7 before gan_start the discriminator is not trained either, so that those steps are bit for bit those of a run without one
    d8 CTM_GAN_LOG trains the student with -ln p (the usual form), CTM_GAN_MINIMAX with the paper's ln(1 - p)
-   d9 ctm_config_cm() keeps the CTM's parametrisation: G at s = sigma_min has the boundary condition of a consistency model, too
+   d9 ctm_recipe_cd() and ctm_recipe_ct() keep the CTM's parametrisation: at s = sigma_min it has a consistency model's boundary condition
    d10 editing noises the known part from sigma_min to s, so that it comes out exactly; CTM_FORM_AUTHORS leaves their last noise on it
    d11 ctm_elbo takes the residual at q, the first term at its expectation, and stratified levels; CTM_FORM_AUTHORS has their slip
-   d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], noise sqrt(t'² - s²) for gamma = 1 too
-   d13 the recipe of examples/04_images.c
+   d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], with noise sqrt(t'² - s²) for gamma = 1, too
+   d13 ctm_recipe_images()
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.
@@ -9537,10 +9532,10 @@ CTM__NAMES(CTM__BACK)
    Song, Dhariwal, Chen, Sutskever: Consistency Models. ICML 2023.     Song et al.: Score-Based Generative Modeling through SDEs. ICLR 2021.
    Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3. SC 2011.     Liu et al.: On the Variance of the
    Adaptive Learning Rate and Beyond. ICLR 2020 (RAdam).     Perez et al.: FiLM. AAAI 2018.     Kingma, Ba: Adam. ICLR 2015.
-   Dormand, Prince: A family of embedded Runge-Kutta formulae. 1980.     Cash, Karp: A variable order Runge-Kutta method. 1990.
-   Zhang et al.: The Unreasonable Effectiveness of Deep Features as a Perceptual Metric. CVPR 2018 (LPIPS).     Simonyan, Zisserman:
-   Very Deep Convolutional Networks. ICLR 2015 (VGG16).     Ho, Salimans: Classifier-Free Diffusion Guidance. 2022.     Hutchinson: A
-   Stochastic Estimator of the Trace. 1989.     Lavin, Gray: Fast Algorithms for Convolutional Neural Networks. CVPR 2016 (Winograd).
+   Dormand, Prince: A family of embedded Runge-Kutta formulae. 1980.     Zhang et al.: The Unreasonable Effectiveness of Deep Features as a
+   Perceptual Metric. CVPR 2018 (LPIPS).     Simonyan, Zisserman: Very Deep Convolutional Networks. ICLR 2015 (VGG16).     Ho, Salimans:
+   Classifier-Free Diffusion Guidance. 2022.     Hutchinson: A Stochastic Estimator of the Trace. 1989.     Lavin, Gray: Fast Algorithms for
+   Convolutional Neural Networks. CVPR 2016 (Winograd).
 
    HISTORY
    0.2.0  images, all samplers, the adversary, likelihood bounds, editing and guidance, teachers by a recipe of their own
