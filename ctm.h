@@ -7562,7 +7562,7 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
     double *ts;
     ctm_mark m;
     int first, ok = 1;
-    if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);
+    if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);      // whatever n is
     if (!(gamma >= 0 && gamma <= 1)) return ctm__fail(net->ctx, "gamma is %g; it must lie in [0,1]", gamma);
     arena = ctm__guest(net->arena, "samples");
     ctm_tape_init(&tape, net->ctx, arena);
@@ -7620,23 +7620,23 @@ CTM__DEF ctm_likelihood ctm_likelihood_default(void) {
 typedef struct ctm__density {
     ctm_tape           *tp;
     const ctm_denoiser *D;
-    int                 probes;        // tr J is estimated by weight·sum_p e_p^T J e_p
-    double              weight;
-    const double       *e;             // [probes,n,dim]. NULL: the dim unit vectors, which make the sum the trace itself
+    int                 probes;        // tr J is estimated by the mean of e_p^T J e_p
+    const double       *e;             // [probes,n,dim]. NULL: the dim unit vectors; the sum is then the trace itself
 } ctm__density;
 
 // The slopes of n rows in ln t, at levels t [n]: x - D and dim - tr dD/dx. The gradient of sum(e·D) is J^T e; it is taken on a tape of
 // its own, so that whatever the caller's tape holds stays out of it.
 static void ctm__density_slope(const void *arg, size_t n, const double *rows, const double *t, double *slopes) {
-    const ctm__density *q = (const ctm__density *)arg;
-    size_t dim = (size_t)q->D->dim, i, d;
+    const ctm__density *density = (const ctm__density *)arg;
+    double weight = density->e ? 1.0 / density->probes : 1;
+    size_t dim = (size_t)density->D->dim, i, d;
     int p;
-    for (p = 0; p < q->probes; p++) {
-        ctm_mark m = ctm_arena_mark(q->tp->arena);
+    for (p = 0; p < density->probes; p++) {
+        ctm_mark m = ctm_arena_mark(density->tp->arena);
         ctm_tape tape;
         ctm_tensor *x, *level, *e, *D;
-        ctm_tape_init(&tape, q->tp->ctx, q->tp->arena);
-        tape.rows = q->tp->rows;
+        ctm_tape_init(&tape, density->tp->ctx, density->tp->arena);
+        tape.rows = density->tp->rows;
         x = ctm_wants_grad(&tape, ctm_matrix(&tape, "x", (int)n, (int)dim));
         level = ctm_vector(&tape, "t", (int)n);
         e = ctm_matrix(&tape, "probe", (int)n, (int)dim);
@@ -7644,11 +7644,11 @@ static void ctm__density_slope(const void *arg, size_t n, const double *rows, co
             level->data[i] = (ctm_real)t[i];
             for (d = 0; d < dim; d++) {
                 x->data[i * dim + d] = (ctm_real)rows[i * (dim + 1) + d];
-                e->data[i * dim + d] = (ctm_real)(q->e ? q->e[((size_t)p * n + i) * dim + d] : d == (size_t)p);
+                e->data[i * dim + d] = (ctm_real)(density->e ? density->e[((size_t)p * n + i) * dim + d] : d == (size_t)p);
             }
         }
-        D = q->D->denoise(&tape, q->D, x, level);
-        CTM__REQUIRE(tape.count > 0, "a likelihood: the denoiser \"%s\" cannot be differentiated", q->D->name);
+        D = density->D->denoise(&tape, density->D, x, level);
+        CTM__REQUIRE(tape.count > 0, "a likelihood: the denoiser \"%s\" cannot be differentiated", density->D->name);
         ctm_backward(&tape, ctm_name(ctm_weighted_mean(&tape, D, e, 1), "probe^T D"));
         for (i = 0; i < n; i++) {
             double *f = slopes + i * (dim + 1);
@@ -7656,23 +7656,23 @@ static void ctm__density_slope(const void *arg, size_t n, const double *rows, co
                 f[dim] = 0;
                 for (d = 0; d < dim; d++) f[d] = (double)x->data[i * dim + d] - (double)D->data[i * dim + d];
             }
-            for (d = i * dim; d < (i + 1) * dim; d++) f[dim] -= q->weight * (double)e->data[d] * (double)x->grad[d];
-            if (p == q->probes - 1) f[dim] += (double)dim;
+            for (d = i * dim; d < (i + 1) * dim; d++) f[dim] -= weight * (double)e->data[d] * (double)x->grad[d];
+            if (p == density->probes - 1) f[dim] += (double)dim;
         }
-        ctm_arena_release(q->tp->arena, m);
+        ctm_arena_release(density->tp->arena, m);
     }
 }
 
 // `steps` Karras intervals, upwards in noise. Heun's method and the classical one of fourth order have the same shape: stage k starts
 // from rows + c_k·h·(the slope of stage k-1), and the step is h times the mean of the slopes with weights b_k.
-static void ctm__density_steps(const ctm__density *q, const ctm_noise *z, const ctm_likelihood *how, size_t n, double *rows) {
+static void ctm__density_steps(const ctm__density *density, const ctm_noise *z, const ctm_likelihood *how, size_t n, double *rows) {
     static const double c_heun[2] = {0, 1}, b_heun[2] = {0.5, 0.5};
     static const double c_rk4[4] = {0, 0.5, 0.5, 1}, b_rk4[4] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
     const double *c = how->method == CTM_RK4 ? c_rk4 : c_heun, *b = how->method == CTM_RK4 ? b_rk4 : b_heun;
     int stages = how->method == CTM_RK4 ? 4 : 2, j, k;
-    size_t wide = (size_t)q->D->dim + 1, len = n * wide, i;
-    double *y = (double *)ctm_alloc(q->tp->arena, (3 * len + n) * sizeof(double)), *f = y + len, *sum = f + len, *t = sum + len;
-    double *ts = (double *)ctm_alloc(q->tp->arena, ((size_t)how->steps + 1) * sizeof(double));
+    size_t wide = (size_t)density->D->dim + 1, len = n * wide, i;
+    double *y = (double *)ctm_alloc(density->tp->arena, (3 * len + n) * sizeof(double)), *f = y + len, *sum = f + len, *t = sum + len;
+    double *ts = (double *)ctm_alloc(density->tp->arena, ((size_t)how->steps + 1) * sizeof(double));
     ctm_karras_times(z, how->steps + 1, ts);
     for (j = how->steps; j > 0; j--) {
         double h = ts[j - 1] - ts[j];
@@ -7681,7 +7681,7 @@ static void ctm__density_steps(const ctm__density *q, const ctm_noise *z, const 
             double level = ts[j] + c[k] * h;
             for (i = 0; i < n; i++) t[i] = level;
             for (i = 0; i < len; i++) y[i] = rows[i] + c[k] * h * (k ? f[i] : 0);
-            ctm__density_slope(q, n, y, t, f);
+            ctm__density_slope(density, n, y, t, f);
             for (i = 0; i < len; i++) sum[i] += b[k] * (f[i] /= level);
         }
         for (i = 0; i < len; i++) rows[i] += h * sum[i];
@@ -7689,11 +7689,11 @@ static void ctm__density_steps(const ctm__density *q, const ctm_noise *z, const 
 }
 
 // Steps in ln t that choose their own length. Where numbers are floats, D is rough, and below 1e-4 a shorter step is no better.
-static void ctm__density_walk(const ctm__density *q, const ctm_noise *z, double tol, size_t n, double *rows) {
-    size_t wide = (size_t)q->D->dim + 1;
-    double *room = (double *)ctm_alloc(q->tp->arena, ctm__ode_room(n, wide) * sizeof(double));
+static void ctm__density_walk(const ctm__density *density, const ctm_noise *z, double tol, size_t n, double *rows) {
+    size_t wide = (size_t)density->D->dim + 1;
+    double *room = (double *)ctm_alloc(density->tp->arena, ctm__ode_room(n, wide) * sizeof(double));
     ctm__ode ode;
-    ode.slope = ctm__density_slope; ode.arg = q; ode.n = n; ode.dim = wide; ode.tol = tol; ode.shortest = 1e-4;
+    ode.slope = ctm__density_slope; ode.arg = density; ode.n = n; ode.dim = wide; ode.tol = tol; ode.shortest = 1e-4;
     ctm__ode_begin(&ode, rows, log(z->sigma_min), 0.05, room);
     ctm__ode_walk(&ode, log(z->sigma_max));
     memcpy(rows, ode.x, n * wide * sizeof(double));
@@ -7731,7 +7731,7 @@ CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z,
                         double *logp) {
     const ctm_likelihood plain = ctm_likelihood_default();
     double variance, *rows;
-    ctm__density q;
+    ctm__density density;
     ctm_mark m;
     size_t dim, i, d;
     if (!how) how = &plain;
@@ -7739,14 +7739,13 @@ CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z,
     dim = (size_t)D->dim;
     variance = z->sigma_max * z->sigma_max + how->prior_var;
     m = ctm_arena_mark(tp->arena);
-    q.tp = tp; q.D = D;
-    q.probes = how->probes ? how->probes : D->dim;
-    q.weight = how->probes ? 1.0 / how->probes : 1;
-    q.e = ctm__probes_of(tp->arena, how, n, dim);
+    density.tp = tp; density.D = D;
+    density.probes = how->probes ? how->probes : D->dim;
+    density.e = ctm__probes_of(tp->arena, how, n, dim);
     rows = (double *)ctm_alloc(tp->arena, n * (dim + 1) * sizeof(double));
     for (i = 0; i < n; i++) for (d = 0; d < dim; d++) rows[i * (dim + 1) + d] = (double)x[i * dim + d];
-    if (how->method == CTM_ADAPTIVE) ctm__density_walk(&q, z, how->tol, n, rows);
-    else                             ctm__density_steps(&q, z, how, n, rows);
+    if (how->method == CTM_ADAPTIVE) ctm__density_walk(&density, z, how->tol, n, rows);
+    else                             ctm__density_steps(&density, z, how, n, rows);
     for (i = 0; i < n; i++) {
         const double *row = rows + i * (dim + 1);
         logp[i] = row[dim] - 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
@@ -7808,7 +7807,7 @@ CTM__DEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, c
     Z = 2 * log(T / q);
     number = (double *)ctm_alloc(tp->arena, (1 + 3 * dim + n * (2 * wide + 1 + dim)) * sizeof(double));
     rows = number + 1 + 3 * dim; slopes = rows + n * wide; sigma = slopes + n * wide; e = sigma + n;
-    density.tp = tp; density.D = D; density.probes = 1; density.weight = 1; density.e = e;
+    density.tp = tp; density.D = D; density.probes = 1; density.e = e;
     for (i = 0; i < n; i++) bound[i] = -0.5 * (double)dim * (log(2 * 3.14159265358979324 * T * T) + 1);
     for (i = 0; i < n * dim; i++) bound[i / dim] -= (double)x0[i] * (double)x0[i] / (2 * T * T);
     tp->recording = 0;
@@ -8135,15 +8134,6 @@ CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ct
 // away a share r of them costs 1/(1-r) jumps for each that is kept, far below what guidance costs a diffusion model. Which class is
 // wanted is a matter of tp->rows; the callback returns its log-probability.
 
-// Row i before row k: judged better, or equal and earlier. A score that is no number comes last.
-static int ctm__is_before(const double *score, int i, int k) {
-    int good_i = ctm_is_finite(score[i]), good_k = ctm_is_finite(score[k]);
-    if (good_i != good_k) return good_i;
-    if (good_i && score[i] > score[k]) return 1;
-    if (good_i && score[i] < score[k]) return 0;
-    return i < k;
-}
-
 // [alg:reject]  All samples are made and judged together.
 CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                        const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user) {
@@ -8157,7 +8147,8 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
     index = (int *)ctm_alloc(tp->arena, (size_t)M * sizeof(int));
     judge(user, y, score);
     for (i = 0; i < M; i++) {                          // insertion costs little beside what each sample cost
-        for (k = i; k > 0 && ctm__is_before(score, i, index[k - 1]); k--) index[k] = index[k - 1];
+        if (!ctm_is_finite(score[i])) score[i] = -HUGE_VAL;              // what is no number comes last
+        for (k = i; k > 0 && score[i] > score[index[k - 1]]; k--) index[k] = index[k - 1];
         index[k] = i;
     }
     return ctm_gather_rows(tp, y, index, keep);
@@ -8479,93 +8470,89 @@ static void *ctm__one_more(ctm_arena *a, void *records, int n, size_t size) {
 // longer than what stands for it. A function ctm__json_.. answers 0 or NULL if something else stands there than it expects.
 typedef struct ctm__json { ctm_arena *a; ctm_file *f; const char *fault, *start, *p, *end; char *out; size_t data; } ctm__json;
 
-static int ctm__json_fail(const ctm__json *j, const char *expected) {
-    return ctm__fail(j->a->ctx, "%s: %s: at byte %lu of its header, expected %s", j->f->path, j->fault, (unsigned long)(j->p - j->start),
-                     expected);
+static int ctm__json_fail(const ctm__json *in, const char *expected) {
+    return ctm__fail(in->a->ctx, "%s: %s: at byte %lu of its header, expected %s", in->f->path, in->fault,
+                     (unsigned long)(in->p - in->start), expected);
 }
 
-static int ctm__json_char(ctm__json *j, char c) {
-    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
-    if (j->p >= j->end || *j->p != c) return 0;
-    j->p++;
+static int ctm__json_char(ctm__json *in, char c) {
+    while (in->p < in->end && (*in->p == ' ' || *in->p == '\n' || *in->p == '\t' || *in->p == '\r')) in->p++;
+    if (in->p >= in->end || *in->p != c) return 0;
+    in->p++;
     return 1;
 }
 
-// UTF-8: the first byte of a character tells how many follow, and each of those gives six bits. A character is not written longer than
-// it need be, and the halves of pairs (D800 to DFFF) are no characters.
-static int ctm__is_utf8(const char *text, size_t n) {
-    static const uint32_t least[4] = {0, 0x80, 0x800, 0x10000};
-    const unsigned char *p = (const unsigned char *)text, *end = p + n;
-    while (p < end) {
-        int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4, i;
-        uint32_t c = more ? (uint32_t)*p & (0x3fu >> more) : *p;
-        if (more == 4 || end - p <= more) return 0;
-        for (i = 0, p++; i < more; i++, p++) {
-            if (*p >> 6 != 2) return 0;
-            c = c << 6 | (*p & 0x3f);
-        }
-        if (c < least[more] || c > 0x10ffff || c >> 11 == 0xd800 >> 11) return 0;
+// The next character of UTF-8 text, -1 if there is none. Its first byte tells how many follow, and each of those gives six bits. A
+// character is not written longer than it need be, and the halves of pairs (D800 to DFFF) are no characters.
+static int32_t ctm__utf8_read(const char **text, const char *end) {
+    static const int32_t least[4] = {0, 0x80, 0x800, 0x10000};
+    const unsigned char *p = (const unsigned char *)*text;
+    int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4, i;
+    int32_t c = more ? *p & (0x3f >> more) : *p;
+    if (more == 4 || end - *text <= more) return -1;
+    for (i = 1; i <= more; i++) {
+        if (p[i] >> 6 != 2) return -1;
+        c = c << 6 | (p[i] & 0x3f);
     }
-    return 1;
+    *text += 1 + more;
+    return c < least[more] || c > 0x10ffff || c >> 11 == 0xd800 >> 11 ? -1 : c;
 }
 
-// The four digits of \uXXXX; 0 also for the character zero, which no text of C can hold.
-static uint32_t ctm__json_hex(ctm__json *j) {
-    uint32_t c = 0;
+// The four digits of \uXXXX; -1 if something else stands there.
+static int32_t ctm__json_hex(ctm__json *in) {
+    int32_t c = 0;
     int i;
-    for (i = 0; i < 4; i++, j->p++) {
-        const char *digits = "0123456789abcdef0123456789ABCDEF", *at = j->p < j->end && *j->p ? strchr(digits, *j->p) : NULL;
-        if (!at) return 0;
-        c = c << 4 | ((uint32_t)(at - digits) & 15);
+    for (i = 0; i < 4; i++, in->p++) {
+        const char *digits = "0123456789abcdef0123456789ABCDEF", *at = in->p < in->end && *in->p ? strchr(digits, *in->p) : NULL;
+        if (!at) return -1;
+        c = c << 4 | ((int32_t)(at - digits) & 15);
     }
     return c;
 }
 
-// \uXXXX as UTF-8. Characters beyond FFFF are written as two of these, ten bits in each.
-static int ctm__json_unicode(ctm__json *j) {
-    uint32_t c = ctm__json_hex(j), low;
-    int more;
+// What stands behind a backslash; -1 if nothing can. Characters beyond FFFF are written as two of \uXXXX, ten bits in each. The character
+// zero is refused, because no text of C can hold it.
+static int32_t ctm__json_escape(ctm__json *in) {
+    static const char escape[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    const char *at = in->p < in->end && *in->p ? strchr(escape, *in->p) : NULL;
+    int32_t c, low;
+    if (at) { in->p++; return meant[at - escape]; }
+    if (in->p >= in->end || *in->p++ != 'u') return -1;
+    c = ctm__json_hex(in);
     if (c >> 10 == 0xd800 >> 10) {
-        if (j->end - j->p < 2 || *j->p++ != '\\' || *j->p++ != 'u') return 0;
-        low = ctm__json_hex(j);
-        if (low >> 10 != 0xdc00 >> 10) return 0;
-        c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
+        if (in->end - in->p < 2 || *in->p++ != '\\' || *in->p++ != 'u') return -1;
+        low = ctm__json_hex(in);
+        return low >> 10 == 0xdc00 >> 10 ? 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff) : -1;
     }
-    if (!c) return 0;                                  // (a second half without a first is found by ctm__is_utf8)
-    more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
-    *j->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
-    while (more--) *j->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
-    return 1;
+    return c == 0 || c >> 10 == 0xdc00 >> 10 ? -1 : c;
 }
 
-static const char *ctm__json_string(ctm__json *j) {
-    static const char escape[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-    const char *text = j->out, *at;
-    if (!ctm__json_char(j, '"')) return NULL;
-    while (j->p < j->end && *j->p != '"') {
-        if ((unsigned char)*j->p < 32) return NULL;
-        if (*j->p != '\\') { *j->out++ = *j->p++; continue; }
-        if (++j->p >= j->end || !*j->p) return NULL;
-        at = strchr(escape, *j->p++);
-        if (at) *j->out++ = meant[at - escape];
-        else if (j->p[-1] != 'u' || !ctm__json_unicode(j)) return NULL;
+static const char *ctm__json_string(ctm__json *in) {
+    const char *text = in->out;
+    if (!ctm__json_char(in, '"')) return NULL;
+    while (in->p < in->end && *in->p != '"') {
+        int escaped = *in->p == '\\' && in->p++, more;
+        int32_t c = escaped ? ctm__json_escape(in) : ctm__utf8_read(&in->p, in->end);
+        if (c < (escaped ? 1 : 32)) return NULL;
+        more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
+        *in->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
+        while (more--) *in->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
     }
-    if (!ctm__is_utf8(text, (size_t)(j->out - text))) return NULL;
-    *j->out++ = 0;
-    return ctm__json_char(j, '"') ? text : NULL;
+    *in->out++ = 0;
+    return ctm__json_char(in, '"') ? text : NULL;
 }
 
 // A list such as [2,3], of which the first `room` sizes are kept. Returns how many there are, -1 if this is no such list. Where
 // `product` is not NULL it becomes that of all sizes, and must leave room for 16 bytes each.
-static int ctm__json_sizes(ctm__json *j, size_t *size, int room, size_t *product) {
+static int ctm__json_sizes(ctm__json *in, size_t *size, int room, size_t *product) {
     int n, digits;
     size_t v;
-    if (!ctm__json_char(j, '[')) return -1;
-    for (n = 0; !ctm__json_char(j, ']'); n++) {        // (that also skips the spaces before a digit)
-        if (n && (!ctm__json_char(j, ',') || ctm__json_char(j, ']'))) return -1;
-        for (v = 0, digits = 0; j->p < j->end && *j->p >= '0' && *j->p <= '9'; j->p++, digits++) {
+    if (!ctm__json_char(in, '[')) return -1;
+    for (n = 0; !ctm__json_char(in, ']'); n++) {        // (that also skips the spaces before a digit)
+        if (n && (!ctm__json_char(in, ',') || ctm__json_char(in, ']'))) return -1;
+        for (v = 0, digits = 0; in->p < in->end && *in->p >= '0' && *in->p <= '9'; in->p++, digits++) {
             if (v > (SIZE_MAX - 9) / 10) return -1;
-            v = v * 10 + (size_t)(*j->p - '0');
+            v = v * 10 + (size_t)(*in->p - '0');
         }
         if (!digits || (product && v && *product > SIZE_MAX / 16 / v)) return -1;
         if (product) *product *= v;
@@ -8580,75 +8567,75 @@ static const struct { const char *name; size_t width; } ctm__dtypes[] = {{"F32",
 enum { CTM__DTYPES = (int)(sizeof ctm__dtypes / sizeof ctm__dtypes[0]) };
 
 // An object of any members: member() is called behind each name and its colon, and reads the value.
-typedef int (*ctm__json_member)(ctm__json *j, const char *name, void *arg);
-static int ctm__json_object(ctm__json *j, ctm__json_member member, void *arg) {
+typedef int (*ctm__json_member)(ctm__json *in, const char *name, void *arg);
+static int ctm__json_object(ctm__json *in, ctm__json_member member, void *arg) {
     int n;
-    if (!ctm__json_char(j, '{')) return ctm__json_fail(j, "an object");
-    for (n = 0; !ctm__json_char(j, '}'); n++) {
+    if (!ctm__json_char(in, '{')) return ctm__json_fail(in, "an object");
+    for (n = 0; !ctm__json_char(in, '}'); n++) {
         const char *name;
-        if (n && !ctm__json_char(j, ',')) return ctm__json_fail(j, "a comma or the end of the object");
-        name = ctm__json_string(j);
-        if (!name || !ctm__json_char(j, ':')) return ctm__json_fail(j, "a name in UTF-8 and a colon");
-        if (!member(j, name, arg)) return 0;
+        if (n && !ctm__json_char(in, ',')) return ctm__json_fail(in, "a comma or the end of the object");
+        name = ctm__json_string(in);
+        if (!name || !ctm__json_char(in, ':')) return ctm__json_fail(in, "a name in UTF-8 and a colon");
+        if (!member(in, name, arg)) return 0;
     }
     return 1;
 }
 
 // A member of {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}.
-static int ctm__json_entry(ctm__json *j, const char *name, void *entry) {
+static int ctm__json_entry(ctm__json *in, const char *name, void *entry) {
     ctm_entry *e = (ctm_entry *)entry;
     size_t size[4], place[2];
     int d;
     if (strcmp(name, "dtype") == 0 && !e->type) {
-        e->type = ctm__json_string(j);
-        return e->type ? 1 : ctm__json_fail(j, "dtype to be a string");
+        e->type = ctm__json_string(in);
+        return e->type ? 1 : ctm__json_fail(in, "dtype to be a string");
     }
     if (strcmp(name, "shape") == 0 && e->ndim < 0) {
-        e->ndim = ctm__json_sizes(j, size, 4, &e->len);
+        e->ndim = ctm__json_sizes(in, size, 4, &e->len);
         for (d = 0; d < e->ndim && d < 4; d++) e->shape[d] = size[d] > 0x7fffffff ? -1 : (int)size[d];
-        return e->ndim >= 0 ? 1 : ctm__json_fail(j, "shape to be a list of sizes that memory can hold");
+        return e->ndim >= 0 ? 1 : ctm__json_fail(in, "shape to be a list of sizes that memory can hold");
     }
     if (strcmp(name, "data_offsets") == 0 && e->end == SIZE_MAX) {
-        if (ctm__json_sizes(j, place, 2, NULL) != 2) return ctm__json_fail(j, "data_offsets to be two sizes");
+        if (ctm__json_sizes(in, place, 2, NULL) != 2) return ctm__json_fail(in, "data_offsets to be two sizes");
         e->offset = place[0];
         e->end = place[1];
         return 1;
     }
-    return ctm__json_fail(j, "dtype, shape and data_offsets, each once");
+    return ctm__json_fail(in, "dtype, shape and data_offsets, each once");
 }
 
-static int ctm__json_pair(ctm__json *j, const char *key, void *arg) {
-    ctm_file *f = j->f;
-    const char *value = ctm__json_string(j);
+static int ctm__json_pair(ctm__json *in, const char *key, void *arg) {
+    ctm_file *f = in->f;
+    const char *value = ctm__json_string(in);
     (void)arg;
-    if (!value) return ctm__fail(j->a->ctx, "%s: %s: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, j->fault, key);
-    f->meta = (ctm_pair *)ctm__one_more(j->a, f->meta, f->metas, sizeof *f->meta);
+    if (!value) return ctm__fail(in->a->ctx, "%s: %s: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, in->fault, key);
+    f->meta = (ctm_pair *)ctm__one_more(in->a, f->meta, f->metas, sizeof *f->meta);
     f->meta[f->metas].key = key;
     f->meta[f->metas++].value = value;
     return 1;
 }
 
 // A member of the header: metadata, or a tensor. In a type that is not in the list, a number has a bit at least.
-static int ctm__json_tensor(ctm__json *j, const char *name, void *metadata) {
-    ctm_file *f = j->f;
+static int ctm__json_tensor(ctm__json *in, const char *name, void *metadata) {
+    ctm_file *f = in->f;
     ctm_entry e;
     size_t bytes;
     int i;
     if (strcmp(name, "__metadata__") == 0)
-        return (*(int *)metadata)++ ? ctm__json_fail(j, "__metadata__ to be one object") : ctm__json_object(j, ctm__json_pair, NULL);
+        return (*(int *)metadata)++ ? ctm__json_fail(in, "__metadata__ to be one object") : ctm__json_object(in, ctm__json_pair, NULL);
     memset(&e, 0, sizeof e);
     e.name = name;
     e.ndim = -1;
     e.len = 1;
     e.end = SIZE_MAX;
-    if (!ctm__json_object(j, ctm__json_entry, &e)) return 0;
-    if (!e.type || e.ndim < 0 || e.end == SIZE_MAX) return ctm__json_fail(j, "dtype, shape and data_offsets, each once");
+    if (!ctm__json_object(in, ctm__json_entry, &e)) return 0;
+    if (!e.type || e.ndim < 0 || e.end == SIZE_MAX) return ctm__json_fail(in, "dtype, shape and data_offsets, each once");
     for (i = 0; i < CTM__DTYPES && strcmp(e.type, ctm__dtypes[i].name) != 0; i++) { }
     e.dtype = ctm__imin(i, CTM_OTHER);
     bytes = e.end - e.offset;
-    if (e.offset > e.end || e.end > j->data || (i < CTM__DTYPES ? bytes != e.len * ctm__dtypes[i].width : bytes < e.len / 8))
-        return ctm__fail(j->a->ctx, "%s: %s: tensor \"%.80s\": its data_offsets do not fit its shape or the file", f->path, j->fault, name);
-    f->entry = (ctm_entry *)ctm__one_more(j->a, f->entry, f->count, sizeof *f->entry);
+    if (e.offset > e.end || e.end > in->data || (i < CTM__DTYPES ? bytes != e.len * ctm__dtypes[i].width : bytes < e.len / 8))
+        return ctm__fail(f->ctx, "%s: %s: tensor \"%.80s\": its data_offsets do not fit its shape or the file", f->path, in->fault, name);
+    f->entry = (ctm_entry *)ctm__one_more(in->a, f->entry, f->count, sizeof *f->entry);
     f->entry[f->count++] = e;
     return 1;
 }
@@ -8673,22 +8660,22 @@ static int ctm__by_place(const void *a, const void *b) {
 
 // Names and keys occur once. The tensors fill the data part from its beginning to its end: they do not overlap and leave nothing between
 // them.
-static int ctm__file_is_sound(const ctm__json *j) {
-    ctm_file *f = j->f;
+static int ctm__file_is_sound(const ctm__json *in) {
+    ctm_file *f = in->f;
     const char *twice;
     size_t at = 0;
     int i;
     if (f->count) qsort(f->entry, (size_t)f->count, sizeof *f->entry, ctm__by_place);
     for (i = 0; i < f->count; at = f->entry[i++].end)
         if (f->entry[i].offset != at)
-            return ctm__fail(f->ctx, "%s: %s: tensor \"%.80s\" begins at byte %llu of the data, expected %llu (%s)", f->path, j->fault,
+            return ctm__fail(f->ctx, "%s: %s: tensor \"%.80s\" begins at byte %llu of the data, expected %llu (%s)", f->path, in->fault,
                              f->entry[i].name, (unsigned long long)f->entry[i].offset, (unsigned long long)at,
                              f->entry[i].offset < at ? "tensors overlap" : "there is a hole");
-    if (at != j->data) return ctm__fail(f->ctx, "%s: %s: its tensors end at byte %llu of %llu of the data", f->path, j->fault,
-                                        (unsigned long long)at, (unsigned long long)j->data);
+    if (at != in->data) return ctm__fail(f->ctx, "%s: %s: its tensors end at byte %llu of %llu of the data", f->path, in->fault,
+                                        (unsigned long long)at, (unsigned long long)in->data);
     twice = ctm__sort_names(f->meta, f->metas, sizeof *f->meta);
     if (!twice) twice = ctm__sort_names(f->entry, f->count, sizeof *f->entry);
-    return twice ? ctm__fail(f->ctx, "%s: %s: it has \"%.80s\" twice", f->path, j->fault, twice) : 1;
+    return twice ? ctm__fail(f->ctx, "%s: %s: it has \"%.80s\" twice", f->path, in->fault, twice) : 1;
 }
 
 // A file out of its bytes, which must stay; of the `size` bytes only the header is looked at. path and fault begin a message. NULL with
@@ -8697,7 +8684,7 @@ static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const char *fau
     ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
     uint64_t header = 0;
     int i, metadata = 0, ok;
-    ctm__json j;
+    ctm__json in;
     f->ctx = a->ctx;
     snprintf(f->path, sizeof f->path, "%s", path);
     for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
@@ -8709,15 +8696,15 @@ static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const char *fau
         ctm__fail(a->ctx, "%s: its header of %.0f bytes is longer than the format allows, %d", path, (double)header, (int)CTM__HEADER_MAX);
         return NULL;
     }
-    j.a = a; j.f = f; j.fault = fault;
-    j.start = j.p = (const char *)bytes + 8;
-    j.end = j.p + header;
-    j.out = (char *)ctm_alloc_raw(a, (size_t)header);
-    j.data = size - 8 - (size_t)header;
+    in.a = a; in.f = f; in.fault = fault;
+    in.start = in.p = (const char *)bytes + 8;
+    in.end = in.p + header;
+    in.out = (char *)ctm_alloc_raw(a, (size_t)header);
+    in.data = size - 8 - (size_t)header;
     f->data = bytes + 8 + header;
-    ok = ctm__json_object(&j, ctm__json_tensor, &metadata);
-    if (ok && (ctm__json_char(&j, 0) || j.p != j.end)) ok = ctm__json_fail(&j, "nothing after the object");
-    return ok && ctm__file_is_sound(&j) ? f : NULL;
+    ok = ctm__json_object(&in, ctm__json_tensor, &metadata);
+    if (ok && (ctm__json_char(&in, 0) || in.p != in.end)) ok = ctm__json_fail(&in, "nothing after the object");
+    return ok && ctm__file_is_sound(&in) ? f : NULL;
 }
 
 // The file's bytes in the arena; NULL with ctm_error. They are read in pieces, because not every C library reads more than 2 GiB at once.

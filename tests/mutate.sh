@@ -331,8 +331,8 @@ cat >"$tmp/list" <<'END'
 - if (ctm__by_name(at, at + size) == 0) return
 + if (0) return
 = 21 a character may be written longer than it need be
-- if (c < least[more] || c > 0x10ffff ||
-+ if (c > 0x10ffff ||
+- return c < least[more] || c > 0x10ffff ||
++ return c > 0x10ffff ||
 = 21 squares may be negative
 - if (squares && copysign(1, (double)v) < 0)
 + if (0)
@@ -349,7 +349,7 @@ cat >"$tmp/list" <<'END'
 - while (a->guest) ctm__guest_free(a, a->guest);
 +
 = 21 the bounds of a tensor are not checked
-- if (e.offset > e.end || e.end > j->data || (i <
+- if (e.offset > e.end || e.end > in->data || (i <
 + if (e.offset > e.end || (i <
 = 8 a pixel outside the image is its neighbour
 - row[i] = inside ? centre[i] + shift : g->zero;
