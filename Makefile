@@ -106,8 +106,8 @@ debug: build/tour                                   ## a guided tour of one trai
 exercises: build/exercises                          ## the numbers that EXERCISES.md asks for (a minute)
 	@build/exercises
 
-build/exercises: tests/exercises.c ctm.h | build
-	$(BUILD) tests/exercises.c -o $@ -lm
+build/exercises: tests/exercises.c build/ctm.o
+	$(LINKED) tests/exercises.c build/ctm.o -o $@ -lm
 build/tour: debug/tour.c ctm.h | build
 	$(CC) -O0 -g3 $(WARN) -DCTM_NO_OPENMP $(CPPFLAGS) debug/tour.c -o $@ -lm
 

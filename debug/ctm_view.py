@@ -200,13 +200,13 @@ def command(words, tape, evaluate, read):
 # Lines are found by their text, so the tour does not depend on line numbers; each text must occur once.
 
 STOPS = [
-    (r'^    x_u = ctm__x_u\(sh, &r\);', 'data, noise levels t > u >= s, and x_t = x_0 + t·eps  [eq:x_t]', ['r.x0', 'r.t', 'r.u', 'r.s', 'r.x_t']),
-    (r'^    inner = cfg->target_inner ==', 'the teacher has walked from t to u  [eq:heun]', ['x_u']),
-    (r'^    x_est = ctm_x_est\(tp, theta', 'the target: jump from u to s, then by the average to time zero; no gradient  [eq:x_target]', ['target_s', 'x_target']),
-    (r'^    if \(cfg->compare == CTM_AT_ZERO\) \{', 'the estimate: one jump from t to s, then by the average to time zero  [eq:x_est]', ['est_s', 'x_est']),
+    (r'^    x_u = ctm__x_u\(sh, &b\);', 'data, noise levels t > u >= s, and x_t = x_0 + t·eps  [eq:x_t]', ['b.x0', 'b.t', 'b.u', 'b.s', 'b.x_t']),
+    (r'^    x_target = ctm_x_target\(tp, cfg->target_ema', 'the teacher has walked from t to u  [eq:heun]', ['x_u']),
+    (r'^    x_est = ctm_x_est\(tp, theta', 'the target: the average jumps from u to s, then on to time zero; no gradient  [eq:x_target]', ['target_s', 'x_target']),
+    (r'^    if \(cfg->share_at_s > 0\) d_s = ', 'the estimate: the student jumps from t to s, then the average on to time zero  [eq:x_est]', ['est_s', 'x_est']),
     (r'^    return ctm_name\(L, "L_ctm"\);', 'their distance, row by row, and its mean  [eq:L_ctm]', ['d', 'L']),
     (r'^    return \(double\)L->data\[0\];', 'the tape has been walked backwards: every result now has its gradient', ['L']),
-    (r'^    return ctm_name\(ctm_weighted_mean\(tp, d, w, cfg->diagonal_batch\), "L_dsm"\);', 'the diagonal: g(x_t,t,t) against the denoiser  [eq:L_dsm]', ['t', 'target', 'g', 'd']),
+    (r'^    return ctm_name\(ctm_weighted_mean\(tp, d, w, cfg->diagonal_batch\), "L_dsm"\);', 'the diagonal: g(x_t,t,t) against x_0  [eq:L_dsm]', ['t', 'aim', 'g', 'd']),
     (r'^        if \(!ctm_is_finite\(tr->L_ctm\)\) return', 'both gradients are summed: total = grad L_CTM + lambda·grad L_DSM  [eq:lambda]', ['tr->L_ctm', 'tr->L_dsm', 'tr->lambda_dsm', 'tr->grad_norm']),
     (r'^    ctm_opt_step\(tr->ctx, &tr->opt, tr->theta->theta, total\);', 'the optimiser is about to move the weights  [eq:radam]', ['tr->lr', 'tr->theta->theta[0]', 'total[0]']),
     (r'^        ctm_ema_step\(tr->ctx, len, tr->ema\[i\]->theta', 'the weights have moved; the average follows  [eq:ema]', ['tr->theta->theta[0]', 'rate', 'tr->ema[i]->theta[0]']),

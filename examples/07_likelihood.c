@@ -35,7 +35,7 @@ static void draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, 
 static double log_p(ctm_tape *tape, const ctm_denoiser *D, const ctm_likelihood *how, int n, const ctm_real *x, double *each) {
     ctm_noise z = ctm_noise_default();
     double mean = 0;
-    if (!ctm_loglik_by(tape, D, &z, how, (size_t)n, x, each)) { fprintf(stderr, "likelihood: %s\n", ctm_error(tape->ctx)); return 0; }
+    if (!ctm_loglik(tape, D, &z, how, (size_t)n, x, each)) { fprintf(stderr, "likelihood: %s\n", ctm_error(tape->ctx)); return 0; }
     for (int i = 0; i < n; i++) mean += each[i]/n;
     return mean;
 }

@@ -3,6 +3,9 @@
    make build/exercises && build/exercises [NUMBER]      prints lines `exercise N: what value` */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 enum { N = 2000, DOTS = 8 };
 static double centre[DOTS][2];
@@ -11,12 +14,12 @@ static ctm_arena memory;
 static ctm_denoiser *exact;
 
 static void draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
-    const double *c = centre[(int)(DOTS*ctm_uniform(rng, step, 8*index))];
-    for (int j = 0; j < 2; j++) x0[j] = (ctm_real)(c[j] + 0.05*ctm_normal(rng, step, 8*index + 4 + (uint64_t)j));
+    const double *c = centre[(int)(DOTS*ctm_uniform(rng, step, 4*index))];
+    for (int j = 0; j < 2; j++) x0[j] = (ctm_real)(c[j] + 0.05*ctm_normal(rng, step, 4*index + 2 + (uint64_t)j));
     (void)user;
 }
 
-// The ring of examples/01_hello.c and its exact denoiser.
+// The ring of examples/05_gamma.c and its exact denoiser.
 static void set_up(void) {
     ctm_init(&ctx);
     ctx.threads = 1;
@@ -25,9 +28,13 @@ static void set_up(void) {
     exact = ctm_mixture(&memory, 2, DOTS, centre[0], NULL, 0.05);
 }
 
-static ctm_config hello(void) {
-    ctm_config cfg = ctm_config_default();
-    cfg.steps = 4000;
+// The settings of examples/05_gamma.c.
+static ctm_config lesson(void) {
+    ctm_config cfg = ctm_recipe_paper();
+    cfg.hidden = 48;
+    cfg.layers = 3;
+    cfg.batch = cfg.diagonal_batch = 64;
+    cfg.steps = 2000;
     return cfg;
 }
 
@@ -38,9 +45,9 @@ static ctm_trainer *train(const ctm_config *cfg, ctm_distance_fn distance) {
     return tr;
 }
 
-static ctm_net *hello_student(void) {            // trained once, used by several exercises
+static ctm_net *lesson_student(void) {            // trained once, used by several exercises
     static ctm_net *net;
-    ctm_config cfg = hello();
+    ctm_config cfg = lesson();
     if (!net) net = train(&cfg, NULL)->ema[0];
     return net;
 }
@@ -60,7 +67,7 @@ static double rms(const ctm_tensor *a, const ctm_tensor *b) {
 }
 
 static ctm_tensor *noise(ctm_tape *tp) {
-    ctm_rng rng = ctm_stream(2024, "hello");
+    ctm_rng rng = ctm_stream(1, "start");
     ctm_tensor *x = ctm_matrix(tp, "x_T", N, 2);
     for (size_t i = 0; i < x->len; i++) x->data[i] = (ctm_real)(80*ctm_normal(&rng, 0, i));
     return x;
@@ -100,16 +107,19 @@ static void ex2(void) {
     }
 }
 
-// 3. How often the laws practise what.
+// 3. How often each recipe practises what.
 static void ex3(void) {
-    for (int law = 0; law < 2; law++) {
-        ctm_config cfg = law ? ctm_config_default() : ctm_config_authors();
-        double i[3], short_gap = 0, same = 0, from_T = 0, n = 200000;
-        for (uint64_t k = 0; k < (uint64_t)n; k++) {
-            ctm_times(&cfg, k, 0, i);
-            short_gap += i[1] - i[0] == 1; same += i[1] == i[2]; from_T += i[0] == 0;
+    static const char *const name[3] = {"paper", "authors", "points"};
+    for (int k = 0; k < 3; k++) {
+        ctm_config cfg;
+        double i[3], short_walk = 0, same = 0, from_T = 0, n = 200000;
+        ctm_recipe_named(&ctx, name[k], &cfg);
+        for (uint64_t step = 0; step < (uint64_t)n; step++) {
+            cfg.times(&cfg, step, 0, i);
+            short_walk += i[1] - i[0] == 1; same += i[1] == i[2]; from_T += i[0] == 0;
         }
-        printf("exercise 3: %s law: h = 1 in %.4f, u = s in %.3f, t = T in %.3f of the draws\n", law ? "gap" : "authors'", short_gap/n, same/n, from_T/n);
+        printf("exercise 3: %s: the teacher walks one grid step in %.4f, u = s in %.3f, t = T in %.3f of the rows\n", name[k], short_walk/n,
+               same/n, from_T/n);
     }
 }
 
@@ -132,16 +142,16 @@ static double remembered(ctm_net *net, double gamma, const ctm_rng *way) {
 }
 static void ex4(void) {
     enum { STREAMS = 10 };
-    ctm_net *net = hello_student();
-    ctm_rng start = ctm_stream(2024, "hello");
+    ctm_net *net = lesson_student();
+    ctm_rng start = ctm_stream(1, "start");
     for (int g = 0; g <= 2; g++) {
         double least = 1, most = 0, sum = 0;
         for (uint64_t k = 1; k <= STREAMS; k++) {
             ctm_rng way = ctm_stream(k, "way");
             double share = remembered(net, 0.5*g, &way);
             sum += share;
-            least = ctm__dmin(least, share);
-            most = ctm__dmax(most, share);
+            least = fmin(least, share);
+            most = fmax(most, share);
         }
         printf("exercise 4: gamma %.1f: %.3f at the dot of one jump (%d streams: %.3f to %.3f)\n", 0.5*g, sum/STREAMS, STREAMS, least, most);
     }
@@ -156,10 +166,10 @@ static double composition(ctm_net *net) {
     return rms(G->jump(tp, G, x, level(tp, N, 80), level(tp, N, 0.002)), G->jump(tp, G, half, level(tp, N, 1), level(tp, N, 0.002)));
 }
 static void ex5(void) {
-    ctm_config cfg = hello();
+    ctm_config cfg = lesson();
     printf("exercise 5: untrained %.3f, and one jump misses the flow by %.2f\n", composition(ctm_mlp(&memory, &cfg, 2, 1)),
            chain_error(ctm_mlp(&memory, &cfg, 2, 1), 1));
-    printf("exercise 5: trained %.4f\n", composition(hello_student()));
+    printf("exercise 5: trained %.4f\n", composition(lesson_student()));
 }
 
 // 6. A distance of your own: L2 from sub and square, and the mean over columns as a product with a column of 1/D.
@@ -170,11 +180,10 @@ static ctm_tensor *my_l2(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b)
     return ctm_reshape(tp, ctm_linear(tp, ctm_square(tp, ctm_sub(tp, a, b)), mean, NULL), 1, B, 0, 0, 0);
 }
 static void ex6(void) {
-    ctm_config cfg = hello();
+    ctm_config cfg = lesson();
     double own, built_in;
     cfg.steps = 100;
     own = train(&cfg, my_l2)->L_ctm;
-    cfg.distance = CTM_L2;
     built_in = train(&cfg, NULL)->L_ctm;
     printf("exercise 6: L_ctm of step 100: own %.6f, CTM_L2 %.6f\n", own, built_in);
 }
@@ -220,11 +229,11 @@ static double denoiser_error(ctm_net *net) {
 }
 static void ex8(void) {
     for (uint64_t seed = 0; seed < 3; seed++) {
-        ctm_config cfg = hello();
+        ctm_config cfg = lesson();
         ctm_net *net[2];
         cfg.seed = seed;
         net[0] = train(&cfg, NULL)->ema[0];
-        cfg.diagonal = CTM_DIAG_NONE;
+        cfg.aim = NULL;
         net[1] = train(&cfg, NULL)->ema[0];
         for (int k = 0; k < 2; k++)
             printf("exercise 8: seed %d, %s the diagonal: denoiser %.4f, one jump %.4f, chain of four %.4f\n", (int)seed, k ? "without" : "with   ",
@@ -234,7 +243,7 @@ static void ex8(void) {
 
 // 9. Your own sampler: one jump to t = 1, then Heun's steps on the network's own score.
 static void ex9(void) {
-    ctm_net *net = hello_student();
+    ctm_net *net = lesson_student();
     ctm_jump *flow = ctm_flow_jump(&memory, exact, &net->noise), *G = ctm_net_jump(&memory, net);
     ctm_denoiser *D = ctm_net_denoiser(&memory, net);
     ctm_tape *tp = new_tape();
@@ -254,20 +263,39 @@ static void ex9(void) {
            rms(ctm_sample_heun(tp, D, exact_half, 64, many), truth), rms(ctm_sample_heun(tp, exact, half, 64, many), truth));
 }
 
-// 10. Learning rate: constant instead of falling to zero; then with longer averages that only watch.
+// 10. Learning rate: falling to zero or constant, the weights themselves and averages of them.
 static void ex10(void) {
-    ctm_config cfg = hello();
-    ctm_trainer *tr;
-    cfg.final_lr = 1;
-    printf("exercise 10: falling %.4f, constant %.4f\n", chain_error(hello_student(), 1), chain_error(train(&cfg, NULL)->ema[0], 1));
-    cfg.ema_warmup = 0;
-    cfg.ema_rate[1] = 0.997; cfg.ema_rate[2] = 0.998; cfg.ema_rate[3] = 0.9995;
-    tr = train(&cfg, NULL);
-    printf("exercise 10: no warm-up, averages with rate 0.997 %.4f, 0.998 %.4f, 0.999 %.4f, 0.9995 %.4f\n", chain_error(tr->ema[1], 1),
-           chain_error(tr->ema[2], 1), chain_error(tr->ema[0], 1), chain_error(tr->ema[3], 1));
+    for (int constant = 0; constant < 2; constant++) {
+        ctm_config cfg = lesson();
+        ctm_trainer *tr;
+        cfg.final_lr = constant;
+        cfg.ema_rate[1] = 0.9;
+        cfg.ema_rate[2] = 0.98;
+        tr = train(&cfg, NULL);
+        printf("exercise 10: %s rate: the weights %.4f, averages with rate 0.9 %.4f, 0.98 %.4f, 0.999 %.4f\n", constant ? "constant" : "falling",
+               chain_error(tr->theta, 1), chain_error(tr->ema[1], 1), chain_error(tr->ema[2], 1), chain_error(tr->ema[0], 1));
+    }
 }
 
-// 11. Data of your own: twelve points, no blur; every sample must end on one of them.
+// 11. Where the teacher stops: soft, local and global matching.
+static void ex11(void) {
+    static const char *const name[3] = {"soft", "local", "global"};
+    const ctm_times_fn times[3] = {ctm_times_paper, ctm_times_local, ctm_times_global};
+    for (int k = 0; k < 3; k++)
+        for (uint64_t seed = 0; seed < 3; seed++) {
+            ctm_config cfg = lesson();
+            double walked = 0, i[3], n = 100000;
+            ctm_net *net;
+            cfg.times = times[k];
+            cfg.seed = seed;
+            for (uint64_t step = 0; step < (uint64_t)n; step++) { cfg.times(&cfg, step, 0, i); walked += (i[1] - i[0])/n; }
+            net = train(&cfg, NULL)->ema[0];
+            printf("exercise 11: %s, seed %d: the teacher walks %.2f grid steps, one jump %.4f, chain of four %.4f\n", name[k], (int)seed, walked,
+                   chain_error(net, 1), chain_error(net, 4));
+        }
+}
+
+// 12. Data of your own: twelve points, no blur; every sample must end on one of them.
 static double rows[12][2];
 static void draw_rows(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
     int k = (int)(12*ctm_uniform(rng, step, index));
@@ -276,30 +304,32 @@ static void draw_rows(void *user, const ctm_rng *rng, uint64_t step, uint64_t in
 }
 static double row_distance(const ctm_real *x) {
     double best = 1e9;
-    for (int k = 0; k < 12; k++) best = ctm__dmin(best, hypot((double)x[0] - rows[k][0], (double)x[1] - rows[k][1]));
+    for (int k = 0; k < 12; k++) best = fmin(best, hypot((double)x[0] - rows[k][0], (double)x[1] - rows[k][1]));
     return best;
 }
-static void ex11(void) {
-    ctm_config cfg = hello();
-    ctm_denoiser *D;
-    ctm_trainer *tr;
-    ctm_tape *tp = new_tape();
-    ctm_tensor *x = noise(tp);
-    int near = 0, near_exact = 0;
-    ctm_tensor *y;
-    ctm_jump *flow;
+static void ex12(void) {
     for (int k = 0; k < 12; k++) { rows[k][0] = 0.5*(k%4 - 1.5)/sqrt(1.25); rows[k][1] = 0.5*(k/4 - 1)/sqrt(2.0/3); }    // 4 x 3, std 0.5
-    D = ctm_empirical(&memory, 2, 12, rows[0]);
-    tr = ctm_trainer_new(&memory, &cfg, ctm_mlp(&memory, &cfg, 2, 1), D, draw_rows, NULL);
-    while (tr->step < cfg.steps) if (!ctm_train_step(tr)) { puts(ctm_error(&ctx)); exit(1); }
-    flow = ctm_flow_jump(&memory, D, &cfg.noise);
-    y = flow->jump(tp, flow, x, level(tp, N, 80), level(tp, N, 0.002));
-    ctm_sample_points(tr->ema[0], x->data, N, 1, 0, NULL);
-    for (int i = 0; i < N; i++) {
-        near += row_distance(x->data + 2*i) < 0.1;
-        near_exact += row_distance(y->data + 2*i) < 0.1;
+    for (int points = 0; points < 2; points++) {
+        ctm_config cfg = points ? ctm_recipe_points() : lesson(), sizes = lesson();
+        ctm_denoiser *D = ctm_empirical(&memory, 2, 12, rows[0]);
+        ctm_tape *tp = new_tape();
+        ctm_tensor *x = noise(tp), *y;
+        ctm_trainer *tr;
+        ctm_jump *flow = ctm_flow_jump(&memory, D, &cfg.noise);
+        int near = 0, near_exact = 0;
+        cfg.hidden = sizes.hidden; cfg.layers = sizes.layers; cfg.batch = sizes.batch; cfg.diagonal_batch = sizes.diagonal_batch;
+        cfg.steps = sizes.steps;
+        tr = ctm_trainer_new(&memory, &cfg, ctm_mlp(&memory, &cfg, 2, 1), D, draw_rows, NULL);
+        while (tr->step < cfg.steps) if (!ctm_train_step(tr)) { puts(ctm_error(&ctx)); exit(1); }
+        y = flow->jump(tp, flow, x, level(tp, N, 80), level(tp, N, 0.002));
+        ctm_sample_points(tr->ema[0], x->data, N, 1, 0, NULL);
+        for (int i = 0; i < N; i++) {
+            near += row_distance(x->data + 2*i) < 0.1;
+            near_exact += row_distance(y->data + 2*i) < 0.1;
+        }
+        printf("exercise 12: recipe %s: %.3f of the samples within 0.1 of a row, of the exact flow's %.3f\n", cfg.recipe, (double)near/N,
+               (double)near_exact/N);
     }
-    printf("exercise 11: %.3f of the samples within 0.1 of a row, of the exact flow's %.3f\n", (double)near/N, (double)near_exact/N);
 }
 
 // Share of N points that are further than this from every dot.
@@ -312,23 +342,24 @@ static double off_dots(const ctm_tensor *x, double radius) {
     return (double)off/N;
 }
 static void print_off(const char *what, const ctm_tensor *x) {
-    printf("exercise 12: further than 0.15, 0.2 from every dot: %s %.4f %.4f\n", what, off_dots(x, 0.15), off_dots(x, 0.2));
+    printf("exercise 13: further than 0.15, 0.2 from every dot: %s %.4f %.4f\n", what, off_dots(x, 0.15), off_dots(x, 0.2));
 }
 
-// 12. A plain consistency model of the same size, same steps.
-static void ex12(void) {
-    ctm_config cfg = ctm_config_cm();
+// 13. A plain consistency model of the same size, same steps.
+static void ex13(void) {
+    ctm_config cfg = lesson();
     ctm_net *cm;
-    cfg.steps = 4000;
+    cfg.times = ctm_times_cm;                    // u one grid step after t, s the end
+    cfg.aim = NULL;                              // no L_DSM
     cm = train(&cfg, NULL)->ema[0];
-    printf("exercise 12: one jump: CTM %.4f, consistency model %.4f\n", chain_error(hello_student(), 1), chain_error(cm, 1));
-    printf("exercise 12: chain of 4: CTM %.4f, consistency model %.4f\n", chain_error(hello_student(), 4), chain_error(cm, 4));
+    printf("exercise 13: one jump: CTM %.4f, consistency model %.4f\n", chain_error(lesson_student(), 1), chain_error(cm, 1));
+    printf("exercise 13: chain of 4: CTM %.4f, consistency model %.4f\n", chain_error(lesson_student(), 4), chain_error(cm, 4));
     for (int model = 0; model < 2; model++) {
         ctm_tape *tp = new_tape();
         ctm_tensor *one = noise(tp), *four = noise(tp);
         ctm_rng way = ctm_stream(1, "way");
-        ctm_sample_points(model ? cm : hello_student(), one->data, N, 1, 0, NULL);
-        ctm_sample_points(model ? cm : hello_student(), four->data, N, 4, 1, &way);
+        ctm_sample_points(model ? cm : lesson_student(), one->data, N, 1, 0, NULL);
+        ctm_sample_points(model ? cm : lesson_student(), four->data, N, 4, 1, &way);
         print_off(model ? "consistency model, one jump" : "CTM, one jump", one);
         print_off(model ? "consistency model, four jumps, gamma 1" : "CTM, four jumps, gamma 1", four);
     }
@@ -340,11 +371,11 @@ static void ex12(void) {
 }
 
 int main(int argc, char **argv) {
-    void (*const exercise[12])(void) = {ex1, ex2, ex3, ex4, ex5, ex6, ex7, ex8, ex9, ex10, ex11, ex12};
+    void (*const exercise[13])(void) = {ex1, ex2, ex3, ex4, ex5, ex6, ex7, ex8, ex9, ex10, ex11, ex12, ex13};
     int only = argc > 1 ? atoi(argv[1]) : 0;
-    if (argc > 2 || only < 0 || only > 12 || (argc > 1 && only == 0)) { fprintf(stderr, "usage: exercises [1..12]\n"); return 2; }
+    if (argc > 2 || only < 0 || only > 13 || (argc > 1 && only == 0)) { fprintf(stderr, "usage: exercises [1..13]\n"); return 2; }
     set_up();
-    for (int k = 1; k <= 12; k++) if (!only || only == k) exercise[k - 1]();
+    for (int k = 1; k <= 13; k++) if (!only || only == k) exercise[k - 1]();
     ctm_arena_free(&memory);
     return 0;
 }

@@ -16,7 +16,7 @@ for n in 1 2 3 7; do
         else failed=$((failed + 1)); echo "FAIL exercises: exercise $n prints $number, which EXERCISES.md does not say"; fi
     done
 done
-for bad in 0 13 x "1 2"; do
+for bad in 0 14 x "1 2"; do
     # shellcheck disable=SC2086
     $program $bad >/dev/null 2>&1
     if [ $? = 2 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL exercises: '$bad' is no exercise, but the status is not 2"; fi

@@ -38,7 +38,7 @@ static void seed_header(const char *target, const char *name, const char *header
     "\"ctm.noise.inner\":\"0\",\"ctm.noise.outer\":\"0\",\"ctm.hidden\":\"2\",\"ctm.layers\":\"1\",\"ctm.embed\":\"2\"" more "}"
 
 static ctm_config small_config(void) {
-    ctm_config c = ctm_config_default();
+    ctm_config c = ctm_recipe_points();
     c.hidden = 2; c.layers = 1; c.embed = 2;
     c.batch = 2; c.diagonal_batch = 1; c.shards = 1; c.substeps = 1; c.steps = 100;
     c.ema_rate[1] = c.ema_rate[2] = c.ema_rate[3] = 0;
