@@ -602,13 +602,13 @@ CTMDEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c,
 // ---- CHAPTER 9. NETWORKS --------------------------------------------------------------------------------------------
 
 // Noise levels and preconditioning, shared by networks, solvers and samplers (chapter 11 explains each).
-enum { CTM_INNER_EDM, CTM_INNER_CM };
+enum { CTM_INNER_EDM, CTM_INNER_CM, CTM_INNER_NONE };
 typedef struct ctm_noise {
     double sigma_min, sigma_max;   // "time zero" and T: 0.002 and 80
     double sigma_data;             // the data's standard deviation per coordinate, 0.5 after standardising
     double rho;                    // curvature of the grid [eq:karras_grid], 7; 1e5 makes it even in ln t
     int    N;                      // levels of the grid, 18
-    int    inner;                  // scalings of the network's input and output: CTM_INNER_EDM, or CTM_INNER_CM, a consistency model's
+    int    inner;                  // scalings of the network's output: CTM_INNER_EDM; _CM, a consistency model's; _NONE, for a network that makes g itself
 } ctm_noise;
 
 enum { CTM_MAX_PARAMS = 2560 };      // room for a U-Net of 128 blocks
@@ -822,6 +822,7 @@ struct ctm_config {
 // One setting by its name in this struct, from text: ("lr", "0.001"), ("times", "paper"), ("ema_rate[1]", "0.9999"). 1; or 0 with
 // ctm_error, which says what is possible, and cfg as it was.
 CTMDEF int ctm_config_set(ctm_ctx *ctx, ctm_config *cfg, const char *name, const char *value);
+CTMDEF int ctm_config_fits(ctm_ctx *ctx, const ctm_config *cfg);   // 1 if a run can have these settings together; or 0 with ctm_error
 #ifndef CTM_NO_STDIO
 CTMDEF void ctm_config_print(const ctm_config *cfg);      // every setting and its value, to stdout
 #endif
@@ -4113,6 +4114,7 @@ CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_re
 //        g = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s)        c_in = 1/sqrt(t² + sd²)            [eq:edm]
 //        edm:   c_skip = sd²/(t² + sd²)                       c_out = t·sd/sqrt(t² + sd²)
 //        cm:    the same with t - sigma_min for t, except under c_out's root, so that g = x at sigma_min
+//        none:  c_skip = 0, c_out = 1, for networks that make g themselves
 // =====================================================================================================================
 
 static void ctm__check_points(const char *op, const ctm_tensor *x, const ctm_tensor *t, int dim) {
@@ -4178,8 +4180,8 @@ CTM__DEF double ctm_c_in(const ctm_noise *z, double t) { return 1 / sqrt(t * t +
 // [eq:edm]  c_skip and c_out of  g = c_skip·x + c_out·F(c_in·x, t, s)
 CTM__DEF void ctm_inner_scalings(const ctm_noise *z, double t, double *c_skip, double *c_out) {
     double sd = z->sigma_data, q = z->inner == CTM_INNER_CM ? t - z->sigma_min : t;
-    *c_skip = sd * sd / (q * q + sd * sd);
-    *c_out = q * sd / sqrt(t * t + sd * sd);
+    *c_skip = z->inner == CTM_INNER_NONE ? 0 : sd * sd / (q * q + sd * sd);
+    *c_out = z->inner == CTM_INNER_NONE ? 1 : q * sd / sqrt(t * t + sd * sd);
 }
 
 // [eq:x_t]  x_t = x_0 + t·eps for rows [B,D] with the numbers first, first+1, .., and levels t [B].
@@ -4753,7 +4755,7 @@ static const ctm__setting ctm__settings[] = {
     CTM__SETTING(recipe, 's', 0, 0, 0),
     CTM__SETTING(noise.sigma_min, 'd', 0.002, 1e-12, 1e12), CTM__SETTING(noise.sigma_max, 'd', 80, 1e-12, 1e12),
     CTM__SETTING(noise.sigma_data, 'd', 0.5, 1e-12, 1e12),  CTM__SETTING(noise.rho, 'd', 7, 0.1, 1e6),
-    CTM__SETTING(noise.N, 'i', 18, 2, 100000),              CTM__SETTING(noise.inner, 'i', CTM_INNER_EDM, 0, CTM_INNER_CM),
+    CTM__SETTING(noise.N, 'i', 18, 2, 100000),              CTM__SETTING(noise.inner, 'i', CTM_INNER_EDM, 0, CTM_INNER_NONE),
     CTM__SETTING(hidden, 'i', 64, 1, 65536), CTM__SETTING(layers, 'i', 4, 1, 64), CTM__SETTING(embed, 'i', 32, 1, 65536),
     CTM__SETTING(size, 'i', 0, 0, 65536), CTM__SETTING(channels, 'i', 0, 0, 65536), CTM__SETTING(model_channels, 'i', 32, 1, 65536),
     CTM__SETTING(channel_mult[0], 'i', 1, 0, 65536), CTM__SETTING(channel_mult[1], 'i', 2, 0, 65536),
@@ -4947,6 +4949,11 @@ CTM__DEF int ctm_config_set(ctm_ctx *ctx, ctm_config *cfg, const char *name, con
     return 1;
 }
 
+CTM__DEF int ctm_config_fits(ctm_ctx *ctx, const ctm_config *cfg) {
+    char line[300];
+    return ctm__config_fits(cfg, line, sizeof line) || ctm__fail(ctx, "%s", line);
+}
+
 #ifndef CTM_NO_STDIO
 CTM__DEF void ctm_config_print(const ctm_config *cfg) {
     int i;
@@ -4991,6 +4998,25 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
     }
     if (!ctm__numbers_fit(&next, line, sizeof line)) return ctm__fail(f->ctx, "%s: its settings make no sense: %s", f->path, line);
     *cfg = next;
+    return 1;
+}
+
+// A run can be resumed only with the recipe that began it: its name and its functions must be those of the file.
+static int ctm__same_recipe(const ctm_config *cfg, const ctm_file *f) {
+    char key[64], has[40];
+    int i;
+    for (i = 0; i < CTM__SETTINGS; i++) {
+        const ctm__field *field = &ctm__settings[i].field;
+        const char *text;
+        if (field->type != 's' && field->type != 'f') continue;
+        snprintf(key, sizeof key, "ctm.%s", field->name);
+        text = ctm_file_meta(f, key);
+        if (!text) return ctm__fail(f->ctx, "%s: has no \"%s\", as recipes had no names before version 0.3: such a run cannot be resumed",
+                                    f->path, key);
+        ctm__field_text(cfg, field, 17, has);
+        if (strcmp(text, has) != 0)
+            return ctm__fail(f->ctx, "%s: its %s is \"%.40s\", but that of this run is \"%s\"", f->path, field->name, text, has);
+    }
     return 1;
 }
 #endif
@@ -8154,7 +8180,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
         format = ctm_file_meta(f, "ctm.format");
         if (!format || strcmp(format, "checkpoint") != 0) ok = ctm__fail(tr->ctx, "%s: is not a checkpoint of ctm.h", path);
     }
-    ok = ok && ctm__read_count(f, "ctm.step", &next.step) && ctm__read_count(f, "ctm.opt.k", &next.opt.k);
+    ok = ok && ctm__read_count(f, "ctm.step", &next.step) && ctm__read_count(f, "ctm.opt.k", &next.opt.k) && ctm__same_recipe(&tr->cfg, f);
     if (ok && !tr->disc != !ctm_file_meta(f, "ctm.disc.k"))
         ok = ctm__fail(tr->ctx, tr->disc ? "%s: has no discriminator, but this run has one"
                                          : "%s: has a discriminator, but this run has none", path);

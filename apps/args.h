@@ -95,8 +95,17 @@ enum {
     ARGS_INT,       /* long long *    a whole number: 20000 or 2e4                                                    */
     ARGS_REAL,      /* double *       a finite number                                                                 */
     ARGS_TEXT,      /* const char **  not empty; points into argv                                                     */
-    ARGS_CHOICE     /* int *          position in choices, counted from 0                                             */
+    ARGS_CHOICE,    /* int *          position in choices, counted from 0                                             */
+    ARGS_REST       /* args_rest *    name and value go to a function; the row ARGS_ANY takes every other name        */
 };
+#define ARGS_ANY "SETTING"
+
+/* Who takes flags that this file knows nothing of. */
+typedef struct {
+    /* 1; or 0 with a line in err; or -1: there is no such name. With value NULL it only says whether there is the name. */
+    int       (*take)(void *user, const char *name, const char *value, char *err, size_t errlen);
+    void       *user;
+} args_rest;
 
 typedef struct {
     const char *name;       /* without the dashes: "steps"                                                            */
@@ -530,7 +539,7 @@ static inline int args_unknown(const char *program, const args_option *o, int n,
     memcpy(word, name, length);
     word[length] = '\0';
     for (i = 0; i <= n; i++) {
-        const char *candidate = i < n ? o[i].name : "help";
+        const char *candidate = i == n ? "help" : strcmp(o[i].name, ARGS_ANY) == 0 ? "" : o[i].name;
         int distance = strcmp(word, candidate) == 0 ? 0 : args_slip(word, candidate);
         if (distance < least) {
             least = distance;
@@ -545,9 +554,20 @@ static inline int args_unknown(const char *program, const args_option *o, int n,
     return 2;
 }
 
+/* The name in "steps=5" or "steps". 0: it is too long to be one. */
+enum { ARGS_NAME = 48 };
+static inline int args_name(const char *argument, char name[ARGS_NAME]) {
+    size_t length = strcspn(argument, "=");
+    if (length >= ARGS_NAME) return 0;
+    memcpy(name, argument, length);
+    name[length] = '\0';
+    return 1;
+}
+
 /* The row of the flag that argument ("--steps" or "--steps=5") names, or NULL. *value is what follows '=', or NULL. */
 static inline const args_option *args_find(const args_option *o, int n, const char *argument, const char **value) {
     size_t length;
+    char name[ARGS_NAME];
     int i;
     *value = NULL;
     if (argument[0] != '-' || argument[1] != '-') return NULL;
@@ -556,12 +576,17 @@ static inline const args_option *args_find(const args_option *o, int n, const ch
     if (argument[length] == '=') *value = argument + length + 1;
     for (i = 0; i < n; i++)
         if (strlen(o[i].name) == length && strncmp(o[i].name, argument, length) == 0) return &o[i];
+    for (i = 0; i < n; i++) {
+        const args_rest *rest = (const args_rest *)o[i].target;
+        if (o[i].kind == ARGS_REST && strcmp(o[i].name, ARGS_ANY) == 0 && args_name(argument, name) &&
+            rest->take(rest->user, name, NULL, NULL, 0) == 1) return &o[i];
+    }
     return NULL;
 }
 
 /* "--steps N" as it stands on the left of the help text. */
 static inline void args_help_head(const args_option *o, char *out, size_t size) {
-    const char *value = o->kind == ARGS_INT ? " N" : o->kind == ARGS_REAL ? " X" : o->kind == ARGS_TEXT ? " TEXT" : " WORD";
+    const char *value = o->kind == ARGS_INT ? " N" : o->kind == ARGS_REAL ? " X" : o->kind == ARGS_TEXT ? " TEXT" : o->kind == ARGS_REST ? " VALUE" : " WORD";
     snprintf(out, size, "  --%s%s", o->name, o->kind == ARGS_FLAG ? "" : value);
 }
 
@@ -663,11 +688,19 @@ static inline int args_one(const char *program, const args_option *o, int n, int
     if (value == NULL && (i + 1 >= argc || strncmp(argv[i + 1], "--", 2) == 0)) {
         char shown[64];
         const char *next = i + 1 < argc ? argv[i + 1] : NULL;
-        fprintf(stderr, "%s: flag --%s needs a value, found %s\n", program, row->name,
+        fprintf(stderr, "%s: flag %s needs a value, found %s\n", program, argv[i],
                 next ? args_excerpt(next, shown, sizeof shown) : "the end of the line");
         return -1;
     }
-    if (!args_store(row, value ? value : argv[i + 1])) {
+    if (row->kind == ARGS_REST) {
+        const args_rest *rest = (const args_rest *)row->target;
+        char name[ARGS_NAME], line[512];
+        args_name(argv[i] + 2, name);
+        if (rest->take(rest->user, name, value ? value : argv[i + 1], line, sizeof line) != 1) {
+            fprintf(stderr, "%s: %s\n", program, line);
+            return -1;
+        }
+    } else if (!args_store(row, value ? value : argv[i + 1])) {
         args_bad_value(program, row, value ? value : argv[i + 1]);
         return -1;
     }

@@ -35,9 +35,8 @@ enum {
 
 // ---- What is trained -----------------------------------------------------------------------------------------------------
 //
-// Two recipes. "Paper": the authors' law of (t,u,s), comparison at time zero, denoising score matching with the adaptive
-// weight; what the paper claims is tested on it. "Ours": ctm_config_default(). Network, optimiser and batch are the same for
-// all, and so is the exact teacher unless the claim is about the teacher.
+// Two recipes of ctm.h: `paper`, on which is tested what the paper claims, and `points`, ours for points. Every other variant is one
+// of them with the change that the claim is about. The teacher is the exact one unless the claim is about the teacher.
 
 enum { PAPER, OURS, SCORE_ONLY, LOCAL, GLOBAL, NO_DSM, FIXED_WEIGHT, GAN, SELF_SOLVE, SELF_JUMP, ONE_HEUN, OURS_TUNED, CM, CM_TUNED, VARIANTS, TEACHER = VARIANTS };
 
@@ -50,8 +49,8 @@ typedef struct variant {
 // The factors of equal time are ratios of seconds a step that runs.csv showed on one thread of a Zen 4 server. They are kept
 // as constants so that results can be repeated to the digit; runs.csv tells how well they fit here.
 static const variant variants[VARIANTS] = {
-    {"paper",      "the paper's recipe: authors' law, soft matching, DSM with adaptive weight", 1, 5},
-    {"ours",       "ctm_config_default(): gap law, regression on the exact denoiser",           1, 5},
+    {"paper",      "recipe paper: soft matching, comparison at time zero, DSM with adaptive weight", 1, 5},
+    {"points",     "recipe points, ours: mostly short jumps with u = s, aim at the exact denoiser", 1, 5},
     {"score-only", "a network without s, trained on DSM alone with the paper's rows of it",      1, 0},
     {"local",      "paper, local matching (u one grid step after t)",                           1.1, 1},
     {"global",     "paper, global matching (u = s)",                                            0.9, 1},
@@ -60,37 +59,32 @@ static const variant variants[VARIANTS] = {
     {"gan",        "paper with an adversary in the last 40 % of the steps",                     1, 1},
     {"self-solve", "paper without a teacher: the ODE of its own average (the paper's form)",    0.4, 1},
     {"self-jump",  "paper without a teacher: a jump of its own average (the code's form)",      1, 1},
-    {"one-heun",   "ours, one Heun step per grid interval: the discrete teacher",               1, 1},
-    {"ours-tuned", "ours tuned for one jump: batches of a quarter, law_to_end 0.9",             4, 1},
-    {"cm",         "ctm_config_cm(): consistency distillation, otherwise as ours",              2.8, 2},
+    {"one-heun",   "points, one Heun step per grid interval: the discrete teacher",               1, 1},
+    {"points-tuned", "points tuned for one jump: batches of a quarter, nine jumps in ten go to the end", 4, 1},
+    {"cm",         "recipe cd: consistency distillation, otherwise as points",                  2.8, 2},
     {"cm-tuned",   "cm tuned: batches of a quarter, target average of 0.95, learning rate 0.005", 8, 2}};
 
-static ctm_config paper_config(void) {
-    ctm_config c = ctm_config_default();
-    c.law = CTM_LAW_AUTHORS;
-    c.compare = CTM_AT_ZERO;
-    c.diagonal = CTM_DIAG_DSM;
-    c.diagonal_batch = c.batch;
-    c.lambda_dsm = 1;
-    c.adaptive = 1;
-    return c;
+// The times of points-tuned, a function of this program's own: as those of `points`, but nine rows in ten jump to the end.
+static void times_to_end(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]) {
+    const ctm_rng rng = ctm_stream(cfg->seed, "claims times");
+    ctm_times_points(cfg, step, index, i);
+    if (ctm_uniform(&rng, step, index) < 0.9) i[1] = i[2] = cfg->noise.N - 1;
 }
 
 static ctm_config variant_config(int v, long steps, uint64_t seed) {
-    ctm_config c = v == OURS || v == OURS_TUNED || v == ONE_HEUN ? ctm_config_default() : v == CM || v == CM_TUNED ? ctm_config_cm() : paper_config();
+    ctm_config c = v == OURS || v == OURS_TUNED || v == ONE_HEUN ? ctm_recipe_points() : v == CM || v == CM_TUNED ? ctm_recipe_cd() : ctm_recipe_paper();
     c.steps = (long)(variants[v].steps*(double)steps + 0.5) > 0 ? (long)(variants[v].steps*(double)steps + 0.5) : 1;
     c.seed = seed;
-    if (v == SCORE_ONLY)   { c.consistency = 0; c.adaptive = 0; c.lr = 2e-3; }     // at 0.007 two of three seeds fail to converge
-    if (v == LOCAL)        c.match = CTM_LOCAL;
-    if (v == GLOBAL)       c.match = CTM_GLOBAL;
-    if (v == NO_DSM)       c.diagonal = CTM_DIAG_NONE;
+    if (v == SCORE_ONLY)   { c.times = NULL; c.adaptive = 0; }
+    if (v == LOCAL)        c.times = ctm_times_local;
+    if (v == GLOBAL)       c.times = ctm_times_global;
+    if (v == NO_DSM)       c.aim = NULL;
     if (v == FIXED_WEIGHT) c.adaptive = 0;
     if (v == GAN)          { c.gan = CTM_GAN_LOG; c.gan_start = (long)(0.6*(double)c.steps + 1e-9); }
-    if (v == SELF_SOLVE)   { c.self_teach = CTM_SELF_SOLVE; c.substeps = 1; }
-    if (v == SELF_JUMP)    c.self_teach = CTM_SELF_JUMP;
+    if (v == SELF_JUMP)    c.teach = ctm_teach_jump;
     if (v == ONE_HEUN)     c.substeps = 1;
     if (v == OURS_TUNED || v == CM_TUNED) { c.batch /= 4; c.diagonal_batch /= 4; }         // four times the steps, in about the time
-    if (v == OURS_TUNED)   c.law_to_end = 0.9;
+    if (v == OURS_TUNED)   { c.times = times_to_end; snprintf(c.recipe, sizeof c.recipe, "points, to the end"); }
     if (v == CM_TUNED)     { c.ema_rate[0] = 0.95; c.lr = 5e-3; }
     return c;
 }
@@ -124,7 +118,7 @@ typedef struct truth {
     double    number[NUMBERS];          // the teacher's own
 } truth;
 
-typedef struct run {
+typedef struct trial {
     int         variant, seed;          // seed: its place, 0 .. seeds-1
     ctm_ctx     ctx;
     ctm_arena   memory;
@@ -132,7 +126,7 @@ typedef struct run {
     double      seconds;
     int         ok;
     double      number[NUMBERS];
-} run;
+} trial;
 
 typedef struct lab {
     args_common common;
@@ -143,7 +137,7 @@ typedef struct lab {
     ctm_arena   memory;
     toy         data;
     truth       known[SEEDS_MAX];
-    run         job[VARIANTS*SEEDS_MAX], *of[VARIANTS][SEEDS_MAX];
+    trial       job[VARIANTS*SEEDS_MAX], *of[VARIANTS][SEEDS_MAX];
     int         runs;
     char        line[600];
 } lab;
@@ -225,7 +219,7 @@ static ctm_tensor *walk_rows(ctm_tape *tp, ctm_tensor *x, size_t first, const vo
     return ctm_sample_gamma(tp, ctm_net_jump(tp->arena, w->net), x, w->jumps, w->ts, &how);
 }
 
-static void measure_samples(run *r, ctm_net *net, const truth *t, ctm_real *y) {
+static void measure_samples(trial *r, ctm_net *net, const truth *t, ctm_real *y) {
     const lab *l = r->home;
     const size_t n = (size_t)l->noises;
     walk w;
@@ -243,7 +237,7 @@ static void measure_samples(run *r, ctm_net *net, const truth *t, ctm_real *y) {
         }
 }
 
-static void measure_run(run *r, ctm_net *net) {
+static void measure_run(trial *r, ctm_net *net) {
     const lab *l = r->home;
     const truth *t = &l->known[r->seed];
     const uint64_t name = (uint64_t)(l->common.seed + r->seed);
@@ -267,7 +261,7 @@ static void measure_run(run *r, ctm_net *net) {
 // One run from beginning to end, on one thread; many of them go side by side. A measure that the variant does not define (the
 // score of a consistency model) is a number all the same, and no claim asks for it.
 static void train_and_measure(void *arg, int i) {
-    run *r = &((lab *)arg)->job[i];
+    trial *r = &((lab *)arg)->job[i];
     lab *l = r->home;
     const ctm_config cfg = variant_config(r->variant, (long)l->steps, (uint64_t)(l->common.seed + r->seed));
     const int taught = r->variant != SELF_SOLVE && r->variant != SELF_JUMP;
@@ -275,7 +269,7 @@ static void train_and_measure(void *arg, int i) {
     ctm_init(&r->ctx);
     r->ctx.threads = 1;
     ctm_arena_init(&r->memory, &r->ctx, variants[r->variant].name);
-    ctm_trainer *tr = ctm_trainer_new(&r->memory, &cfg, ctm_mlp(&r->memory, &cfg, 2, cfg.consistency), taught ? l->data.denoiser : NULL, toy_draw, &l->data);
+    ctm_trainer *tr = ctm_trainer_new(&r->memory, &cfg, ctm_mlp(&r->memory, &cfg, 2, cfg.times != NULL), taught ? l->data.denoiser : NULL, toy_draw, &l->data);
     if (cfg.gan) ctm_trainer_adversary(&r->memory, tr, ctm_mlp_discriminator(&r->memory, &cfg, 2));
     start = args_seconds();
     r->ok = 1;
@@ -437,7 +431,7 @@ enum { ONE = 0, FOUR = 2, SEVENTEEN = 4, GAMMA_1 = CHAINS };       // chains; wh
 
 // Its score against that of a network which learns nothing else; its jump against many steps on its own score.
 static void score_and_jumps(result *r) {
-    static const char *const group[3] = {"denoiser", "ODE of its score, 79 evaluations", "one jump"}, *const label[3] = {"CTM, paper's recipe", "CTM, our recipe", "score alone"};
+    static const char *const group[3] = {"denoiser", "ODE of its score, 79 evaluations", "one jump"}, *const label[3] = {"CTM, recipe paper", "CTM, recipe points", "score alone"};
     static const bar cell[9] = {{PAPER, DENOISER}, {OURS, DENOISER}, {SCORE_ONLY, DENOISER}, {PAPER, OWN_ODE}, {OURS, OWN_ODE}, {SCORE_ONLY, OWN_ODE},
                                 {PAPER, RMS + ONE}, {OURS, RMS + ONE}, {SCORE_ONLY, RMS + ONE}};
     ratio(r, 1.25, "denoiser error over that of a network for the score alone", PAPER, DENOISER, SCORE_ONLY, DENOISER);
@@ -460,11 +454,11 @@ static void few_steps(result *r) {
         }
     }
     ratio(r, 1.25, "one jump over the teacher's Heun with 35 evaluations", PAPER, RMS + ONE, TEACHER, HEUN + MEASURE_NFES - 1);
-    ratio(r, -1, "the same, our recipe", OURS, RMS + ONE, TEACHER, HEUN + MEASURE_NFES - 1);
+    ratio(r, -1, "the same, recipe points", OURS, RMS + ONE, TEACHER, HEUN + MEASURE_NFES - 1);
     plot_grid_panel(r->figure, 1, 1, 0, NULL);
     plot_axes(r->figure, 0.9, 40, 0.005, 200, "network evaluations per sample", error_axis, PLOT_LOGX | PLOT_LOGY);
-    curve(r, 0, "CTM, paper's recipe", PAPER, RMS, CHAINS, jumps);
-    curve(r, 1, "CTM, our recipe", OURS, RMS, CHAINS, jumps);
+    curve(r, 0, "CTM, recipe paper", PAPER, RMS, CHAINS, jumps);
+    curve(r, 1, "CTM, recipe points", OURS, RMS, CHAINS, jumps);
     curve(r, 2, "teacher, Heun", TEACHER, HEUN, MEASURE_NFES, nfes);
     curve(r, 3, "teacher, Euler", TEACHER, EULER, MEASURE_NFES, nfes);
 }
@@ -564,10 +558,10 @@ static void self_teaching(result *r) {
 }
 
 static void likelihood(result *r) {
-    static const char *const group[1] = {"mean of exact minus model log-density"}, *const label[2] = {"paper's recipe", "our recipe"};
+    static const char *const group[1] = {"mean of exact minus model log-density"}, *const label[2] = {"recipe paper", "recipe points"};
     static const bar cell[2] = {{PAPER, NLL_GAP}, {OURS, NLL_GAP}};
     value(r, 0.05, "likelihood gap, nats a point", PAPER, NLL_GAP);
-    value(r, -1, "the same, our recipe", OURS, NLL_GAP);
+    value(r, -1, "the same, recipe points", OURS, NLL_GAP);
     bars(r, 0, 1, NULL, "nats a point (absolute value)", 0, 1, group, 2, label, cell);
 }
 
@@ -608,7 +602,7 @@ static void theorem_panel(result *r, int panel, int v, const char *title) {
 static void theorem(result *r) {
     static const int recipe[2] = {PAPER, OURS};
     for (int i = 0; i < 2; i++) {
-        line *a = add_line(r, i ? -1 : 0.3, i ? "the same, our recipe" : "1 - rank correlation of TV with the theorem's sum over 20 samplers");
+        line *a = add_line(r, i ? -1 : 0.3, i ? "the same, recipe points" : "1 - rank correlation of TV with the theorem's sum over 20 samplers");
         for (int k = 0; k < r->home->seeds; k++) {
             double x[GAMMAS*CHAINS], y[GAMMAS*CHAINS];
             int n = 0;
@@ -621,8 +615,8 @@ static void theorem(result *r) {
         }
     }
     ratio(r, -1, "17 jumps: TV at gamma 1 over gamma 0", PAPER, TV + GAMMA_1 + SEVENTEEN, PAPER, TV + SEVENTEEN);
-    theorem_panel(r, 0, PAPER, "paper's recipe");
-    theorem_panel(r, 1, OURS, "our recipe");
+    theorem_panel(r, 0, PAPER, "recipe paper");
+    theorem_panel(r, 1, OURS, "recipe points");
 }
 
 static void discrete_teacher(result *r) {
@@ -635,12 +629,12 @@ static void discrete_teacher(result *r) {
 }
 
 static void against_cm(result *r) {
-    static const char *const group[3] = {"same settings", "tuned for one jump", "paper's recipe"}, *const label[2] = {"CTM", "CM"};
+    static const char *const group[3] = {"same settings", "tuned for one jump", "recipe paper"}, *const label[2] = {"CTM", "CM"};
     static const bar cell[6] = {{OURS, RMS + ONE}, {CM, RMS + ONE}, {OURS_TUNED, RMS + ONE}, {CM_TUNED, RMS + ONE}, {PAPER, RMS + ONE}, {CM_TUNED, RMS + ONE}};
     const int ctm = better(r->home, OURS, OURS_TUNED), cm = better(r->home, CM, CM_TUNED);
     ratio(r, 0.6, "one jump, the better CTM over the better CM", ctm, RMS + ONE, cm, RMS + ONE);
     ratio(r, -1, "at the same settings", OURS, RMS + ONE, CM, RMS + ONE);
-    ratio(r, -1, "the paper's recipe over the better CM", PAPER, RMS + ONE, cm, RMS + ONE);
+    ratio(r, -1, "recipe paper over the better CM", PAPER, RMS + ONE, cm, RMS + ONE);
     value(r, -1, "the better CTM", ctm, RMS + ONE);
     value(r, -1, "the better CM", cm, RMS + ONE);
     bars(r, 0, 1, NULL, error_axis, 0, 3, group, 2, label, cell);
@@ -662,8 +656,8 @@ static const claim claims[] = {
      "Student and teacher (the exact denoiser, in Heun's and in Euler's method) start from the same noises. 35 evaluations are what EDM's sampler takes."},
     {3, "3", "More jumps help at gamma 0 and hurt at gamma 1", more_jumps_paper, NEEDS(PAPER),
      "The paper's figure shows FID; here it is the total variation between samples and data, beside the error against the exact flow."},
-    {3, "3-ours", "The same with our recipe", more_jumps_ours, NEEDS(OURS),
-     "The gap law practises the short jumps that chains are made of."},
+    {3, "3-ours", "The same with our recipe, points", more_jumps_ours, NEEDS(OURS),
+     "The recipe points practises the short jumps that chains are made of."},
     {4, "4", "A consistency model degrades with steps, CTM does not", cm_degrades, NEEDS(PAPER) | NEEDS(CM) | NEEDS(CM_TUNED),
      "The consistency model's multistep sampler goes to time zero and back up at every step, which is gamma = 1. The better of two consistency models is shown."},
     {5, "5", "Soft matching beats local and global matching at equal time", matching, NEEDS(PAPER) | NEEDS(LOCAL) | NEEDS(GLOBAL),
@@ -712,7 +706,7 @@ static unsigned chosen(const char *only) {
 
 // Longest runs first, so that the threads finish together.
 static int by_length(const void *a, const void *b) {
-    const run *x = (const run *)a, *y = (const run *)b;
+    const trial *x = (const trial *)a, *y = (const trial *)b;
     const double d = variants[y->variant].steps - variants[x->variant].steps;
     return d < 0 ? -1 : d > 0 ? 1 : x->variant != y->variant ? x->variant - y->variant : x->seed - y->seed;
 }
@@ -726,11 +720,11 @@ static int train_all(lab *l, unsigned needs) {
         t->exact = (double *)ctm_alloc(&l->memory, points*sizeof(double));
         for (int v = 0; v < VARIANTS; v++) {
             if (!(needs & NEEDS(v))) continue;
-            run *r = &l->job[l->runs++];
+            trial *r = &l->job[l->runs++];
             r->variant = v; r->seed = k; r->home = l;
         }
     }
-    qsort(l->job, (size_t)l->runs, sizeof(run), by_length);
+    qsort(l->job, (size_t)l->runs, sizeof(trial), by_length);
     for (int i = 0; i < l->runs; i++) l->of[l->job[i].variant][l->job[i].seed] = &l->job[i];
     ctm_parallel_for(&l->ctx, (int)l->seeds, find_truth, l);
     ctm_parallel_for(&l->ctx, l->runs, train_and_measure, l);
@@ -778,7 +772,7 @@ static int write_runs(lab *l) {
     if (!f) return 0;
     fputs("variant,seed,steps,seconds,text\n", f);
     for (int i = 0; i < l->runs; i++) {
-        const run *r = &l->job[i];
+        const trial *r = &l->job[i];
         fprintf(f, "%s,%lld,%ld,%.2f,\"%s\"\n", variants[r->variant].name, l->common.seed + r->seed,
                 variant_config(r->variant, (long)l->steps, 0).steps, r->seconds, variants[r->variant].text);
     }

@@ -33,10 +33,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "args.h"
 #include "../ctm.h"
 #include "toys.h"
 
-enum { MEASURE_LEVELS = 18, MEASURE_PAIRS = 153, MEASURE_CHAINS = 5, MEASURE_NFES = 11, MEASURE_MAX_ROWS = 96 };
+enum { MEASURE_LEVELS = 18, MEASURE_PAIRS = 153, MEASURE_CHAINS = 5, MEASURE_NFES = 11, MEASURE_MAX_ROWS = 200 };
 enum { MEASURE_CHUNK = 512, MEASURE_PIECE = 2048 };    // rows a network sees at once; rows of one piece of parallel work
 
 typedef struct measure_row { char name[48]; double value; } measure_row;
@@ -97,6 +98,17 @@ static inline double measure_get(const measures *m, const char *name, double oth
     for (int i = 0; i < m->n; i++)
         if (strcmp(m->row[i].name, name) == 0) return m->row[i].value;
     return otherwise;
+}
+
+// name,value for every row, as a CSV file. 1, or 0 with a line in err.
+static inline int measure_write(const measures *m, const char *path, char *err, size_t errlen) {
+    char number[ARGS_NUMBER];
+    ctm_output file;
+    FILE *f = args_open_atomic(&file, path, err, errlen);
+    if (!f) return 0;
+    fprintf(f, "name,value\n");
+    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%s\n", m->row[i].name, args_number(number, m->row[i].value, 6));
+    return args_close_atomic(&file, err, errlen);
 }
 
 static inline size_t measure__least(size_t a, size_t b) { return a < b ? a : b; }

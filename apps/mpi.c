@@ -74,22 +74,32 @@ static int label_of_image(void *user, const ctm_rng *rng, uint64_t step, uint64_
     return image_label(s, image_of(s, rng, step, index));
 }
 
-/* The teacher's file gives the network's shape and the settings, the flags what is asked for here. NULL with a line in err. */
+/* The teacher's file gives the network's shape, the recipe for images the settings, the flags what is asked for here. NULL with a line
+   in err. */
 static ctm_net *read_teacher(ctm_arena *a, const char *path, const image_set *s, ctm_config *cfg, char *err, size_t errlen) {
-    ctm_config asked = *cfg;
-    ctm_net *net = ctm_load(a, path, cfg);
-    if (!net) args_fail(err, errlen, "%s", ctm_error(a->ctx));
-    else if (net->size != s->size || net->channels != s->channels || (net->classes && (s->classes == 0 || s->classes > net->classes))) {
+    ctm_config recipe = ctm_recipe_images(), shape;
+    ctm_net *net = ctm_load(a, path, &shape);
+    if (!net) {
+        args_fail(err, errlen, "%s", ctm_error(a->ctx));
+        return NULL;
+    }
+    if (net->size != s->size || net->channels != s->channels || (net->classes && (s->classes == 0 || s->classes > net->classes))) {
         args_fail(err, errlen, "%s: is a teacher of %d x %d x %d numbers and %d classes, but the images have %d x %d x %d and %d", path, net->size, net->size,
                   net->channels, net->classes, s->size, s->size, s->channels, s->classes);
-        net = NULL;
+        return NULL;
     }
-    cfg->steps = asked.steps;
-    cfg->batch = asked.batch;
-    cfg->diagonal_batch = asked.diagonal_batch;
-    cfg->shards = asked.shards;
-    cfg->consistency = cfg->adaptive = 1;
-    cfg->dsm_law = asked.dsm_law;
+    shape.steps = cfg->steps;
+    shape.batch = cfg->batch;
+    shape.diagonal_batch = cfg->diagonal_batch;
+    shape.shards = cfg->shards;
+    memcpy(shape.recipe, recipe.recipe, sizeof shape.recipe);
+    shape.times = recipe.times;
+    shape.teach = recipe.teach;
+    shape.substeps = recipe.substeps;
+    shape.weight = recipe.weight;
+    shape.level = recipe.level;
+    shape.adaptive = recipe.adaptive;
+    *cfg = shape;
     return net;
 }
 
@@ -184,7 +194,7 @@ static int arguments(int count, const args_option *options, int n, int argc, cha
 }
 
 int main(int argc, char **argv) {
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     ctm_processes all;
     world w;
     long long steps = 4000, batch = cfg.batch, shards = 0, threads = 1;

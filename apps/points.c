@@ -1,9 +1,9 @@
 /* points.c - consistency trajectory models of points: train, look, measure, sample
 
-   points [train] --data ring|grid|moons|checker|swiss|spiral|pinwheel|FILE.csv --out DIR
+   points [train] --data ring|grid|moons|checker|swiss|spiral|pinwheel|FILE.csv --recipe points|paper|authors|cd|ct --out DIR
        trains a model and leaves in DIR: index.html (the story, with every figure), *.svg, metrics.csv, loss.csv,
        samples.csv, model.safetensors, checkpoint.safetensors. An interrupted run goes on with --resume, bit for bit.
-       --gan adds an adversary; --label COL learns the classes of a table's column; --method cm the plain consistency model.
+       --label COL learns the classes of a table's column; every setting of ctm.h is a flag: --lr 0.001, --times local, --gan hinge.
    points sample --weights DIR/model.safetensors --n 1000 --out F.csv
        samples from a trained model, in the units of its data (--out F.npy: standardised); --class NAME of one class,
        --guidance W beyond it.
@@ -13,8 +13,8 @@
    Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage; 3 a signal has
    stopped the training, which --resume takes up again.
 
-   How to read this file: the chapters are data, recipe, losses, teacher, training, results, sample, loglik. The method
-   itself is ctm.h; the pictures are story.h, the measures measure.h, the toy data toys.h. */
+   How to read this file: the chapters are data, the run, results, train, sample, loglik. The method itself is ctm.h, the
+   training loop train.h; the pictures are story.h, the measures measure.h, the toy data toys.h. */
 
 #include "args.h"
 #define CTM_IMPLEMENTATION
@@ -23,22 +23,21 @@
 #include "measure.h"
 #include "plot.h"
 #include "table.h"
-#include "run.h"
+#include "train.h"
+#include "sample.h"
 #include "story.h"
 
 enum {
     SAMPLE_ROWS     = 2000,     // rows of samples.csv,
     SAMPLE_JUMPS    = 4,        // made with so many jumps
-    LAW_STEPS       = 3000,     // of each of the two short runs that compare the laws of (t,u,s)
-    LAW_NOISES      = 10000,    // measured on so many starting noises
+    COMPARE_STEPS   = 3000,     // of each of the two short runs that compare the paper's recipe with ours
+    COMPARE_NOISES  = 10000,    // measured on so many starting noises
     TABLE_ROWS_MIN  = 10,       // fewer make no model
     TABLE_NOISES    = 5000,     // starting noises for the measures of tables
     DENSITY_DIM_MAX = 16,       // the likelihood needs a backward pass for every column
     CLASS_SAMPLES   = 1000      // per class, for the measure of classes
 };
 #define LABEL_DROPOUT 0.1           // share of rows trained without their class
-#define GAN_START     0.6           // share of the steps before the adversary enters
-#define CHECKPOINT_SECONDS 10.0
 
 // Says what is wrong with the world, in one line; returns the exit status.
 static int wrong(const char *line) {
@@ -67,7 +66,6 @@ typedef struct dataset {
     size_t       rows, held;            // for training (toys: for figures), and held out
     ctm_real    *row, *held_row;        // [rows,dim], [held,dim], standardised
     uint64_t     hash;                  // of the table's numbers and labels: a resumed run must see the same ones
-    uint64_t     rows_hash;             // the same of the standardised rows, as files of version 0.2.0 have it
     int          classes, *label;       // [rows]; 0 and NULL without --label
     const char **class_name;            // [classes]
 } dataset;
@@ -76,19 +74,6 @@ static int is_toy_name(const char *name) {
     for (int i = 0; i < TOY_COUNT; i++)
         if (strcmp(name, toy_names()[i]) == 0) return 1;
     return 0;
-}
-
-// A ctm_draw_fn: one of the rows, all equally likely.
-static void draw_row(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
-    const dataset *d = (const dataset *)user;
-    const size_t i = (size_t)(ctm_uniform(rng, step, index)*(double)d->rows);
-    memcpy(x0, d->row + i*(size_t)d->dim, (size_t)d->dim*sizeof *x0);
-}
-
-// A ctm_label_fn: the class of the row that draw_row gives.
-static int row_label(void *user, const ctm_rng *rng, uint64_t step, uint64_t index) {
-    const dataset *d = (const dataset *)user;
-    return d->label[(size_t)(ctm_uniform(rng, step, index)*(double)d->rows)];
 }
 
 static void units_alloc(dataset *d, ctm_arena *a, int dim) {
@@ -148,14 +133,14 @@ static int data_table(dataset *d, ctm_arena *a, const char *path, const char *co
             d->row[i*(size_t)d->dim + (size_t)j] = (ctm_real)((value - d->mean[j])/d->unit[j]);
         }
     d->hash = hash_numbers(f->data, f->n*(size_t)d->dim);
-    d->rows_hash = hash_bytes(d->row, f->n*(size_t)d->dim*sizeof(ctm_real));
+    free(d->file.data);                 // the rows are enough from here on
+    d->file.data = NULL;
     if (label) {
         d->classes = f->classes;
         d->class_name = (const char **)ctm_alloc(a, (size_t)f->classes*sizeof *d->class_name);
         for (int k = 0; k < f->classes; k++) d->class_name[k] = f->class_names[k];
         d->label = (int *)ctm_alloc(a, f->n*sizeof(int));
         for (size_t i = 0; i < f->n; i++) d->label[i] = f->label[order[i]];
-        d->rows_hash ^= hash_bytes(d->label, f->n*sizeof(int));
         for (size_t i = 0; i < f->n; i++) d->hash = (d->hash ^ (uint64_t)f->label[i])*1099511628211u;
     }
     return 1;
@@ -229,292 +214,135 @@ static int classes_of_file(dataset *d, ctm_arena *a, const ctm_file *f, int clas
     return 1;
 }
 
-// ---- The run and its settings ------------------------------------------------------------------------------------------
+// ---- The run -----------------------------------------------------------------------------------------------------------
 
-typedef struct settings {
-    args_common common;
-    const char *data, *columns, *label, *teacher;
-    long long   steps, batch, hidden, layers;      // 0: the recipe's
-    long long   stop_at, save_every, law_steps, noises;
-    double      seconds, lr, chains;
-    int         match, law, gan, resume, plain;
-    int         gan_loss, method, self_teach, init;
-} settings;
+typedef struct points {
+    run         r;
+    dataset     data;
+    const char *name, *columns, *label;            // --data, --columns, --label
+    long long   compare_steps, noises;
+    int         plain, init;
+} points;
 
-typedef struct run {
-    settings            set;
-    run_settings        flags;
-    run_lock            lock;
-    ctm_ctx             ctx;
-    ctm_arena           memory, scratch;
-    dataset             data;
-    ctm_config          cfg;
-    long                teacher_steps;             // of a learned teacher
-    const ctm_denoiser *teacher;                   // NULL: none
-    ctm_net            *teacher_net;               // if it is a network
-    ctm_trainer        *tr;                        // at work: the teacher's, then the student's
-    uint64_t            teacher_hash;              // of its weights
-    story_losses       *losses;
-    double              seconds;                   // spent on training, all phases
-    const ctm_file     *from;                      // the checkpoint of a resumed run
-    char                line[600];                 // the last error
-} run;
+// The flags that make a run what it is: kept in its checkpoint, restored by --resume, printed on its page. So are all settings.
+static const char *const kept_flags[] = {"data", "columns", "label", "teacher", "teacher-steps", "recipe", "init", "seed", NULL};
 
-// The settings that make a run what it is: kept in its checkpoint, restored by --resume, printed on its page.
-static const char *const kept_flags[] = {"data", "columns", "teacher", "match", "law", "seed", "steps", "batch", "hidden", "layers", "lr", "chains",
-                                         "label", "gan", "gan-loss", "method", "self", "init"};
-
-static const char *out_path(run *r, const char *file, char *path) {
-    args_join(path, ARGS_PATH, r->set.common.out, file);
-    return path;
+// A ctm_draw_fn: a toy's next point, or one of the rows, all equally likely.
+static void draw_point(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    const dataset *d = &((points *)user)->data;
+    if (d->is_toy) { toy_draw((void *)&d->toy_set, rng, step, index, x0); return; }
+    const size_t i = (size_t)(ctm_uniform(rng, step, index)*(double)d->rows);
+    memcpy(x0, d->row + i*(size_t)d->dim, (size_t)d->dim*sizeof *x0);
 }
 
-// ---- The recipe --------------------------------------------------------------------------------------------------------
-
-// What a data set wants other than ctm_config_default(). The moons bend their paths sharply at the tips: more solver steps.
-static void recipe_for(const char *name, ctm_config *cfg) {
-    cfg->steps = 42000;                                     // the ring and the grid
-    if (strcmp(name, "moons") == 0) { cfg->substeps = 6; cfg->steps = 28000; }
-    if (strcmp(name, "spiral") == 0 || strcmp(name, "swiss") == 0 || strcmp(name, "pinwheel") == 0) cfg->steps = 34000;
-    if (strcmp(name, "checker") == 0) cfg->steps = 34000;
-    if (!is_toy_name(name)) { cfg->substeps = 1; cfg->steps = 10000; }     // a learned teacher is dear, and has errors of its own
+// A ctm_label_fn: the class of the row that draw_point gives.
+static int point_label(void *user, const ctm_rng *rng, uint64_t step, uint64_t index) {
+    const dataset *d = &((points *)user)->data;
+    return d->label[(size_t)(ctm_uniform(rng, step, index)*(double)d->rows)];
 }
 
-// The student's configuration: defaults, then the data's recipe, then the teacher's kind, then the flags.
-static void configure(run *r) {
-    ctm_config *cfg = &r->cfg;
-    *cfg = r->set.method ? ctm_config_cm() : ctm_config_default();
-    recipe_for(r->data.name, cfg);
-    if (strcmp(r->set.teacher, "none") == 0 && cfg->diagonal == CTM_DIAG_EXACT) {
-        cfg->diagonal = CTM_DIAG_DSM;      // without a teacher the data are the only source of truth: full weight
-        cfg->lambda_dsm = 1;
-    }
-    if (!r->set.method) {
-        cfg->match = r->set.match == 0 ? CTM_SOFT : r->set.match == 1 ? CTM_LOCAL : CTM_GLOBAL;
-        cfg->law = r->set.law == 0 ? CTM_LAW_GAP : CTM_LAW_AUTHORS;
-        cfg->law_chain = r->set.chains;
-        cfg->self_teach = r->set.self_teach == 0 ? CTM_SELF_SOLVE : r->set.self_teach == 1 ? CTM_SELF_JUMP : CTM_SELF_JUMP_EACH;
-    }
-    if (r->set.gan) cfg->gan = CTM_GAN_HINGE + r->set.gan_loss;
-    cfg->classes = r->data.classes;
-    cfg->label_dropout = r->data.classes ? LABEL_DROPOUT : 0;
-    cfg->seed = (uint64_t)r->set.common.seed;
-    if (r->set.batch)  cfg->batch = (int)r->set.batch;
-    if (r->set.hidden) cfg->hidden = (int)r->set.hidden;
-    if (r->set.layers) cfg->layers = (int)r->set.layers;
-    if (r->set.lr > 0) cfg->lr = r->set.lr;
-    if (r->set.steps)  cfg->steps = (long)r->set.steps;
+static int open_data(run *r) {
+    points *p = (points *)r;
+    r->teacher_default = is_toy_name(p->name) ? "exact" : "learned";
+    if (is_toy_name(p->name)) data_toy(&p->data, &r->memory, p->name, (uint64_t)r->common.seed);
+    else if (!data_table(&p->data, &r->memory, p->name, p->columns, p->label, (uint64_t)r->common.seed, r->line, sizeof r->line)) return run_wrong(r);
+    r->data_hash = p->data.hash;
+    return 0;
 }
 
-// A teacher is the same network without s, trained on the diagonal term alone: denoising score matching.
-static ctm_config teacher_config(const run *r) {
-    ctm_config cfg = ctm_config_teacher(&r->cfg);
-    if (r->teacher_steps > 0) cfg.steps = r->teacher_steps;
-    return cfg;
+// What a data set wants other than its recipe. The moons bend their paths sharply at the tips: more solver steps. A learned teacher
+// is dear, and has errors of its own: fewer.
+static int adapt(run *r, ctm_config *cfg) {
+    const dataset *d = &((points *)r)->data;
+    const int ours = strcmp(cfg->recipe, "points") == 0;
+    cfg->steps = strcmp(d->name, "ring") == 0 || strcmp(d->name, "grid") == 0 ? 42000 : strcmp(d->name, "moons") == 0 ? 28000 : d->is_toy ? 34000 : 10000;
+    if (ours && strcmp(d->name, "moons") == 0) cfg->substeps = 6;
+    if (ours && !d->is_toy) cfg->substeps = 1;
+    cfg->classes = d->classes;
+    cfg->label_dropout = d->classes ? LABEL_DROPOUT : 0;
+    return 0;
 }
 
-static ctm_draw_fn drawing(run *r, void **user) {
-    *user = r->data.is_toy ? (void *)&r->data.toy_set : (void *)&r->data;
-    return r->data.is_toy ? toy_draw : draw_row;
+static int ready(run *r) {
+    const dataset *d = &((points *)r)->data;
+    return r->cfg.classes == d->classes ? 0 : run_misused(r, "flag --classes: the classes are those of --label");
 }
 
-// A trainer for a fresh network: with consistency for a student, without for a teacher.
-static ctm_trainer *trainer(run *r, ctm_arena *a, const ctm_config *cfg, const ctm_denoiser *teacher) {
-    void *user;
-    const ctm_draw_fn draw = drawing(r, &user);
-    ctm_net *net = ctm_mlp(a, cfg, r->data.dim, cfg->consistency);
-    if (r->set.init && cfg->consistency && r->teacher_net) ctm_net_copy_matching(net, r->teacher_net);
-    ctm_trainer *tr = ctm_trainer_new(a, cfg, net, teacher, draw, user);
-    if (cfg->classes) {
-        tr->label = row_label;
-        tr->label_user = user;
-    }
-    if (cfg->gan) ctm_trainer_adversary(a, tr, ctm_mlp_discriminator(a, cfg, r->data.dim));
-    return tr;
+// Without a teacher the data are the only source of truth: full weight.
+static void untaught(run *r, ctm_config *cfg) {
+    (void)r;
+    if (cfg->aim != ctm_aim_teacher) return;
+    cfg->aim = ctm_aim_data;
+    cfg->lambda_dsm = 1;
 }
 
-// Seconds for one step of a run with this configuration: tried out on a trainer that is then thrown away.
-static double step_seconds(run *r, const ctm_config *cfg, const ctm_denoiser *teacher) {
-    const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    ctm_trainer *tr = trainer(r, &r->scratch, cfg, teacher);
-    double start;
-    ctm_train_step(tr);                              // the first step also allocates
-    start = args_seconds();
-    while (tr->step < 100 && args_seconds() - start < 2) ctm_train_step(tr);
-    const double each = (args_seconds() - start)/(double)(tr->step > 1 ? tr->step - 1 : 1);
-    ctm_trainer_free(tr);
-    ctm_arena_release(&r->scratch, mark);
-    return each;
+static ctm_net *network(run *r, ctm_arena *a, const ctm_config *cfg) {
+    const points *p = (const points *)r;
+    ctm_net *net = ctm_mlp(a, cfg, p->data.dim, cfg->times != NULL);
+    if (p->init && cfg->times && r->teacher_net) ctm_net_copy_matching(net, r->teacher_net);
+    return net;
 }
 
-// How many steps fit into --seconds. The learning rate falls over the whole run, so the number must be known beforehand. A
-// learned teacher takes as many steps as its student (they are cheaper: no solver, no target).
-static void plan_steps(run *r) {
-    const int learned = strcmp(r->set.teacher, "learned") == 0;
-    if (r->set.seconds > 0) {
-        const ctm_config teacher = teacher_config(r);
-        const double each = step_seconds(r, &r->cfg, r->teacher) + (learned ? step_seconds(r, &teacher, NULL) : 0);
-        const double n = r->set.seconds/each;
-        r->cfg.steps = n < 1 ? 1 : n > 1e9 ? 1000000000L : (long)n;
-    }
-    r->set.steps = r->cfg.steps;                     // from now on as if it had been asked for
-    r->cfg.gan_start = (long)(GAN_START*(double)r->cfg.steps + 1e-9);
-    r->teacher_steps = learned ? r->cfg.steps : 0;
-}
-
-// ---- Training ----------------------------------------------------------------------------------------------------------
-
-// Everything needed to go on, in one file that is replaced as a whole.
-static int save_checkpoint(run *r, const ctm_trainer *tr) {
-    const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    char path[ARGS_PATH];
-    notes t;
-    t.arena = &r->scratch;
-    t.n = 0;
-    note(&t, "points.phase", tr->cfg.consistency ? "student" : "teacher");
-    note_settings(&t, &r->flags);
-    note_hash(&t, "points.data_hash", r->data.hash);
-    note_hash(&t, "points.teacher_hash", r->teacher_hash);
-    note_number(&t, "points.seconds", r->seconds);
-    note_losses(&t, "points", r->losses);
-    const int ok = ctm_checkpoint_save(&r->scratch, tr, out_path(r, "checkpoint.safetensors", path), t.pair);
-    ctm_arena_release(&r->scratch, mark);
-    return ok ? run_losses_write(r->losses, out_path(r, "loss.csv", path), r->line, sizeof r->line) : args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
-}
-
-// Steps until the end, a signal or --stop-at. 1 finished; 0 stopped, state saved; -1 failed, r->line says why.
-static int train(run *r, ctm_trainer *tr) {
-    const long stop_at = r->set.stop_at > 0 && tr->cfg.consistency ? (long)r->set.stop_at : tr->cfg.steps;
-    const char *text = tr->cfg.consistency ? "" : "teacher ";
-    double now = args_seconds(), saved = now;
-    char losses[80] = "";
-    args_progress line;
-    args_progress_begin(&line, tr->step, tr->cfg.steps, 0, r->set.common.quiet);
-    while (tr->step < tr->cfg.steps && tr->step < stop_at && !asked_to_stop) {
-        if (!ctm_train_step(tr)) {
-            args_progress_end(&line, tr->step, losses);
-            args_fail(r->line, sizeof r->line, "%s; try a smaller --lr (the last checkpoint is untouched)", ctm_error(&r->ctx));
-            return -1;
-        }
-        run_losses_add(r->losses, tr);
-        r->seconds += args_seconds() - now;
-        now = args_seconds();
-        if (args_progress_due(&line)) {
-            snprintf(losses, sizeof losses, "%sL_ctm %.2g L_dsm %.2g lambda %.2g", text, tr->L_ctm, tr->L_dsm, tr->lambda_dsm);
-            args_progress_print(&line, tr->step, losses);
-        }
-        if (r->set.save_every ? tr->step%(long)r->set.save_every != 0 : now - saved < CHECKPOINT_SECONDS) continue;
-        if (!save_checkpoint(r, tr)) return -1;
-        saved = now = args_seconds();
-    }
-    args_progress_end(&line, tr->step, losses);
-    if (!save_checkpoint(r, tr)) return -1;
-    return tr->step == tr->cfg.steps;
-}
-
-// 1 if the checkpoint belongs to this phase and was loaded into tr, 0 if not, -1 on an error.
-static int resume_phase(run *r, ctm_trainer *tr, const char *phase) {
-    if (!r->from || strcmp(ctm_file_meta(r->from, "points.phase"), phase) != 0) return 0;
-    if (!ctm_checkpoint_load(&r->scratch, tr, r->from->path)) {
-        args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
-        return -1;
-    }
-    if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
-    restore_losses(r->losses, "points", r->from);
-    return 1;
-}
-
-// ---- The teacher -------------------------------------------------------------------------------------------------------
-
-static void use_network_as_teacher(run *r, ctm_net *net) {
-    r->teacher = ctm_net_denoiser(&r->memory, net);
-    r->teacher_net = net;
-    r->teacher_hash = hash_bytes(net->theta, net->len*sizeof(ctm_real));
-}
-
-// Weights from a file. Their data must be this data, in the same units.
-static int load_teacher(run *r, const char *path) {
-    const ctm_file *f = ctm_file_read(&r->memory, path);
-    ctm_net *net = f ? ctm_load(&r->memory, path, NULL) : NULL;
+// Of a teacher from a file: its data must be this data, in the same units.
+static int teacher_fits(run *r, const ctm_file *f, const ctm_net *net) {
+    const dataset *d = &((points *)r)->data;
     dataset other;
     memset(&other, 0, sizeof other);
-    if (!net) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
-    if (net->dim != r->data.dim)
-        return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d columns, but the data has %d", path, net->dim, r->data.dim);
-    if (net->classes && net->classes != r->data.classes)
-        return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d classes, but the data has %d", path, net->classes, r->data.classes);
+    if (net->dim != d->dim) return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d columns, but the data has %d", f->path, net->dim, d->dim);
+    if (net->classes && net->classes != d->classes)
+        return args_fail(r->line, sizeof r->line, "%s: is a teacher of %d classes, but the data has %d", f->path, net->classes, d->classes);
     if (!units_of_file(&other, &r->memory, f, net->dim, r->line, sizeof r->line)) return 0;
     for (int j = 0; j < net->dim; j++)
-        if (fabs(other.mean[j] - r->data.mean[j]) > 1e-6*r->data.unit[j] || fabs(other.unit[j]/r->data.unit[j] - 1) > 1e-6)
+        if (fabs(other.mean[j] - d->mean[j]) > 1e-6*d->unit[j] || fabs(other.unit[j]/d->unit[j] - 1) > 1e-6)
             return args_fail(r->line, sizeof r->line, "%s: was trained on other data: its column %d (\"%s\") has mean %g and unit %g, here they are %g and %g",
-                             path, j + 1, other.column[j], other.mean[j], other.unit[j], r->data.mean[j], r->data.unit[j]);
-    use_network_as_teacher(r, net);
-    return 1;
-}
-
-// A denoiser trained from the data, before the student. 1 done, 0 stopped, -1 failed.
-static int learn_teacher(run *r) {
-    const ctm_config cfg = teacher_config(r);
-    char path[ARGS_PATH];
-    ctm_trainer *tr;
-    notes t;
-    int state;
-    out_path(r, "teacher.safetensors", path);
-    if (r->from && strcmp(ctm_file_meta(r->from, "points.phase"), "student") == 0) return load_teacher(r, path) ? 1 : -1;
-    tr = r->tr = trainer(r, &r->memory, &cfg, NULL);
-    if (resume_phase(r, tr, "teacher") < 0) return -1;
-    state = train(r, tr);
-    if (state < 1) return state;
-    t.arena = &r->memory;
-    t.n = 0;
-    note_units(&t, &r->data);
-    if (!ctm_save_with(&r->scratch, tr->ema[0], &cfg, path, t.pair)) {
-        args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
-        return -1;
-    }
-    if (!r->set.common.quiet)
-        printf("teacher learned: %ld steps, L_dsm %.4f, %.0f s; in %s\n", tr->step, r->losses->row[r->losses->n - 1][STORY_L_DSM], r->seconds, path);
-    use_network_as_teacher(r, tr->ema[0]);
-    ctm_trainer_free(tr);
-    r->tr = NULL;
-    r->losses->n = 0;                                // loss.csv is about the student
+                             f->path, j + 1, other.column[j], other.mean[j], other.unit[j], d->mean[j], d->unit[j]);
     return 1;
 }
 
 static const ctm_denoiser *exact_teacher(run *r) {
-    const dataset *d = &r->data;
+    const dataset *d = &((points *)r)->data;
+    const size_t n = d->rows*(size_t)d->dim;
+    if (d->classes) {
+        args_fail(r->line, sizeof r->line, "--teacher exact: knows nothing of classes; with --label use learned, none, or a file");
+        return NULL;
+    }
     if (d->is_toy) return d->toy_set.denoiser;
-    double *rows = (double *)ctm_alloc(&r->memory, d->rows*(size_t)d->dim*sizeof(double));
-    for (size_t i = 0; i < d->rows*(size_t)d->dim; i++) rows[i] = (double)d->row[i];
-    return ctm_empirical(&r->memory, d->dim, (int)d->rows, rows);
+    const ctm_mark mark = ctm_arena_mark(&r->scratch);
+    double *rows = (double *)ctm_alloc(&r->scratch, n*sizeof(double));
+    for (size_t i = 0; i < n; i++) rows[i] = (double)d->row[i];
+    const ctm_denoiser *D = ctm_empirical(&r->memory, d->dim, (int)d->rows, rows);
+    ctm_arena_release(&r->scratch, mark);
+    return D;
 }
 
-// All kinds but `learned`, which needs the number of steps first.
-static int find_teacher(run *r) {
-    const char *kind = r->set.teacher;
-    if (strcmp(kind, "exact") == 0 && r->data.classes)
-        return args_fail(r->line, sizeof r->line, "--teacher exact: knows nothing of classes; with --label use learned, none, or a file");
-    if (strcmp(kind, "exact") == 0) r->teacher = exact_teacher(r);
-    else if (strcmp(kind, "learned") != 0 && strcmp(kind, "none") != 0) return load_teacher(r, kind);
-    return 1;
+static void notes_of(run *r, notes *t) { note_units(t, &((points *)r)->data); }
+
+// Column names may hold whatever a table may: args_fail makes one line of them.
+static void report(run *r) {
+    const dataset *d = &((points *)r)->data;
+    if (!d->is_toy)
+        printf("%s: %lu rows for training, %lu held out, %lu skipped (a value is missing)\n", d->name, (unsigned long)d->rows, (unsigned long)d->held,
+               (unsigned long)d->file.skipped);
+    for (int j = 0; !d->is_toy && j < d->dim; j++) {
+        args_fail(r->line, sizeof r->line, "    %-24.400s mean %-10.5g std %.5g", d->column[j], d->file.mean[j], d->file.std[j]);
+        puts(r->line);
+    }
+    for (int k = 0; k < d->classes; k++) {
+        args_fail(r->line, sizeof r->line, k ? ", %s" : "    classes: %s", d->class_name[k]);
+        fputs(r->line, stdout);
+    }
+    if (d->classes) printf("\n");
+    for (int j = 0; j < d->file.left_out; j++) {
+        args_fail(r->line, sizeof r->line, "    %-24.400s left out: not a column of numbers", d->file.left_out_names[j]);
+        puts(r->line);
+    }
+    ctm_config_print(&r->cfg);
 }
 
 // ---- Results -----------------------------------------------------------------------------------------------------------
 
-static int save_model(run *r, ctm_net *net) {
-    const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    char path[ARGS_PATH];
-    notes t;
-    t.arena = &r->scratch;
-    t.n = 0;
-    note_units(&t, &r->data);
-    note_settings(&t, &r->flags);
-    const int ok = ctm_save_with(&r->scratch, net, &r->cfg, out_path(r, "model.safetensors", path), t.pair);
-    ctm_arena_release(&r->scratch, mark);
-    return ok ? 1 : args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
-}
-
 static int save_samples(run *r, ctm_net *net) {
+    const dataset *d = &((points *)r)->data;
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
     const size_t n = (size_t)SAMPLE_ROWS*(size_t)net->dim;
     ctm_real *x = (ctm_real *)ctm_alloc(&r->scratch, n*sizeof(ctm_real));
@@ -523,7 +351,7 @@ static int save_samples(run *r, ctm_net *net) {
     ctm_normals(&rng, 0, 0, n, x);
     for (size_t i = 0; i < n; i++) x[i] *= (ctm_real)net->noise.sigma_max;
     ctm_sample_points(net, x, SAMPLE_ROWS, SAMPLE_JUMPS, 0, NULL);
-    const int ok = write_own_units(out_path(r, "samples.csv", path), &r->scratch, &r->data, SAMPLE_ROWS, x, r->line, sizeof r->line);
+    const int ok = write_own_units(run_path(r, "samples.csv", path), &r->scratch, d, SAMPLE_ROWS, x, r->line, sizeof r->line);
     ctm_arena_release(&r->scratch, mark);
     return ok;
 }
@@ -531,9 +359,10 @@ static int save_samples(run *r, ctm_net *net) {
 // Minus the mean log-density of held-out rows.
 static double held_out_nll(run *r, ctm_net *net) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    const size_t n = r->data.held < 2000 ? r->data.held : 2000;
+    const dataset *d = &((points *)r)->data;
+    const size_t n = d->held < 2000 ? d->held : 2000;
     double *logp = (double *)ctm_alloc(&r->scratch, n*sizeof(double)), sum = 0;
-    measure_loglik(net, NULL, n, r->data.held_row, 80, logp);
+    measure_loglik(net, NULL, n, d->held_row, 80, logp);
     for (size_t i = 0; i < n; i++) sum -= logp[i];
     ctm_arena_release(&r->scratch, mark);
     return sum/(double)n;
@@ -543,7 +372,7 @@ static double held_out_nll(run *r, ctm_net *net) {
 // rows), over the data's standard deviation. And the same for samples without a class, which should be far worse.
 static double class_mean_rms(run *r, ctm_net *net, int with_class) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    const dataset *d = &r->data;
+    const dataset *d = &((points *)r)->data;
     const size_t dim = (size_t)d->dim;
     const ctm_rng rng = ctm_stream(r->cfg.seed, "classes");
     int *label = (int *)ctm_alloc(&r->scratch, CLASS_SAMPLES*sizeof(int));
@@ -576,8 +405,8 @@ static double class_mean_rms(run *r, ctm_net *net, int with_class) {
 // parts. 1 would be perfect balance, 0 a lost mode.
 static double least_visited(run *r, ctm_net *net) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    const toy *data = &r->data.toy_set;
-    const size_t n = LAW_NOISES;
+    const toy *data = &((points *)r)->data.toy_set;
+    const size_t n = COMPARE_NOISES;
     ctm_real *x = (ctm_real *)ctm_alloc(&r->scratch, 2*n*sizeof(ctm_real));
     size_t count[TOY_MAX_PARTS], least = n;
     memset(count, 0, sizeof count);
@@ -600,12 +429,12 @@ static double least_visited(run *r, ctm_net *net) {
 // The learned teacher's own 40 Heun steps against the exact flow: the yardstick for a student that has seen nothing else.
 static double teacher_heun40(run *r) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    const size_t n = LAW_NOISES;
+    const size_t n = COMPARE_NOISES;
     const ctm_noise *z = &r->cfg.noise;
     ctm_real *noise = (ctm_real *)ctm_alloc(&r->scratch, 2*n*sizeof(ctm_real)), *y = (ctm_real *)ctm_alloc(&r->scratch, 2*n*sizeof(ctm_real));
     double *exact = (double *)ctm_alloc(&r->scratch, 2*n*sizeof(double));
     measure_noise(r->cfg.seed, z->sigma_max, n, 2, noise);
-    measure_flow(&r->scratch, r->data.toy_set.denoiser, n, noise, z->sigma_max, 1, &z->sigma_min, 1e-6, exact);
+    measure_flow(&r->scratch, ((points *)r)->data.toy_set.denoiser, n, noise, z->sigma_max, 1, &z->sigma_min, 1e-6, exact);
     measure_heun(&r->ctx, r->teacher, z, 79, n, noise, y);
     const double rms = sqrt(measure_squares(n, 2, y, exact)/(double)n)/z->sigma_data;
     ctm_arena_release(&r->scratch, mark);
@@ -613,9 +442,9 @@ static double teacher_heun40(run *r) {
 }
 
 static void measure_run(run *r, ctm_net *net, measures *m) {
-    const dataset *d = &r->data;
+    const dataset *d = &((points *)r)->data;
     measure_job job = measure_job_default(net, d->is_toy ? &d->toy_set : NULL, r->teacher, r->cfg.substeps, r->cfg.seed);
-    job.samples = (int)r->set.noises;
+    job.samples = (int)((points *)r)->noises;
     if (d->is_toy) {
         job.flows = job.samples/2;
         job.table = job.samples/10;
@@ -642,438 +471,205 @@ static void measure_run(run *r, ctm_net *net, measures *m) {
         measure_add(m, "lambda_gan", r->tr->lambda_gan);
     }
     measure_add(m, "train_seconds", r->seconds);
-    measure_add(m, "steps_per_second", (double)(r->cfg.steps + r->teacher_steps)/r->seconds);
+    measure_add(m, "steps_per_second", (double)(r->cfg.steps + (long)r->teacher_steps)/r->seconds);
 }
 
-static int write_metrics(run *r, const measures *m) {
-    char path[ARGS_PATH], number[ARGS_NUMBER];
-    ctm_output file;
-    FILE *f = args_open_atomic(&file, out_path(r, "metrics.csv", path), r->line, sizeof r->line);
-    if (!f) return 0;
-    fprintf(f, "name,value\n");
-    for (int i = 0; i < m->n; i++) fprintf(f, "%s,%s\n", m->row[i].name, args_number(number, m->row[i].value, 6));
-    return args_close_atomic(&file, r->line, sizeof r->line);
-}
-
-// One short run with a given law of (t,u,s), and the flow errors of its chains.
-static int try_law(run *r, int law, long steps, const ctm_real *noise, const double *exact, double rms[MEASURE_CHAINS]) {
+// One short run by a recipe, and the flow errors of its chains.
+static int try_recipe(run *r, ctm_config cfg, long steps, const ctm_real *noise, const double *exact, double rms[MEASURE_CHAINS]) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    ctm_real *y = (ctm_real *)ctm_alloc(&r->scratch, 2*LAW_NOISES*sizeof(ctm_real));
-    ctm_config cfg = r->cfg;
+    ctm_real *y = (ctm_real *)ctm_alloc(&r->scratch, 2*COMPARE_NOISES*sizeof(ctm_real));
+    char text[80];
     args_progress line;
     ctm_trainer *tr;
     int ok = 1;
-    cfg.law = law;
-    cfg.gan = CTM_GAN_NONE;
+    cfg.seed = r->cfg.seed;
     cfg.steps = steps;
-    tr = trainer(r, &r->scratch, &cfg, r->teacher);
-    args_progress_begin(&line, 0, steps, 0, r->set.common.quiet);
+    tr = run_trainer(r, &r->scratch, &cfg, r->teacher);
+    snprintf(text, sizeof text, "for recipes.svg: %s", cfg.recipe);
+    args_progress_begin(&line, 0, steps, 0, r->common.quiet);
     while (ok && tr->step < steps) {
         ok = ctm_train_step(tr);
-        args_progress_step(&line, tr->step, law == CTM_LAW_GAP ? "for laws.svg: gap law" : "for laws.svg: authors' law");
+        args_progress_step(&line, tr->step, text);
     }
-    args_progress_end(&line, tr->step, "for laws.svg");
+    args_progress_end(&line, tr->step, text);
     for (int c = 0; c < MEASURE_CHAINS; c++) {
-        measure_ctm(tr->ema[0], measure_chains()[c], LAW_NOISES, noise, y);
-        rms[c] = sqrt(measure_squares(LAW_NOISES, 2, y, exact)/LAW_NOISES)/cfg.noise.sigma_data;
+        measure_ctm(tr->ema[0], measure_chains()[c], COMPARE_NOISES, noise, y);
+        rms[c] = sqrt(measure_squares(COMPARE_NOISES, 2, y, exact)/COMPARE_NOISES)/cfg.noise.sigma_data;
     }
     ctm_trainer_free(tr);
     ctm_arena_release(&r->scratch, mark);
     return ok;
 }
 
-// Both laws, equally long. Leaves s->law_steps = 0 if that makes no sense here.
-static void compare_laws(run *r, story *s) {
-    const long steps = r->cfg.steps/4 < (long)r->set.law_steps ? r->cfg.steps/4 : (long)r->set.law_steps;
-    if (!r->data.is_toy || strcmp(r->set.teacher, "exact") != 0 || steps < 1 || r->set.method) return;
-    ctm_real *noise = (ctm_real *)ctm_alloc(&r->memory, 2*LAW_NOISES*sizeof(ctm_real));
-    double *exact = (double *)ctm_alloc(&r->memory, 2*LAW_NOISES*sizeof(double));
-    measure_noise(r->cfg.seed, r->cfg.noise.sigma_max, LAW_NOISES, 2, noise);
-    measure_flow(&r->scratch, r->data.toy_set.denoiser, LAW_NOISES, noise, r->cfg.noise.sigma_max, 1, &r->cfg.noise.sigma_min, 1e-6, exact);
-    if (try_law(r, CTM_LAW_AUTHORS, steps, noise, exact, s->law_rms[0]) && try_law(r, CTM_LAW_GAP, steps, noise, exact, s->law_rms[1]))
-        s->law_steps = (int)steps;
-}
-
-// Choices that mean nothing without another flag are not shown.
-static int option_hidden(const void *of, const char *name) {
-    const settings *s = (const settings *)of;
-    return (strcmp(name, "gan-loss") == 0 && !s->gan) || (strcmp(name, "self") == 0 && strcmp(s->teacher, "none") != 0) ||
-           (strcmp(name, "init") == 0 && !s->init) || (strcmp(name, "method") == 0 && !s->method) ||
-           (strcmp(name, "chains") == 0 && !(s->chains > 0));
+// The paper's recipe and ours, equally long and with nothing changed by flags. Leaves s->compare_steps = 0 if that makes no sense here.
+static void compare_recipes(run *r, story *s) {
+    const points *p = (const points *)r;
+    const long steps = r->cfg.steps/4 < (long)p->compare_steps ? r->cfg.steps/4 : (long)p->compare_steps;
+    const ctm_noise *z = &r->cfg.noise;
+    if (!p->data.is_toy || !run_teacher_is(r, "exact") || steps < 1) return;
+    ctm_real *noise = (ctm_real *)ctm_alloc(&r->memory, 2*COMPARE_NOISES*sizeof(ctm_real));
+    double *exact = (double *)ctm_alloc(&r->memory, 2*COMPARE_NOISES*sizeof(double));
+    measure_noise(r->cfg.seed, z->sigma_max, COMPARE_NOISES, 2, noise);
+    measure_flow(&r->scratch, p->data.toy_set.denoiser, COMPARE_NOISES, noise, z->sigma_max, 1, &z->sigma_min, 1e-6, exact);
+    if (try_recipe(r, ctm_recipe_paper(), steps, noise, exact, s->recipe_rms[0]) && try_recipe(r, ctm_recipe_points(), steps, noise, exact, s->recipe_rms[1]))
+        s->compare_steps = (int)steps;
 }
 
 static int write_story(run *r, ctm_net *net, const measures *m) {
-    static const char *const laws[2] = {"authors'", "gap"};
+    const dataset *d = &((points *)r)->data;
     char line[512];
     story s;
-    story_init(&s, &r->scratch, net, r->set.common.out);
-    s.name = r->data.name;
-    s.data = r->data.is_toy ? &r->data.toy_set : NULL;
+    story_init(&s, &r->scratch, net, r->common.out);
+    s.name = d->name;
+    s.recipe = r->cfg.recipe;
+    s.data = d->is_toy ? &d->toy_set : NULL;
     s.teacher = r->teacher;
-    s.rows = r->data.rows;
-    s.row = r->data.row;
-    s.column = r->data.column;
-    s.mean = r->data.mean;
-    s.unit = r->data.unit;
+    s.rows = d->rows;
+    s.row = d->row;
+    s.column = d->column;
+    s.mean = d->mean;
+    s.unit = d->unit;
     s.m = m;
     s.losses = r->losses;
     s.seed = r->cfg.seed;
-    compare_laws(r, &s);
-    snprintf(line, sizeof line, "%ld training steps with batches of %d + %d in %.0f s, seed %llu, %s law, %d solver step%s a grid interval, ctm.h %s%s",
-             r->cfg.steps, r->cfg.batch, r->cfg.diagonal_batch, r->seconds, (unsigned long long)r->cfg.seed, laws[r->cfg.law == CTM_LAW_GAP],
-             r->cfg.substeps, r->cfg.substeps == 1 ? "" : "s", CTM_VERSION, r->set.seconds > 0 ? "; the number of steps was fitted to --seconds" : "");
-    s.command = run_command(&r->scratch, &r->flags);
+    compare_recipes(r, &s);
+    snprintf(line, sizeof line, "Recipe \"%s\", %ld training steps with batches of %d + %d in %.0f s, seed %llu, %d solver step%s a grid interval, ctm.h %s%s",
+             r->cfg.recipe, r->cfg.steps, r->cfg.batch, r->cfg.diagonal_batch, r->seconds, (unsigned long long)r->cfg.seed,
+             r->cfg.substeps, r->cfg.substeps == 1 ? "" : "s", CTM_VERSION, r->seconds_given > 0 ? "; the number of steps was fitted to --seconds" : "");
+    s.command = command_line(&r->scratch, &r->flags);
     s.settings = line;
     return story_write(&s) ? 1 : args_fail(r->line, sizeof r->line, "%s", s.error);
 }
 
-static void print_results(const run *r, const measures *m, double after) {
+static int results(run *r, ctm_net *net) {
     static const char *const shown[] = {"flow_rms_onestep", "flow_median_onestep", "flow_rms_chain4", "flow_rms_chain17", "flow_rms_onestep_vs_teacher",
                                         "flow_rms_chain4_vs_teacher", "denoiser_rms", "sw2_ratio_nfe1", "sw2_ratio_nfe4", "off_support_nfe1", "nll_gap",
                                         "nll_held_out", "teacher_rms_heun40", "class_mean_rms", "class_mean_rms_without", "least_visited_mode",
                                         "disc_real", "disc_fake", "train_seconds", "steps_per_second"};
-    for (int i = 0; i < ARGS_COUNT(shown); i++)
-        if (measure_get(m, shown[i], -1e9) > -1e9) printf("%-28s %.4g\n", shown[i], measure_get(m, shown[i], 0));
-    if (r->set.plain) printf("measures took %.1f s\nsee %s/metrics.csv\n", after, r->set.common.out);
-    else              printf("measures and figures took %.1f s\nopen %s/index.html\n", after, r->set.common.out);
-}
-
-static int results(run *r, ctm_net *net) {
+    const int plain = ((points *)r)->plain;
     measures *m = (measures *)ctm_alloc(&r->memory, sizeof *m);
     const double start = args_seconds();
-    if (!save_model(r, net) || !save_samples(r, net)) return wrong(r->line);
+    char path[ARGS_PATH];
+    if (!run_save_weights(r, net, &r->cfg, "model.safetensors") || !save_samples(r, net)) return 0;
     measure_run(r, net, m);
-    if (!write_metrics(r, m)) return wrong(r->line);
-    if (!r->set.plain && !write_story(r, net, m)) return wrong(r->line);
-    print_results(r, m, args_seconds() - start);
-    return 0;
+    if (!measure_write(m, run_path(r, "metrics.csv", path), r->line, sizeof r->line) || (!plain && !write_story(r, net, m))) return 0;
+    printf("%-28s %s\n", "recipe", r->cfg.recipe);
+    for (int i = 0; i < ARGS_COUNT(shown); i++)
+        if (measure_get(m, shown[i], -1e9) > -1e9) printf("%-28s %.4g\n", shown[i], measure_get(m, shown[i], 0));
+    printf(plain ? "measures took %.1f s\nsee %s/metrics.csv\n" : "measures and figures took %.1f s\nopen %s/index.html\n", args_seconds() - start, r->common.out);
+    return 1;
 }
 
 // ---- points train ------------------------------------------------------------------------------------------------------
 
-static int read_data(run *r) {
-    const settings *s = &r->set;
-    if (is_toy_name(s->data)) {
-        data_toy(&r->data, &r->memory, s->data, (uint64_t)s->common.seed);
-        return 1;
-    }
-    return data_table(&r->data, &r->memory, s->data, s->columns, s->label, (uint64_t)s->common.seed, r->line, sizeof r->line);
-}
+static const run_program program = {"points", "points", 10, open_data, adapt, untaught, NULL, ready, exact_teacher, teacher_fits, report, network, NULL,
+                                    ctm_mlp_discriminator, draw_point, point_label, NULL, notes_of, NULL, results};
 
-// Column names may hold whatever a table may: args_fail makes one line of them.
-static void report_data(run *r) {
-    const dataset *d = &r->data;
-    if (d->is_toy) return;
-    printf("%s: %lu rows for training, %lu held out, %lu skipped (a value is missing)\n", d->name, (unsigned long)d->rows, (unsigned long)d->held,
-           (unsigned long)d->file.skipped);
-    for (int j = 0; j < d->dim; j++) {
-        args_fail(r->line, sizeof r->line, "    %-24.400s mean %-10.5g std %.5g", d->column[j], d->file.mean[j], d->file.std[j]);
-        puts(r->line);
-    }
-    for (int k = 0; k < d->classes; k++) {
-        args_fail(r->line, sizeof r->line, k ? ", %s" : "    classes: %s", d->class_name[k]);
-        fputs(r->line, stdout);
-    }
-    if (d->classes) printf("\n");
-    for (int j = 0; j < d->file.left_out; j++) {
-        args_fail(r->line, sizeof r->line, "    %-24.400s left out: not a column of numbers", d->file.left_out_names[j]);
-        puts(r->line);
-    }
-}
-
-static void report_settings(run *r) {
-    char threads[32];
-    if (r->set.common.quiet) return;
-    snprintf(threads, sizeof threads, "%lld threads", r->set.common.threads);
-    printf("%s\nctm.h %s, seed %llu, %s, %s\n", run_command(&r->scratch, &r->flags), CTM_VERSION, (unsigned long long)r->cfg.seed,
-           r->set.common.threads ? threads : "all cores", ctm_isa_name(r->ctx.isa));
-    report_data(r);
-    ctm_config_print(&r->cfg);
-    if (r->set.seconds > 0) printf("the number of steps was fitted to --seconds: another machine or moment gives another; --steps is reproducible\n");
-    fflush(stdout);
-}
-
-// A resumed run: its settings come from the checkpoint, whatever else is known of it must agree.
-static int open_checkpoint(run *r) {
-    char path[ARGS_PATH];
-    r->from = ctm_file_read(&r->memory, out_path(r, "checkpoint.safetensors", path));
-    if (!r->from) return args_fail(r->line, sizeof r->line, "--resume: %s", ctm_error(&r->ctx));
-    if (!ctm_file_meta(r->from, "points.phase") || !ctm_file_meta(r->from, "points.data"))
-        return args_fail(r->line, sizeof r->line, "--resume: %s: is not a checkpoint of `points train`", path);
-    return restore_settings(&r->flags, r->from, &r->memory, r->line, sizeof r->line);
-}
-
-static int same_hash(run *r, const char *key, uint64_t hash, const char *what) {
-    return same_hash_in(r->from, key, hash) ? 1 : args_fail(r->line, sizeof r->line, "%s: %s is not the one this run began with", r->from->path, what);
-}
-
-// The student's configuration is that of the checkpoint if it is already in training.
-static int resume_config(run *r) {
-    ctm_config was;
-    r->seconds = run_number(r->from, "points.seconds");
-    if (!(ctm_file_meta(r->from, "points.data_hash") ? same_hash(r, "points.data_hash", r->data.hash, r->data.name) :
-          same_hash(r, "points.rows_hash", r->data.rows_hash, r->data.name))) return 0;
-    if (!ctm_config_read(r->from, &was)) return args_fail(r->line, sizeof r->line, "%s", ctm_error(&r->ctx));
-    if (was.consistency) r->cfg = was;
-    return 1;
-}
-
-// What a checkpoint's configuration may ask for and this run does not have.
-static int trainable(run *r) {
-    const ctm_config *c = &r->cfg;
-    const ctm_noise *z = r->teacher ? r->teacher->noise : NULL;
-    const int still = c->self_teach == CTM_SELF_JUMP && (c->law == CTM_LAW_GAP || c->match == CTM_GLOBAL);
-    if (r->from && !r->teacher && (c->diagonal == CTM_DIAG_EXACT || still))
-        return args_fail(r->line, sizeof r->line, "%s: its configuration needs a teacher, and this run has none", r->from->path);
-    if (r->from && z && (z->sigma_min > c->noise.sigma_min || z->sigma_max < c->noise.sigma_max))
-        return args_fail(r->line, sizeof r->line, "%s: its noise levels reach beyond those of its teacher", r->from->path);
-    return 1;
-}
-
-static int train_student(run *r) {
-    if (!trainable(r)) return wrong(r->line);
-    ctm_trainer *tr = r->tr = trainer(r, &r->memory, &r->cfg, r->teacher);
-    int resumed = resume_phase(r, tr, "student"), state;
-    if (resumed < 0) return wrong(r->line);
-    if (resumed && !same_hash(r, "points.teacher_hash", r->teacher_hash, "the teacher")) return wrong(r->line);
-    if (resumed && !r->set.common.quiet) printf("resumed after step %ld\n", tr->step);
-    state = train(r, tr);
-    if (state < 0) return wrong(r->line);
-    if (state == 0) return run_stopped(&r->flags, &r->scratch, tr);
-    run_leave_signals();               // nothing is lost any more: from here on a signal ends the program
-    return results(r, tr->ema[0]);
-}
-
-static int train_run(run *r) {
-    if (r->set.resume && !open_checkpoint(r)) return wrong(r->line);
-    if (!read_data(r)) return wrong(r->line);
-    if (!r->set.teacher) r->set.teacher = r->data.is_toy ? "exact" : "learned";
-    configure(r);
-    if (!find_teacher(r)) return wrong(r->line);
-    if (!args_mkdir(r->set.common.out, r->line, sizeof r->line) || !run_take(&r->lock, r->set.common.out, r->line, sizeof r->line)) return wrong(r->line);
-    if (!r->set.resume) run_say_earlier(r->set.common.out);
-    plan_steps(r);
-    if (r->from && !resume_config(r)) return wrong(r->line);
-    report_settings(r);
-    if (r->teacher_steps > 0) {
-        const int state = learn_teacher(r);
-        if (state < 1) return state < 0 ? wrong(r->line) : run_stopped(&r->flags, &r->scratch, r->tr);
-    }
-    return train_student(r);
-}
-
-// A word that is no toy, no file, and does not look like the name of one.
-static int unknown_data(const char *data) {
-    const char *near_name = args_suggest(data, toy_names(), TOY_COUNT);
+// A word that is none of a flag's words, no file, and does not look like the name of one.
+static int unknown_word(const run *r, const char *flag, const char *word, const char *expected, const char *const *known, int n) {
+    const char *near_name = args_suggest(word, known, n);
     char shown[64], line[300];
-    args_fail(line, sizeof line, "flag --data: found \"%s\", expected ring, grid, moons, checker, swiss, spiral, pinwheel or a CSV file%s%s%s",
-              args_excerpt(data, shown, sizeof shown), near_name ? "; did you mean " : "", near_name ? near_name : "", near_name ? "?" : "");
-    return misused(line);
+    args_fail(line, sizeof line, "flag --%s: found \"%s\", expected %s%s%s%s", flag, args_excerpt(word, shown, sizeof shown), expected,
+              near_name ? "; did you mean " : "", near_name ? near_name : "", near_name ? "?" : "");
+    return run_misused(r, line);
 }
 
-// The same for a teacher.
-static int unknown_teacher(const char *teacher) {
-    static const char *const kinds[] = {"exact", "learned", "none"};
-    const char *near_kind = args_suggest(teacher, kinds, 3);
-    char shown[64], line[300];
-    args_fail(line, sizeof line, "flag --teacher: found \"%s\", expected exact, learned, none or a safetensors file%s%s%s",
-              args_excerpt(teacher, shown, sizeof shown), near_kind ? "; did you mean " : "", near_kind ? near_kind : "", near_kind ? "?" : "");
-    return misused(line);
-}
-
-static int is_teacher_kind(const char *word) { return strcmp(word, "exact") == 0 || strcmp(word, "learned") == 0 || strcmp(word, "none") == 0; }
+static int is_nothing(const char *word) { return ctm_path_kind(word) == CTM_NOTHING && !strpbrk(word, "./\\"); }
 
 // Which values of --data and --teacher are files: a resumed run knows them by their hash, so that they may have moved.
 static int names_file(const char *flag, const char *value) {
-    return (strcmp(flag, "data") == 0 && !is_toy_name(value)) || (strcmp(flag, "teacher") == 0 && !is_teacher_kind(value));
+    return (strcmp(flag, "data") == 0 && !is_toy_name(value)) || (strcmp(flag, "teacher") == 0 && !run_is_kind(value));
 }
 
 // Flags that contradict each other or what exists.
-static int check_settings(const settings *s) {
-    if (s->teacher && !is_teacher_kind(s->teacher) && ctm_path_kind(s->teacher) == CTM_NOTHING && !strpbrk(s->teacher, "./\\")) return unknown_teacher(s->teacher);
-    if (!is_toy_name(s->data) && ctm_path_kind(s->data) == CTM_NOTHING && !strpbrk(s->data, "./\\")) return unknown_data(s->data);
-    if (s->label && is_toy_name(s->data) && !s->resume) return misused("flag --label: goes with --data FILE.csv");
-    if (s->method && s->gan) return misused("flags --method cm and --gan: give one of them; the plain consistency model has no adversary");
-    if (s->method && (s->match || s->law)) return misused("flags --method cm and --match or --law: the consistency model has its own (t,u,s)");
-    if (s->chains > 0 && (s->method || s->law)) return misused("flag --chains: is a share of the gap law; neither --law authors nor --method cm has it");
-    if (s->gan_loss && !s->gan && !s->resume) return misused("flag --gan-loss: goes with --gan");
-    if (s->self_teach && (!s->teacher || strcmp(s->teacher, "none") != 0) && !s->resume) return misused("flag --self: goes with --teacher none");
-    if (s->self_teach && s->method) return misused("flag --self: --method cm without a teacher learns from the data (x_0 + u·eps)");
-    if (s->init && !s->resume && (s->teacher ? strcmp(s->teacher, "exact") == 0 || strcmp(s->teacher, "none") == 0 : is_toy_name(s->data)))
-        return misused("flag --init teacher: needs a teacher that is a network: --teacher learned or a file");
-    if (s->seconds > 0 && s->steps) return misused("flags --steps and --seconds: give one of them");
-    if (s->seconds > 0 && s->resume) return misused("flags --seconds and --resume: the number of steps is kept in the checkpoint");
-    if (s->columns && is_toy_name(s->data) && !s->resume) return misused("flag --columns: goes with --data FILE.csv");
-    return 0;
-}
-
-static int train_with(run *r) {
-    int status;
-    ctm_init(&r->ctx);
-    r->ctx.threads = (int)r->set.common.threads;
-    ctm_arena_init(&r->memory, &r->ctx, "model");
-    ctm_arena_init(&r->scratch, &r->ctx, "scratch");
-    r->losses = (story_losses *)ctm_alloc(&r->memory, sizeof *r->losses);
-    r->lock.held = -1;
-    run_catch_signals();
-    status = train_run(r);
-    run_release(&r->lock);
-    if (r->tr) ctm_trainer_free(r->tr);
-    table_free(&r->data.file);
-    ctm_arena_free(&r->scratch);
-    ctm_arena_free(&r->memory);
-    return status;
+static int check_flags(points *p) {
+    static const char *const kinds[] = {"exact", "learned", "none"};
+    run *r = &p->r;
+    const char *teacher = r->teacher_kind;
+    if (teacher && !run_is_kind(teacher) && is_nothing(teacher)) return unknown_word(r, "teacher", teacher, "exact, learned, none or a safetensors file", kinds, 3);
+    if (!is_toy_name(p->name) && is_nothing(p->name))
+        return unknown_word(r, "data", p->name, "ring, grid, moons, checker, swiss, spiral, pinwheel or a CSV file", toy_names(), TOY_COUNT);
+    if (r->resume) return run_check(r);
+    if (p->label && is_toy_name(p->name)) return run_misused(r, "flag --label: goes with --data FILE.csv");
+    if (p->columns && is_toy_name(p->name)) return run_misused(r, "flag --columns: goes with --data FILE.csv");
+    if (p->init && (teacher ? strcmp(teacher, "exact") == 0 || strcmp(teacher, "none") == 0 : is_toy_name(p->name)))
+        return run_misused(r, "flag --init teacher: needs a teacher that is a network: --teacher learned or a file");
+    return run_check(r);
 }
 
 static int train_main(int argc, char **argv) {
-    run r;
-    settings *s = &r.set;
+    static points p;
+    run *r = &p.r;
     int status;
-    memset(&r, 0, sizeof r);
-    s->common = args_common_defaults("out/points");
-    s->data = "ring";
-    s->law_steps = LAW_STEPS;
-    s->noises = 100000;
+    memset(&p, 0, sizeof p);
+    run_init(r, &program, "out/points");
+    p.name = "ring";
+    p.compare_steps = COMPARE_STEPS;
+    p.noises = 100000;
     const args_option options[] = {
-        {"data",      ARGS_TEXT,   &s->data,      0, 0,   NULL, "ring, grid, moons, checker, swiss, spiral, pinwheel, or a CSV file"},
-        {"columns",   ARGS_TEXT,   &s->columns,   0, 0,   NULL, "columns of the CSV file, A,B,...; all columns of numbers if not given"},
-        {"label",     ARGS_TEXT,   &s->label,     0, 0,   NULL, "column of the CSV file whose texts are classes to learn"},
-        {"steps",     ARGS_INT,    &s->steps,     1, 1e9, NULL, "total number of training steps; the recipe's if not given"},
-        {"seconds",   ARGS_REAL,   &s->seconds,   0.1, 1e7, NULL, "instead of --steps: train about so long (not reproducible)"},
-        {"teacher",   ARGS_TEXT,   &s->teacher,   0, 0,   NULL, "exact (default of the toys), learned (default of tables; as many steps as the student, before it), none, or a safetensors file"},
-        {"gan",       ARGS_FLAG,   &s->gan,       0, 0,   NULL, "adversarial loss in the last four tenths of the steps, every other one trains the discriminator"},
-        {"gan-loss",  ARGS_CHOICE, &s->gan_loss,  0, 0,   "hinge,log,minimax", "hinge: the authors' code; log: the paper's, with a live gradient; minimax: the paper to the letter"},
-        {"method",    ARGS_CHOICE, &s->method,    0, 0,   "ctm,cm", "cm: the plain consistency model; distilled from the teacher, or from the data with --teacher none"},
-        {"self",      ARGS_CHOICE, &s->self_teach, 0, 0,  "solve,jump,jump-each", "with --teacher none: the student's average solves its ODE (paper), or jumps (code), in one go (then --law authors) or per grid step"},
-        {"init",      ARGS_CHOICE, &s->init,      0, 0,   "random,teacher", "teacher: the student begins with its teacher's weights"},
-        {"match",     ARGS_CHOICE, &s->match,     0, 0,   "soft,local,global", "u anywhere between t and s; u one grid step after t; u = s"},
-        {"law",       ARGS_CHOICE, &s->law,       0, 0,   "gap,authors", "which jumps (t,u,s) are practised"},
-        {"chains",    ARGS_REAL,   &s->chains,    0, 0.9, NULL, "with --law gap: share of the practised jumps that are pieces of a chain of 2 to 17 equal jumps"},
-        {"resume",    ARGS_FLAG,   &s->resume,    0, 0,   NULL, "go on from checkpoint.safetensors in --out"},
-        {"stop-at",   ARGS_INT,    &s->stop_at,   1, 1e9, NULL, "stop after this step as if interrupted; --resume goes on"},
-        {"save-every", ARGS_INT,   &s->save_every, 1, 1e9, NULL, "steps between two checkpoints; one every ten seconds if not given"},
-        {"batch",     ARGS_INT,    &s->batch,     1, 65536, NULL, "points per step; the recipe's if not given"},
-        {"hidden",    ARGS_INT,    &s->hidden,    1, 4096, NULL, "width of the network; the recipe's if not given"},
-        {"layers",    ARGS_INT,    &s->layers,    1, 64,  NULL, "depth of the network; the recipe's if not given"},
-        {"lr",        ARGS_REAL,   &s->lr,        1e-9, 10, NULL, "learning rate; the recipe's if not given"},
-        {"plain",     ARGS_FLAG,   &s->plain,     0, 0,   NULL, "no figures and no index.html"},
-        {"law-steps", ARGS_INT,    &s->law_steps, 0, 1e9, NULL, "steps of each of the two short runs for laws.svg, at most a quarter of --steps; 0: no such figure"},
-        {"noises",    ARGS_INT,    &s->noises,    1000, 1e7, NULL, "starting noises for the measures; half of them are behind the errors"},
-        ARGS_COMMON_OUT(s->common, "folder where results go")
+        {"data",      ARGS_TEXT,   &p.name,       0, 0,   NULL, "ring, grid, moons, checker, swiss, spiral, pinwheel, or a CSV file"},
+        {"columns",   ARGS_TEXT,   &p.columns,    0, 0,   NULL, "columns of the CSV file, A,B,...; all columns of numbers if not given"},
+        {"label",     ARGS_TEXT,   &p.label,      0, 0,   NULL, "column of the CSV file whose texts are classes to learn"},
+        {"teacher",   ARGS_TEXT,   &r->teacher_kind, 0, 0, NULL, "exact (default of the toys), learned (default of tables; as many steps as the student, before it), none, or a safetensors file"},
+        {"hidden",    ARGS_REST,   &r->rest,      0, 0,   NULL, "width of the network"},
+        {"layers",    ARGS_REST,   &r->rest,      0, 0,   NULL, "depth of the network"},
+        RUN_OPTIONS(*r),
+        {"init",      ARGS_CHOICE, &p.init,       0, 0,   "random,teacher", "teacher: the student begins with its teacher's weights"},
+        {"plain",     ARGS_FLAG,   &p.plain,      0, 0,   NULL, "no figures and no index.html"},
+        {"compare-steps", ARGS_INT, &p.compare_steps, 0, 1e9, NULL, "steps of each of the two short runs for recipes.svg, at most a quarter of --steps; 0: no such figure"},
+        {"noises",    ARGS_INT,    &p.noises,     1000, 1e7, NULL, "starting noises for the measures; half of them are behind the errors"},
+        ARGS_COMMON_OUT(r->common, "folder where results go")
     };
+    const command flags = {"points", kept_flags, options, ARGS_COUNT(options), argc, argv, names_file, &r->set};
+    r->flags = flags;
     status = args_parse("points", "points [train] [flags]      (also: points sample --help, points loglik --help)", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
-    if (s->self_teach == 1 && s->law == 0) {           // the gap law has u = s: one jump there is the target itself, and teaches nothing
-        if (args_given("law", argc, argv)) return misused("flags --self jump and --law gap: with u = s the jump would be its own target; use --law authors");
-        s->law = 1;
+    status = check_flags(&p);
+    if (status == 0) {
+        status = run_main(r, 1);
+        table_free(&p.data.file);
     }
-    status = check_settings(s);
-    if (status) return status;
-    r.flags.program = "points";
-    r.flags.kept = kept_flags;
-    r.flags.kept_count = ARGS_COUNT(kept_flags);
-    r.flags.option = options;
-    r.flags.options = ARGS_COUNT(options);
-    r.flags.argc = argc;
-    r.flags.argv = argv;
-    r.flags.names_file = names_file;
-    r.flags.hidden = option_hidden;
-    r.flags.settings = s;
-    if (!run_check_texts(&r.flags, r.line, sizeof r.line)) return misused(r.line);
-    return train_with(&r);
+    return status;
 }
 
 // ---- points sample -----------------------------------------------------------------------------------------------------
 
-enum { BY_GAMMA, BY_EXACT, BY_ONESTEP, BY_CM, BY_HEUN, BY_EULER };
-
-typedef struct sampling {
+typedef struct drawing {
+    sampling    q;
     args_common common;
     const char *weights, *noise, *class_name;
-    long long   n, nfe;
-    double      gamma, guidance;
-    int         sampler, form;
-    int        *label;                  // the class of every row, all the same; NULL: none
-    ctm_net    *net;
-    double     *ts;                     // levels
-    int         jumps;
-    ctm_rng     rng;
+    long long   n;
     npy_array   file;                   // of --noise
     size_t      rows;
-} sampling;
+} drawing;
 
-// Karras levels from sigma_max to sigma_min; Heun's go on to 0, where its last step is Euler's.
-static void sampling_levels(sampling *q, ctm_arena *a) {
-    const ctm_noise *z = &q->net->noise;
-    q->jumps = q->sampler == BY_HEUN ? (int)(q->nfe + 1)/2 : q->sampler == BY_ONESTEP ? 1 : (int)q->nfe;
-    q->ts = (double *)ctm_alloc(a, ((size_t)q->jumps + 2)*sizeof(double));
-    if (q->sampler != BY_HEUN) ctm_karras_times(z, q->jumps + 1, q->ts);
-    else {
-        q->ts[0] = z->sigma_max;
-        if (q->jumps > 1) ctm_karras_times(z, q->jumps, q->ts);
-        q->ts[q->jumps] = 0;
-    }
-}
-
-// Noise for the jumps of one piece of the rows, if the file holds it: [jump,rows,dim] cut from [1+jumps,n,dim].
-static const ctm_real *noise_of_piece(const sampling *q, ctm_arena *a, size_t first, size_t rows) {
-    const size_t dim = (size_t)q->net->dim;
-    ctm_real *out;
-    if (q->file.ndim != 3 || q->jumps < 2) return NULL;
-    out = (ctm_real *)ctm_alloc(a, (size_t)(q->jumps - 1)*rows*dim*sizeof *out);
-    for (int j = 1; j < q->jumps; j++)
-        for (size_t i = 0; i < rows*dim; i++) out[(size_t)(j - 1)*rows*dim + i] = (ctm_real)q->file.data[((size_t)j*q->rows + first)*dim + i];
-    return out;
-}
-
-// A measure_fn: the samples of rows first, first + 1, ...
-static ctm_tensor *sample_piece(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg) {
-    const sampling *q = (const sampling *)arg;
-    ctm_sampler how = ctm_sampler_default();
-    const double w = q->label ? q->guidance : 0;
-    const int by_class = q->net->classes > 0;
-    tp->rows.label = q->label;
-    if (q->sampler == BY_HEUN || q->sampler == BY_EULER) {
-        const ctm_denoiser *D = by_class ? ctm_guided_denoiser(tp->arena, q->net, w) : ctm_net_denoiser(tp->arena, q->net);
-        return q->sampler == BY_HEUN ? ctm_sample_heun(tp, D, x, q->jumps, q->ts) : ctm_sample_euler(tp, D, x, q->jumps, q->ts);
-    }
-    how.gamma = q->sampler == BY_GAMMA ? q->gamma : q->sampler == BY_CM ? 1 : 0;
-    how.form = q->form == 0 ? CTM_FORM_PAPER : CTM_FORM_AUTHORS;
-    how.rng = &q->rng;
-    how.first_row = first;
-    how.noise = noise_of_piece(q, tp->arena, first, (size_t)x->shape[0]);
-    return ctm_sample_gamma(tp, by_class ? ctm_guided_jump(tp->arena, q->net, w) : ctm_net_jump(tp->arena, q->net), x, q->jumps, q->ts, &how);
-}
-
-// The starting points: sigma_max times unit noise, from the file or from a stream of the seed.
-static ctm_real *sampling_start(sampling *q, ctm_arena *a, char *err, size_t errlen) {
-    const size_t dim = (size_t)q->net->dim;
-    const ctm_rng rng = ctm_stream((uint64_t)q->common.seed, "samples");
+// The starting points: from the file, which may hold the noise on the way, too, or from a stream of the seed. NULL with a line.
+static ctm_real *starting_points(drawing *d, ctm_arena *a, char *err, size_t errlen) {
+    npy_array *f = &d->file;
+    const size_t dim = (size_t)d->q.net->dim;
     size_t where;
-    ctm_real *x;
-    q->rows = (size_t)q->n;
-    if (q->noise) {
-        if (!npy_read_f32(q->noise, &q->file, err, errlen)) return NULL;
-        if (q->file.ndim < 2 || q->file.ndim > 3 || q->file.shape[q->file.ndim - 1] != dim || q->file.count == 0) {
-            args_fail(err, errlen, "%s: found an array of %d dimensions, the last of length %lu; expected [n,%lu] or [jumps,n,%lu] with n > 0", q->noise,
-                      q->file.ndim, q->file.ndim ? (unsigned long)q->file.shape[q->file.ndim - 1] : 0ul, (unsigned long)dim, (unsigned long)dim);
-            return NULL;
-        }
-        if (!npy_all_finite(&q->file, &where)) {
-            args_fail(err, errlen, "%s: number %lu is not finite", q->noise, (unsigned long)where);
-            return NULL;
-        }
-        if (q->file.ndim == 3 && q->file.shape[0] < (size_t)q->jumps) {
-            args_fail(err, errlen, "%s: found noise for %lu jumps, expected %d", q->noise, (unsigned long)q->file.shape[0], q->jumps);
-            return NULL;
-        }
-        q->rows = q->file.shape[q->file.ndim - 2];
+    ctm_real *all;
+    d->rows = (size_t)d->n;
+    if (!d->noise) return sampling_start(a, (uint64_t)d->common.seed, d->q.net, d->rows);
+    if (!npy_read_f32(d->noise, f, err, errlen)) return NULL;
+    if (f->ndim < 2 || f->ndim > 3 || f->shape[f->ndim - 1] != dim || f->count == 0) {
+        args_fail(err, errlen, "%s: found an array of %d dimensions, the last of length %lu; expected [n,%lu] or [k,n,%lu] with n > 0", d->noise,
+                  f->ndim, f->ndim ? (unsigned long)f->shape[f->ndim - 1] : 0ul, (unsigned long)dim, (unsigned long)dim);
+        return NULL;
     }
-    x = (ctm_real *)ctm_alloc(a, q->rows*dim*sizeof *x);
-    if (!q->noise) ctm_normals(&rng, 0, 0, q->rows*dim, x);
-    for (size_t i = 0; i < q->rows*dim; i++)
-        x[i] = (ctm_real)(q->net->noise.sigma_max*(q->noise ? (double)q->file.data[i] : (double)x[i]));
-    return x;
+    if (!npy_all_finite(f, &where)) {
+        args_fail(err, errlen, "%s: number %lu is not finite", d->noise, (unsigned long)where);
+        return NULL;
+    }
+    if (f->ndim == 3 && f->shape[0] < d->q.draws + 1) {
+        args_fail(err, errlen, "%s: found noise for %lu draws, expected %lu: the start and %lu on the way", d->noise, (unsigned long)f->shape[0],
+                  (unsigned long)d->q.draws + 1, (unsigned long)d->q.draws);
+        return NULL;
+    }
+    d->rows = f->shape[f->ndim - 2];
+    all = (ctm_real *)ctm_alloc(a, f->count*sizeof *all);
+    for (size_t i = 0; i < f->count; i++) all[i] = (ctm_real)f->data[i];
+    return sampling_recorded(&d->q, d->rows, f->count/dim, all);
 }
 
 // .npy: standardised, float32. .csv: the data's own units.
@@ -1088,19 +684,8 @@ static int write_points(const char *path, ctm_arena *a, const dataset *units, si
     return write_own_units(path, a, units, n, x, err, errlen);
 }
 
-// A network of points from the file, or NULL with a line.
-static ctm_net *load_points(ctm_arena *a, const char *path, char *err, size_t errlen) {
-    ctm_net *net = ctm_load(a, path, NULL);
-    if (!net) args_fail(err, errlen, "%s", ctm_error(a->ctx));
-    else if (net->size) {
-        args_fail(err, errlen, "%s: is a model of images of %d x %d, expected one of points", path, net->size, net->size);
-        return NULL;
-    }
-    return net;
-}
-
-// --class NAME as labels for `rows` rows, the most that are worked on at once; without it NULL. 0 if there is no such class.
-static int choose_class(int **label, int rows, const char *name, ctm_arena *a, const dataset *units, const char *weights, char *err, size_t errlen) {
+// --class NAME as labels for `rows` rows; without it NULL. 0 if there is no such class.
+static int choose_class(int **label, size_t rows, const char *name, ctm_arena *a, const dataset *units, const char *weights, char *err, size_t errlen) {
     int k = 0;
     size_t at = 0;
     char names[300] = "";
@@ -1113,90 +698,75 @@ static int choose_class(int **label, int rows, const char *name, ctm_arena *a, c
             at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", units->class_name[i]);
         return args_fail(err, errlen, "%s: has no class \"%.60s\"; it knows %s", weights, name, names);
     }
-    *label = (int *)ctm_alloc(a, (size_t)rows*sizeof(int));
-    for (int i = 0; i < rows; i++) (*label)[i] = k;
+    *label = (int *)ctm_alloc(a, rows*sizeof(int));
+    for (size_t i = 0; i < rows; i++) (*label)[i] = k;
     return 1;
 }
 
-static int sample_run(sampling *q, ctm_ctx *ctx, ctm_arena *a) {
-    char err[600];
-    dataset units;
-    const ctm_file *f = ctm_file_read(a, q->weights);
-    ctm_real *x;
-    memset(&units, 0, sizeof units);
-    if (!f) return wrong(ctm_error(ctx));
-    q->net = load_points(a, q->weights, err, sizeof err);
-    if (!q->net) return wrong(err);
-    if (!q->net->with_s && q->sampler != BY_HEUN && q->sampler != BY_EULER) {
-        args_fail(err, sizeof err, "%s: is a teacher, a network without s; it cannot jump: use --sampler heun or euler", q->weights);
-        return wrong(err);
+// Weights, and what their metadata say of units and classes. NULL with a line.
+static ctm_net *open_model(ctm_arena *a, const char *weights, dataset *units, char *err, size_t errlen) {
+    const ctm_file *f = ctm_file_read(a, weights);
+    ctm_net *net = f ? ctm_load(a, weights, NULL) : NULL;
+    memset(units, 0, sizeof *units);
+    if (!net) { args_fail(err, errlen, "%s", ctm_error(a->ctx)); return NULL; }
+    if (net->size) {
+        args_fail(err, errlen, "%s: is a model of images of %d x %d, expected one of points", weights, net->size, net->size);
+        return NULL;
     }
-    if (!units_of_file(&units, a, f, q->net->dim, err, sizeof err)) return wrong(err);
-    if (!classes_of_file(&units, a, f, q->net->classes, err, sizeof err)) return wrong(err);
-    if (!choose_class(&q->label, MEASURE_CHUNK, q->class_name, a, &units, q->weights, err, sizeof err)) return wrong(err);
-    sampling_levels(q, a);
-    q->rng = ctm_stream((uint64_t)q->common.seed, "sample.gamma");
-    x = sampling_start(q, a, err, sizeof err);
-    if (!x) return wrong(err);
-    measure_map(ctx, sample_piece, q, q->rows, q->net->dim, x, x);
-    if (!write_points(q->common.out, a, &units, q->rows, x, err, sizeof err)) return wrong(err);
-    if (!q->common.quiet)
-        printf("%lu samples in %s%s\n", (unsigned long)q->rows, q->common.out,
-               ends_with(q->common.out, ".npy") ? ", standardised: (value - mean)/unit; .csv is in the data's units" : "");
-    return 0;
+    return units_of_file(units, a, f, net->dim, err, errlen) && classes_of_file(units, a, f, net->classes, err, errlen) ? net : NULL;
 }
 
-static int check_sampling(const sampling *q, int argc, char **argv) {
-    char line[600];
-    if (!q->weights) return misused("flag --weights: is missing; expected a safetensors file");
-    if (q->sampler == BY_HEUN && q->nfe%2 == 0) {
-        snprintf(line, sizeof line, "flag --nfe: found %lld, but Heun needs an odd number: two evaluations a step, one for the last", q->nfe);
-        return misused(line);
-    }
-    if (q->sampler == BY_ONESTEP && q->nfe != 1) return misused("flag --nfe: --sampler onestep takes one evaluation");
-    if (q->sampler != BY_GAMMA && args_given("gamma", argc, argv)) return misused("flag --gamma: goes with --sampler gamma");
-    if (!q->class_name && args_given("guidance", argc, argv)) return misused("flag --guidance: goes with --class");
-    if (q->noise && args_given("n", argc, argv)) return misused("flags --n and --noise: give one of them");
-    if (!ends_with(q->common.out, ".csv") && !ends_with(q->common.out, ".npy")) {
-        args_fail(line, sizeof line, "flag --out: found \"%.400s\", expected a name that ends in .csv or .npy", q->common.out);
-        return misused(line);
-    }
+static int sample_run(drawing *d, ctm_arena *a) {
+    char err[600];
+    dataset units;
+    ctm_net *net = open_model(a, d->weights, &units, err, sizeof err);
+    int *label;
+    ctm_real *x;
+    if (!net || !sampling_ready(&d->q, a, net, (uint64_t)d->common.seed, d->weights, err, sizeof err)) return wrong(err);
+    x = starting_points(d, a, err, sizeof err);
+    if (!x || !choose_class(&label, d->rows, d->class_name, a, &units, d->weights, err, sizeof err)) return wrong(err);
+    d->q.label = label;
+    measure_map(a->ctx, sampling_chunk, &d->q, d->rows, net->dim, x, x);
+    if (!write_points(d->common.out, a, &units, d->rows, x, err, sizeof err)) return wrong(err);
+    if (!d->common.quiet)
+        printf("%lu samples in %s%s\n", (unsigned long)d->rows, d->common.out,
+               ends_with(d->common.out, ".npy") ? ", standardised: (value - mean)/unit; .csv is in the data's units" : "");
     return 0;
 }
 
 static int sample_main(int argc, char **argv) {
-    sampling q;
+    drawing d;
     ctm_ctx ctx;
     ctm_arena a;
+    char line[600];
     int status;
-    memset(&q, 0, sizeof q);
-    q.common = args_common_defaults("samples.csv");
-    q.n = 1000;
-    q.nfe = 1;
-    q.guidance = 1;
+    memset(&d, 0, sizeof d);
+    d.q = sampling_default();
+    d.common = args_common_defaults("samples.csv");
+    d.n = 1000;
     const args_option options[] = {
-        {"weights",    ARGS_TEXT,   &q.weights, 0, 0,    NULL, "model.safetensors of a training folder"},
-        {"n",          ARGS_INT,    &q.n,       1, 1e8,  NULL, "how many samples"},
-        {"noise",      ARGS_TEXT,   &q.noise,   0, 0,    NULL, "start from this .npy file: float32 [n,d] of unit variance, or [jumps,n,d] with the noise of all jumps"},
-        {"sampler",    ARGS_CHOICE, &q.sampler, 0, 0,    "gamma,exact,onestep,cm,heun,euler",
-         "gamma: jumps with --gamma; exact: gamma 0; onestep; cm: gamma 1; heun, euler: small steps along the ODE of the network at s = t"},
-        {"nfe",        ARGS_INT,    &q.nfe,     1, 1e6,  NULL, "network evaluations per sample (heun: an odd number)"},
-        {"gamma",      ARGS_REAL,   &q.gamma,   0, 1,    NULL, "share of fresh noise: 0 none, 1 all of it"},
-        {"gamma-form", ARGS_CHOICE, &q.form,    0, 0,    "paper,authors", "how the level below the next one is chosen"},
-        {"class",      ARGS_TEXT,   &q.class_name, 0, 0, NULL, "of a model trained with --label: samples of this class only"},
-        {"guidance",   ARGS_REAL,   &q.guidance, 0, 100, NULL, "with --class: 1 the class as learned, more exaggerates it, 0 ignores it"},
-        ARGS_COMMON_OUT(q.common, "F.csv: in the data's units; F.npy: standardised, (value - mean)/unit, float32 [n,d]; mean and unit of every "
+        {"weights",    ARGS_TEXT,   &d.weights, 0, 0,    NULL, "model.safetensors of a training folder"},
+        {"n",          ARGS_INT,    &d.n,       1, 1e8,  NULL, "how many samples"},
+        {"noise",      ARGS_TEXT,   &d.noise,   0, 0,    NULL, "start from this .npy file: float32 [n,d] of unit variance, or [k,n,d] with the noise on the way"},
+        {"class",      ARGS_TEXT,   &d.class_name, 0, 0, NULL, "of a model trained with --label: samples of this class only"},
+        SAMPLING_OPTIONS(d.q, "class"),
+        ARGS_COMMON_OUT(d.common, "F.csv: in the data's units; F.npy: standardised, (value - mean)/unit, float32 [n,d]; mean and unit of every "
                         "column are in the metadata of --weights")
     };
     status = args_parse("points", "points sample --weights W.safetensors [flags]", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
-    status = check_sampling(&q, argc, argv);
-    if (status) return status;
+    if (!d.weights) return misused("flag --weights: is missing; expected a safetensors file");
+    if (!sampling_check(&d.q, argc, argv, line, sizeof line)) return misused(line);
+    if (!d.class_name && args_given("guidance", argc, argv)) return misused("flag --guidance: goes with --class");
+    if (!ends_with(d.common.out, ".csv") && !ends_with(d.common.out, ".npy")) {
+        args_fail(line, sizeof line, "flag --out: found \"%.400s\", expected a name that ends in .csv or .npy", d.common.out);
+        return misused(line);
+    }
     ctm_init(&ctx);
-    ctx.threads = (int)q.common.threads;
+    ctx.threads = (int)d.common.threads;
     ctm_arena_init(&a, &ctx, "sample");
-    status = sample_run(&q, &ctx, &a);
-    npy_free(&q.file);
+    status = sample_run(&d, &a);
+    npy_free(&d.file);
     ctm_arena_free(&a);
     return status;
 }
@@ -1237,21 +807,15 @@ static int write_logp(const char *path, const table *t, const double *logp, char
 }
 
 // ln p of every row in its own units: that of the standardised row, minus the logarithms of the units. With a class, ln p(row | class).
-static int loglik_run(ctm_ctx *ctx, ctm_arena *a, const char *weights, const char *data, const char *class_name, const args_common *common) {
-    const ctm_file *f = ctm_file_read(a, weights);
-    ctm_net *net;
+static int loglik_run(ctm_arena *a, const char *weights, const char *data, const char *class_name, const args_common *common) {
     dataset units;
     char err[600];
+    ctm_net *net = open_model(a, weights, &units, err, sizeof err);
     double *logp, sum = 0;
     ctm_real *x;
     table t;
     int ok, *label;
-    memset(&units, 0, sizeof units);
-    if (!f) return wrong(ctm_error(ctx));
-    net = load_points(a, weights, err, sizeof err);
     if (!net) return wrong(err);
-    if (!units_of_file(&units, a, f, net->dim, err, sizeof err)) return wrong(err);
-    if (!classes_of_file(&units, a, f, net->classes, err, sizeof err)) return wrong(err);
     if (!choose_class(&label, MEASURE_LOGLIK_ROWS, class_name, a, &units, weights, err, sizeof err)) return wrong(err);
     if (!table_read_any_csv(data, column_list(a, &units), NULL, &t, err, sizeof err)) return wrong(err);
     x = (ctm_real *)ctm_alloc(a, t.n*(size_t)t.d*sizeof *x);
@@ -1291,7 +855,7 @@ static int loglik_main(int argc, char **argv) {
     ctm_init(&ctx);
     ctx.threads = (int)common.threads;
     ctm_arena_init(&a, &ctx, "loglik");
-    status = loglik_run(&ctx, &a, weights, data, class_name, &common);
+    status = loglik_run(&a, weights, data, class_name, &common);
     ctm_arena_free(&a);
     return status;
 }
@@ -1306,8 +870,9 @@ int main(int argc, char **argv) {
 /* What it prints (42000 steps; the settings in the middle are ctm_config_print's)
 
    $ build/points train --data ring --out out/demo
-   build/points train --data ring --teacher exact --match soft --law gap --seed 1 --steps 42000 --out out/demo
-   ctm.h 0.2.0, seed 1, all cores, avx512
+   build/points train --data ring --teacher exact --recipe points --seed 1 --steps 42000 --out out/demo
+   ctm.h 0.2.0, all cores, avx512
+   recipe             points
    noise.sigma_min    0.002      noise.sigma_max    80         noise.sigma_data   0.5        noise.rho          7
    ...
    flow_rms_onestep             0.007274
@@ -1325,7 +890,7 @@ int main(int argc, char **argv) {
    measures and figures took ... s
    open out/demo/index.html
 
-   and leaves in out/demo: index.html; samples, flow, triangle, score, gamma, nfe, laws and loss.svg; metrics.csv,
+   and leaves in out/demo: index.html; samples, flow, triangle, score, gamma, nfe, recipes and loss.svg; metrics.csv,
    loss.csv, samples.csv; model.safetensors, checkpoint.safetensors. More to try:
 
    $ build/points --data moons --steps 200 --stop-at 100 --out out/moons && build/points --resume --out out/moons
@@ -1335,7 +900,10 @@ int main(int argc, char **argv) {
    $ build/points loglik --weights out/geyser/model.safetensors --data geyser.csv --out logp.csv
    $ build/points --data penguins.csv --columns bill_length_mm,bill_depth_mm --label species --out out/penguins
    $ build/points sample --weights out/penguins/model.safetensors --class Adelie --guidance 1.5 --n 5 --out adelie.csv
-   $ build/points --data ring --gan --out out/gan                       (no better on points: PAPER_NOTES.md)
-   $ build/points --data ring --method cm --out out/cm                  (the consistency model, for comparison)
+   $ build/points --data ring --recipe paper --out out/paper            (the paper's algorithm)
+   $ build/points --data ring --recipe cd --out out/cd                  (a consistency model, for comparison)
+   $ build/points --data ring --gan hinge --out out/gan                 (no better on points: PAPER_NOTES.md)
+   $ build/points --data ring --recipe papr
+   points: flag --recipe: there is no recipe "papr"; there are paper, authors, points, images, cd, ct
    $ build/points sample --weights out/demo/model.safetensors --gamma 2
    points: flag --gamma: found "2", expected a number from 0 to 1 */

@@ -23,12 +23,10 @@
 #include "args.h"
 #include "measure.h"
 #include "plot.h"
-#include "run.h"
+#include "train.h"
 #include "toys.h"
 
-enum { STORY_LOSSES_MAX = RUN_LOSSES_MAX, STORY_FIGURES_MAX = 20 };
-enum { STORY_STEP = RUN_STEP, STORY_L_CTM = RUN_L_CTM, STORY_L_DSM = RUN_L_DSM, STORY_LAMBDA = RUN_LAMBDA, STORY_LR = RUN_LR, STORY_GRAD_NORM = RUN_GRAD_NORM };
-typedef run_losses story_losses;
+enum { STORY_FIGURES_MAX = 20 };
 
 typedef struct story_figure { const char *file, *title, *text; } story_figure;      // text is HTML
 
@@ -37,6 +35,7 @@ typedef struct story {
     ctm_net            *net;              // the CTM, an EMA
     const char         *folder;
     const char         *name;             // of the data: "ring", "geyser.csv"
+    const char         *recipe;           // of this model: "points"
     const toy          *data;             // NULL: only the rows are known
     const ctm_denoiser *teacher;          // NULL: none
     size_t              rows;             // data points to show, in standardised units
@@ -44,9 +43,9 @@ typedef struct story {
     const char *const  *column;           // [dim] names
     const double       *mean, *unit;      // [dim] own units = mean + unit·standardised
     const measures     *m;
-    const story_losses *losses;
-    int                 law_steps;        // of the two short runs that compare the laws of (t,u,s); 0: there were none
-    double              law_rms[2][MEASURE_CHAINS];   // flow_rms of chains: the authors' law, the gap law
+    const run_losses *losses;
+    int                 compare_steps;    // of the two short runs that compare recipes; 0: there were none
+    double              recipe_rms[2][MEASURE_CHAINS];   // flow_rms of chains: the paper's recipe, ours for points
     uint64_t            seed;
     const char         *command;          // what to type to get this page again
     const char         *settings;         // one line
@@ -664,7 +663,7 @@ static inline int story_gamma_figure(story *s) {
         "A small <i>&gamma;</i> reaches mostly the neighbours of where the path leads. The grey data stays where it is; the clouds come to it as <i>t</i> falls.");
 }
 
-// ---- Figure: equal numbers of evaluations; the law of (t,u,s) ----------------------------------------------------------
+// ---- Figure: equal numbers of evaluations; two recipes -----------------------------------------------------------------
 
 static inline void story_curve(plot *p, const measures *m, const double *v, int color, const char *label) {
     double x[MEASURE_NFES], y[MEASURE_NFES];
@@ -699,42 +698,43 @@ static inline int story_nfe_figure(story *s) {
         "evaluated far outside the data at a step this long. The last points are chains of more than 17 jumps, whose levels lie between those of the grid that was practised.");
 }
 
-static inline int story_laws_figure(story *s) {
+static inline int story_recipes_figure(story *s) {
     static const char *const groups[MEASURE_CHAINS] = {"1 jump", "2", "4", "8", "17 jumps"};
     double bar[3*MEASURE_CHAINS], top = 0;
     char label[3][80];
-    plot *p = story_open(s, "laws.svg", 900, 480, "Which jumps are practised decides which jumps are good");
+    plot *p = story_open(s, "recipes.svg", 900, 480, "The paper's recipe and ours for points");
     for (int c = 0; c < MEASURE_CHAINS; c++) {
         char name[48];
         if (c == 0) snprintf(name, sizeof name, "flow_rms_onestep");
         else        snprintf(name, sizeof name, "flow_rms_chain%d", measure_chains()[c]);
-        bar[3*c] = s->law_rms[0][c];
-        bar[3*c + 1] = s->law_rms[1][c];
+        bar[3*c] = s->recipe_rms[0][c];
+        bar[3*c + 1] = s->recipe_rms[1][c];
         bar[3*c + 2] = measure_get(s->m, name, 0);
         for (int k = 0; k < 3; k++) top = fmax(top, bar[3*c + k]);
     }
-    snprintf(label[0], sizeof label[0], "authors' law, %d steps", s->law_steps);
-    snprintf(label[1], sizeof label[1], "gap law, %d steps", s->law_steps);
-    snprintf(label[2], sizeof label[2], "this page's model");
+    snprintf(label[0], sizeof label[0], "recipe paper, %d steps", s->compare_steps);
+    snprintf(label[1], sizeof label[1], "recipe points, %d steps", s->compare_steps);
+    snprintf(label[2], sizeof label[2], "this page's model (recipe %s)", s->recipe);
     plot_grid_panel(p, 1, 1, 0, NULL);
     plot_axes(p, 0, MEASURE_CHAINS, 0, 1.45*top, NULL, "RMS distance from the exact flow / " STORY_SIGMA " of the data", PLOT_NOXTICKS);
     plot_bars(p, MEASURE_CHAINS, 3, bar, groups, 1);
     for (int k = 0; k < 3; k++) plot_legend_add(p, PLOT_BOX, plot_color(1 + k), label[k]);
     plot_legend_place(p, PLOT_TOPLEFT);
-    return story_close(s, p, "laws.svg", "More jumps: better or worse?",
-        "Two short runs that differ in one thing: the law by which (<i>t, u, s</i>) are drawn. The authors' law nearly always practises long jumps: after so few "
-        "steps it is good at one jump, but a chain of short ones adds up their errors. The gap law also practises short ones and has <i>u</i> = <i>s</i>, so that the target "
-        "is a point of the solver: its chains are as good as its one jump. Both runs are much shorter than the one that made this page; compare them with each other.");
+    return story_close(s, p, "recipes.svg", "The paper's recipe and ours",
+        "Two short runs of equally many steps. <code>paper</code> is the paper's algorithm: <i>t</i>, <i>s</i> and <i>u</i> between them are uniform (soft matching), "
+        "the two routes are compared at time zero, and <i>g</i>(<i>x<sub>t</sub>,t,t</i>) is compared with the data. <code>points</code> is our departure from it for points "
+        "that have an exact teacher: it practises mostly short jumps with <i>u</i> = <i>s</i>, so that the target is a point of the teacher's solver, compares half at <i>s</i>, "
+        "and compares <i>g</i>(<i>x<sub>t</sub>,t,t</i>) with the teacher's denoiser, which has far less noise than the data. Both runs are much shorter than the one that made this page; compare them with each other.");
 }
 
 // ---- Figure: the losses ------------------------------------------------------------------------------------------------
 
 static inline void story_loss_panel(story *s, plot *p, int panel, const char *title, const char *ylabel, int n, const int *column,
                                     const char *const *label) {
-    const story_losses *l = s->losses;
+    const run_losses *l = s->losses;
     double *x = measure__doubles(s->memory, (size_t)l->n), *y = measure__doubles(s->memory, 3*(size_t)l->n), lo = 1e30, hi = 0;
     for (int i = 0; i < l->n; i++) {
-        x[i] = l->row[i][STORY_STEP];
+        x[i] = l->row[i][RUN_STEP];
         for (int k = 0; k < n; k++) {
             const double v = l->row[i][column[k]];
             y[k*l->n + i] = v;
@@ -754,7 +754,7 @@ static inline void story_loss_panel(story *s, plot *p, int panel, const char *ti
 }
 
 static inline int story_loss_figure(story *s) {
-    static const int losses[2] = {STORY_L_CTM, STORY_L_DSM}, others[3] = {STORY_LAMBDA, STORY_LR, STORY_GRAD_NORM};
+    static const int losses[2] = {RUN_L_CTM, RUN_L_DSM}, others[3] = {RUN_LAMBDA, RUN_LR, RUN_GRAD_NORM};
     static const char *const loss_names[2] = {"L_CTM: the jumps agree", "L_DSM: the denoiser"};
     static const char *const other_names[3] = {STORY_LAMBDA_SIGN ", weight of L_DSM", "learning rate", "norm of the gradient"};
     const ctm_mark mark = ctm_arena_mark(s->memory);
@@ -862,8 +862,9 @@ static inline void story_opening(const story *s, FILE *f) {
           "which takes dozens of small steps to follow. A <em>consistency trajectory model</em> learns the solution of that flow: one network "
           "<i>G</i>(<i>x,t,s</i>) = (<i>s/t</i>)&middot;<i>x</i> + (1 &minus; <i>s/t</i>)&middot;<i>g</i>(<i>x,t,s</i>) that jumps from any level <i>t</i> to any lower level <i>s</i>. "
           "This page shows one such network, ", f);
-    fprintf(f, "%lu weights in all", weights);
-    fputs(", and how well it does.</p>\n<ul class='key'>\n", f);
+    fprintf(f, "%lu weights in all, trained by the recipe <code>", weights);
+    story_escape(f, s->recipe);
+    fputs("</code>, and how well it does.</p>\n<ul class='key'>\n", f);
     story_key_number(s, f, "flow_rms_onestep", 1, 4, "", "RMS error of one jump");
     story_key_number(s, f, "flow_median_onestep", 1, 4, "", "median error of one jump");
     story_key_number(s, f, "flow_rms_chain17", 1, 4, "", "RMS error of 17 jumps");
@@ -913,7 +914,7 @@ static inline int story_write(story *s) {
     if (known && !story_score_figure(s)) return 0;
     if (plane && !story_gamma_figure(s)) return 0;
     if (known && s->teacher && s->m->nfes > 0 && !story_nfe_figure(s)) return 0;
-    if (known && s->law_steps > 0 && !story_laws_figure(s)) return 0;
+    if (known && s->compare_steps > 0 && !story_recipes_figure(s)) return 0;
     if (!story_loss_figure(s)) return 0;
     return story_page(s);
 }

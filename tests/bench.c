@@ -235,7 +235,7 @@ static void bench_ops(ctm_ctx *ctx, int threads) {
 // ---- the U-Net
 typedef struct bench_unet { ctm_ctx *ctx; ctm_arena own, work; ctm_tape tape; ctm_net *net; int B; } bench_unet;
 static void bench_unet_open(bench_unet *u, ctm_ctx *ctx, int C, int backward) {
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     ctm_net *net;
     int p;
     size_t i;
@@ -472,7 +472,7 @@ static ctm_net *bench_concat_net(ctm_arena *a, const ctm_noise *z, int with_s) {
 // weight, RAdam, EMA. (gap_power 60 makes h = 2 always.)
 static void bench_ctm_step_mlp(ctm_ctx *ctx, int threads) {
     ctm_arena a;
-    ctm_config cfg = ctm_config_authors();
+    ctm_config cfg = ctm_recipe_authors();
     ctm_trainer *tr;
     ctm_arena_init(&a, ctx, "bench");
     cfg.max_gap = 2;
@@ -493,7 +493,7 @@ static void bench_images_draw(void *user, const ctm_rng *rng, uint64_t step, uin
 }
 static void bench_ctm_step_unet(ctm_ctx *ctx, int C) {
     ctm_arena a;
-    ctm_config cfg = ctm_config_authors();
+    ctm_config cfg = ctm_recipe_authors();
     ctm_trainer *tr;
     char name[32];
     snprintf(name, sizeof name, "ctm_step_unet_c%d", C);
@@ -517,7 +517,7 @@ static void bench_ctm_step_unet(ctm_ctx *ctx, int C) {
 // One step of `make demo`: the ring with the exact teacher.
 static void bench_points_step(ctm_ctx *ctx, int threads) {
     ctm_arena a;
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     double mean[16], scale = 0.5 / sqrt(2 + 0.15 * 0.15);
     ctm_trainer *tr;
     int k;

@@ -58,7 +58,7 @@ static int points(ctm_arena *a, ctm_tape *tp, ctm_config cfg) {
 
 static int images(ctm_arena *a) {
     static int dim = 8 * 8 * 3;
-    ctm_config cfg = ctm_config_authors();
+    ctm_config cfg = ctm_recipe_authors();
     cfg.size = 8; cfg.channels = 3; cfg.model_channels = 16; cfg.num_blocks = 1; cfg.dropout = 0.1;
     memset(cfg.channel_mult, 0, sizeof cfg.channel_mult);
     memset(cfg.attn, 0, sizeof cfg.attn);
@@ -84,7 +84,7 @@ int main(void) {
         ctm_arena_init(&a, &ctx, "bits");
         ctm_tape_init(&tp, &ctx, &a);
         hash = 1469598103934665603ull;
-        if (!points(&a, &tp, ctm_config_default()) || !points(&a, &tp, ctm_config_authors()) || !images(&a)) { printf("failed: %s\n", ctm_error(&ctx)); return 1; }
+        if (!points(&a, &tp, ctm_recipe_points()) || !points(&a, &tp, ctm_recipe_authors()) || !images(&a)) { printf("failed: %s\n", ctm_error(&ctx)); return 1; }
         printf("%s %08lx%08lx\n", ctm_isa_name(isa), (unsigned long)(hash >> 32), (unsigned long)(hash & 0xffffffffu));
         ctm_arena_free(&a);
     }

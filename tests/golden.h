@@ -188,7 +188,7 @@ static inline void golden_check_weights(golden_file *g, const char *prefix, cons
 
 // The oracle's two networks (README.md): "film" is ctm_mlp; "concat" is a network of one's own, made of public operations.
 static inline ctm_config golden_net_config(void) {
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     cfg.hidden = 16; cfg.layers = 3; cfg.embed = 8;
     return cfg;
 }

@@ -2,13 +2,13 @@
 # The figures of merit: trains on each data set with seeds 0, 1, 2 and prints every metric's values and median, then what is asked
 # of chains: their error over that of one jump, 99th percentile, share of samples off every mode, likelihood gap.
 # usage: sh tests/merit.sh [DATA...]      default: ring moons grid spiral checker.
-# in the environment: STEPS=N: shorter runs; TEACHER=learned: not the exact teacher; CHAINS=SHARE: the flag --chains; THREADS=N;
+# in the environment: STEPS=N: shorter runs; TEACHER=learned: not the exact teacher; RECIPE=paper: not ours; THREADS=N;
 # NOISES=N (100000; half of them are behind the errors); OUT=DIR, where runs go (out/merit)
 cd "$(dirname "$0")/.." || exit 1
 out=${OUT:-out/merit}
 for data in ${*:-ring moons grid spiral checker}; do
     for seed in 0 1 2; do
-        "${POINTS:-build/points}" train --data "$data" --seed $seed ${STEPS:+--steps "$STEPS"} ${TEACHER:+--teacher "$TEACHER"} ${CHAINS:+--chains "$CHAINS"} \
+        "${POINTS:-build/points}" train --data "$data" --seed $seed ${STEPS:+--steps "$STEPS"} ${TEACHER:+--teacher "$TEACHER"} ${RECIPE:+--recipe "$RECIPE"} \
             ${THREADS:+--threads "$THREADS"} ${NOISES:+--noises "$NOISES"} --plain --out "$out/$data.$seed" --quiet >/dev/null || exit 1
     done
     echo "$data (seeds 0, 1, 2; median)"

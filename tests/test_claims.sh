@@ -57,7 +57,7 @@ same "$tmp/mine" "$tmp/theirs" "verdicts do not follow from values.csv: $(diff "
 # ---- a choice of claims trains what they need, and finds the same
 "$claims" --steps 6 --seeds 2 --seed 5 --threads 2 --quiet --only 12,8 --out "$tmp/c" >"$tmp/c.out" 2>/dev/null
 says "--only 12,8" "$(sed 1d "$tmp/c.out" | sed 's/\. .*//' | tr '\n' ' ')" "8 12 "
-says "runs of --only 12,8" "$(sed 1d "$tmp/c/runs.csv" | cut -d, -f1 | sort -u | tr '\n' ' ')" "fixed one-heun ours paper "
+says "runs of --only 12,8" "$(sed 1d "$tmp/c/runs.csv" | cut -d, -f1 | sort -u | tr '\n' ' ')" "fixed one-heun paper points "
 grep -E '^(claim|8\.|12\.)' "$tmp/a.out" >"$tmp/part"
 same "$tmp/part" "$tmp/c.out" "--only changes what is measured"
 "$claims" --steps 6 --seeds 2 --seed 6 --threads 2 --quiet --only 12 --out "$tmp/d" >"$tmp/d.out" 2>/dev/null

@@ -238,15 +238,17 @@ static void test_invariant_18_continuous_times(void) {
     golden_close(g);
 }
 
-// Against the golden tables: [eq:edm] [eq:outer] [eq:D_from_g] [eq:weights], every row by its own size.
+// Against the golden tables: [eq:edm] [eq:weights], every row by its own size.
 static void check_column(golden_file *g, const char *name, const double *got, double tolerance) {
     size_t n, i;
     const double *want = golden(g, name, &n);
     for (i = 0; i < n; i++) golden_compare(g, name, i, got[i], want[i], tolerance * larger(fabs(want[i]), 1e-3));
 }
 static void test_schedule_golden(void) {
-    static const char *const inner[3] = {"edm", "cm", "no"}, *const outer[3] = {"euler", "variance", "mixed"};
-    static const char *const weight[8] = {"uniform", "snr", "snr+1", "karras", "truncated-snr", "uniform_g", "karras_weight", "sq-t-inverse"};
+    static const char *const inner[3] = {"edm", "cm", "no"};
+    static const struct { const char *name; ctm_weight_fn weight; } weight[6] = {
+        {"uniform", ctm_weight_uniform}, {"snr", ctm_weight_snr}, {"karras", ctm_weight_karras}, {"karras_weight", ctm_weight_karras},
+        {"truncated-snr", ctm_weight_truncated_snr}, {"uniform_g", ctm_weight_uniform_g}};
     golden_file *g = golden_open("schedule");
     ctm_noise z = ctm_noise_default();
     size_t n, i;
@@ -264,20 +266,13 @@ static void test_schedule_golden(void) {
         snprintf(name, sizeof name, "out.inner.%s.c_out", inner[k]);
         check_column(g, name, b, 1e-12);
     }
-    for (k = 0; k < 3; k++) {
-        z.outer = k;
-        for (i = 0; i < n; i++) ctm_outer_scalings(&z, t[i], s[i], &a[i], &b[i]);
-        snprintf(name, sizeof name, "out.outer.%s.C_skip", outer[k]);
-        check_column(g, name, a, 1e-12);
-        snprintf(name, sizeof name, "out.outer.%s.C_out", outer[k]);
-        check_column(g, name, b, 1e-12);
-        for (i = 0; i < n; i++) a[i] = ctm_denoiser_skip(&z, t[i]);
-        snprintf(name, sizeof name, "out.outer.%s.D_skip", outer[k]);
-        check_column(g, name, a, 1e-11);
-    }
-    for (k = 0; k < 8; k++) {
-        for (i = 0; i < n; i++) a[i] = ctm_weight(&z, k, t[i], strict[i], m);
-        snprintf(name, sizeof name, "out.weight.%s", weight[k]);
+    for (i = 0; i < n; i++) { a[i] = s[i] / t[i]; b[i] = (t[i] - s[i]) / t[i]; }
+    check_column(g, "out.outer.euler.C_skip", a, 1e-12);
+    check_column(g, "out.outer.euler.C_out", b, 1e-12);
+    for (k = 0; k < 6; k++) {
+        for (i = 0; i < n; i++) a[i] = weight[k].weight(&z, t[i], strict[i]);
+        if (weight[k].weight == ctm_weight_uniform_g) for (i = 0; i < n; i++) a[i] = pow(a[i], m);   // the oracle raises it to a power
+        snprintf(name, sizeof name, "out.weight.%s", weight[k].name);
         check_column(g, name, a, 1e-12);
     }
     golden_close(g);
@@ -290,55 +285,34 @@ static void test_invariant_5_edm_identities(void) {
     for (t = 0.002; t < 81; t *= 1.3) {
         ctm_inner_scalings(&z, t, &skip, &out);
         CHECK_CLOSE(skip * skip * (t * t + 0.25) + out * out, 0.25, 1e-14);
-        CHECK_CLOSE(ctm_weight(&z, CTM_W_KARRAS_WEIGHT, t, t, 1) * out * out, 1, 1e-12);
+        CHECK_CLOSE(ctm_weight_karras(&z, t, t) * out * out, 1, 1e-12);
         CHECK_CLOSE(ctm_c_in(&z, t) * ctm_c_in(&z, t) * (t * t + 0.25), 1, 1e-14);
     }
-    CHECK_CLOSE(ctm_weight(&z, CTM_W_KARRAS_WEIGHT, 0.002, 0.002, 1), 250004, 1e-6);
+    CHECK_CLOSE(ctm_weight_karras(&z, 0.002, 0.002), 250004, 1e-6);
     z.inner = CTM_INNER_CM;                                                      // cm: g = x at sigma_min
     ctm_inner_scalings(&z, 0.002, &skip, &out);
     CHECK(skip == 1 && out == 0);
 }
 
-// [eq:weights] karras equals karras_weight; sq-t-inverse equals sqrt(t).
-static void test_invariant_6_weights(void) {
-    ctm_noise z = ctm_noise_default();
-    double t;
-    z.sigma_data = 0.37;
-    for (t = 0.002; t < 81; t *= 1.7) {
-        CHECK_CLOSE(ctm_weight(&z, CTM_W_KARRAS, t, 0, 1) / ctm_weight(&z, CTM_W_KARRAS_WEIGHT, t, 0, 1), 1, 1e-13);
-        CHECK_CLOSE(ctm_weight(&z, CTM_W_SQRT_T, t, 0, 1), sqrt(t), 1e-14 * sqrt(t));
-        CHECK_CLOSE(ctm_weight(&z, CTM_W_UNIFORM_G, t, 0.25 * t, 2), 16.0 / 9, 1e-13);
-        CHECK(ctm_weight(&z, CTM_W_UNIFORM, t, 0, 1) == 1);
-    }
-}
-
 // ---- chapter 13: the parametrisation --------------------------------------------------------------------------------
 
-// [eq:G] G(x,t,t) = x bit for bit, for any weights and all three outer forms, alone or among rows that move.
+// [eq:G] G(x,t,t) = x bit for bit, for any weights, alone or among rows that move.
 static void test_invariant_1_no_jump_is_identity(void) {
     static const double level[9] = {80, 57.585985, 12.91, 3, 1, 0.7, 0.1, 0.0123, 0.002};
     room r;
-    int outer, i;
+    ctm_net *net;
+    ctm_tensor *t, *s, *x, *y;
+    int i;
     room_open(&r);
-    for (outer = 0; outer < 3; outer++) {
-        ctm_net *net = wild_net(&r.keep, 3, 1, 5);
-        ctm_tensor *t, *s, *x, *y;
-        double skip, out, q;
-        net->noise.outer = outer;
-        for (q = 0.002; q < 80; q *= 1.01) {                                     // the formula itself says so, not only the shortcut
-            ctm_outer_scalings(&net->noise, q, q, &skip, &out);
-            CHECK(skip == 1 && out == 0);
-        }
-        t = vector_of(&r.tape, "t", 9, level);
-        x = noised(&r.tape, "no jump", t, 3, 0.5);
-        y = ctm_G_theta(&r.tape, net, x, t, t);
-        CHECK(same_bits(x->data, y->data, x->len));
-        s = vector_of(&r.tape, "s", 9, level);
-        for (i = 0; i < 9; i += 2) s->data[i] = (ctm_real)0.002;                 // row 8 has t = s = .002
-        y = ctm_G_theta(&r.tape, net, x, t, s);
-        for (i = 0; i < 9; i++) CHECK(same_bits(x->data + 3 * i, y->data + 3 * i, 3) == (i % 2 == 1 || i == 8));
-        ctm_tape_reset(&r.tape);
-    }
+    net = wild_net(&r.keep, 3, 1, 5);
+    t = vector_of(&r.tape, "t", 9, level);
+    x = noised(&r.tape, "no jump", t, 3, 0.5);
+    y = ctm_G_theta(&r.tape, net, x, t, t);
+    CHECK(same_bits(x->data, y->data, x->len));
+    s = vector_of(&r.tape, "s", 9, level);
+    for (i = 0; i < 9; i += 2) s->data[i] = (ctm_real)0.002;                     // row 8 has t = s = .002
+    y = ctm_G_theta(&r.tape, net, x, t, s);
+    for (i = 0; i < 9; i++) CHECK(same_bits(x->data + 3 * i, y->data + 3 * i, 3) == (i % 2 == 1 || i == 8));
     room_close(&r);
 }
 
@@ -417,41 +391,39 @@ static void test_invariant_7_euler_form(void) {
     z.sigma_max = t; z.sigma_min = s; z.N = 2;                                   // a grid of the two levels alone
     y = ctm_solve(&r.tape, D, &z, CTM_EULER, matrix_of(&r.tape, "x", 1, 2, x_), &from, &to, 1);
     for (i = 0; i < 2; i++) {
-        double skip, out;
-        ctm_outer_scalings(&z, t, s, &skip, &out);
-        CHECK_CLOSE(skip * x_[i] + out * d[i], x_[i] + (s - t) * (x_[i] - d[i]) / t, 1e-14);
-        CHECK_CLOSE(y->data[i], skip * x_[i] + out * d[i], rounding(1e-6, 1e-13));
+        double G = s / t * x_[i] + (1 - s / t) * d[i];
+        CHECK_CLOSE(G, x_[i] + (s - t) * (x_[i] - d[i]) / t, 1e-14);
+        CHECK_CLOSE(y->data[i], G, rounding(1e-6, 1e-13));
     }
     room_close(&r);
 }
 
-// [eq:D_from_g] The denoiser recovered from g makes dG/ds at s = t equal (x - D)/t, in all three outer forms.
+// [eq:D_from_g] The denoiser recovered from g makes dG/ds at s = t equal (x - D)/t.
 static void test_invariant_8_denoiser_recovery(void) {
     static const double level[5] = {60, 5, 1, 0.2, 0.01};
     room r;
-    int outer, i, d;
+    ctm_net *net;
+    ctm_tensor *t, *s1, *s2, *x, *D, *G1, *G2;
+    double h = IN_DOUBLE ? 1e-4 : 4e-3;                                          // share of t
+    int i, d;
     room_open(&r);
-    for (outer = 0; outer < 3; outer++) {
-        ctm_net *net = wild_net(&r.keep, 2, 1, 7);
-        ctm_tensor *t = vector_of(&r.tape, "t", 5, level), *s1 = vector_of(&r.tape, "s1", 5, level), *s2 = vector_of(&r.tape, "s2", 5, level);
-        ctm_tensor *x, *D, *G1, *G2;
-        double h = IN_DOUBLE ? 1e-4 : 4e-3;                                      // share of t
-        net->noise.outer = outer;
-        x = noised(&r.tape, "recovery", t, 2, 0.5);
-        for (i = 0; i < 5; i++) {
-            s1->data[i] = t->data[i] * (ctm_real)(1 - h);
-            s2->data[i] = t->data[i] * (ctm_real)(1 - 2 * h);
-        }
-        D = ctm_D_theta(&r.tape, net, x, t);
-        G1 = ctm_G_theta(&r.tape, net, x, t, s1);
-        G2 = ctm_G_theta(&r.tape, net, x, t, s2);
-        for (i = 0; i < 5; i++)
-            for (d = 2 * i; d < 2 * i + 2; d++) {                                // t·dG/ds by the one-sided formula of second order
-                double slope = (3 * (double)x->data[d] - 4 * (double)G1->data[d] + (double)G2->data[d]) / (2 * h);
-                CHECK_CLOSE((double)x->data[d] - slope, D->data[d], rounding(4e-3, 1e-5) * larger(1, fabs((double)x->data[d])));
-            }
-        ctm_tape_reset(&r.tape);
+    net = wild_net(&r.keep, 2, 1, 7);
+    t = vector_of(&r.tape, "t", 5, level);
+    s1 = vector_of(&r.tape, "s1", 5, level);
+    s2 = vector_of(&r.tape, "s2", 5, level);
+    x = noised(&r.tape, "recovery", t, 2, 0.5);
+    for (i = 0; i < 5; i++) {
+        s1->data[i] = t->data[i] * (ctm_real)(1 - h);
+        s2->data[i] = t->data[i] * (ctm_real)(1 - 2 * h);
     }
+    D = ctm_D_theta(&r.tape, net, x, t);
+    G1 = ctm_G_theta(&r.tape, net, x, t, s1);
+    G2 = ctm_G_theta(&r.tape, net, x, t, s2);
+    for (i = 0; i < 5; i++)
+        for (d = 2 * i; d < 2 * i + 2; d++) {                                    // t·dG/ds by the one-sided formula of second order
+            double slope = (3 * (double)x->data[d] - 4 * (double)G1->data[d] + (double)G2->data[d]) / (2 * h);
+            CHECK_CLOSE((double)x->data[d] - slope, D->data[d], rounding(4e-3, 1e-5) * larger(1, fabs((double)x->data[d])));
+        }
     room_close(&r);
 }
 
@@ -482,51 +454,42 @@ static void test_invariant_9_outer_jump_at_the_end(void) {
     room_close(&r);
 }
 
-// g, D, G, denoiser, score and teacher of both networks in all nine forms, against the oracle.
-// [eq:g] [eq:G] [eq:D_from_g] [eq:tweedie] [eq:edm] [eq:outer] [eq:film]
+// g, D, G, denoiser, score and teacher of both networks with all three scalings, against the oracle.
+// [eq:g] [eq:G] [eq:D_from_g] [eq:tweedie] [eq:edm] [eq:film]
 static void check_param_file(const char *kind) {
-    static const char *const inner[3] = {"edm", "cm", "no"}, *const outer[3] = {"euler", "variance", "mixed"};
+    static const char *const inner[3] = {"edm", "cm", "no"};
     char file[32], name[64];
     golden_file *g;
     room r;
     ctm_net *net, *teacher;
     ctm_tensor *x, *t, *s, *D, *G, *gg;
     ctm_denoiser *as_denoiser;
-    int a, b, i, d;
+    int a;
     snprintf(file, sizeof file, "param_%s", kind);
     g = golden_open(file);
     room_open(&r);
     net = golden_net(&r.keep, g, kind, "w.net.", 1);
     teacher = golden_net(&r.keep, g, kind, "w.teacher.", 0);
-    for (a = 0; a < 3; a++)
-        for (b = 0; b < 3; b++) {
-            x = golden_tensor(&r.tape, g, "in.x");
-            t = golden_tensor(&r.tape, g, "in.t");
-            s = golden_tensor(&r.tape, g, "in.s");
-            net->noise.inner = a;
-            net->noise.outer = b;
-            gg = ctm_g_theta(&r.tape, net, x, t, s);
-            G = ctm_G_theta(&r.tape, net, x, t, s);
-            D = ctm_matrix(&r.tape, "D", x->shape[0], 2);                        // the file's D uses g at (t,s)
-            for (i = 0; i < x->shape[0]; i++)
-                for (d = 2 * i; d < 2 * i + 2; d++)
-                    D->data[d] = gg->data[d] + (ctm_real)ctm_denoiser_skip(&net->noise, (double)t->data[i]) * x->data[d];
-            snprintf(name, sizeof name, "out.g.%s", inner[a]);
-            golden_check(g, name, gg->data, gg->len);
-            golden_check_rows(g, name, gg->data, gg->len);
-            snprintf(name, sizeof name, "out.G.%s.%s", inner[a], outer[b]);
-            golden_check(g, name, G->data, G->len);
-            golden_check_rows(g, name, G->data, G->len);
-            snprintf(name, sizeof name, "out.D.%s.%s", inner[a], outer[b]);
-            golden_check(g, name, D->data, D->len);
-            gg = ctm_g_theta(&r.tape, net, x, t, t);                             // and ctm_D_theta is that formula at s = t
-            D = ctm_D_theta(&r.tape, net, x, t);
-            for (i = 0; i < x->shape[0]; i++)
-                for (d = 2 * i; d < 2 * i + 2; d++)
-                    CHECK_CLOSE(D->data[d], (double)gg->data[d] + ctm_denoiser_skip(&net->noise, (double)t->data[i]) * (double)x->data[d],
-                                rounding(1e-6, 1e-13) * larger(1, fabs((double)x->data[d])));
-            ctm_tape_reset(&r.tape);
-        }
+    for (a = 0; a < 3; a++) {
+        x = golden_tensor(&r.tape, g, "in.x");
+        t = golden_tensor(&r.tape, g, "in.t");
+        s = golden_tensor(&r.tape, g, "in.s");
+        net->noise.inner = a;
+        gg = ctm_g_theta(&r.tape, net, x, t, s);
+        G = ctm_G_theta(&r.tape, net, x, t, s);
+        snprintf(name, sizeof name, "out.g.%s", inner[a]);
+        golden_check(g, name, gg->data, gg->len);
+        golden_check_rows(g, name, gg->data, gg->len);
+        snprintf(name, sizeof name, "out.G.%s.euler", inner[a]);
+        golden_check(g, name, G->data, G->len);
+        golden_check_rows(g, name, G->data, G->len);
+        snprintf(name, sizeof name, "out.D.%s.euler", inner[a]);
+        golden_check(g, name, gg->data, gg->len);                                // the file's D uses g at (t,s)
+        gg = ctm_g_theta(&r.tape, net, x, t, t);                                 // and ctm_D_theta is that formula at s = t
+        D = ctm_D_theta(&r.tape, net, x, t);
+        CHECK(same_bits(D->data, gg->data, D->len));
+        ctm_tape_reset(&r.tape);
+    }
     net->noise = ctm_noise_default();
     x = golden_tensor(&r.tape, g, "in.x");
     t = golden_tensor(&r.tape, g, "in.t");
@@ -1334,71 +1297,84 @@ static double chi_squared(const long *count, const double *p, int cells, long n)
     return k > 0 ? (chi - k) / sqrt(2.0 * k) : 0;
 }
 
-// [eq:law_h] t > u >= s >= sigma_min; h in [1,M]; i_t + h <= N-1: for every law, match and grid.
-static void test_invariant_12_order_of_times(void) {
+static const struct { const char *name; ctm_times_fn times; int whole; } all_times[7] = {
+    {"paper", ctm_times_paper, 1}, {"local", ctm_times_local, 1}, {"global", ctm_times_global, 1}, {"authors", ctm_times_authors, 1},
+    {"cm", ctm_times_cm, 1}, {"points", ctm_times_points, 0}, {"images", ctm_times_images, 0}};
+
+// [eq:law_paper] [eq:law_h] [eq:law_gap] [eq:cm]  t > u >= s >= sigma_min for every distribution and grid, and what each promises of u and s.
+static void test_times_are_in_order_on_every_grid(void) {
     static const int sizes[5] = {2, 3, 6, 18, 40};
-    int q, law, match, continuous, small, k;
-    for (q = 0; q < 5; q++) for (law = 0; law < 2; law++) for (match = 0; match < 3; match++)
-        for (continuous = 0; continuous < 2; continuous++) for (small = 0; small < 2; small++) {
-            ctm_config c = law ? ctm_config_default() : ctm_config_authors();
-            c.noise.N = sizes[q]; c.match = match; c.continuous = continuous; c.s_smallest = small; c.seed = 5;
-            c.max_gap = q == 4 ? 20 : 17;
-            for (k = 0; k < 200; k++) {
-                double i[3];
-                ctm_times(&c, (uint64_t)k, 3, i);
-                CHECK(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= c.noise.N - 1);
-                CHECK(ctm_t_of_index(&c.noise, i[2]) >= c.noise.sigma_min && ctm_t_of_index(&c.noise, i[0]) > ctm_t_of_index(&c.noise, i[1]));
-                if (law == 0 && !continuous) {
-                    CHECK(i[1] - i[0] >= 1 && i[1] - i[0] <= c.max_gap);
-                    CHECK(i[0] == floor(i[0]) && i[1] == floor(i[1]) && i[2] == floor(i[2]));
-                }
-                if (law == 0 && match == CTM_GLOBAL) CHECK(i[2] == i[1]);
-                if (law == 0 && match == CTM_LOCAL) CHECK_CLOSE(i[1] - i[0], continuous ? (c.noise.N - 1.0) / c.noise.N : 1, 1e-9);
-            }
+    int q, f, k;
+    for (q = 0; q < 5; q++) for (f = 0; f < 7; f++) {
+        ctm_config c = ctm_recipe_paper();
+        c.noise.N = sizes[q];
+        c.seed = 5;
+        for (k = 0; k < 400; k++) {
+            double i[3];
+            all_times[f].times(&c, (uint64_t)k, 3, i);
+            CHECK(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= c.noise.N - 1);
+            CHECK(ctm_t_of_index(&c.noise, i[2]) >= c.noise.sigma_min && ctm_t_of_index(&c.noise, i[0]) > ctm_t_of_index(&c.noise, i[1]));
+            if (all_times[f].whole) CHECK(i[0] == floor(i[0]) && i[1] == floor(i[1]) && i[2] == floor(i[2]));
+            if (all_times[f].times == ctm_times_local || all_times[f].times == ctm_times_cm) CHECK(i[1] == i[0] + 1);
+            if (all_times[f].times == ctm_times_global) CHECK(i[1] == i[2]);
+            if (all_times[f].times == ctm_times_cm) CHECK(i[2] == c.noise.N - 1);
+            if (all_times[f].times == ctm_times_authors) CHECK(i[1] - i[0] <= 17);
         }
+    }
 }
 
-// [eq:law_h] P(h) by chi-squared, fixed seed: h/153, uniform, and h² of 20.
-static void test_invariant_13_law_of_h(void) {
-    static const char *const name[3] = {"out.h.weighted", "out.h.uniform", "out.h.square"};
-    static const double power[3] = {1, 0, 2};
-    golden_file *g = golden_open("law");
-    int q;
-    for (q = 0; q < 3; q++) {
-        ctm_config c = ctm_config_authors();
-        long count[40], n = 40000, k;
-        size_t M;
-        const double *p = golden(g, name[q], &M);
-        memset(count, 0, sizeof count);
-        c.gap_power = power[q];
-        c.max_gap = (int)M;
-        c.noise.N = q == 2 ? 40 : 18;
-        c.seed = 11;
-        for (k = 0; k < n; k++) {
-            double i[3];
-            ctm_times(&c, (uint64_t)k, 0, i);
-            count[(int)(i[1] - i[0]) - 1]++;
-        }
-        if (q == 0) CHECK_CLOSE(p[4], 5.0 / 153, 1e-15);
-        if (q == 1) CHECK_CLOSE(p[4], 1.0 / 17, 1e-15);
-        CHECK_CLOSE(chi_squared(count, p, (int)M, n), 0, 4);
+// Counts n draws of `times` in cells [t][u][s] and compares them with p; only draws that stay on the grid count.
+static void check_joint(ctm_times_fn times, int N, int one_batch, const double *p) {
+    static long count[18 * 18 * 18];
+    ctm_config c = ctm_recipe_paper();
+    long k, n = 0;
+    c.noise.N = N;
+    c.seed = 21;
+    memset(count, 0, sizeof count);
+    for (k = 0; k < 120000; k++) {
+        uint64_t step = one_batch ? 3 : (uint64_t)k, index = one_batch ? (uint64_t)k : 5;
+        double i[3];
+        if (ctm__chance(&c, step, index, 6) < 0.3) continue;                     // these leave the grid, if any do
+        times(&c, step, index, i);
+        CHECK(i[0] == floor(i[0]) && i[1] == floor(i[1]) && i[2] == floor(i[2]));
+        count[((int)i[0] * N + (int)i[1]) * N + (int)i[2]]++;
+        n++;
     }
+    CHECK_CLOSE(chi_squared(count, p, N * N * N, n), 0, 4);
+}
+
+// [eq:law_h] The joint distribution of (t,u,s) in the authors' code against the oracle, with one h for each batch; and P(h) = h/153.
+static void test_authors_times_have_the_joint_distribution_of_the_oracle(void) {
+    golden_file *g = golden_open("law");
+    const double *p = golden(g, "out.tus.weighted", NULL), *p_h;
+    ctm_config c = ctm_recipe_authors();
+    long count[17] = {0}, k, n = 40000;
+    size_t M;
+    check_joint(ctm_times_authors, 18, 0, p);
+    p_h = golden(g, "out.h.weighted", &M);
+    CHECK(M == 17);
+    CHECK_CLOSE(p_h[4], 5.0 / 153, 1e-15);
+    for (k = 0; k < n; k++) {
+        double i[3];
+        ctm_times_authors(&c, (uint64_t)k, 0, i);
+        count[(int)(i[1] - i[0]) - 1]++;
+    }
+    CHECK_CLOSE(chi_squared(count, p_h, 17, n), 0, 4);
     golden_close(g);
 }
 
-// [eq:law_h] E[h], P(t = 80), P(s = u), P(s = sigma_min): the fact sheet's numbers for both grids.
-static void test_invariant_14_moments_of_the_law(void) {
-    static const double want[4][4] = {{11.667, .29354, .49577, .49577}, {9, .2023, .3947, .3947}, {13.667, .0392, .14979, .14979}, {26.33, .16813, .33731, .33731}};
+// [eq:law_h] E[h], P(t = 80), P(s = u), P(s = sigma_min): the numbers that follow from the formula, for three grids and limits of h.
+static void test_authors_times_have_the_moments_of_the_formula(void) {
+    static const double want[3][4] = {{11.667, .29354, .49577, .49577}, {13.667, .0392, .14979, .14979}, {26.33, .16813, .33731, .33731}};
+    static const int size[3] = {18, 40, 40}, M[3] = {17, 20, 39};
     int q, k;
-    for (q = 0; q < 4; q++) {
-        ctm_config c = ctm_config_authors();
+    for (q = 0; q < 3; q++) {
+        ctm_config c = ctm_recipe_authors();
         double h = 0, t = 0, su = 0, end = 0, n = 100000;
-        c.noise.N = q < 2 ? 18 : 40;
-        c.max_gap = q == 2 ? 20 : q == 3 ? 39 : 17;
-        c.gap_power = q == 1 ? 0 : 1;
+        c.noise.N = size[q];
         for (k = 0; k < (int)n; k++) {
             double i[3];
-            ctm_times(&c, (uint64_t)k, (uint64_t)(k % 7), i);
+            ctm__times_by_h(&c, (uint64_t)k, (uint64_t)(k % 7), 0, M[q], i);
             h += (i[1] - i[0]) / n;
             t += (i[0] == 0) / n;
             su += (i[2] == i[1]) / n;
@@ -1411,261 +1387,220 @@ static void test_invariant_14_moments_of_the_law(void) {
     }
 }
 
-// [eq:law_h] The joint law of (t,u,s), all cells at once.
-static void test_authors_joint_law(void) {
-    static const char *const name[2] = {"out.tus.weighted", "out.tus.uniform"};
-    static long count[18 * 18 * 18];
-    golden_file *g = golden_open("law");
-    int q, per_sample;
-    for (q = 0; q < 2; q++) {
-        ctm_config c = ctm_config_authors();
-        int N = q ? 6 : 18;
-        const double *p = golden(g, name[q], NULL);
-        c.noise.N = N;
-        c.max_gap = q ? 3 : 17;
-        c.gap_power = q ? 0 : 1;
-        c.seed = 21;
-        for (per_sample = 0; per_sample < 2; per_sample++) {
-            long k, n = 120000;
-            c.h_per_sample = per_sample;                                         // h per sample or per batch: the same marginal law
-            memset(count, 0, sizeof count);
-            for (k = 0; k < n; k++) {
-                double i[3];
-                ctm_times(&c, per_sample ? 3 : (uint64_t)k, per_sample ? (uint64_t)k : 5, i);
-                count[((int)i[0] * N + (int)i[1]) * N + (int)i[2]]++;
-            }
-            CHECK_CLOSE(chi_squared(count, p, N * N * N, n), 0, 4);
-        }
-    }
-    golden_close(g);
-}
-
-// [eq:law_h] One h for the whole batch, while t and s differ inside it; h_per_sample makes h differ too.
-static void test_invariant_15_one_h_per_batch(void) {
-    ctm_config c = ctm_config_authors();
+// [eq:law_h] The authors draw one h for the whole batch, while t and s differ inside it; our recipes draw one for every row.
+static void test_authors_times_have_one_h_for_a_batch(void) {
+    ctm_config c = ctm_recipe_authors();
     int step, k, t_differs = 0, s_differs = 0, h_differs = 0;
     for (step = 0; step < 50; step++) {
         double a[3], b[3];
-        c.h_per_sample = 0;
-        ctm_times(&c, (uint64_t)step, 0, a);
+        ctm_times_authors(&c, (uint64_t)step, 0, a);
         for (k = 1; k < 20; k++) {
-            ctm_times(&c, (uint64_t)step, (uint64_t)k, b);
+            ctm_times_authors(&c, (uint64_t)step, (uint64_t)k, b);
             CHECK(b[1] - b[0] == a[1] - a[0]);
             t_differs += b[0] != a[0];
             s_differs += b[2] != a[2];
         }
-        c.h_per_sample = 1;
-        ctm_times(&c, (uint64_t)step, 1, a);
-        ctm_times(&c, (uint64_t)step, 2, b);
+        ctm__times_by_h(&c, (uint64_t)step, 1, 1, 17, a);
+        ctm__times_by_h(&c, (uint64_t)step, 2, 2, 17, b);
         h_differs += b[1] - b[0] != a[1] - a[0];
     }
     CHECK(t_differs > 100 && s_differs > 100 && h_differs > 25);
 }
 
-// [eq:law_h] 'smallest' gives s = sigma_min always.  Also a setting of 34: M = 1 is u = t + 1.
-static void test_invariant_16_smallest(void) {
-    ctm_config c = ctm_config_authors();
-    int k;
-    for (k = 0; k < 300; k++) {
-        double i[3];
-        c.s_smallest = 1; c.max_gap = 17;
-        ctm_times(&c, (uint64_t)k, 1, i);
-        CHECK(i[2] == 17 && ctm_t_of_index(&c.noise, i[2]) == 0.002);
-        c.s_smallest = 0; c.max_gap = 1;
-        ctm_times(&c, (uint64_t)k, 1, i);
-        CHECK(i[1] == i[0] + 1);
-    }
-}
-
-// [eq:law_gap] As documented: t with weight law_focus on indices 8..13, P(k) ~ k^law_power or straight to the end, s = u, a share by
-// the authors' law.
-static void check_gap_law(int N, double mix, double to_end, double focus, double power) {
-    static long count[40 * 40 * 40];
-    static double p[40 * 40 * 40];
-    ctm_config c = ctm_config_default();
-    int last = N - 1, M = c.max_gap < last ? c.max_gap : last, t, k, h, s;
+// Adds `share` of the distribution by h (M at most; s at the end if to_end, else anywhere from u) to p[t][u][s].
+static void add_by_h(double *p, int N, double share, int M, int to_end) {
+    int last = N - 1, h, t, s;
     double total = 0;
-    long n = 100000, j;
-    c.noise.N = N;
-    c.seed = 31;
-    c.law = CTM_LAW_GAP; c.continuous = 0; c.law_off_grid = 0; c.h_per_sample = 1; c.gap_power = 1; c.focus_from = 8; c.focus_to = 13;
-    c.law_mix = mix; c.law_to_end = to_end; c.law_focus = focus; c.law_power = power;
-    memset(p, 0, sizeof p);
-    memset(count, 0, sizeof count);
-    for (t = 0; t < last; t++) total += t >= 8 && t <= 13 ? focus : 1;
+    if (M > last) M = last;
+    for (h = 1; h <= M; h++) total += h;
+    for (h = 1; h <= M; h++)
+        for (t = 0; t + h <= last; t++) {
+            if (to_end) p[(t * N + t + h) * N + last] += share * h / total / (N - h);
+            else for (s = t + h; s <= last; s++) p[(t * N + t + h) * N + s] += share * h / total / (N - h) / (N - t - h);
+        }
+}
+// The same of the distribution by gaps. t has four times the weight between 6/17 and 13/17 of the grid.
+static void add_by_gap(double *p, int N, double share, double to_end, double power) {
+    int last = N - 1, t, k;
+    double total = 0;
+    for (t = 0; t < last; t++) total += t >= 6.0 / 17 * last - 1e-9 && t <= 13.0 / 17 * last + 1e-9 ? 4 : 1;
     for (t = 0; t < last; t++) {
-        double p_t = (t >= 8 && t <= 13 ? focus : 1) / total, H = 0;
+        double p_t = (t >= 6.0 / 17 * last - 1e-9 && t <= 13.0 / 17 * last + 1e-9 ? 4 : 1) / total, H = 0;
         for (k = 1; k <= last - t; k++) H += pow(k, power);
         for (k = 1; k <= last - t; k++)
-            p[(t * N + t + k) * N + t + k] += (1 - mix) * p_t * ((1 - to_end) * pow(k, power) / H + (k == last - t ? to_end : 0));
+            p[(t * N + t + k) * N + t + k] += share * p_t * ((1 - to_end) * pow(k, power) / H + (k == last - t ? to_end : 0));
     }
-    for (total = 0, h = 1; h <= M; h++) total += h;
-    for (h = 1; h <= M; h++)
-        for (t = 0; t + h <= last; t++)
-            for (s = t + h; s <= last; s++) p[(t * N + t + h) * N + s] += mix * h / total / (N - h) / (N - t - h);
-    for (j = 0; j < n; j++) {
-        double i[3];
-        ctm_times(&c, (uint64_t)j, 2, i);
-        CHECK(i[0] == floor(i[0]) && i[1] == floor(i[1]) && i[2] == floor(i[2]));
-        count[((int)i[0] * N + (int)i[1]) * N + (int)i[2]]++;
+}
+
+// [eq:law_gap]
+static void test_points_and_images_times_have_their_joint_distributions(void) {
+    static const int sizes[4] = {18, 10, 3, 2};
+    static double p[18 * 18 * 18];
+    int q;
+    for (q = 0; q < 4; q++) {
+        memset(p, 0, sizeof p);
+        add_by_h(p, sizes[q], 0.1, 17, 0);
+        add_by_gap(p, sizes[q], 0.9, 0.03, -0.7);
+        check_joint(ctm_times_points, sizes[q], 1, p);
+        memset(p, 0, sizeof p);
+        add_by_h(p, sizes[q], 0.6, 6, 1);
+        add_by_gap(p, sizes[q], 0.4, 0.05, -1);
+        check_joint(ctm_times_images, sizes[q], 1, p);
     }
-    CHECK_CLOSE(chi_squared(count, p, N * N * N, n), 0, 4);
 }
-static void test_gap_law_frequencies(void) {
-    check_gap_law(18, 0.1, 0.05, 3, -1);
-    check_gap_law(18, 0.1, 0.05, 3, -0.3);
-    check_gap_law(10, 0.1, 0.05, 3, -1);
-    check_gap_law(40, 0, 0.5, 0.25, -0.5);
-}
-// [eq:law_gap] A grid so small that it has no index 8..13: nothing is focused, and t is uniform.
-static void test_gap_law_on_small_grids(void) {
-    check_gap_law(8, 0, 0.05, 3, -1);
-    check_gap_law(6, 0.1, 0.05, 3, -1);
-    check_gap_law(3, 0, 0, 3, -1);
-}
-// [eq:law_gap] A share law_off_grid of the draws moves up to half an index away from the grid; the law of t is still that of the grid.
-static void test_gap_law_off_grid(void) {
-    ctm_config c = ctm_config_default();
-    long count[17] = {0}, inner = 0, off = 0, j, n = 60000;
-    double p[17], mean = 0, square = 0;
-    int t, all;
-    for (t = 0; t < 17; t++) p[t] = (t >= 8 && t <= 13 ? 3 : 1) / 29.0;
-    c.noise.N = 18; c.law = CTM_LAW_GAP; c.law_mix = 0; c.law_focus = 3; c.focus_from = 8; c.focus_to = 13;
-    for (all = 0; all < 2; all++) {
-        c.continuous = all;
-        c.law_off_grid = 0.3;
-        c.seed = 41;
-        memset(count, 0, sizeof count);
-        inner = off = 0;
-        mean = square = 0;
-        for (j = 0; j < n; j++) {
-            double i[3], d;
-            ctm_times(&c, (uint64_t)j, 7, i);
-            CHECK(i[0] >= 0 && i[0] < i[1] && i[1] == i[2] && i[2] <= 17);
-            count[(int)floor(i[0] + 0.5)]++;
-            d = i[0] - floor(i[0] + 0.5);
-            if (i[0] < 0.5) continue;                                            // index 0 moves inwards only
-            inner++;
-            off += d != 0;
-            mean += d;
-            square += d * d;
+
+// [eq:law_gap] The noise levels 8.4 to 0.14 are where jumps begin four times as often, however fine the grid is.
+static void test_points_times_begin_most_often_where_modes_part(void) {
+    static const int sizes[3] = {18, 35, 137};
+    ctm_noise z = ctm_noise_default();
+    double high = ctm_t_of_index(&z, 6), low = ctm_t_of_index(&z, 13);
+    int q, t;
+    CHECK_CLOSE(high, 8.4, 0.01);
+    CHECK_CLOSE(low, 0.14, 0.001);
+    for (q = 0; q < 3; q++) {
+        ctm_config c = ctm_recipe_points();
+        c.noise.N = sizes[q];
+        for (t = 0; t < c.noise.N - 1; t++) {
+            double level = ctm_t_of_index(&c.noise, t);
+            CHECK(ctm__focus(t, c.noise.N - 1) == (level < high * (1 + 1e-9) && level > low * (1 - 1e-9) ? 4 : 1));
         }
-        CHECK_CLOSE(chi_squared(count, p, 17, n), 0, 4);
-        CHECK_CLOSE((double)off / (double)inner, all ? 1 : 0.3, all ? 0 : 0.01);
-        CHECK_CLOSE(mean / (double)off, 0, 0.011);
-        CHECK_CLOSE(square / (double)off, 1.0 / 12, 0.004);
     }
 }
 
-// [eq:law_gap] A share law_chain of the draws is a piece of a chain: of n jumps with P(n) = ln((n+1)/n)/ln((last+1)/2), every piece alike.
-static void test_gap_law_chains(void) {
-    ctm_config c = ctm_config_default();
-    long count[16] = {0}, place[3] = {0}, pieces = 0, j, n = 60000;
-    double p[16], third[3] = {1 / 3.0, 1 / 3.0, 1 / 3.0};
-    int k;
-    for (k = 2; k < 18; k++) p[k - 2] = log((k + 1.0) / k) / log(9);
-    c.law_mix = 0.1;
-    c.law_chain = 0.6;
-    c.law_off_grid = 0;
-    c.max_gap = 1; c.s_smallest = 0; c.match = CTM_GLOBAL;                       // so the authors' draws are single grid steps ...
-    c.law_to_end = 1;                                                            // ... the rest goes to the end ...
-    c.law_focus = 1e12; c.focus_from = c.focus_to = 16;                          // ... from one step before it
+// [eq:law_gap] A share 0.3 of the draws moves up to half an index away from the grid, where the middle of the shift is nought.
+static void test_points_times_leave_the_grid_evenly(void) {
+    ctm_config c = ctm_recipe_points();
+    long inner = 0, off = 0, j, n = 60000;
+    double mean = 0, square = 0;
+    c.seed = 41;
     for (j = 0; j < n; j++) {
-        double i[3], jumps;
-        ctm_times(&c, (uint64_t)j, 7, i);
-        jumps = 17 / (i[1] - i[0]);
-        CHECK(i[0] >= 0 && i[1] == i[2] && i[2] <= 17);
-        CHECK_CLOSE(jumps, floor(jumps + 0.5), 1e-9);
-        CHECK_CLOSE(i[0] / 17 * jumps, floor(i[0] / 17 * jumps + 0.5), 1e-9);
-        if (jumps > 16.5) continue;
-        pieces++;
-        count[(int)(jumps + 0.5) - 2]++;
-        if (jumps < 3.5 && jumps > 2.5) place[(int)(i[0] / 17 * 3 + 0.5)]++;
-    }
-    CHECK_CLOSE((double)pieces / (double)n, 0.6 * (1 - p[15]), 0.01);
-    for (k = 0; k < 15; k++) p[k] /= 1 - p[15];
-    CHECK_CLOSE(chi_squared(count, p, 15, pieces), 0, 4);
-    CHECK_CLOSE(chi_squared(place, third, 3, place[0] + place[1] + place[2]), 0, 4);
-}
-
-// [eq:law_h] The continuous variant: a gap uniform up to M/N of the line, t uniform in what it leaves, s uniform below u.
-static void test_continuous_law(void) {
-    ctm_config c = ctm_config_authors();
-    double gap = 0, t = 0, s = 0;
-    int k, n = 40000;
-    c.continuous = 1;
-    for (k = 0; k < n; k++) {
         double i[3], d;
-        ctm_times(&c, (uint64_t)k, 0, i);
-        d = (i[1] - i[0]) / 17;
-        CHECK(d <= 17.0 / 18);
-        gap += d / n;
-        t += i[0] / 17 / (1 - d) / n;
-        s += (i[2] - i[1]) / (17 - i[1] + 1e-300) / n;
+        if (ctm__chance(&c, (uint64_t)j, 7, 2) < 0.1) continue;
+        ctm_times_points(&c, (uint64_t)j, 7, i);
+        CHECK(i[0] >= 0 && i[0] < i[1] && i[1] == i[2] && i[2] <= 17);
+        d = i[0] - floor(i[0] + 0.5);
+        if (i[0] < 0.5) continue;                                                // index 0 moves inwards only
+        inner++;
+        off += d != 0;
+        mean += d;
+        square += d * d;
     }
-    CHECK_CLOSE(gap, 0.5 * 17 / 18, 0.008);
-    CHECK_CLOSE(t, 0.5, 0.008);
-    CHECK_CLOSE(s, 0.5, 0.008);
+    CHECK_CLOSE((double)off / (double)inner, 0.3, 0.01);
+    CHECK_CLOSE(mean / (double)off, 0, 0.011);
+    CHECK_CLOSE(square / (double)off, 1.0 / 12, 0.004);
 }
 
-// [eq:dsm_law] First floor(B/2): lognormal (mean log -1.2, sd 1.2); the rest within (.3183, 80]; and the golden values.
-static void test_invariant_17_dsm_sigmas(void) {
+// [eq:law_paper] t uniform on 0..N-2, s uniform after it, u uniform from t+1 to s; local and global share t and s.
+static void test_paper_times_are_nested_and_uniform(void) {
+    static double p[3][18 * 18 * 18];
+    int N, t, u, s;
+    for (N = 2; N <= 18; N += 16) {
+        memset(p, 0, sizeof p);
+        for (t = 0; t < N - 1; t++) for (s = t + 1; s < N; s++) {
+            double both = 1.0 / (N - 1) / (N - 1 - t);
+            for (u = t + 1; u <= s; u++) p[0][(t * N + u) * N + s] += both / (s - t);
+            p[1][(t * N + t + 1) * N + s] += both;
+            p[2][(t * N + s) * N + s] += both;
+        }
+        check_joint(ctm_times_paper, N, 1, p[0]);
+        check_joint(ctm_times_local, N, 1, p[1]);
+        check_joint(ctm_times_global, N, 1, p[2]);
+    }
+}
+
+// [eq:cm] t uniform on 0..N-2.
+static void test_cm_times_are_uniform(void) {
+    static double p[18 * 18 * 18];
+    int t;
+    memset(p, 0, sizeof p);
+    for (t = 0; t < 17; t++) p[(t * 18 + t + 1) * 18 + 17] = 1.0 / 17;
+    check_joint(ctm_times_cm, 18, 1, p);
+}
+
+// [eq:dsm_law] What a normal and a uniform number become: the formulas, which the oracle confirms.
+static double level_of_normal(const ctm_noise *z, double draw) { return z->sigma_data / 0.5 * exp(-1.2 + 1.2 * draw); }
+static double level_of_uniform(const ctm_noise *z, double draw) { return ctm_t_of_index(z, 0.7 * draw * (z->N - 1)); }
+
+static void test_levels_of_the_diagonal_follow_the_oracle(void) {
     golden_file *g = golden_open("schedule");
-    ctm_config c = ctm_config_authors();
+    ctm_config c = ctm_recipe_authors();
+    ctm_rng rng;
     size_t n, m, i;
     const double *z = golden(g, "in.dsm_normals", &n), *u = golden(g, "in.dsm_uniforms", &m);
-    double sigma[32], mean = 0, square = 0, index = 0;
-    int k, B = 7, outside = 0;
-    for (i = 0; i < n; i++) sigma[i] = ctm_dsm_law(&c.noise, 1, z[i]);
-    for (i = 0; i < m; i++) sigma[n + i] = ctm_dsm_law(&c.noise, 0, u[i]);
+    double sigma[32];
+    int wide, k, B;
+    for (i = 0; i < n; i++) sigma[i] = level_of_normal(&c.noise, z[i]);
+    for (i = 0; i < m; i++) sigma[n + i] = level_of_uniform(&c.noise, u[i]);
     golden_check_double(g, "out.dsm_sigma", sigma, n + m, 1e-12);
-    CHECK_CLOSE(ctm_dsm_law(&c.noise, 0, 1), .3183, 5e-5);
-    {
-        ctm_noise wide = c.noise;                                                // data six times as wide: levels six times as high
-        wide.sigma_data *= 6; wide.sigma_min *= 6; wide.sigma_max *= 6;
-        CHECK_CLOSE(ctm_dsm_law(&wide, 1, z[0]), 6 * sigma[0], 1e-9);
-        CHECK_CLOSE(ctm_dsm_law(&wide, 0, u[0]), 6 * sigma[n], 1e-9);
+    golden_close(g);
+    c.seed = 77;
+    rng = ctm_stream(77, "dsm.sigma");
+    for (wide = 0; wide < 2; wide++) {
+        for (B = 6; B < 8; B++) for (k = 0; k < B; k++) {                        // of seven rows, 0..2 are the first half, 3..6 the rest
+            uint64_t row = (uint64_t)k, half = (uint64_t)B / 2;
+            double normal = level_of_normal(&c.noise, ctm_normal(&rng, 9, row));
+            double uniform = level_of_uniform(&c.noise, ctm_uniform(&rng, 9, row + half % 2));
+            c.diagonal_batch = B;
+            CHECK(ctm_level_edm(&c, 9, row) == normal);
+            CHECK(ctm_level_authors(&c, 9, row) == (row < half ? normal : uniform));
+            CHECK(ctm_level_uniform(&c, 9, row) == ctm_t_of_index(&c.noise, ctm_uniform(&rng, 9, row) * 17));
+        }
+        c.noise.sigma_data *= 6; c.noise.sigma_min *= 6; c.noise.sigma_max *= 6; // data six times as wide: levels six times as high
     }
-    for (k = 0; k < 20000; k++) {                                                // of seven rows, 0..2 are the first half, 3..6 the rest
-        double low = log(ctm_dsm_sigma(&c, (uint64_t)k, (uint64_t)(k % 3), (uint64_t)B)), high = ctm_dsm_sigma(&c, (uint64_t)k, (uint64_t)(3 + k % 4), (uint64_t)B);
+}
+
+// [eq:dsm_law] First floor(B/2): log-normal (mean log -1.2, sd 1.2); the rest within (.3183, 80], uniform in the index.
+static void test_levels_of_the_diagonal_have_their_moments(void) {
+    ctm_config c = ctm_recipe_authors();
+    double mean = 0, square = 0, index = 0, all = 0;
+    int k, outside = 0;
+    c.diagonal_batch = 7;
+    CHECK_CLOSE(level_of_uniform(&c.noise, 1), .3183, 5e-5);
+    for (k = 0; k < 20000; k++) {
+        double low = log(ctm_level_authors(&c, (uint64_t)k, (uint64_t)(k % 3))), high = ctm_level_authors(&c, (uint64_t)k, (uint64_t)(3 + k % 4));
         mean += low / 20000;
         square += low * low / 20000;
-        CHECK(high > ctm_dsm_law(&c.noise, 0, 1) && high <= 80);
+        CHECK(high > level_of_uniform(&c.noise, 1) && high <= 80);
         index += ctm_index_of_t(&c.noise, high) / (0.7 * 17) / 20000;
+        all += ctm_index_of_t(&c.noise, ctm_level_uniform(&c, (uint64_t)k, 1)) / 17 / 20000;
         outside += exp(low) < .3183;
     }
     CHECK_CLOSE(mean, -1.2, 0.045);
     CHECK_CLOSE(sqrt(square - mean * mean), 1.2, 0.035);
-    CHECK_CLOSE(index, 0.5, 0.012);                                              // uniform in the index
+    CHECK_CLOSE(index, 0.5, 0.012);
+    CHECK_CLOSE(all, 0.5, 0.012);
     CHECK(outside > 9000 && outside < 11000);
-    golden_close(g);
 }
 
 // A draw depends on (seed, step, index) and on nothing else.
-static void test_times_are_a_function(void) {
-    ctm_config c = ctm_config_default();
-    int k, changed[2] = {0, 0};
-    for (k = 0; k < 200; k++) {
-        double a[3], b[3], s;
-        c.seed = 1;
-        ctm_times(&c, 5, (uint64_t)k, a);
-        s = ctm_dsm_sigma(&c, 5, (uint64_t)k, 400);
-        ctm_times(&c, 6, (uint64_t)k, b);
-        changed[0] += memcmp(a, b, sizeof a) != 0;
-        c.seed = 2;
-        ctm_times(&c, 5, (uint64_t)k, b);
-        changed[1] += memcmp(a, b, sizeof a) != 0;
-        CHECK(ctm_dsm_sigma(&c, 5, (uint64_t)k, 400) != s);
-        c.seed = 1;
-        c.batch = 7; c.shards = 3; c.steps = 12; c.lr = 1;                       // none of its business
-        ctm_times(&c, 5, (uint64_t)k, b);
-        CHECK(memcmp(a, b, sizeof a) == 0 && ctm_dsm_sigma(&c, 5, (uint64_t)k, 400) == s);
+static void test_times_and_levels_are_functions_of_seed_step_and_row(void) {
+    int f, k;
+    for (f = 0; f < 7; f++) {
+        ctm_config c = ctm_recipe_points();
+        int changed[2] = {0, 0};
+        c.noise.N = 40;                                                          // so many cells that two draws seldom agree
+        for (k = 0; k < 200; k++) {
+            double a[3], b[3], s;
+            c.seed = 1;
+            all_times[f].times(&c, 5, (uint64_t)k, a);
+            s = ctm_level_edm(&c, 5, (uint64_t)k);
+            all_times[f].times(&c, 6, (uint64_t)k, b);
+            changed[0] += memcmp(a, b, sizeof a) != 0;
+            c.seed = 2;
+            all_times[f].times(&c, 5, (uint64_t)k, b);
+            changed[1] += memcmp(a, b, sizeof a) != 0;
+            CHECK(ctm_level_edm(&c, 5, (uint64_t)k) != s);
+            c.seed = 1;
+            c.batch = 7; c.shards = 3; c.steps = 12; c.lr = 1;                   // none of its business
+            all_times[f].times(&c, 5, (uint64_t)k, b);
+            CHECK(memcmp(a, b, sizeof a) == 0 && ctm_level_edm(&c, 5, (uint64_t)k) == s);
+        }
+        CHECK(changed[0] > 150 && changed[1] > 150);
     }
-    CHECK(changed[0] > 150 && changed[1] > 150);
 }
 
 static void run_diffusion(void) {
-    RUN(invariant_11_grid_tables); RUN(invariant_18_continuous_times); RUN(schedule_golden); RUN(invariant_5_edm_identities); RUN(invariant_6_weights);
+    RUN(invariant_11_grid_tables); RUN(invariant_18_continuous_times); RUN(schedule_golden); RUN(invariant_5_edm_identities);
     RUN(invariant_1_no_jump_is_identity); RUN(invariant_2_g_from_G); RUN(invariant_3_4_zero_network_and_slope); RUN(invariant_7_euler_form);
     RUN(invariant_8_denoiser_recovery); RUN(invariant_9_outer_jump_at_the_end); RUN(param_golden_concat); RUN(param_golden_film);
     RUN(jump_refuses_what_cannot_be);
@@ -1676,8 +1611,10 @@ static void run_diffusion(void) {
     RUN(solver_rows_and_fractions); RUN(invariant_23_heun_18_nodes); RUN(invariant_10_heun_in_g_form); RUN(solver_refuses_what_cannot_be);
     RUN(invariant_24_g_tends_to_D); RUN(invariant_25_semigroup); RUN(invariant_26_lagrangian_eulerian); RUN(invariant_27_monotone_and_odd);
     RUN(invariant_28_scale_and_shift); RUN(invariant_29_point_mass); RUN(flow_accuracy); RUN(flow_always_ends); RUN(flow_jump_rows); RUN(net_jump);
-    RUN(invariant_12_order_of_times); RUN(invariant_13_law_of_h); RUN(invariant_14_moments_of_the_law); RUN(authors_joint_law);
-    RUN(invariant_15_one_h_per_batch); RUN(invariant_16_smallest); RUN(gap_law_frequencies); RUN(gap_law_on_small_grids); RUN(gap_law_off_grid); RUN(gap_law_chains);
-    RUN(continuous_law);
-    RUN(invariant_17_dsm_sigmas); RUN(times_are_a_function);
+    RUN(times_are_in_order_on_every_grid); RUN(authors_times_have_the_joint_distribution_of_the_oracle);
+    RUN(authors_times_have_the_moments_of_the_formula); RUN(authors_times_have_one_h_for_a_batch);
+    RUN(points_and_images_times_have_their_joint_distributions); RUN(points_times_begin_most_often_where_modes_part);
+    RUN(points_times_leave_the_grid_evenly); RUN(paper_times_are_nested_and_uniform); RUN(cm_times_are_uniform);
+    RUN(levels_of_the_diagonal_follow_the_oracle); RUN(levels_of_the_diagonal_have_their_moments);
+    RUN(times_and_levels_are_functions_of_seed_step_and_row);
 }

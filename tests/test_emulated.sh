@@ -33,7 +33,7 @@ machine() {                             # machine NAME: everything on one proces
     check "the header compiles" $cc -O2 -g0 -DCTM_NO_OPENMP -DCTM_IMPLEMENTATION -x c -c ctm.h -o "$dir/ctm.o"
     for program in points images edit; do check "$program compiles" build $program -DCTM_LINKED apps/$program.c "$dir/ctm.o"; done
     points="$run $dir/points" images="$run $dir/images" edit="$run $dir/edit" model="$dir/images/model.safetensors"
-    check "points train" $points train --steps 40 --noises 1000 --law-steps 0 --threads 1 --quiet --out "$dir/points"
+    check "points train" $points train --steps 40 --noises 1000 --compare-steps 0 --threads 1 --quiet --out "$dir/points"
     check "points train ends with its figures" test -s "$dir/points/metrics.csv" -a -s "$dir/points/model.safetensors"
     check "images synth" $images synth --n 12 --seed 5 --out "$dir/shapes.bin" --quiet
     check "images train" $images train --data "$dir/shapes.bin" --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 16 --batch 2 --shards 1 \

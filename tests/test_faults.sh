@@ -26,12 +26,12 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # ---- the short runs that are disturbed: all of them write into the folder they stand in
 
-small_points="--hidden 16 --layers 2 --batch 16 --law-steps 0 --noises 1000 --threads 1 --quiet"
+small_points="--hidden 16 --layers 2 --batch 16 --compare-steps 0 --noises 1000 --threads 1 --quiet"
 small_images="--model-channels 4 --channel-mult 1,1 --num-blocks 1 --batch 4 --threads 1 --quiet"
 train_points() { "$points" train --data ring --plain --steps ${steps:-200} --save-every 5 $small_points --out run "$@"; }
-train_gan()    { "$points" train --data ring --plain --gan --steps ${steps:-200} --save-every 5 $small_points --out run "$@"; }
+train_gan()    { "$points" train --data ring --plain --gan hinge --steps ${steps:-200} --save-every 5 $small_points --out run "$@"; }
 train_images() { "$images" train --data "$tmp/small.idx" --steps ${steps:-10} --teacher-steps 5 --save-every 1 --sheet-seconds 0.1 $small_images --out run "$@"; }
-resume_points() { "$points" train --resume --plain --save-every 5 --law-steps 0 --noises 1000 --threads 1 --quiet --out run; }
+resume_points() { "$points" train --resume --plain --save-every 5 --compare-steps 0 --noises 1000 --threads 1 --quiet --out run; }
 resume_gan()    { resume_points; }
 resume_images() { "$images" train --resume --save-every 1 --sheet-seconds 0.1 --threads 1 --quiet --out run; }
 # Sixty images of 8 x 8 grey pixels, an idx file: the rows of drawn shapes, cut anew.
@@ -75,9 +75,9 @@ kills_of() {
         # in the foreground timeout outlives its command, and tells of its end by status 137
         if [ -f run/checkpoint.safetensors ]; then how=resume; else how=train; fi
         case $how.$kind in resume.images) set -- "$images" train --resume --save-every 1 --sheet-seconds 0.1 --threads 1 --quiet --out run;;
-                           resume.*) set -- "$points" train --resume --plain --save-every 5 --law-steps 0 --noises 1000 --threads 1 --quiet --out run;;
+                           resume.*) set -- "$points" train --resume --plain --save-every 5 --compare-steps 0 --noises 1000 --threads 1 --quiet --out run;;
                            train.points) set -- "$points" train --data ring --plain --steps 200 --save-every 5 $small_points --out run;;
-                           train.gan) set -- "$points" train --data ring --plain --gan --steps 200 --save-every 5 $small_points --out run;;
+                           train.gan) set -- "$points" train --data ring --plain --gan hinge --steps 200 --save-every 5 $small_points --out run;;
                            train.images) set -- "$images" train --data "$tmp/small.idx" --steps 10 --teacher-steps 5 --save-every 1 --sheet-seconds 0.1 $small_images --out run;; esac
         timeout --foreground -s KILL "$delay" "$@" >out 2>err
         status=$?
@@ -117,7 +117,7 @@ part_kills() {
 commands() { cat <<END
 train      model.safetensors,samples.csv,loss.csv                          $points train --data ring --steps 12 --save-every 4 $small_points --out run
 table      model.safetensors,samples.csv,loss.csv,teacher.safetensors      $points train --data table.csv --label class --plain --steps 6 $small_points --out run
-resume     model.safetensors,samples.csv,loss.csv                          $points train --resume --plain --law-steps 0 --noises 1000 --threads 1 --quiet --out half
+resume     model.safetensors,samples.csv,loss.csv                          $points train --resume --plain --compare-steps 0 --noises 1000 --threads 1 --quiet --out half
 sample     a.csv                                                           $points sample --weights points.st --n 50 --nfe 2 --threads 1 --out run/a.csv
 samplenpy  a.npy                                                           $points sample --weights points.st --n 50 --nfe 3 --sampler heun --threads 1 --out run/a.npy
 loglik     l.csv                                                           $points loglik --weights points.st --data rows.csv --threads 1 --out run/l.csv
@@ -174,7 +174,7 @@ judge() {
     [ "$1" = "" ] || [ "$3" = 0 ] || [ ! -f "$4/$dir/checkpoint.safetensors" ] || [ "$1" != train ] && [ "$1" != resume ] && return 0
     [ "$3" = 0 ] && return 0
     [ -f "$4/$dir/checkpoint.safetensors" ] || return 0
-    (cd "$4" && "$points" train --resume --plain --law-steps 0 --noises 1000 --threads 1 --quiet --out $dir >/dev/null 2>stderr) ||
+    (cd "$4" && "$points" train --resume --plain --compare-steps 0 --noises 1000 --threads 1 --quiet --out $dir >/dev/null 2>stderr) ||
         { echo "does not go on: $(cat "$4/stderr")"; return 1; }
     for f in $(echo "$2" | tr ',' ' '); do cmp -s "$tmp/base.$1/$dir/$f" "$4/$dir/$f" || { echo "after --resume $f is another"; return 1; }; done
 }
@@ -291,7 +291,7 @@ part_full() {
             [ -z "$(find "$tmp/disk" -name '*.tmp')" ] || { bad=$((bad + 1)); echo "  $size KB: left $(find "$tmp/disk" -name '*.tmp')"; }
             mount -o remount,size=64m "$tmp/disk"                            # somebody made room
             again=; [ -f "$tmp/disk/run/checkpoint.safetensors" ] && again=--resume
-            if [ $again ]; then set -- --resume --plain --law-steps 0 --noises 1000 --threads 1 --quiet; else set -- --data ring --steps 12 $small_points; fi
+            if [ $again ]; then set -- --resume --plain --compare-steps 0 --noises 1000 --threads 1 --quiet; else set -- --data ring --steps 12 $small_points; fi
             (cd "$tmp/disk" && "$points" train "$@" --out run >"$tmp/stdout" 2>"$tmp/stderr") || { bad=$((bad + 1)); echo "  $size KB: does not go on: $(cat "$tmp/stderr")"; }
             for f in model.safetensors samples.csv loss.csv; do cmp -s "$tmp/disk/run/$f" "$tmp/base.train/run/$f" || { bad=$((bad + 1)); echo "  $size KB: afterwards $f is another"; }; done
         fi
@@ -324,7 +324,7 @@ part_threads() {
     for p in points images; do
         $compile apps/$p.c -o "$tmp/t" -lm 2>"$tmp/log" || { no "threads: $(head -5 "$tmp/log")"; continue; }
         fresh "$tmp/now"
-        case $p in points) set -- train --data ring --gan --plain --steps 20 --hidden 16 --layers 2 --batch 16 --law-steps 0 --noises 1000 --threads 4 --quiet --out run;;
+        case $p in points) set -- train --data ring --gan hinge --plain --steps 20 --hidden 16 --layers 2 --batch 16 --compare-steps 0 --noises 1000 --threads 4 --quiet --out run;;
                    *)         set -- train --data shapes.idx --steps 3 --teacher-steps 2 --model-channels 4 --channel-mult 1,1 --num-blocks 1 --batch 4 --threads 4 --quiet --out run;; esac
         if (cd "$tmp/now" && "$tmp/t" "$@") >"$tmp/log" 2>&1 && ! grep -q 'WARNING: ThreadSanitizer' "$tmp/log"; then ok "threads, $p train"
         else no "threads, $p train: $(grep -A 12 -m 1 'WARNING: ThreadSanitizer' "$tmp/log" || tail -n 3 "$tmp/log")"; fi

@@ -81,8 +81,8 @@ for who in begin/model whole/teacher; do
     runs "small steps of $who" $images sample --weights "$tmp/$who.safetensors" --sampler heun --nfe 5 --n 4 --seed 2 --out "$tmp/$(dirname $who).png" --quiet
 done
 same "the student and its teacher" "$tmp/begin.png" "$tmp/whole.png"
-runs "the authors' law" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --steps 4 --seed 3 --law authors --out "$tmp/law" --quiet
-differ "the two laws" "$tmp/whole/model.safetensors" "$tmp/law/model.safetensors"
+runs "the authors' times" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --steps 4 --seed 3 --times authors --out "$tmp/law" --quiet
+differ "two ways to choose times" "$tmp/whole/model.safetensors" "$tmp/law/model.safetensors"
 
 # tiny stays below half a million parameters, has as many levels as the size allows, and gives its teacher four steps for one.
 for want in "32 3 1,1,2,2 8" "28 1 1,1,2 7" "16 3 1,1,2 4" "8 3 1,1 4"; do
@@ -143,9 +143,9 @@ runs "killed, resumed" $images train --resume --out "$tmp/killed" --quiet
 same "killed, and never" "$tmp/alive/model.safetensors" "$tmp/killed/model.safetensors"
 
 # A teacher from a file; the adversary.
-runs "teacher from a file, gan" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan --steps 5 --out "$tmp/gan" --quiet
+runs "teacher from a file, gan" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan hinge --steps 5 --out "$tmp/gan" --quiet
 grep -q '^disc_real,' "$tmp/gan/metrics.csv" && ok || bad "metrics.csv of --gan has no disc_real"
-runs "gan, stopped" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan --steps 5 --out "$tmp/gan2" --quiet --stop-at 4
+runs "gan, stopped" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --gan hinge --steps 5 --out "$tmp/gan2" --quiet --stop-at 4
 runs "gan, resumed" $images train --resume --out "$tmp/gan2" --quiet
 same "with an adversary, uninterrupted and resumed" "$tmp/gan/model.safetensors" "$tmp/gan2/model.safetensors"
 
@@ -153,7 +153,7 @@ same "with an adversary, uninterrupted and resumed" "$tmp/gan/model.safetensors"
 vgg=tests/golden/lpips_weights.safetensors
 cp $vgg "$tmp/lpips.safetensors"
 taught="--data $data $net --teacher $tmp/whole/teacher.safetensors --steps 3 --seed 3 --quiet"
-lpips="$taught --distance lpips --lpips $tmp/lpips.safetensors"
+lpips="$taught --lpips $tmp/lpips.safetensors"
 runs "pixels" $images train $taught --out "$tmp/pixels"
 runs "lpips" $images train $lpips --out "$tmp/lpips" --threads 1
 differ "lpips and pixels" "$tmp/lpips/model.safetensors" "$tmp/pixels/model.safetensors"
@@ -163,10 +163,13 @@ same "lpips, uninterrupted and resumed" "$tmp/lpips/model.safetensors" "$tmp/lpi
 runs "lpips, stopped again" $images train $lpips --out "$tmp/lpips3" --stop-at 2
 { head -c 35200 $vgg; bytes '\000\000\000\077'; } >"$tmp/lpips.safetensors"
 refuses "resume with other weights of lpips" 1 "the file of --lpips" $images train --resume --out "$tmp/lpips3"
-refuses "lpips without a file" 2 "needs --lpips FILE" $images train --data "$data" --distance lpips --out "$tmp/z"
-refuses "a file without lpips" 2 "goes with --distance lpips" $images train --data "$data" --lpips $vgg --out "$tmp/z"
-refuses "no such lpips" 1 "no/such.safetensors" $images train $taught --distance lpips --lpips no/such.safetensors --out "$tmp/z"
-refuses "lpips of other names" 1 'has no tensor "features.0.weight"' $images train $taught --distance lpips --lpips "$tmp/whole/model.safetensors" --out "$tmp/z"
+refuses "no such recipe" 2 'no recipe "papr"; there are paper, authors, points, images, cd, ct' $images train --data "$data" --recipe papr --out "$tmp/z"
+refuses "an exact teacher" 1 "images have none" $images train --data "$data" --teacher exact --out "$tmp/z"
+refuses "images of another size" 2 "are those of the data" $images train --data "$data" --size 16 --out "$tmp/z"
+runs "the paper's recipe" $images train --data "$data" $net --teacher "$tmp/whole/teacher.safetensors" --recipe paper --steps 2 --out "$tmp/paper" --quiet
+grep -aq '"ctm.recipe":"paper"' "$tmp/paper/model.safetensors" && grep -aq '"ctm.optimiser":"1"' "$tmp/paper/model.safetensors" && ok || bad "the recipe is not in the weights"
+refuses "no such lpips" 1 "no/such.safetensors" $images train $taught --lpips no/such.safetensors --out "$tmp/z"
+refuses "lpips of other names" 1 'has no tensor "features.0.weight"' $images train $taught --lpips "$tmp/whole/model.safetensors" --out "$tmp/z"
 
 # ---- samples: every sampler, every format
 w=$tmp/whole/model.safetensors
@@ -247,11 +250,11 @@ if [ -e /dev/stdin ]; then
 else skip "no /dev/stdin"; fi
 { header '|u1' False '12, 8, 8, 1'; head -c 768 "$set"; } >"$tmp/i.npy"
 runs "a set as .npy" $images train --data "$tmp/i.npy" $small --out "$tmp/npy"
-runs "lpips of grey images" $images train --data "$tmp/i.npy" $small --distance lpips --lpips $vgg --out "$tmp/grey"
+runs "lpips of grey images" $images train --data "$tmp/i.npy" $small --lpips $vgg --out "$tmp/grey"
 { header '|u1' False '12, 8, 8, 2'; head -c 1536 "$set"; } >"$tmp/two.npy"
-refuses "lpips of two channels" 1 "have 2 channels" $images train --data "$tmp/two.npy" $small --distance lpips --lpips $vgg --out "$tmp/z"
+refuses "lpips of two channels" 1 "have 2 channels" $images train --data "$tmp/two.npy" $small --lpips $vgg --out "$tmp/z"
 { header '|u1' False '2, 264, 264, 1'; zeros 139392; } >"$tmp/large.npy"
-refuses "lpips of 264 pixels" 1 "multiple of 16, but the data are 264 x 264" $images train --data "$tmp/large.npy" $small --distance lpips --lpips $vgg --out "$tmp/z"
+refuses "lpips of 264 pixels" 1 "multiple of 16, but the data are 264 x 264" $images train --data "$tmp/large.npy" $small --lpips $vgg --out "$tmp/z"
 head -c 700 "$tmp/i.npy" >"$tmp/cut.npy"
 refuses "a set cut off" 1 "expected 768" $images train --data "$tmp/cut.npy" $small --out "$tmp/z"
 head -c 5000 "$set" >"$tmp/cut.bin"

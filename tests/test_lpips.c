@@ -200,11 +200,11 @@ static void lp_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t inde
     for (i = 0; i < 48; i++) x0[i] = (ctm_real)(0.5 * ctm_normal(rng, step, index * 48 + (uint64_t)i));
 }
 static void test_lpips_trains(void) {
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     double L[3], norm[3];
     int run;
     cfg.size = 4; cfg.channels = 3; cfg.model_channels = 4; cfg.channel_mult[0] = 1; cfg.channel_mult[1] = 0; cfg.num_blocks = 1; cfg.attn[0] = 0;
-    cfg.batch = 2; cfg.shards = 2; cfg.diagonal = CTM_DIAG_NONE; cfg.compare = CTM_AT_ZERO; cfg.steps = 2;
+    cfg.batch = 2; cfg.shards = 2; cfg.aim = NULL; cfg.share_at_s = 0; cfg.steps = 2;
     for (run = 0; run < 3; run++) {
         ctm_trainer *tr;
         un_begin();

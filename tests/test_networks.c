@@ -475,7 +475,7 @@ static size_t net_train(int threads, int authors, int shards, ctm_real *out, dou
     static const double mean[4] = {-0.5, -0.5, 0.5, 0.5};
     ctm_ctx ctx;
     ctm_arena a;
-    ctm_config cfg = authors ? ctm_config_authors() : ctm_config_default();
+    ctm_config cfg = authors ? ctm_recipe_authors() : ctm_recipe_points();
     ctm_denoiser *teacher;
     ctm_net *net;
     ctm_trainer *tr;

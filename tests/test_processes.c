@@ -103,7 +103,7 @@ static int pr_among(room *r, const ctm_config *c, int count, int steps, pr_resul
 }
 static ctm_config pr_gan(int period) {
     ctm_config c = small_config();
-    c.gan = CTM_GAN_HINGE; c.gan_period = period; c.gan_start = 1; c.gan_hidden = 8; c.gan_layers = 1; c.gan_adaptive = 1; c.lambda_gan = 1;
+    c.gan = CTM_GAN_HINGE; c.gan_period = period; c.gan_start = 1; c.gan_hidden = 8; c.gan_layers = 1; c.adaptive = 1; c.lambda_gan = 1;
     return c;
 }
 
@@ -231,7 +231,7 @@ static void test_processes_misuse(void) {
     room r;
     room_open(&r);
     net = ctm_mlp(&r.keep, &c, 2, 1);
-    c.diagonal = CTM_DIAG_NONE;
+    c.aim = NULL;
     all.rank = 2;
     all.count = 2;
     all.sum = pr_no_sum;

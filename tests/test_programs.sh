@@ -29,7 +29,7 @@ absent() { for f in "$@"; do if [ -e "$f" ]; then bad "$f should not exist"; els
 
 # ---- a short training run and its files
 run=$tmp/run
-runs "train" $points train --data ring --steps 60 --seed 3 --out "$run" --quiet --threads 2 --noises 2000 --law-steps 20
+runs "train" $points train --data ring --steps 60 --seed 3 --out "$run" --quiet --threads 2 --noises 2000 --compare-steps 20
 exists "$run/index.html" "$run/metrics.csv" "$run/loss.csv" "$run/samples.csv" "$run/model.safetensors" "$run/checkpoint.safetensors"
 for f in "$run"/*.svg; do
     case $(head -c 5 "$f") in '<?xml'|'<svg ') ok ;; *) bad "$f is not an SVG" ;; esac
@@ -93,7 +93,7 @@ absent "$tmp/bad/model.safetensors" "$tmp/bad/metrics.csv"
 
 # ---- bad flags: wrong usage is status 2
 flag() { name="$*"; part=$1; refuses "$name" 2 "$part" $points train "$@" --out "$tmp/flag"; }
-flag --steps -5; flag --steps 1e99; flag --seed abc; flag --threads x; flag --stepps 5
+flag --steps -5; flag --steps 1e99; flag --steps 0; flag --seed abc; flag --threads x; flag --stepps 5
 "$points" train --stepps 5 2>&1 | grep -q -- '--steps' && ok || bad "an unknown flag gets no suggestion"
 refuses "unknown data" 2 "rign" $points train --data rign --out "$tmp/flag"
 refuses "unknown teacher" 2 "did you mean exact?" $points train --data ring --teacher exakt --out "$tmp/flag"
@@ -158,8 +158,8 @@ runs "a run in the folder of one that was killed" $points train --data ring --st
 # ---- adversary, classes, other methods
 number() { grep -E "^$2," "$1/metrics.csv" | cut -d, -f2; }
 less() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && a < b) }'; }
-runs "gan, whole" $points train --data ring --steps 60 --seed 4 --gan --out "$tmp/gan" --quiet --threads 1 --plain --noises 1000
-runs "gan, stopped at 47" $points train --data ring --steps 60 --seed 4 --gan --out "$tmp/gan2" --quiet --threads 2 --plain --noises 1000 --stop-at 47
+runs "gan, whole" $points train --data ring --steps 60 --seed 4 --gan hinge --out "$tmp/gan" --quiet --threads 1 --plain --noises 1000
+runs "gan, stopped at 47" $points train --data ring --steps 60 --seed 4 --gan hinge --out "$tmp/gan2" --quiet --threads 2 --plain --noises 1000 --stop-at 47
 runs "gan, resumed" $points --resume --out "$tmp/gan2" --quiet --threads 2 --plain --noises 1000
 cmp -s "$tmp/gan/model.safetensors" "$tmp/gan2/model.safetensors" && ok || bad "the resumed adversarial run's weights differ"
 cmp -s "$tmp/gan/checkpoint.safetensors" "$tmp/gan2/checkpoint.safetensors" || {    # they may differ in the seconds only
@@ -167,14 +167,33 @@ cmp -s "$tmp/gan/checkpoint.safetensors" "$tmp/gan2/checkpoint.safetensors" || {
     cmp -s "$tmp/gan.tail" "$tmp/gan2.tail"; } && ok || bad "the discriminator of the resumed run differs"
 grep -q 'disc.v.logit.weight' "$tmp/gan/checkpoint.safetensors" && ok || bad "the checkpoint of --gan has no state of the discriminator's optimiser"
 grep -q '^least_visited_mode,' "$tmp/gan/metrics.csv" && ok || bad "metrics.csv has no least_visited_mode"
-runs "gan log" $points train --data ring --steps 20 --gan --gan-loss log --out "$tmp/ganlog" --quiet --plain --noises 1000
-runs "consistency distillation" $points train --data ring --steps 30 --method cm --out "$tmp/cd" --quiet --plain --noises 1000
-runs "consistency training" $points train --data ring --steps 30 --method cm --teacher none --out "$tmp/ct" --quiet --plain --noises 1000
-runs "self-teaching by jumps" $points train --data ring --steps 30 --teacher none --self jump --out "$tmp/self" --quiet --plain --noises 1000
-runs "pieces of chains" $points train --data ring --steps 30 --chains 0.6 --out "$tmp/chains" --quiet --plain --noises 1000
-if cmp -s "$tmp/chains/model.safetensors" "$tmp/cd/model.safetensors"; then bad "--chains changes nothing"; else ok; fi
-grep -aq 'law_chain":"0\.[56]' "$tmp/chains/model.safetensors" && ok || bad "law_chain is not in the model's file"
-flag "flag --chains" --data ring --steps 10 --chains 0.5 --law authors
+runs "gan log" $points train --data ring --steps 20 --gan log --out "$tmp/ganlog" --quiet --plain --noises 1000
+runs "consistency distillation" $points train --data ring --steps 30 --recipe cd --out "$tmp/cd" --quiet --plain --noises 1000
+runs "consistency training" $points train --data ring --steps 30 --recipe ct --out "$tmp/ct" --quiet --plain --noises 1000
+runs "self-teaching by jumps" $points train --data ring --steps 30 --recipe authors --teacher none --teach jump --out "$tmp/self" --quiet --plain --noises 1000
+runs "the paper's recipe" $points train --data ring --recipe paper --steps 30 --out "$tmp/paper" --quiet --plain --noises 1000
+grep -aq '"ctm.recipe":"paper"' "$tmp/paper/model.safetensors" && grep -aq '"ctm.times":"paper"' "$tmp/paper/model.safetensors" && ok || bad "the recipe is not in the weights"
+# Every setting is a flag by its name: a number, a function, a word, a list.
+runs "settings by their names" $points train --data ring --recipe paper --share-at-s 0.25 --times local --distance l1 --ema-rate 0.99,0.9 --noise.N 12 --steps 3e1 \
+    --out "$tmp/named" --quiet --plain --noises 1000
+for pair in recipe:paper share_at_s:0.25 times:local distance:1 'ema_rate\[1\]:0.90*' noise.N:12 steps:30; do
+    grep -aEq "\"ctm.${pair%%:*}\":\"${pair#*:}" "$tmp/named/model.safetensors" && ok || bad "$pair is not in the weights of a run with settings by their names"
+done
+$points train --resume --out "$tmp/named" --quiet --plain --noises 1000 --times global >"$tmp/stdout" 2>"$tmp/stderr"
+[ $? = 1 ] && grep -q -- 'a run with --times local, not global' "$tmp/stderr" && ok || bad "resume with other times: $(cat "$tmp/stderr")"
+usage() { part=$1; shift; refuses "$*" 2 "$part" $points train "$@" --out "$tmp/flag"; }
+usage 'no recipe "papr"; there are paper, authors, points, images, cd, ct' --data ring --recipe papr
+usage "flag --times: \"locl\" was given, but one of none, paper, local, global, authors, points, images, cm was expected" --times locl
+usage 'flag --gan: found "hing", expected one of none, hinge, log, minimax' --gan hing
+usage 'at most 4 numbers with commas between' --ema-rate 0.9,0.9,0.9,0.9,0.9
+usage 'there are no jumps to learn' --times none
+usage 'needs some for teach' --teach none --teacher exact
+usage 'noise.sigma_max must be' --noise.sigma_max 0.001
+usage 'cd needs a teacher, but --teacher is none; without one there is --recipe ct' --recipe cd --teacher none
+usage 'flag --classes: the classes are those of --label' --classes 3
+refuses "resume by another recipe" 1 "a run with --recipe paper, not points" $points train --resume --recipe points --out "$tmp/paper" --plain --quiet
+LC_ALL=C sed 's/"ctm.times":"paper"/"ctm.times":"papyr"/' "$tmp/paper/checkpoint.safetensors" >"$tmp/paper/2" && mv "$tmp/paper/2" "$tmp/paper/checkpoint.safetensors"
+refuses "resume with a function that is not here" 1 'has a function "papyr" for times, which this program does not have' $points train --resume --out "$tmp/paper" --plain --quiet
 runs "begun from a learned teacher" $points train --data ring --steps 30 --teacher learned --init teacher --out "$tmp/init" --quiet --plain --noises 1000
 grep -q '^teacher_rms_heun40,' "$tmp/init/metrics.csv" && ok || bad "metrics.csv has no teacher_rms_heun40"
 { echo 'kind,a,b'; for i in 0 1 2 3 4 5 6 7 8 9; do for j in 0 1 2 3; do echo "small,$i.$j,1.$j"; echo "large one,3$j.$i,7.$i"; done; done; } >"$tmp/k.csv"
@@ -208,16 +227,13 @@ refuses "guidance without a class" 2 "--class" $points sample --weights "$tmp/ki
 refuses "exact teacher of classes" 1 "nothing of classes" $points train --data "$tmp/k.csv" --label kind --teacher exact --steps 5 --out "$tmp/zz" --quiet
 refuses "label of a toy" 2 "--label" $points train --data ring --label kind --steps 5 --out "$tmp/zzz"
 refuses "unknown label column" 1 "kin" $points train --data "$tmp/k.csv" --label kin --steps 5 --out "$tmp/zz" --quiet
-refuses "gan with cm" 2 "--gan" $points train --data ring --gan --method cm --steps 5 --out "$tmp/zzz"
 refuses "init without a network" 2 "--init" $points train --data ring --init teacher --steps 5 --out "$tmp/zzz"
-refuses "self with a teacher" 2 "--self" $points train --data ring --self jump --steps 5 --out "$tmp/zzz"
-refuses "a jump that is its own target" 2 "own target" $points train --data ring --teacher none --self jump --law gap --steps 5 --out "$tmp/zzz"
-refuses "gan-loss without gan" 2 "--gan-loss" $points train --data ring --gan-loss log --steps 5 --out "$tmp/zzz"
-refuses "resume with another adversary" 1 "--gan-loss" $points --resume --gan-loss log --out "$tmp/gan2" --quiet
+refuses "a jump that is its own target" 2 "own target" $points train --data ring --teach jump --steps 5 --out "$tmp/zzz"
+refuses "resume with another adversary" 1 "a run with --gan hinge, not log" $points --resume --gan log --out "$tmp/gan2" --quiet
 absent "$tmp/z.csv" "$tmp/zzz"
 
 # ---- what users' files and folders are like
-tiny="--hidden 16 --layers 1 --batch 32 --noises 1000 --law-steps 0 --steps 6 --quiet --threads 1"
+tiny="--hidden 16 --layers 1 --batch 32 --noises 1000 --compare-steps 0 --steps 6 --quiet --threads 1"
 numbers() { awk -v n="$1" 'BEGIN { srand(7); for (i = 0; i < n; i++) printf "%.4f,%.4f\n", rand() + i % 2, rand() }'; }
 same() { if cmp -s "$2" "$3"; then ok; else bad "$1: $2 and $3 differ"; fi; }
 
@@ -291,7 +307,7 @@ refuses "data that are gone" 1 "build/points train --resume --out '$tmp/there/a 
 sed 's/1/2/' "$tmp/xy.csv" >"$tmp/other.csv"
 refuses "resume with other rows" 1 "is not the one this run began with" $points train --resume --out "$tmp/there/a run" --data "$tmp/other.csv" --quiet
 runs "a run without a teacher" $points train --data ring --teacher none --hidden 8 --layers 1 --steps 4 --stop-at 2 --plain --quiet --out "$tmp/none"
-LC_ALL=C sed 's/"ctm.diagonal":"1"/"ctm.diagonal":"2"/' "$tmp/none/checkpoint.safetensors" >"$tmp/none/2" && mv "$tmp/none/2" "$tmp/none/checkpoint.safetensors"
+LC_ALL=C sed 's/"ctm.aim":"data"/"ctm.aim":"teacher"/; s/\("ctm.huber_c":"0.02[0-9]*\)[0-9][0-9][0-9]"/\1"/' "$tmp/none/checkpoint.safetensors" >"$tmp/none/2" && mv "$tmp/none/2" "$tmp/none/checkpoint.safetensors"
 refuses "resume with a teacher that is missing" 1 "needs a teacher" $points train --resume --out "$tmp/none" --plain --quiet
 awk -F, 'NR == 1; NR > 1 { print 2*$1 "," 2*$2 }' "$tmp/xy.csv" >"$tmp/other.csv"
 refuses "resume with twice the rows" 1 "is not the one this run began with" $points train --resume --out "$tmp/there/a run" --data "$tmp/other.csv" --quiet
@@ -319,7 +335,7 @@ $points --help | grep -q '3 a signal has stopped' && ok || bad "--help does not 
 
 # loss.csv after a resume before each kind of step of an adversary.
 for stop in 70 71; do
-    A="--data ring --gan --steps 100 --hidden 16 --layers 1 --batch 32 --noises 1000 --plain --quiet --threads 1 --seed 2"
+    A="--data ring --gan hinge --steps 100 --hidden 16 --layers 1 --batch 32 --noises 1000 --plain --quiet --threads 1 --seed 2"
     [ -d "$tmp/gw" ] || runs "gan, whole" $points train $A --out "$tmp/gw"
     runs "gan, stopped at $stop" $points train $A --out "$tmp/g$stop" --stop-at $stop
     runs "gan, resumed at $stop" $points train --resume --out "$tmp/g$stop" --plain --noises 1000 --quiet --threads 1
@@ -348,10 +364,10 @@ command -v localedef >/dev/null && localedef -c -i "$tmp/point.src" -f UTF-8 "$t
 if [ -f "$tmp/point/LC_NUMERIC" ] && [ -f build/ctm.o ] &&
    ${CC:-cc} -O0 -fopenmp -DCTM_LINKED apps/points.c "$tmp/locale.c" build/ctm.o -o "$tmp/points_in_locale" -lm 2>"$tmp/stderr"; then
     abroad() { LOCPATH=$tmp LC_ALL=point "$tmp/points_in_locale" "$@"; }
-    loc="--data ring $tiny --law-steps 1 --lr 0.0031 --chains 0.35 --out $tmp/l"
+    loc="--data ring $tiny --compare-steps 1 --lr 0.0031 --share-at-s 0.35 --out $tmp/l"
     runs "a run at home" $points train $loc; mv "$tmp/l" "$tmp/home"
     runs "a run abroad, stopped" abroad train $loc --stop-at 3
-    runs "a run abroad" abroad train --resume --out "$tmp/l" --noises 1000 --law-steps 1 --quiet --threads 1
+    runs "a run abroad" abroad train --resume --out "$tmp/l" --noises 1000 --compare-steps 1 --quiet --threads 1
     for f in "$tmp/home"/*; do
         case ${f##*/} in checkpoint.safetensors|metrics.csv|index.html) ;; *) same "in another locale" "$f" "$tmp/l/${f##*/}" ;; esac
     done

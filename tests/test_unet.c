@@ -1095,7 +1095,7 @@ static void un_list(const char *text, int *to, int room) {   // "1,3" -> 1, 3, 0
     }
 }
 static ctm_config un_golden_config(golden_file *g) {
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     cfg.size = (int)golden_number(g, "size");
     cfg.channels = (int)golden_number(g, "channels");
     cfg.model_channels = (int)golden_number(g, "width");
@@ -1244,7 +1244,7 @@ static void test_unet_authors_size(void) {
     int kind, p;
     if (IN_DOUBLE || !getenv("CTM_TEST_LONG")) SKIP("480 MB: only in the float build, with CTM_TEST_LONG set");
     for (kind = 0; kind < 3; kind++) {
-        ctm_config cfg = ctm_config_default();
+        ctm_config cfg = ctm_recipe_points();
         ctm_net *net;
         double numbers = 0;
         un_begin();
@@ -1263,7 +1263,7 @@ static void test_unet_authors_size(void) {
 // How it starts: uniform within sqrt(6/(fan_in + fan_out)), fans counted with the kernel's pixels; the last layer of every
 // residual branch and of the network a hundred-thousandth of that, qkv sqrt(0.2) of it; norms neutral, biases zero.
 static ctm_config un_small_config(void) {
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     cfg.size = 16; cfg.channels = 3; cfg.model_channels = 16; cfg.num_blocks = 1; cfg.dropout = 0; cfg.classes = 3;
     memset(cfg.channel_mult, 0, sizeof cfg.channel_mult);
     cfg.channel_mult[0] = 1; cfg.channel_mult[1] = 2; cfg.channel_mult[2] = 1;
@@ -1726,7 +1726,7 @@ static void test_unet_training_dropout(void) {
         cfg.classes = 0;
         cfg.batch = cfg.diagonal_batch = 4;
         cfg.shards = k ? 4 : 1;
-        cfg.diagonal = CTM_DIAG_DSM;
+        cfg.aim = ctm_aim_data;
         net = ctm_unet(&un_memory, &cfg, 1);
         for (i = 0; i < net->len; i++) net->theta[i] += (ctm_real)(0.05 * sin((double)i));      // fresh, its blocks are nearly nothing
         teacher.name = "a tenth";

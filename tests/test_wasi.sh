@@ -35,10 +35,10 @@ runs() { # runs NAME PROGRAM ARGUMENTS...: must succeed
     if timeout 200 node --no-warnings run.mjs $program.wasm "$@" >out.txt 2>err.txt; then ok; else bad "$name: exit status $?: $(head -c 300 err.txt)"; fi
 }
 same() { if cmp -s "$2" "$3"; then ok; else bad "$1: $2 and $3 differ"; fi; }
-train="train --data ring --steps 60 --seed 4 --quiet --plain --noises 1000 --law-steps 0"
+train="train --data ring --steps 60 --seed 4 --quiet --plain --noises 1000 --compare-steps 0"
 runs "points" points $train --out out/whole
 runs "points, stopped" points $train --out out/déjà --stop-at 23
-runs "points, resumed" points train --resume --out out/déjà --quiet --plain --noises 1000 --law-steps 0
+runs "points, resumed" points train --resume --out out/déjà --quiet --plain --noises 1000 --compare-steps 0
 same "points, resumed" out/whole/model.safetensors out/déjà/model.safetensors
 same "points, resumed" out/whole/loss.csv out/déjà/loss.csv
 runs "sample" points sample --weights out/whole/model.safetensors --n 3 --out s.csv

@@ -81,10 +81,10 @@ same() { if cmp -s "$2" "$3"; then ok; else bad "$1: $2 and $3 differ"; fi; }
 clean() { left=$(find "$1" -name '*.tmp' -o -name .lock); [ -z "$left" ] && ok || bad "left behind: $left"; }
 
 # points: whole, and stopped and resumed, in folders named with backslashes and in three alphabets
-train="points train --data ring --steps 120 --seed 4 --quiet --plain --noises 1000 --law-steps 0"
+train="points train --data ring --steps 120 --seed 4 --quiet --plain --noises 1000 --compare-steps 0"
 runs "points" $train --out whole --threads 1
 runs "points, stopped" $train --out 'déjà\Плоть\日本' --threads 2 --stop-at 47
-runs "points, resumed" points train --resume --out 'déjà/Плоть\日本' --quiet --plain --noises 1000 --law-steps 0
+runs "points, resumed" points train --resume --out 'déjà/Плоть\日本' --quiet --plain --noises 1000 --compare-steps 0
 exists déjà/Плоть/日本/model.safetensors
 same "points, resumed" whole/model.safetensors déjà/Плоть/日本/model.safetensors
 same "points, resumed" whole/loss.csv déjà/Плоть/日本/loss.csv

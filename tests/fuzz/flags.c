@@ -15,16 +15,6 @@ static int flags_count;
 
 int flags_stop(void);
 int flags_stop(void) { longjmp(flags_back, 1); }
-// Here the programs begin to work. `images info` goes on to the network of the flags, which may be none.
-static int flags_info;
-void ctm_init(void *ctx);
-void flags_init(void *ctx);
-void flags_init(void *ctx) {
-    if (!flags_info) longjmp(flags_back, 1);
-    ctm_init(ctx);
-}
-void *flags_unet(void);
-void *flags_unet(void) { longjmp(flags_back, 1); }
 void *flags_calloc(size_t n, size_t size);
 void *flags_calloc(size_t n, size_t size) {
     void *p = calloc(n, size);
@@ -50,8 +40,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     p = strchr(words[n - 1], '\n');
     if (p) *p = '\0';
     words[n] = NULL;
-    flags_info = data[0] % 4 == 2 && n > 1 && strcmp(words[1], "info") == 0;
-    for (i = 2; i < n; i++) flags_info &= strncmp(words[i], "--weights", 9) != 0;
     rewind(flags_err);
     flags_count = 0;
     if (setjmp(flags_back) == 0) status = program[data[0] % 4](n, words);

@@ -8,8 +8,6 @@
 extern FILE *flags_out, *flags_err;
 int   flags_stop(void);
 void *flags_calloc(size_t n, size_t size);
-void  flags_init(void *ctx);
-void *flags_unet(void);
 #undef stdout
 #undef stderr
 #define stdout flags_out
@@ -17,8 +15,7 @@ void *flags_unet(void);
 #include "../../apps/args.h"
 #include "../../apps/table.h"
 #define calloc(n, size)          flags_calloc(n, size)
-#define ctm_init(ctx)            flags_init(ctx)
-#define ctm_unet(a, cfg, with_s) flags_unet()
+#define ctm_arena_init(...)      flags_stop()
 #define args_mkdir(...)          flags_stop()
 #define args_open_atomic(...)    (flags_stop(), (FILE *)NULL)
 #define main                     PROGRAM

@@ -38,7 +38,7 @@ static void seed_header(const char *target, const char *name, const char *header
     "\"ctm.noise.inner\":\"0\",\"ctm.noise.outer\":\"0\",\"ctm.hidden\":\"2\",\"ctm.layers\":\"1\",\"ctm.embed\":\"2\"" more "}"
 
 static ctm_config small_config(void) {
-    ctm_config c = ctm_config_default();
+    ctm_config c = ctm_recipe_points();
     c.hidden = 2; c.layers = 1; c.embed = 2;
     c.batch = 2; c.diagonal_batch = 1; c.shards = 1; c.substeps = 1; c.steps = 100;
     c.ema_rate[1] = c.ema_rate[2] = c.ema_rate[3] = 0;
@@ -195,7 +195,7 @@ static void seed_arrays(void) {
 }
 
 static void seed_flags(void) {
-    seed_text("flags", "points", "0\ntrain\n--data\nring\n--steps=2e4\n--gan\n--lr\n0.01\n--law\nauthors");
+    seed_text("flags", "points", "0\ntrain\n--data\nring\n--steps=2e4\n--gan\nlog\n--lr\n0.01\n--times\nauthors");
     seed_text("flags", "sample", "0\nsample\n--weights\nw.safetensors\n--n\n5\n--sampler\nheun\n--nfe=5\n--out\no.csv");
     seed_text("flags", "loglik", "0\nloglik\n--weights\nw.safetensors\n--data=d.csv\n--class\na b");
     seed_text("flags", "claims", "1\n--only\n3,5\n--seeds=2\n--full");
