@@ -145,7 +145,7 @@ static double run(int jump) {                // the first weight after four step
     static ctm_ctx c;
     static ctm_arena a;
     static ctm_trainer *tr;
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     double first;
     ctm_init(&c);
     c.threads = 1;
@@ -209,7 +209,7 @@ int main(void) {
     static const double mean[4] = {-0.5, -0.5, 0.5, 0.5};
     ctm_ctx c;
     ctm_arena a;
-    ctm_config cfg = ctm_config_default();
+    ctm_config cfg = ctm_recipe_points();
     ctm_trainer *tr;
     ctm_net *net;
     uint64_t h = 1469598103934665603ull;
