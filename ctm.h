@@ -7366,8 +7366,10 @@ static const char *ctm__json_string(ctm__json *in) {
     const char *text = in->out;
     if (!ctm__json_char(in, '"')) return NULL;
     while (in->p < in->end && *in->p != '"') {
-        int escaped = *in->p == '\\' && in->p++, more;
-        int32_t c = escaped ? ctm__json_escape(in) : ctm__utf8_read(&in->p, in->end);
+        int escaped = *in->p == '\\', more;
+        int32_t c;
+        if (escaped) in->p++;
+        c = escaped ? ctm__json_escape(in) : ctm__utf8_read(&in->p, in->end);
         if (c < (escaped ? 1 : 32)) return NULL;
         more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
         *in->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
