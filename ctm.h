@@ -354,8 +354,8 @@ extern "C" {
 // - Results live in the arena that was given, or in the tape's, and go with it. Arguments stay yours. A pointer that is kept (a
 //   network, a denoiser, a stream, a `user`) must outlive what keeps it; names and settings are copied.
 // - An impossible shape or number is a mistake in your program: CTM_PANIC. An int result is 1 for success, 0 for a failure that has
-//   a line in ctm_error, unless the declaration says that it is a count or an answer to a question. Samplers (18) and likelihoods (19)
-//   also answer bad settings with NULL or 0, as these often come from a command line.
+//   a line in ctm_error, unless the declaration says something else. Samplers (18) and likelihoods (19) also return NULL or 0 for bad
+//   settings, as these often come from a command line.
 // - [eq:...] and [alg:...] name the formula. The chapter of the same number in the implementation has it, the main ones at its head.
 
 // ---- CHAPTER 1. ERRORS AND NUMBERS ----------------------------------------------------------------------------------
@@ -368,8 +368,8 @@ typedef float ctm_real;     // the one number type of tensors, weights and sampl
 #  define CTM__REAL_IS ctm_real_is_float
 #endif
 
-// Files that disagree about ctm_real would write past the ends of each other's tensors. So every file asks for a function that only
-// an implementation with the same ctm_real has, and where it is another, the linker misses it.
+// Two files that disagree about ctm_real would write past the ends of each other's tensors. So every file refers to a function that
+// only an implementation with the same ctm_real has; where the two differ, the linker says that it is missing.
 #ifndef CTM_STATIC
 CTMDEF void CTM__REAL_IS(void);                          // does nothing
 #  if defined(__GNUC__) || defined(__clang__)
@@ -378,13 +378,12 @@ __attribute__((__used__))
 static void (*const ctm__real_is)(void) = CTM__REAL_IS;
 #endif
 
-// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another. With the same one
-// (and the same ctx.winograd) the same bits come out for any number of threads, and from gcc and clang, C and C++, -O0 to -O3, -flto
-// and -march=native alike: nothing is left to the compiler that changes a result. PORTABLE has the same bits on every machine, V128 on
-// all of one kind (arm64 fuses multiply-adds, others have none). The rest hangs on what is not ours: exp, log and pow of the C library
-// (another library, or the same on another processor, may differ in the last digit), the arithmetic of 32-bit x86 without SSE2, and
-// clang's -ffast-math or -ffp-contract=fast, which fuse in spite of us (gcc's -ffast-math does no harm). Your own draw and teacher
-// are compiled as you say.
+// Instruction sets, slowest first. All compute the same formulas, but sums may round differently from one set to another. With the same
+// set (and the same ctx.winograd) the same bits come out for any number of threads, from gcc and clang, in C and C++, with -O0 to -O3,
+// -flto and -march=native: this file leaves nothing to the compiler that changes a result. PORTABLE has the same bits on every machine,
+// V128 on all machines of one kind (arm64 fuses multiply-adds, others do not have such an instruction). Three things are outside of our
+// control: exp, log and pow of the C library, which may differ in the last digit from one library to another; the arithmetic of 32-bit
+// x86 without SSE2; and clang's -ffast-math and -ffp-contract=fast, which fuse multiply-adds all the same (gcc's -ffast-math does not).
 enum { CTM_ISA_PORTABLE, CTM_ISA_V128, CTM_ISA_AVX2, CTM_ISA_AVX512, CTM_ISA_COUNT };
 
 struct ctm__kernels;
@@ -1248,9 +1247,9 @@ CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real 
 #  define CTM_SELF "ctm.h"
 #endif
 
-// A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, where and if it
-// likes: in here that is done where it is written (CTM__MADD in chapter 22) and nowhere else. And under -ffast-math it would reorder
-// the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
+// A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, wherever it likes;
+// in this file that happens where it is written (CTM__MADD in chapter 22) and nowhere else. And with -ffast-math it may reorder the sums
+// that make exp, sin and the optimiser's square root exact, and forget about NaN; in this file it may not.
 #if defined(__clang__)
 #  ifdef __FAST_MATH__
 #    pragma float_control(push)
@@ -1303,9 +1302,9 @@ CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real 
 // =====================================================================================================================
 // CHAPTER 1. ERRORS AND NUMBERS
 //
-// What the rest stands on: how the program stops at a mistake of yours, how it reports a failure outside it, and how it
-// tests whether a number is finite. Under -ffast-math a compiler may assume that NaN and Inf do not exist and drop the usual
-// tests, so ctm_is_finite looks at the exponent bits instead.
+// This chapter holds what all others need: how the program stops at a mistake of yours, how it reports a failure of the outside world, how
+// it tests whether a number is finite, and how it writes numbers as text. The test looks at the bits of the exponent, because with
+// -ffast-math a compiler may assume that NaN and Inf do not exist, and leave the usual tests out.
 // =====================================================================================================================
 
 #ifdef __cplusplus
@@ -1354,7 +1353,7 @@ static void ctm__no_memory_default(const char *msg) {
 #  define CTM__FORMAT(n)
 #endif
 
-// The message of a programmer's error; every caller ends here.
+// Stops the program with a message about a mistake of the programmer.
 CTM__FORMAT(2)
 static void ctm__panic(int line, const char *format, ...) {
     char msg[512];
@@ -1366,7 +1365,7 @@ static void ctm__panic(int line, const char *format, ...) {
 }
 #define CTM__REQUIRE(ok, ...) do { if (!(ok)) ctm__panic(__LINE__, __VA_ARGS__); } while (0)
 
-// The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
+// Keeps a message about a failure of the outside world. It returns 0, so that callers can write `return ctm__fail(...)`.
 CTM__FORMAT(2)
 static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
     va_list ap;
@@ -1389,8 +1388,8 @@ CTM__DEF int ctm_is_finite(double v) {
     return (bits >> 52 & 0x7ff) != 0x7ff;    // all exponent bits set: infinite or not a number
 }
 
-// Numbers as text. The C library writes and reads them with the decimal point of the user's language, which may be a comma and more
-// than one byte; files and what is printed have '.'. The language's point is what it writes between the figures of 0.5.
+// Numbers as text. The C library writes and reads them with the decimal point of the user's language, which may be a comma, or longer
+// than a byte. Files and printed text have '.' in every language. To find out the language's own, let it write 0.5.
 static void ctm__point(char point[8]) {
     char half[16];
     int n = snprintf(half, sizeof half, "%.1f", 0.5) - 2;
@@ -1422,19 +1421,19 @@ static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
 static double ctm__dmin(double a, double b) { return a < b ? a : b; }
 static double ctm__dmax(double a, double b) { return a > b ? a : b; }
 
-// sqrt(a² - b²), and exactly 0 unless a > b. Not by the squares: where a compiler fuses a·a - b·b into one instruction, one of the two
-// is not rounded, and the difference of equal numbers is the other's rounding error.
+// sqrt(a² - b²), and exactly 0 unless a > b. It does not subtract squares, because a compiler may fuse a·a - b·b into one instruction;
+// then only one of the squares is rounded, and for a = b the rounding error is left.
 static double ctm__root_of_difference(double a, double b) { return a > b ? sqrt((a - b) * (a + b)) : 0; }
 
 // =====================================================================================================================
 // CHAPTER 2. RANDOM NUMBERS
 //
-// A usual generator is a machine with a state: who draws first gets the first number, so results depend on the order in
-// which threads run. A counter-based generator is a function instead: it scrambles a counter under a key. The i-th normal
-// of step n of the stream "noise" is  f(key(seed, "noise"), n, i)  and nothing else, whoever asks and whenever.
+// A usual generator has a state, and every number that is taken from it changes the state. Then results depend on the order in which
+// threads run. A counter-based generator is a function instead, which scrambles a counter under a key: normal number i of step n in the
+// stream "noise" is  f(key(seed, "noise"), n, i),  whoever asks for it and whenever.
 //
-// The scrambler is Philox4x32-10 (Salmon et al., SC 2011): ten rounds of two 32x32 -> 64 bit products whose halves are
-// exchanged and mixed with the key. It passes the usual test batteries and its published test vector is in the tests.
+// The function is Philox4x32-10 (Salmon et al., SC 2011): ten rounds of two 32x32 -> 64 bit products whose halves are exchanged and mixed
+// with the key. It passes the usual batteries of tests, and its published test vector is among ours.
 // =====================================================================================================================
 
 CTM__DEF ctm_rng ctm_stream(uint64_t seed, const char *name) {
@@ -1468,7 +1467,7 @@ CTM__DEF void ctm_bits(const ctm_rng *rng, uint64_t step, uint64_t block, uint32
 // The middle of one of 2^24 equal cells of (0,1): never 0, never 1, so ln(u) is finite.
 static double ctm__unit(uint32_t bits) { return ((double)(bits >> 8) + 0.5) / 16777216.0; }
 
-// ln(u), cos(2 pi v) and sin(2 pi v) of our own, so that normals do not depend on the C library. All are good to 1e-12.
+// We compute ln(u), cos(2 pi v) and sin(2 pi v) ourselves, to 1e-12, so that normal numbers do not depend on the C library.
 //   ln: u = m·2^e with m near 1; with y = (m-1)/(m+1), ln m = 2(y + y³/3 + y⁵/5 + ...).
 static double ctm__ln(double u) {
     static const double inverse[9] = {1, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17};
@@ -1543,9 +1542,9 @@ CTM__DEF void ctm_normals(const ctm_rng *rng, uint64_t step, uint64_t first, siz
 // =====================================================================================================================
 // CHAPTER 3. MEMORY
 //
-// A training step makes a few hundred tensors and then wants none of them. An arena suits that: allocating is adding to a
-// counter, forgetting everything is setting it back. When a block is full the next one is used; blocks are kept, so after
-// the first few steps hardly any memory is asked of the system.
+// A training step makes a few hundred tensors and then needs none of them any more. An arena suits that: allocating means adding to a
+// counter, and forgetting everything means setting it back. When a block is full, the next one is used. Blocks are kept, so after the
+// first few steps the system is hardly ever asked for memory.
 // =====================================================================================================================
 
 typedef struct ctm__block { struct ctm__block *next; size_t size, used; unsigned char *start; } ctm__block;
@@ -1569,8 +1568,8 @@ static void ctm__count_memory(ctm_ctx *ctx, size_t more, size_t less) {
     }
 }
 
-// A program that walks over hundreds of megabytes waits less for the tables of its memory if the system uses large pages, and
-// its speed depends less on chance. Asking for them is a hint that changes nothing else; not every system knows it.
+// A program that walks over hundreds of megabytes waits less for its page tables if the system uses large pages, and its speed varies
+// less. This asks for them. It is a hint that changes nothing else, and not every system knows it.
 static void ctm__large_pages(unsigned char *p, size_t size) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     size_t page = (size_t)1 << 21, skip = (page - (uintptr_t)p % page) % page;
@@ -1664,8 +1663,8 @@ CTM__DEF void ctm_arena_release(ctm_arena *a, ctm_mark m) {
     a->used = m.used;
 }
 
-// A private arena of a function at work. If that function is left by a jump out of CTM_PANIC, nobody else knows of it: it is
-// therefore written down in an arena of the caller's. Its record lies in its own first block, which is there as long as it is.
+// A private arena of a function at work. If a jump out of CTM_PANIC leaves that function, nobody else would know of the arena; so it is
+// listed in an arena of the caller. Its record lies in its own first block, which lives as long as the arena does.
 static ctm_arena *ctm__guest(ctm_arena *host, const char *name) {
     ctm_arena own, *g;
     ctm_arena_init(&own, host->ctx, name);
@@ -1709,8 +1708,8 @@ CTM__DEF void ctm_arena_free(ctm_arena *a) {
 // =====================================================================================================================
 // CHAPTER 4. THREADS
 //
-// One tool: n independent pieces of work, cut the same way whatever the number of threads. Which thread takes a piece
-// does not matter, because a piece writes only its own results and sums over pieces are made afterwards, in their order.
+// There is one tool: n independent pieces of work, cut in the same way whatever the number of threads. It does not matter which thread
+// takes a piece, because a piece writes only its own results, and sums over pieces are made afterwards, in their order.
 // =====================================================================================================================
 
 CTM__DEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
@@ -1756,10 +1755,10 @@ static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work
 // =====================================================================================================================
 // CHAPTER 5. TENSORS
 //
-// A tensor is a shape, its numbers, and (if wanted) the gradient of the loss with respect to them. Its name sits inside, so
-// that `print *t` in a debugger begins with who it is. There are no strides: row-major and contiguous, always.
+// A tensor is a shape, its numbers, and (if wanted) the gradient of the loss with respect to them. Its name is kept inside, so
+// that `print *t` in a debugger begins with who it is. There are no strides: tensors are row-major and contiguous, always.
 // Only ctm_rows_of, ctm_reshape and the parameters of a ctm_net_view share another tensor's numbers.
-// Stop-gradient needs no operation of its own: a tensor without a gradient buffer receives none.
+// Stop-gradient needs no operation of its own: a tensor without a buffer for a gradient receives none.
 // =====================================================================================================================
 
 static ctm_tensor *ctm__tensor(ctm_arena *a, const char *name, const char *op, int ndim, const int *shape) {
@@ -1840,8 +1839,8 @@ static int ctm__same_shape(const ctm_tensor *a, const ctm_tensor *b) {
 // =====================================================================================================================
 // CHAPTER 6. PRINTING AND BREAKPOINTS
 //
-// Before any operation: how to look at a tensor, how to find the first NaN or Inf, and two empty functions whose
-// only purpose is that a debugger can stop in them.
+// How to look at a tensor, how to find the first NaN or Inf, and two empty functions whose only purpose is that a debugger can stop
+// in them. They come before the first operation, so that you can use them from there on.
 // =====================================================================================================================
 
 CTM__DEF ctm_tensor *ctm_name(ctm_tensor *x, const char *name) {
@@ -1938,13 +1937,14 @@ CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
 // =====================================================================================================================
 // CHAPTER 7. THE TAPE: AUTOMATIC DIFFERENTIATION
 //
-// Reverse-mode differentiation. Every operation computes its result at once and, if any input wants a gradient, appends
-// that result to a list. A result can only be made after its inputs, so the list is in topological order, and the chain rule
+// Training needs the derivative of the loss with respect to every weight. Reverse-mode differentiation gets them all in one walk
+// backwards. Every operation computes its result at once and, if an input wants a gradient, appends that result to a list, the tape. A
+// result can only be made after its inputs, so the list is in topological order, and the chain rule
 //
 //        dL/d(input) += (d out/d input)^T dL/d(out)
 //
-// can be applied by walking the list once from its end: when a node's turn comes, all its consumers have already added
-// their part to its gradient. No sorting, no recursion, no graph compiler.
+// can be applied by walking the list once from its end: when it is a result's turn, all that were computed from it have already added their
+// part to its gradient. There is no sorting, no recursion, and no compiler of graphs.
 // =====================================================================================================================
 
 CTM__DEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena) {
@@ -2025,8 +2025,8 @@ static ctm_tensor *ctm__result_image(ctm_tape *tp, const char *op, int B, int H,
 }
 #endif
 
-// The gradient of a result is needed from the moment its first consumer adds to it until its own turn has passed; in a
-// U-Net that is a small part of the walk. So, unless the tape keeps gradients, buffers come from a pool and go back to it.
+// A result's gradient is needed from the moment something is first added to it until its own turn has passed, which in a U-Net is a
+// small part of the walk. So buffers for gradients come from a pool and go back to it, unless the tape keeps gradients.
 typedef struct ctm__buffer {
     ctm_real *data;
     size_t    len;
@@ -2052,9 +2052,8 @@ static void ctm__pool_give(ctm_tape *tp, ctm_real *data, size_t len) {
     tp->pool = b;
 }
 
-// x's gradient, for an operation that can either set it or add to it: *add is 0 if nothing has reached it yet (and the
-// buffer then holds anything). NULL: none is wanted. To be called before any scratch is marked: releasing the mark would take a
-// new buffer along.
+// x's gradient, for an operation that can either set it or add to it. *add is 0 if nothing has been added yet; the buffer then holds
+// arbitrary numbers. NULL: none is wanted. Call it before you mark the arena, because releasing the mark would free a new buffer.
 static ctm_real *ctm__grad_first(ctm_tape *tp, ctm_tensor *x, int *add) {
     *add = 1;
     if (!x) return NULL;
@@ -2162,7 +2161,7 @@ CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm
     return largest > 0 ? worst / largest : 1;
 }
 
-// ---- What the operations need of the engine room, chapter 22: rows of numbers, matrix products and convolutions, computed fast. Every
+// ---- The fast loops that the operations call: matrix products, convolutions, rows of numbers. Chapter 22, the engine room, has them. Every
 // function of ctm__kernels exists once for each instruction set, and ctm_init chooses the set.
 
 #ifndef CTM_NO_IMAGES
@@ -2234,12 +2233,12 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv);     // d
 // =====================================================================================================================
 // CHAPTER 8. OPERATIONS
 //
-// Each operation has a card with both formulas, a backward function and, under it, the forward function that installs it. dX stands for
-// dL/dX throughout. Gradients are added, as a tensor may be used twice; the first addition to a large gradient overwrites it, which
-// saves filling it with zeros (ctm__grad_first).
+// Every operation has a card with both formulas, a backward function and, below it, the forward function that installs it. dX always
+// means dL/dX. Gradients are added, as a tensor may be used twice. The first addition to a large gradient overwrites it, which saves
+// filling it with zeros (ctm__grad_first).
 //
-// An operation of your own has the same three parts, in any file: ctm_result with its inputs and its backward function, a loop
-// that fills in data, and ctm_done. (ctm__result_like and its relatives are ctm_result for common shapes.)
+// An operation of your own has three parts, in any file: ctm_result with its inputs and its backward function, a loop that fills in
+// data, and ctm_done. (ctm__result_like and its relatives are ctm_result for common shapes.)
 //
 //        static void cube_backward(ctm_tape *tp, ctm_tensor *out) {                  // forward was:  out[i] = a[i]³
 //            ctm_tensor *a = out->src[0];
@@ -3422,8 +3421,8 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
 //        (scale_l, shift_l) = columns of  W_film e + b_film                                       [B,2H] for each layer
 //        h_0  = c_in·x;   h_{l+1} = silu((1 + scale_l)·(W_l h_l + b_l) + shift_l);   F = W_out h_L + b_out
 //
-// A teacher has no W_s; W_label has a row for every class and is there only if classes are; a row without a label gets none of
-// it. Weights are stored [in,out], as the product wants them; files have PyTorch's [out,in].
+// A teacher has no W_s. A network with classes has W_label, with a row for every class; a sample without a label adds no row of it.
+// Weights are stored [in,out], as the product needs them; files have PyTorch's [out,in].
 // =====================================================================================================================
 
 CTM__DEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s) {
@@ -8321,7 +8320,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convolution
        CTM__WTILES = 64,               // tiles that a Winograd weight gradient transforms at a time
        CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
-       CTM__AHEAD  = 32,               // tiles whose pixels are asked for ahead of time: memory is far away
+       CTM__AHEAD  = 32,               // tiles whose pixels are prefetched, as memory answers late
        CTM__PACK_ROWS = 16 };          // rows of weights that are packed together
 
 // Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many. A
