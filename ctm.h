@@ -612,7 +612,7 @@ typedef struct ctm_noise {
     double sigma_data;             // the data's standard deviation per coordinate, 0.5 after standardising
     double rho;                    // curvature of the grid [eq:karras_grid], 7; 1e5 makes it even in ln t
     int    N;                      // levels of the grid, 18
-    int    inner;                  // scalings of the network's output: CTM_INNER_EDM; _CM, a consistency model's; _NONE, for a network that makes g itself
+    int    inner;                  // scalings between F and g: CTM_INNER_EDM, CTM_INNER_CM (a consistency model's), CTM_INNER_NONE
 } ctm_noise;
 
 enum { CTM_MAX_PARAMS = 2560 };      // room for a U-Net of 128 blocks
@@ -2161,8 +2161,8 @@ CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm
     return largest > 0 ? worst / largest : 1;
 }
 
-// ---- The fast loops that the operations call: matrix products, convolutions, rows of numbers. Chapter 22, the engine room, has them. Every
-// function of ctm__kernels exists once for each instruction set, and ctm_init chooses the set.
+// ---- The fast loops that the operations call: matrix products, convolutions, rows of numbers. Chapter 22, the engine room, has them.
+// Every function of ctm__kernels exists once for each instruction set, and ctm_init chooses the set.
 
 #ifndef CTM_NO_IMAGES
 // A convolution as the kernels see it. The sums go to out as  alpha·(sum + b[o] + shift[n,o] + res), or are added to it.
@@ -3408,13 +3408,13 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
 // =====================================================================================================================
 // CHAPTER 9. NETWORKS
 //
-// A network is a list of named parameters and a function. All parameters lie in one array theta and all gradients in
-// another, so that the optimiser, the moving averages and the sums over shards are single loops. Two ways to have the same
-// network twice: a clone has its own theta (a moving average); a view shares theta and has its own gradient (a shard), or
-// none at all (frozen: gradients pass through it to its input, and stop there for its weights).
+// A network is a list of named parameters and a function. All parameters lie in one array theta and all gradients in another, so
+// that the optimiser, the moving averages and the sums over shards are single loops. There are two ways to have a network twice. A clone
+// has its own theta: a moving average. A view shares theta and has its own gradient, for a shard; or it has no gradient and is frozen:
+// gradients pass through it to its input, but its weights get none.
 //
-// The network for points [eq:film]. An MLP sees x; the noise levels t and s act on every layer by scaling and shifting what
-// comes out of it (FiLM):
+// The network for points is an MLP [eq:film]. Its input is x. The noise levels t and s scale and shift the output of every layer (FiLM),
+// which works far better than to append them to x, since what a layer should do changes with the level:
 //
 //        f(z) = [z, sin(f_k z), cos(f_k z)]        z = ln(t)/4,  f_k = (pi/2)·{1,2,4,8}            9 features
 //        e    = silu(W_t f(z_t) + b_t + W_s f(z_s) + W_label[label])                              [B,E]
@@ -3479,8 +3479,8 @@ CTM__DEF void ctm_net_ready(ctm_arena *a, ctm_net *net) {
     ctm__net_place(net);
 }
 
-// Uniform in ±gain·sqrt(6/(fan_in + fan_out)), vectors zero. Each parameter draws from a stream of its own name, so adding one
-// elsewhere changes none of the others.
+// Matrices are uniform in ±gain·sqrt(6/(fan_in + fan_out)), vectors zero. Every parameter has a random stream of its own name, so a new
+// parameter changes none of the others.
 static void ctm__init_param(ctm_tensor *w, uint64_t seed, double gain) {
     char name[64];
     ctm_rng rng;
@@ -3548,9 +3548,9 @@ CTM__DEF int ctm_net_copy_matching(ctm_net *to, const ctm_net *from) {
 
 enum { CTM__TIME_FREQS = 4 };
 
-// Rows at equal (t,s,label) share one row of scale and shift: row[n] is its number; the distinct levels come back in *t_u, *s_u,
-// and their labels, if label is not NULL, in label_u [B]. While sampling all rows are equal; in training, jumps on a grid repeat.
-// Found with a small hash table of the numbers' bits.
+// Rows with equal (t,s,label) share one row of scale and shift, and row[n] is its number. The distinct levels come back in *t_u and *s_u,
+// their labels, if label is not NULL, in label_u [B]. It pays because all rows are equal while sampling, and jumps on a grid repeat while
+// training. A small hash table of the numbers' bits finds them.
 static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_tensor *s, const int *label, ctm_tensor **t_u,
                                  ctm_tensor **s_u, int *label_u) {
     int B = t->shape[0], U = 0, slots = 16, n, *row = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int)), *slot, *first;
@@ -3662,7 +3662,7 @@ static ctm_net *ctm__mlp_bare(ctm_arena *a, const ctm_config *cfg, int dim, int 
     return net;
 }
 
-// [eq:film]  The same with memory, and weights drawn.
+// [eq:film]  The same with memory and random weights.
 CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
     ctm_net *net = ctm__mlp_bare(a, cfg, dim, with_s);
     ctm_net_ready(a, net);
@@ -3680,9 +3680,9 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
 //                                             down ─┬─ block ─ ... ─┐   ┌─── up       half the size, and so on downwards
 //                                                   └── skips ──────┴───┘
 //
-// At the lowest level the two ways are joined by the blocks in0 (always with attention) and in1. Every block on the way down, `down`
-// included, leaves a skip; every block on the way up but in0, in1 and `up` takes one, so there is one block more at each level.
-// width = model_channels. A block, with the levels of noise in it [eq:unet]:
+// At the lowest level the blocks in0 (always with attention) and in1 join the way down with the way up. Every block on the way down, and
+// `down` too, leaves a skip; every block on the way up takes one, except in0, in1 and `up`. So the way up has one block more at each
+// level. The noise levels shift the features of every block; with width = model_channels [eq:unet]:
 //
 //     shift = affine·e_t + affine_s·e_s                                      e_t, e_s: embeddings of t and s [B,E], E = 4·width
 //     h   = conv0( silu(norm0(x)) ) + shift                                  (resampled before conv0 in a block named up or down)
@@ -3690,7 +3690,7 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
 //     out = (h + skip·x) / sqrt(2)                                           skip: a 1x1 convolution where the shape changes
 //     with attention:  out = (proj·attention(qkv·norm2(out)) + out) / sqrt(2)
 //
-// The factors 1/sqrt(2) keep the variance: each side of the sum has about the same. A teacher has no affine_s.
+// Both terms of such a sum have about the same variance, which the factors 1/sqrt(2) keep. A teacher has no affine_s.
 
 typedef struct ctm__ublock {
     int resample;                   // -1: halves the image before conv0, +1: doubles it
@@ -3750,7 +3750,7 @@ static ctm_tensor *ctm__unet_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
     return ctm_norm_conv(tp, x, norm[0], norm[1], ctm__groups(x->shape[3]), 1e-6, conv[0], conv[1], shift, res, alpha);
 }
 
-// A result that nothing will be differentiated through takes the place of everything made since the mark.
+// If no gradient will pass through x, it alone is kept of all that was made since the mark.
 static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
     ctm_tensor copy = *x, *moved;
     if (x->wants) return x;
@@ -3888,7 +3888,7 @@ static int ctm__attends(const ctm_config *cfg, int size) {
     return 0;
 }
 
-// Glorot's uniform law for all weights; nearly zero for what ends a block, so that a fresh network is nearly its skips.
+// Glorot's uniform distribution for all weights; nearly zero for those that end a block, so that a fresh network is nearly its skips.
 static void ctm__unet_init(ctm_net *net, uint64_t seed) {
     int p;
     for (p = 0; p < net->count; p++) {
@@ -3956,7 +3956,7 @@ static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) 
     return net;
 }
 
-// [eq:unet]  The same with memory, and weights drawn.
+// [eq:unet]  The same with memory and random weights.
 CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     ctm_net *net = ctm__unet_bare(a, cfg, with_s);
     ctm_net_ready(a, net);
@@ -3997,9 +3997,9 @@ CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int
 }
 
 #ifndef CTM_NO_IMAGES
-// The discriminator of images. A small data set is soon known by heart; so it never sees an image as it is, but moved by up to an
-// eighth of the size (edges repeated), mirrored or not, with another contrast and brightness. All of it is affine in the image, so
-// the gradient comes back through it, to the student as well.
+// The discriminator of images. It would soon know a small data set by heart, so it never sees an image as it is: every image is moved by
+// up to an eighth of its size (edges repeated), perhaps mirrored, and given another contrast and brightness. All of that is affine in the
+// image, so gradients pass through it to the student.
 typedef struct ctm__conv_disc { int layers, halvings; ctm_rng augment; } ctm__conv_disc;
 
 static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng, int size, int channels) {
@@ -4072,16 +4072,19 @@ CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
 // =====================================================================================================================
 // CHAPTER 10. OPTIMISERS AND MOVING AVERAGES
 //
-// Adam keeps running means m of the gradient and v of its square, and moves each weight by -lr·m̂/(sqrt(v̂) + eps), where the
-// hats undo the bias of starting from zero: m̂ = m/(1 - beta1^k), v̂ = v/(1 - beta2^k). In the first steps v̂ is a mean of very
-// few numbers, and its inverse root varies wildly. RAdam [eq:radam] measures that: rho_k is how many gradients v̂ is in effect a mean of;
-// while rho_k <= 5 it moves by m̂ alone, and afterwards multiplies Adam's step by
+// Gradients of single batches are noisy, and some weights have far larger ones than others. Adam keeps running means m of the gradient and
+// v of its square, and moves each weight by -lr·m̂/(sqrt(v̂) + eps). The hats correct for means that begin at zero: m̂ = m/(1 - beta1^k),
+// v̂ = v/(1 - beta2^k). In the first steps v̂ is a mean of very few numbers, and its inverse root varies wildly. RAdam [eq:radam] computes
+// rho_k, the number of gradients of which v̂ is in effect a mean. While rho_k <= 5 it moves by m̂ alone; afterwards it multiplies Adam's
+// step by
 //
 //        r_k = sqrt( (rho_k - 4)(rho_k - 2) rho_inf / ((rho_inf - 4)(rho_inf - 2) rho_k) ),   rho_inf = 2/(1 - beta2) - 1,
 //        rho_k = rho_inf - 2 k beta2^k / (1 - beta2^k)
 //
-// With beta2 = 0.999 the first five steps are plain momentum.  The moving average of the weights [eq:ema] is
-// ema <- rate·ema + (1 - rate)·theta.
+// With beta2 = 0.999 the first five steps are plain momentum.
+//
+// The weights themselves jitter from step to step. Their moving average [eq:ema], ema <- rate·ema + (1 - rate)·theta, jitters less: samples
+// come from it, and it carries both ends of L_CTM to time zero.
 // =====================================================================================================================
 
 CTM__DEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr) {
