@@ -250,7 +250,8 @@ static int work_likelihood(workplace *w) {
     ctm_tape tp;
     ctm_mark m = ctm_arena_mark(&w->scratch);
     ctm_tape_init(&tp, &w->ctx, &w->scratch);
-    if (!ctm_loglik(&tp, D, &w->cfg.noise, CTM_RK4, 2, x, 5, 0, logp)) return 0;
+    how.steps = 5;
+    if (!ctm_loglik(&tp, D, &w->cfg.noise, &how, 2, x, logp)) return 0;
     add(w, logp, sizeof logp);
     how.steps = 3;
     how.probes = 2;
