@@ -198,6 +198,7 @@
                                                                       defines CTM_IMPLEMENTATION, too
      CTM_REAL_DOUBLE     double instead of float  CTM_NO_SIMD       no vector extensions: plain loops only
      CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing (but CTM_PANIC's)
+     CTM_NO_IMAGES       no operations, networks and distances for images: compiles in half the time
      CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
@@ -575,6 +576,7 @@ CTMDEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int 
 CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i]/n, not /sum w; w NULL: all 1
 CTMDEF ctm_tensor *ctm_relu(ctm_tape *tp, ctm_tensor *x);                                // max(x, 0), any shape
 CTMDEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x);                            // ln(1 + exp(x)), any shape
+#ifndef CTM_NO_IMAGES
 // For images [B,H,W,C]. alpha·(x * w + b[o] + shift[n,o] + res): x [B,H,W,I], w [k,k,I,O] with k = 1 or 3, stride 1, zeros
 // outside; b [O], shift [B,O] and res [B,H,W,O] may be NULL.
 CTMDEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha);
@@ -589,8 +591,10 @@ CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma,
 // Softmax attention over the pixels of each sample: [B,H,W,3C] -> [B,H,W,C]; channel 3·(h·C/heads + i) + j of qkv is channel i of
 // head h's query, key, value for j = 0, 1, 2.
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
+#endif
 // Zero with probability p, else x/(1-p). Draws from the stream tp->rows.dropout; if there is none, x itself. Any shape [B,..].
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
+#ifndef CTM_NO_IMAGES
 // The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n];
 // n even, at least 4.
 CTMDEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n);
@@ -598,6 +602,7 @@ CTMDEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x);   // the largest o
 CTMDEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W);  // bilinear, pixels as areas (PyTorch's align_corners=False)
 // Every pixel's vector of channels divided by its length: c[k]·x[k]/(|x| + eps), [B,H,W,C]. c [C] are constants; NULL: all 1.
 CTMDEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c, double eps);
+#endif
 
 // ---- CHAPTER 9. NETWORKS --------------------------------------------------------------------------------------------
 
@@ -639,18 +644,22 @@ struct ctm_net {
 // cfg->classes > 0 it embeds the rows' labels too (tp->rows); one that is neither -1 nor below classes panics in the forward pass.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
+#ifndef CTM_NO_IMAGES
 // The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
 // The configuration must fit (halvable sizes, attention at sizes that exist, channels that GroupNorm can cut): a panic if not.
 // Reads noise, seed and the fields from size to classes. The deepest level has attention even if attn is empty.
 CTMDEF ctm_net *ctm_unet(ctm_arena *a, const struct ctm_config *cfg, int with_s);
 CTMDEF int      ctm_unet_fits(ctm_ctx *ctx, const struct ctm_config *cfg);   // 1; or 0 with ctm_error: for configurations from outside
+#endif
 // A discriminator of points: x [B,dim] in data units -> one logit a row, [B,1]; forward ignores t and s (both may be NULL).
 // cfg->gan_layers SiLU layers of width cfg->gan_hidden. Any network with logits [B,K] will do in its place.
 CTMDEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const struct ctm_config *cfg, int dim);
+#ifndef CTM_NO_IMAGES
 // A discriminator of images of cfg->size and cfg->channels: one logit for each patch, [B,K]. gan_layers convolutions, each followed
 // by a halving where the size allows it, of widths gan_hidden, then twice that. Every image is first moved, mirrored and recoloured
 // at random, in a way that is fixed by the tape's step and the row's number: real and fake rows of a step are treated alike.
 CTMDEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const struct ctm_config *cfg);
+#endif
 // Your own network: ctm_net_new, ctm_param for every parameter in order, ctm_net_ready, then set forward.
 CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s);
 CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
@@ -883,6 +892,7 @@ CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X
 // is between 0 and 1 it is called twice a shard, once with noisy points at s scaled to the data's size. One that knows clean images only
 // (LPIPS) wants 0. L_DSM always uses squares.
 typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
+#ifndef CTM_NO_IMAGES
 // The perceptual distance LPIPS as a ctm_distance_fn: tr->distance = ctm_lpips_distance, tr->distance_user = the ctm_lpips, which
 // ctm_lpips_load (chapter 21) makes. Rows are images in [-1,1], pixel by pixel, channels innermost.  [eq:lpips]
 enum { CTM_POOL_MEAN, CTM_POOL_MAX };
@@ -893,6 +903,7 @@ typedef struct ctm_lpips {
     int         pool;                  // CTM_POOL_MEAN: means of 2x2, as CTM's authors do; CTM_POOL_MAX: LPIPS as published. Yours to set
 } ctm_lpips;
 CTMDEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
+#endif
 // The adversarial losses of logits [B,K] as parts of the mean over n logits; scalars. kind: CTM_GAN_HINGE, _LOG, _MINIMAX.
 CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
@@ -1194,10 +1205,12 @@ CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, c
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_checkpoint_load_file(ctm_trainer *tr, const ctm_file *f);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
+#ifndef CTM_NO_IMAGES
 // LPIPS (chapter 16) for images of size x size pixels (from 256 on a multiple of 16) with 1 or 3 channels. The file has torchvision's
 // vgg16 names and LPIPS's: features.0.weight, features.0.bias .. features.28.bias, lin0.model.1.weight .. lin4.model.1.weight, and no
 // others; apps/to_safetensors.py makes it. Widths are the file's. NULL with ctm_error.
 CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels);
+#endif
 #endif
 
 // ---- CHAPTER 22. THE ENGINE ROOM: THE MATRIX PRODUCT AND THE CONVOLUTION --------------------------------------------
@@ -1209,8 +1222,10 @@ CTMDEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdi
 // The definition of the above: three nested loops. The tests compare the two.
 CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                            const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
+#ifndef CTM_NO_IMAGES
 // out = x * w: x [B,H,W,I], w [k,k,I,O], k odd, zeros outside; out [B,H,W,O]. The definition of ctm_conv (chapter 8).
 CTMDEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out);
+#endif
 // y = exp(x), x clamped to [-87,88] (not in the double build); log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the
 // context's instruction set, to a few units in the last place.
 CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
@@ -2001,12 +2016,14 @@ static ctm_tensor *ctm__result_like(ctm_tape *tp, const char *op, ctm_tensor *a,
     return ctm_result(tp, op, a->ndim, a->shape, 2, src, backward);
 }
 
+#ifndef CTM_NO_IMAGES
 static ctm_tensor *ctm__result_image(ctm_tape *tp, const char *op, int B, int H, int W, int C, int n, ctm_tensor *const *src,
                                      void (*backward)(ctm_tape *, ctm_tensor *)) {
     int shape[4];
     shape[0] = B; shape[1] = H; shape[2] = W; shape[3] = C;
     return ctm_result(tp, op, 4, shape, n, src, backward);
 }
+#endif
 
 // The gradient of a result is needed from the moment its first consumer adds to it until its own turn has passed; in a
 // U-Net that is a small part of the walk. So, unless the tape keeps gradients, buffers come from a pool and go back to it.
@@ -2148,6 +2165,7 @@ CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm
 // ---- What the operations need of the engine room, chapter 22: rows of numbers, matrix products and convolutions, computed fast. Every
 // function of ctm__kernels exists once for each instruction set, and ctm_init chooses the set.
 
+#ifndef CTM_NO_IMAGES
 // A convolution as the kernels see it. The sums go to out as  alpha·(sum + b[o] + shift[n,o] + res), or are added to it.
 typedef struct ctm__conv {
     int B, H, W, I, O, k;              // x [B,H,W,I], out [B,H,W,O], window k x k
@@ -2164,6 +2182,7 @@ typedef struct ctm__conv {
     int             tiles;             // Winograd: 2x2 tiles in all, and in one piece of work
     int             tiles_each;
 } ctm__conv;
+#endif
 
 typedef struct ctm__kernels {
     int lanes;
@@ -2185,6 +2204,8 @@ typedef struct ctm__kernels {
     double (*sumsq)(size_t n, const ctm_real *x);
     void (*mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2, const ctm_real *x,
                     const ctm_real *t, ctm_real *D, ctm_real *scratch);
+    void (*scaled)(size_t n, double c, const ctm_real *x, ctm_real *y, int add);
+#ifndef CTM_NO_IMAGES
     void (*pack)(const ctm__conv *g, int row0, int row1);
     void (*conv_panel)(const ctm__conv *g, int panel, int p0, int p1);
     void (*conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch);
@@ -2201,12 +2222,14 @@ typedef struct ctm__kernels {
                           const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add);
     void (*softmax)(int n, double scale, ctm_real *row);
     void (*softmax_backward)(int n, double scale, const ctm_real *p, ctm_real *dp);
-    void (*scaled)(size_t n, double c, const ctm_real *x, ctm_real *y, int add);
     void (*four)(size_t n, double c, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add);
+#endif
 } ctm__kernels;
 
+#ifndef CTM_NO_IMAGES
 static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv);             // out = alpha·(x * w + ...)
 static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv);     // dw += alpha·(gradient of x * w with respect to w)
+#endif
 
 // =====================================================================================================================
 // CHAPTER 8. OPERATIONS
@@ -2694,6 +2717,7 @@ CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, 
     return ctm_done(out);
 }
 
+#ifndef CTM_NO_IMAGES
 // op: down       out[y,x] = mean of the four x[2y..2y+1, 2x..2x+1]        x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
 // Backward       each of the four dx += dout/4      Saves nothing    Test  op_down
 // op: up         out[2y..2y+1, 2x..2x+1] = x[y,x]                         x [B,H,W,C]   out [B,2H,2W,C]
@@ -3141,6 +3165,7 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
     ctm__parallel_scratch(tp->arena, qkv->shape[0] * heads, 4 * T * (size_t)(j.C / heads) * sizeof(ctm_real), ctm__attention_piece, &j);
     return ctm_done(out);
 }
+#endif
 
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
 // Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
@@ -3199,6 +3224,7 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     return ctm_done(out);
 }
 
+#ifndef CTM_NO_IMAGES
 // op: frequencies   z = ln(t)/4;  out = [sin(z·f_i) | cos(z·f_i)],  f_i = 10000^(-i/(n/2-1)), i < n/2       t [B]  out [B,n]
 // Backward          none: t is a constant                           Saves nothing    Test  op_frequencies
 CTM__DEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n) {
@@ -3378,6 +3404,7 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
     ctm__unit_run(tp, out, NULL);
     return ctm_done(out);
 }
+#endif
 
 // =====================================================================================================================
 // CHAPTER 9. NETWORKS
@@ -3644,6 +3671,7 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
     return net;
 }
 
+#ifndef CTM_NO_IMAGES
 // ---- the U-Net for images: DDPM++ as EDM and CTM use it, with their parameter names
 //
 //     x [B,H,W,C] ── conv ──┬─ block ─┬─ block ─┬──────────────────────────── block ── block ── block ── norm ── conv ── F
@@ -3936,6 +3964,7 @@ CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     ctm__unet_init(net, cfg->seed);
     return net;
 }
+#endif
 
 // The discriminator: x/sigma_data through SiLU layers to one logit. It judges finished points, so no noise level enters.
 static ctm_tensor *ctm__disc_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
@@ -3968,6 +3997,7 @@ CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int
     return net;
 }
 
+#ifndef CTM_NO_IMAGES
 // The discriminator of images. A small data set is soon known by heart; so it never sees an image as it is, but moved by up to an
 // eighth of the size (edges repeated), mirrored or not, with another contrast and brightness. All of it is affine in the image, so
 // the gradient comes back through it, to the student as well.
@@ -4038,6 +4068,7 @@ CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
     ctm_net_init(net, cfg->seed, 1);
     return net;
 }
+#endif
 
 // =====================================================================================================================
 // CHAPTER 10. OPTIMISERS AND MOVING AVERAGES
@@ -5418,6 +5449,7 @@ CTM__DEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad
     return ctm__dmin(sqrt(L) / (sqrt(X) + 1e-4), 1e4);
 }
 
+#ifndef CTM_NO_IMAGES
 // The convolutions before each of the five features, and their numbers in torchvision's list of VGG16's layers.
 enum { CTM__VGG_BLOCKS = 5, CTM__VGG_CONVS = 13 };
 static const int ctm__vgg_convs[CTM__VGG_BLOCKS] = {2, 2, 3, 3, 3};
@@ -5466,6 +5498,7 @@ CTM__DEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a
     }
     return ctm_name(d, "lpips");
 }
+#endif
 
 static void ctm__check_logits(int kind, const ctm_tensor *l) {
     CTM__SHAPES(l->ndim == 2, "adversarial loss", "logits must be [B,K]", l, NULL);
@@ -7366,8 +7399,10 @@ static const char *ctm__json_string(ctm__json *in) {
     const char *text = in->out;
     if (!ctm__json_char(in, '"')) return NULL;
     while (in->p < in->end && *in->p != '"') {
-        int escaped = *in->p == '\\' && in->p++, more;
-        int32_t c = escaped ? ctm__json_escape(in) : ctm__utf8_read(&in->p, in->end);
+        int escaped = *in->p == '\\', more;
+        int32_t c;
+        if (escaped) in->p++;
+        c = escaped ? ctm__json_escape(in) : ctm__utf8_read(&in->p, in->end);
         if (c < (escaped ? 1 : 32)) return NULL;
         more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
         *in->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
@@ -7889,10 +7924,33 @@ static int ctm__meta_is(const ctm_file *f, const char *key, const char *word, co
     return ctm__fail(f->ctx, "%s: \"%s\" in its metadata is \"%.40s\", expected %s or %s", f->path, key, text ? text : "", word, other);
 }
 
+#ifdef CTM_NO_IMAGES
+static ctm_net *ctm__unet_of_file(ctm_arena *a, const ctm_file *f, const ctm_config *cfg, long long d, int with_s) {
+    (void)a; (void)cfg; (void)d; (void)with_s;
+    ctm__fail(f->ctx, "%s: holds a network for images, but this program was compiled with CTM_NO_IMAGES", f->path);
+    return NULL;
+}
+#else
+static ctm_net *ctm__unet_of_file(ctm_arena *a, const ctm_file *f, const ctm_config *cfg, long long d, int with_s) {
+    long long images;
+    if (!ctm_unet_fits(f->ctx, cfg)) {
+        char why[512];
+        memcpy(why, f->ctx->error, sizeof why);
+        ctm__fail(f->ctx, "%s: %s", f->path, why);
+        return NULL;
+    }
+    images = (long long)cfg->size * cfg->size * cfg->channels;
+    if (d == images) return ctm__unet_bare(a, cfg, with_s);
+    ctm__fail(f->ctx, "%s: \"ctm.dim\" in its metadata is %lld, but images of %d x %d pixels with %d channels have %lld numbers", f->path,
+              d, cfg->size, cfg->size, cfg->channels, images);
+    return NULL;
+}
+#endif
+
 // The network that a file's metadata describe, without memory for its weights yet; NULL with ctm_error.
 static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg) {
     const char *format = ctm_file_meta(f, "ctm.format"), *dim = ctm_file_meta(f, "ctm.dim");
-    long long d, images;
+    long long d;
     int with_s;
     if (!format) { ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a model was expected", f->path); return NULL; }
     if (strcmp(format, "model") != 0) {
@@ -7907,17 +7965,7 @@ static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, ctm_config *cf
     if (!ctm_config_read(f, cfg)) return NULL;
     with_s = ctm_file_meta(f, "ctm.with_s")[0] == '1';
     if (ctm_file_meta(f, "ctm.network")[0] == 'm') return ctm__mlp_bare(a, cfg, (int)d, with_s);
-    if (!ctm_unet_fits(f->ctx, cfg)) {
-        char why[512];
-        memcpy(why, f->ctx->error, sizeof why);
-        ctm__fail(f->ctx, "%s: %s", f->path, why);
-        return NULL;
-    }
-    images = (long long)cfg->size * cfg->size * cfg->channels;
-    if (d == images) return ctm__unet_bare(a, cfg, with_s);
-    ctm__fail(f->ctx, "%s: \"ctm.dim\" in its metadata is %lld, but images of %d x %d pixels with %d channels have %lld numbers", f->path,
-              d, cfg->size, cfg->size, cfg->channels, images);
-    return NULL;
+    return ctm__unet_of_file(a, f, cfg, d, with_s);
 }
 
 // Memory and weights for a network that has none, once the file is known to fit: a file may claim a size of any kind.
@@ -8104,6 +8152,7 @@ CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char
     return ok;
 }
 
+#ifndef CTM_NO_IMAGES
 // ---- the features of LPIPS
 
 // VGG16's convolutions and the features' weights, in the widths that the file has; NULL with ctm_error.
@@ -8187,6 +8236,7 @@ CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int
     ctm__guest_free(a, scratch);
     return lpips;
 }
+#endif // CTM_NO_IMAGES
 #endif // CTM_NO_STDIO
 
 // =====================================================================================================================
@@ -8208,6 +8258,7 @@ CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a
         }
 }
 
+#ifndef CTM_NO_IMAGES
 CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out) {
     int n, y, xx, ky, kx, i, o, r = k / 2;
     for (n = 0; n < B; n++) for (y = 0; y < H; y++) for (xx = 0; xx < W; xx++) for (o = 0; o < O; o++) {
@@ -8220,6 +8271,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
         out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
     }
 }
+#endif
 
 // THE STORY OF SPEED, with what each step gained: GFLOP/s printed by `build/bench story` on one core whose multiply-add peak is 265.
 // Products are 512 x 512 x 512 (1.7 to 239) or 2048 (step 5), convolutions 3x3, 64 -> 64 channels, 32 x 32 pixels, batch 16.
@@ -8265,6 +8317,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 // instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
 // what it may use; ctm_init then picks the best that the processor has. All fast rows (exp, SiLU, norms, optimiser) share this.
 
+#ifndef CTM_NO_IMAGES
 enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convolution
        CTM__WTILES = 64,               // tiles that a Winograd weight gradient transforms at a time
        CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
@@ -8274,6 +8327,7 @@ enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convol
 // Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many. A
 // multiple of 8, hence of every MR: a tile that reached into the next piece would write what is not its own.
 static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7) / 8 * 8, k == 1 ? 128 : 32); }
+#endif
 
 // (The x87 of 32-bit machines computes in long double; with -std=c99 gcc then finds a product of float and vector a mistake.)
 #if defined(__STRICT_ANSI__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
@@ -8526,6 +8580,7 @@ CTM__FUN void CTM__FN(gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_
     if (j < N) CTM__FN(edge)(M, N - j, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
 }
 
+#ifndef CTM_NO_IMAGES
 // ---- the direct convolution
 
 // Weights into panels [panel][k·k·I][width]: rows row0..row1-1 of all panels. A row is (tap, input channel). Turned: tap t is
@@ -8980,6 +9035,7 @@ CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int 
             }
         }
 }
+#endif
 
 // exp, log, sin, cos of W numbers. Each is brought into a small interval where its Taylor series is short; the double
 // build asks libm, lane by lane, as it has only one.
@@ -9221,6 +9277,8 @@ CTM__FUN double CTM__FN(sumsq)(size_t n, const ctm_real *x) {
     for (i = 0; i < CTM__W; i++) total += (double)lane[i];
     return total;
 }
+
+#ifndef CTM_NO_IMAGES
 // ---- norms, attention, resampling: P pixels of C channels, swept in the order of memory
 // Every sweep is written for m lanes, which is the constant W but at the end of a row that W does not divide.
 #define CTM__SWEEP(P, C, step, at)                                                       \
@@ -9369,6 +9427,7 @@ CTM__FUN void CTM__FN(softmax_backward)(int n_, double scale_, const ctm_real *p
         CTM__FN(store)(dp + i, &e, n - i);
     }
 }
+#endif
 // y = c·x, set or added
 CTM__FUN void CTM__FN(scaled)(size_t n, double c_, const ctm_real *x, ctm_real *y, int add) {
     ctm_real c = (ctm_real)c_;
@@ -9382,6 +9441,7 @@ CTM__FUN void CTM__FN(scaled)(size_t n, double c_, const ctm_real *x, ctm_real *
     }
 }
 // y = c·(p + q + r + s), set or added
+#ifndef CTM_NO_IMAGES
 CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_real *q, const ctm_real *r,
                             const ctm_real *s, ctm_real *y, int add) {
     ctm_real c = (ctm_real)c_;
@@ -9399,6 +9459,7 @@ CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_re
         CTM__FN(store)(y + i, &v, n - i);
     }
 }
+#endif
 
 // The exact denoiser of a Gaussian mixture (chapter 11), W points at a time, one in each lane. scratch: (2·dim + K)·W numbers.
 CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2_, const ctm_real *x,
@@ -9445,11 +9506,13 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
 static const ctm__kernels CTM__FN(kernels) = {
     CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows),
     CTM__FN(silu), CTM__FN(silu_backward),
-    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture),
+    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture), CTM__FN(scaled),
+#ifndef CTM_NO_IMAGES
     CTM__FN(pack), CTM__FN(conv_panel), CTM__FN(conv_weights), CTM__FN(wino_filters), CTM__FN(wino_tiles), CTM__FN(wino_weights),
     CTM__FN(wino_weights_end),
     CTM__FN(channel_sums), CTM__FN(norm), CTM__FN(norm_sums), CTM__FN(norm_backward), CTM__FN(softmax), CTM__FN(softmax_backward),
-    CTM__FN(scaled), CTM__FN(four)
+    CTM__FN(four)
+#endif
 };
 #undef V
 #undef VI
@@ -9568,6 +9631,7 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
     }
 }
 
+#ifndef CTM_NO_IMAGES
 // ---- convolutions, put together from pieces of work that are cut by the shapes alone
 typedef struct ctm__conv_job { ctm__conv g; const ctm__kernels *kernels; int across, parts, winograd; size_t part; } ctm__conv_job;
 
@@ -9674,6 +9738,7 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
     }
     ctm_arena_release(a, m);
 }
+#endif
 
 CTM__DEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->exp_rows(n, x, y); }
 CTM__DEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->log_rows(n, x, y); }
