@@ -706,7 +706,7 @@ static int choose_class(int **label, size_t rows, const char *name, ctm_arena *a
 // Weights, and what their metadata say of units and classes. NULL with a line.
 static ctm_net *open_model(ctm_arena *a, const char *weights, dataset *units, char *err, size_t errlen) {
     const ctm_file *f = ctm_file_read(a, weights);
-    ctm_net *net = f ? ctm_load(a, weights, NULL) : NULL;
+    ctm_net *net = f ? ctm_load_file(a, f, NULL) : NULL;
     memset(units, 0, sizeof *units);
     if (!net) { args_fail(err, errlen, "%s", ctm_error(a->ctx)); return NULL; }
     if (net->size) {
