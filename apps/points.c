@@ -902,7 +902,7 @@ int main(int argc, char **argv) {
    $ build/points sample --weights out/penguins/model.safetensors --class Adelie --guidance 1.5 --n 5 --out adelie.csv
    $ build/points --data ring --recipe paper --out out/paper            (the paper's algorithm)
    $ build/points --data ring --recipe cd --out out/cd                  (a consistency model, for comparison)
-   $ build/points --data ring --gan hinge --out out/gan                 (no better on points: PAPER_NOTES.md)
+   $ build/points --data ring --gan hinge --out out/gan                 (no better on points: docs/results.md)
    $ build/points --data ring --recipe papr
    points: flag --recipe: there is no recipe "papr"; there are paper, authors, points, images, cd, ct
    $ build/points sample --weights out/demo/model.safetensors --gamma 2
