@@ -45,7 +45,7 @@ bench-flags:                                        ## is cc -O2 as fast as -O3 
 mutate: build/test_float                            ## break ctm.h in many small ways; every one must be caught
 	@sh tests/mutate.sh
 
-merit: build/points                                 ## the figures that README and PAPER_NOTES quote: seeds 0, 1, 2
+merit: build/points                                 ## the figures that README and docs/results.md quote: seeds 0, 1, 2
 	@sh tests/merit.sh
 
 cifar10:                                            ## fetch CIFAR-10 into out/cifar10 (170 MB; several mirrors, resumes, checks)

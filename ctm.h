@@ -198,6 +198,7 @@
                                                                       defines CTM_IMPLEMENTATION, too
      CTM_REAL_DOUBLE     double instead of float  CTM_NO_SIMD       no vector extensions: plain loops only
      CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing (but CTM_PANIC's)
+     CTM_NO_IMAGES       no operations, networks and distances for images: compiles in half the time
      CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
@@ -353,8 +354,8 @@ extern "C" {
 // - Results live in the arena that was given, or in the tape's, and go with it. Arguments stay yours. A pointer that is kept (a
 //   network, a denoiser, a stream, a `user`) must outlive what keeps it; names and settings are copied.
 // - An impossible shape or number is a mistake in your program: CTM_PANIC. An int result is 1 for success, 0 for a failure that has
-//   a line in ctm_error, unless the declaration says that it is a count or an answer to a question. Samplers (18) and likelihoods (19)
-//   also answer bad settings with NULL or 0, as these often come from a command line.
+//   a line in ctm_error, unless the declaration says something else. Samplers (18) and likelihoods (19) also return NULL or 0 for bad
+//   settings, as these often come from a command line.
 // - [eq:...] and [alg:...] name the formula. The chapter of the same number in the implementation has it, the main ones at its head.
 
 // ---- CHAPTER 1. ERRORS AND NUMBERS ----------------------------------------------------------------------------------
@@ -367,8 +368,8 @@ typedef float ctm_real;     // the one number type of tensors, weights and sampl
 #  define CTM__REAL_IS ctm_real_is_float
 #endif
 
-// Files that disagree about ctm_real would write past the ends of each other's tensors. So every file asks for a function that only
-// an implementation with the same ctm_real has, and where it is another, the linker misses it.
+// Two files that disagree about ctm_real would write past the ends of each other's tensors. So every file refers to a function that
+// only an implementation with the same ctm_real has; where the two differ, the linker says that it is missing.
 #ifndef CTM_STATIC
 CTMDEF void CTM__REAL_IS(void);                          // does nothing
 #  if defined(__GNUC__) || defined(__clang__)
@@ -377,13 +378,12 @@ __attribute__((__used__))
 static void (*const ctm__real_is)(void) = CTM__REAL_IS;
 #endif
 
-// Instruction sets, slowest first. All compute the same formulas; sums may round differently from one to another. With the same one
-// (and the same ctx.winograd) the same bits come out for any number of threads, and from gcc and clang, C and C++, -O0 to -O3, -flto
-// and -march=native alike: nothing is left to the compiler that changes a result. PORTABLE has the same bits on every machine, V128 on
-// all of one kind (arm64 fuses multiply-adds, others have none). The rest hangs on what is not ours: exp, log and pow of the C library
-// (another library, or the same on another processor, may differ in the last digit), the arithmetic of 32-bit x86 without SSE2, and
-// clang's -ffast-math or -ffp-contract=fast, which fuse in spite of us (gcc's -ffast-math does no harm). Your own draw and teacher
-// are compiled as you say.
+// Instruction sets, slowest first. All compute the same formulas, but sums may round differently from one set to another. With the same
+// set (and the same ctx.winograd) the same bits come out for any number of threads, from gcc and clang, in C and C++, with -O0 to -O3,
+// -flto and -march=native: this file leaves nothing to the compiler that changes a result. PORTABLE has the same bits on every machine,
+// V128 on all machines of one kind (arm64 fuses multiply-adds, others do not have such an instruction). Three things are outside of our
+// control: exp, log and pow of the C library, which may differ in the last digit from one library to another; the arithmetic of 32-bit
+// x86 without SSE2; and clang's -ffast-math and -ffp-contract=fast, which fuse multiply-adds all the same (gcc's -ffast-math does not).
 enum { CTM_ISA_PORTABLE, CTM_ISA_V128, CTM_ISA_AVX2, CTM_ISA_AVX512, CTM_ISA_COUNT };
 
 struct ctm__kernels;
@@ -575,6 +575,7 @@ CTMDEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, int 
 CTMDEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *w, double n); // sum_i w[i]·d[i]/n, not /sum w; w NULL: all 1
 CTMDEF ctm_tensor *ctm_relu(ctm_tape *tp, ctm_tensor *x);                                // max(x, 0), any shape
 CTMDEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x);                            // ln(1 + exp(x)), any shape
+#ifndef CTM_NO_IMAGES
 // For images [B,H,W,C]. alpha·(x * w + b[o] + shift[n,o] + res): x [B,H,W,I], w [k,k,I,O] with k = 1 or 3, stride 1, zeros
 // outside; b [O], shift [B,O] and res [B,H,W,O] may be NULL.
 CTMDEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha);
@@ -589,8 +590,10 @@ CTMDEF ctm_tensor *ctm_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma,
 // Softmax attention over the pixels of each sample: [B,H,W,3C] -> [B,H,W,C]; channel 3·(h·C/heads + i) + j of qkv is channel i of
 // head h's query, key, value for j = 0, 1, 2.
 CTMDEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads);
+#endif
 // Zero with probability p, else x/(1-p). Draws from the stream tp->rows.dropout; if there is none, x itself. Any shape [B,..].
 CTMDEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p);
+#ifndef CTM_NO_IMAGES
 // The U-Net's features of a noise level t [B]: with z = ln(t)/4, sin(z·f_i) and cos(z·f_i), f_i = 10000^(-i/(n/2-1)). -> [B,n];
 // n even, at least 4.
 CTMDEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n);
@@ -598,6 +601,7 @@ CTMDEF ctm_tensor *ctm_max_pool(ctm_tape *tp, ctm_tensor *x);   // the largest o
 CTMDEF ctm_tensor *ctm_resize(ctm_tape *tp, ctm_tensor *x, int H, int W);  // bilinear, pixels as areas (PyTorch's align_corners=False)
 // Every pixel's vector of channels divided by its length: c[k]·x[k]/(|x| + eps), [B,H,W,C]. c [C] are constants; NULL: all 1.
 CTMDEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *c, double eps);
+#endif
 
 // ---- CHAPTER 9. NETWORKS --------------------------------------------------------------------------------------------
 
@@ -608,7 +612,7 @@ typedef struct ctm_noise {
     double sigma_data;             // the data's standard deviation per coordinate, 0.5 after standardising
     double rho;                    // curvature of the grid [eq:karras_grid], 7; 1e5 makes it even in ln t
     int    N;                      // levels of the grid, 18
-    int    inner;                  // scalings of the network's output: CTM_INNER_EDM; _CM, a consistency model's; _NONE, for a network that makes g itself
+    int    inner;                  // scalings between F and g: CTM_INNER_EDM, CTM_INNER_CM (a consistency model's), CTM_INNER_NONE
 } ctm_noise;
 
 enum { CTM_MAX_PARAMS = 2560 };      // room for a U-Net of 128 blocks
@@ -639,18 +643,22 @@ struct ctm_net {
 // cfg->classes > 0 it embeds the rows' labels too (tp->rows); one that is neither -1 nor below classes panics in the forward pass.
 struct ctm_config;
 CTMDEF ctm_net *ctm_mlp(ctm_arena *a, const struct ctm_config *cfg, int dim, int with_s);
+#ifndef CTM_NO_IMAGES
 // The U-Net for images (DDPM++), with the authors' parameter names; rows are images, pixel by pixel, channels innermost [eq:unet].
 // The configuration must fit (halvable sizes, attention at sizes that exist, channels that GroupNorm can cut): a panic if not.
 // Reads noise, seed and the fields from size to classes. The deepest level has attention even if attn is empty.
 CTMDEF ctm_net *ctm_unet(ctm_arena *a, const struct ctm_config *cfg, int with_s);
 CTMDEF int      ctm_unet_fits(ctm_ctx *ctx, const struct ctm_config *cfg);   // 1; or 0 with ctm_error: for configurations from outside
+#endif
 // A discriminator of points: x [B,dim] in data units -> one logit a row, [B,1]; forward ignores t and s (both may be NULL).
 // cfg->gan_layers SiLU layers of width cfg->gan_hidden. Any network with logits [B,K] will do in its place.
 CTMDEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const struct ctm_config *cfg, int dim);
+#ifndef CTM_NO_IMAGES
 // A discriminator of images of cfg->size and cfg->channels: one logit for each patch, [B,K]. gan_layers convolutions, each followed
 // by a halving where the size allows it, of widths gan_hidden, then twice that. Every image is first moved, mirrored and recoloured
 // at random, in a way that is fixed by the tape's step and the row's number: real and fake rows of a step are treated alike.
 CTMDEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const struct ctm_config *cfg);
+#endif
 // Your own network: ctm_net_new, ctm_param for every parameter in order, ctm_net_ready, then set forward.
 CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s);
 CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
@@ -738,7 +746,6 @@ struct ctm_jump {
     const char *name;
     int         dim;
     ctm_noise   noise;
-    int         to_end;            // 1: it jumps to sigma_min and nowhere else (a consistency model)
     void       *impl;
     ctm_tensor *(*jump)(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s);
 };
@@ -884,6 +891,7 @@ CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X
 // is between 0 and 1 it is called twice a shard, once with noisy points at s scaled to the data's size. One that knows clean images only
 // (LPIPS) wants 0. L_DSM always uses squares.
 typedef ctm_tensor *(*ctm_distance_fn)(void *user, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
+#ifndef CTM_NO_IMAGES
 // The perceptual distance LPIPS as a ctm_distance_fn: tr->distance = ctm_lpips_distance, tr->distance_user = the ctm_lpips, which
 // ctm_lpips_load (chapter 21) makes. Rows are images in [-1,1], pixel by pixel, channels innermost.  [eq:lpips]
 enum { CTM_POOL_MEAN, CTM_POOL_MAX };
@@ -894,6 +902,7 @@ typedef struct ctm_lpips {
     int         pool;                  // CTM_POOL_MEAN: means of 2x2, as CTM's authors do; CTM_POOL_MAX: LPIPS as published. Yours to set
 } ctm_lpips;
 CTMDEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, ctm_tensor *b);
+#endif
 // The adversarial losses of logits [B,K] as parts of the mean over n logits; scalars. kind: CTM_GAN_HINGE, _LOG, _MINIMAX.
 CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
@@ -986,9 +995,9 @@ CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradien
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
 
 // ---- CHAPTER 18. SAMPLERS -------------------------------------------------------------------------------------------
-// Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in
-// the tape's arena; NULL with a line in ctm_error if levels or settings are no good (these come from users; a wrong shape panics).
-// Those on a jump G record if the tape does. `how` may be NULL: ctm_sampler_default(). From noise to samples, the long way:
+// Every sampler carries x [B,D] at level ts[0] through n+1 decreasing levels to ts[n], leaves x as it is, and returns a [B,D] in the
+// tape's arena; NULL with a line in ctm_error if levels or settings are no good. (These come from users; a wrong shape panics.) Samplers
+// on a jump G record if the tape does. `how` may be NULL: ctm_sampler_default(). From noise to samples, the long way:
 //        ctm_tape_init(&tape, &ctx, &arena);   tape.recording = 0;
 //        ctm_tensor *x = ctm_matrix(&tape, "x_T", B, D);                        // sigma_max times standard normals:
 //        ctm_normals(&rng, 0, 0, x->len, x->data);   x = ctm_scale(&tape, x, net->noise.sigma_max);
@@ -999,38 +1008,36 @@ enum { CTM_FORM_PAPER, CTM_FORM_AUTHORS };                             // where 
 // How a sampler runs; begin with ctm_sampler_default().
 typedef struct ctm_sampler {
     double         gamma;              // jumps: 0 stays on the ODE's path; 1 is the consistency model's multistep sampler
-    int            form;               // jumps: how the intermediate level s is shifted, see [alg:gamma]
-    const ctm_rng *rng;                // stream of the noise added on the way: step = 0 for the first draw of this run, 1 for the
+    int            form;               // jumps: how the intermediate level s is chosen, see [alg:gamma]
+    const ctm_rng *rng;                // stream of the noise added on the way: step = 0 for the first noise of this run, 1 for the
                                        // second, ...; index = row·D + column
     uint64_t       first_row;          // global number of row 0
     const ctm_real *noise;             // instead of rng: recorded noise [draws,B,D]
-    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after step n (1..), at level t; 0 stops; may be NULL
+    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // called after step n (1..), at level t; 0 stops. NULL: none
     void          *user;
-    double         S_churn, S_min, S_max, S_noise;  // steps on a score (not ancestral): noise added before
-                                       // each, as in EDM; defaults 0, 0, no limit, 1
+    double         S_churn, S_min, S_max, S_noise;  // steps on a score (not ancestral): noise added before each, as in EDM; the default
+                                       // is none, with any level allowed
 } ctm_sampler;
 CTMDEF ctm_sampler ctm_sampler_default(void);     // gamma 0, the paper's form, no noise, nobody watches, no churn
-// The gamma family [alg:gamma]. Draws n-1 noises, after every jump but the last; none if gamma = 0.
+// The gamma family [alg:gamma]. Draws n-1 noises, one after every jump but the last; none if gamma = 0.
 CTMDEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                     const ctm_sampler *how);
-// Jump t0 -> t1, noise up to t2 >= t1, jump to sigma_min. One draw. `how` gives the noise and watches.  [alg:two_step]
+// A jump t0 -> t1, noise up to t2 >= t1, a jump to sigma_min. One noise; of `how` only the noise and watch count.  [alg:two_step]
 CTMDEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
                                        const ctm_sampler *how);
-// A consistency model (a network without s) as a jump that ends at sigma_min: for gamma = 1 and for single jumps.
-CTMDEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net);
 
 // Steps on the score: CTM_HEUN and CTM_EULER of chapter 12, and these. A CTM's score is read at s = t (ctm_net_denoiser).
 //   CTM_DPM2       midpoint in the cube root of t                                  2 evaluations a step      [alg:dpm2]
 //   CTM_ANCESTRAL  Euler below the next level, then noise up to it                 1                         [alg:ancestral]
 //   CTM_DDIM       (t'/t)·x + (1 - t'/t)·D, progressive distillation's step       1                         [alg:ddim]
-// n steps of `method`; ts[n] may be 0, where Heun's step becomes Euler's. Step j reads draw j, used or not: recorded noise is
-// [n,B,D]. how may be NULL: no churn, nobody watches. Not recorded.  [alg:heun] [alg:churn]
+// n steps of `method`; ts[n] may be 0, where Heun's step becomes Euler's. Step j has noise j, whether those before it used theirs or
+// not: recorded noise is [n,B,D]. Not recorded.  [alg:heun] [alg:churn]
 CTMDEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                     const ctm_sampler *how);
 CTMDEF ctm_tensor *ctm_sample_heun(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);   // how = NULL
 CTMDEF ctm_tensor *ctm_sample_euler(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *x, int n, const double *ts);
-// The short way: n points x [n,D] at sigma_max become samples, in place. net must know s. rng may be NULL if gamma is 0 or jumps 1; it
-// must not be the stream that x was drawn from, since its first draws made x. Without labels. 1, or 0 with ctm_error.
+// The short way: n points x [n,D] at sigma_max become samples, in place, without labels. net must know s. rng may be NULL if gamma is 0
+// or jumps 1. It must not be the stream that x came from, which would give the noise of x once more. 1, or 0 with ctm_error.
 CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double gamma, const ctm_rng *rng);
 
 // ---- CHAPTER 19. LIKELIHOOD -----------------------------------------------------------------------------------------
@@ -1077,19 +1084,18 @@ typedef struct ctm_known {
                                        // inpainting); 0: never
 } ctm_known;
 CTMDEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row);      // inpainting; the mask stays yours
-// The first `first` components of A·x are known. transform may be NULL, A = I; it and user are kept.
-CTMDEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user);
-// One average w·x of every group of m components, w [m]; group g holds index[g·m] .. index[g·m+m-1], each component in one group
-// (NULL: neighbours; copied). Ready-made: luminance of pixels with three channels innermost; means of p x p patches of a channel.
+// One average w·x is known of every group of m components, w [m]. Group g holds index[g·m] .. index[g·m+m-1], each component in one
+// group (NULL: neighbours; copied). Ready-made: the luminance of pixels with three channels innermost; the means of a channel's p x p
+// patches.
 CTMDEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *index, const double *w);
 CTMDEF ctm_known ctm_known_grey(ctm_arena *a, int pixels);
 CTMDEF ctm_known ctm_known_patches(ctm_arena *a, int size, int channels, int p);
-// Samples that agree with ref [B,D] in what is known of it; what else ref holds has no effect. x [B,D] is at ts[0]: ref with
-// noise, or noise alone. Noise is drawn after each jump for the known part (if its level is above 0), then for the step. Not
-// recorded.  [alg:edit]
+// Samples that agree with ref [B,D] in what is known of it; what else ref holds has no effect. x [B,D] is at ts[0]: ref with noise, or
+// noise alone. After each jump one noise is drawn for the known part (if its level is above 0), then one for the step. Not recorded.
+// [alg:edit]
 CTMDEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
                             const double *ts, const ctm_sampler *how);
-// ref [B,D] noised to ts[0] (the first draw) and brought back: the lower ts[0], the more of ref remains.  [alg:stroke]
+// ref [B,D] with noise of level ts[0] (the first noise), brought back: the lower ts[0], the more of ref remains.  [alg:stroke]
 CTMDEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how);
 
 // What guides a sampler; ctm_guide_default() has the numbers named here, and no loss yet.
@@ -1104,15 +1110,14 @@ typedef struct ctm_guide {
     double snr;                        // Langevin: size of a step, 0.1; set by the mean norms of the whole batch, as the authors do
 } ctm_guide;
 CTMDEF ctm_guide ctm_guide_default(void);
-// ctm_sample_gamma with steps that lower the loss at every intermediate level s. Each Langevin step draws, then the jump. Not
-// recorded.  [eq:guide] [alg:trajectory]
+// ctm_sample_gamma with steps that lower the loss at every intermediate level s. Each Langevin step draws a noise, then the jump does.
+// Not recorded.  [eq:guide] [alg:trajectory]
 CTMDEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
                                      const double *ts, const ctm_sampler *how);
 
 // score[i] = how good row i of x is (the log-probability of the wanted class); higher is better.
 typedef void (*ctm_judge_fn)(void *user, const ctm_tensor *x, double *score);
-CTMDEF int ctm_candidates(int keep, double rate);      // floor(keep/(1 - rate)): draw so many to keep `keep`; 0 if rate is not in [0,1)
-// The gamma family on all rows of x; returns the `keep` best as judged, best first, equals by row.  [alg:reject]
+// ctm_sample_gamma on all rows of x; returns the `keep` rows that were judged best, best first, equals in their order.  [alg:reject]
 CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                      const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user);
 
@@ -1124,19 +1129,20 @@ enum { CTM_PATH = 1024 };              // bytes that a path to write to may have
 typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
 CTMDEF ctm_kind ctm_path_kind(const char *path);                   // what is there; CTM_DEVICE: a pipe and all else, too
 CTMDEF FILE    *ctm_fopen(const char *path, const char *mode);     // fopen
-// A lock: holds the file `path`, made if need be, until ctm_let_go removes it or the process ends, however it ends. A descriptor, or -1;
-// EAGAIN: another holds it. Where a file system has no locks a new file is held, and one that was there only if `trust`.
+// A lock: holds the file `path`, which is made if it is not there, until ctm_let_go removes it or the process ends, however it ends.
+// Returns a descriptor, or -1; EAGAIN means that another process holds it. Where a file system has no locks, a new file is held, and
+// one that was there already only if `trust`.
 CTMDEF int      ctm_hold(const char *path, int trust);
 CTMDEF void     ctm_let_go(int held, const char *path);            // harmless with -1
 
-// A file that gets its name when it is complete; until then, and whatever fails, the file of that name stays as it was. It grows beside it
-// as PATH.tmp (PATH.2.tmp and so on while others write the same), and what a killed program left there is used again. Links are followed
-// (not on Windows, where they are replaced), a replaced file keeps its mode, one that may not be written is refused, a device or pipe is
-// written to directly.
+// A file that gets its name when it is complete; until then, and whatever fails, the file of that name stays as it was. The new one grows
+// beside it as PATH.tmp (PATH.2.tmp and so on while others write the same), and what a killed program left there is used again. Links are
+// followed (on Windows they are replaced), a replaced file keeps its mode, a file that may not be written is refused, and a device or
+// pipe is written to directly.
 typedef struct ctm_output {
     FILE *file;                        // write to it with stdio's functions; binary. NULL: not open
-    char  path[CTM_PATH], target[CTM_PATH];     // the name given; the one it will get, where links of that name lead
-    char  tmp[CTM_PATH + 16];          // the one it has; empty: it is written to directly
+    char  path[CTM_PATH], target[CTM_PATH];     // the name that was given; the name it will get, where links lead
+    char  tmp[CTM_PATH + 16];          // the name it has until then; empty: it is written to directly
     int   held;                        // the lock of tmp
 } ctm_output;
 CTMDEF FILE *ctm_output_open(ctm_output *out, const char *path);       // out->file, or NULL
@@ -1158,16 +1164,16 @@ typedef struct ctm_file {              // a file in memory
     ctm_pair  *meta;                   // ordered by key
     const unsigned char *data;         // the data part, in the arena
 } ctm_file;
-// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, short, or not what it says it is. Refused are:
-// what is no UTF-8, names and keys that occur twice, tensors that overlap or leave holes. Text is UTF-8 without zero bytes.
+// Reads a whole safetensors file into the arena. NULL with ctm_error if it is missing, cut off, or damaged: texts that are no UTF-8 or have
+// a zero byte, names or keys that occur twice, tensors that overlap or leave holes.
 CTMDEF ctm_file        *ctm_file_read(ctm_arena *a, const char *path);
 CTMDEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name);            // NULL if absent
 CTMDEF const char      *ctm_file_meta(const ctm_file *f, const char *key);             // NULL if absent
 CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, double *out);   // e->len numbers. 1; or 0 with ctm_error
-// Writing: fill in a list, then write it in one go, as a ctm_output. 1, or 0 with ctm_error. Names, shapes and
-// metadata are copied into the arena; data is not, and must still be there when ctm_writer_save reads it. shape is that of
-// data. transposed: data are [..,in,out], of two or four dimensions, and the file gets [out,in,..]. What no reader would take (text
-// that is no UTF-8, a name twice) is refused by ctm_writer_save.
+// Writing: fill in a list, then write it in one go, as a ctm_output. Names, shapes and metadata are copied into the arena; data are not,
+// and must still be there when ctm_writer_save reads them. shape is that of data. transposed: data are [..,in,out], of two or four
+// dimensions, and the file gets [out,in,..]. ctm_writer_save returns 1; or 0 with ctm_error, also for what nobody could read again, such
+// as a text that is no UTF-8 or a name that occurs twice.
 typedef struct ctm_writer {
     ctm_ctx *ctx; ctm_arena *arena;
     int count, metas;
@@ -1178,27 +1184,32 @@ CTMDEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value);
 CTMDEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed);
 CTMDEF int  ctm_writer_save(ctm_writer *w, const char *path);
 
-// A network with its configuration. Weights have PyTorch's names and layout ([out,in]).
+// A network with its settings. Weights have PyTorch's names and layout ([out,in]). The network is new, in arena `a`; cfg may be NULL.
+// The functions whose names end in _file read a file that is open already, so that one that is looked into is not read twice.
 CTMDEF int      ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path);
-CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // cfg may be NULL; NULL with ctm_error
-// Extra lines of metadata in both kinds of file: NULL-terminated pairs key, value, key, value, NULL.
+CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // NULL with ctm_error
+CTMDEF ctm_net *ctm_load_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg);       // keeps nothing of f
+// With lines of metadata of your own, in both kinds of file: key, value, key, value, NULL.
 CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path, const char *const *pairs);
-// By name, strictly: every parameter must be in f as prefix followed by its name (prefix "" for none), transposed as PyTorch keeps it,
+// Weights by name: every parameter must be in f as prefix followed by its name (prefix "" for none), transposed as PyTorch keeps it,
 // and nothing else may begin with prefix but the authors' resample_filter and map_augment, which are passed over. 1; or 0 with
 // ctm_error, which names what is missing or superfluous.
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
-// Everything a training run needs to go on bit for bit: student, EMAs, optimiser, the discriminator and its optimiser, step, and the
-// figures of the last step (L_ctm to disc_fake); and the configuration, which loading does not set: make the trainer with what
-// ctm_config_read finds, or with the same settings as before. The bits also need the same draw and label, and arithmetic that rounds
-// alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or nobody can tell, loading succeeds and
-// leaves a line about it in tr->note.
+// Everything that a training run needs to go on bit for bit: the student, its averages, the optimiser, the discriminator and its
+// optimiser, the step, the figures of the last step (L_ctm to disc_fake), and the settings. Loading does not set the settings: make the
+// trainer with what ctm_config_read finds, or with the same as before. The bits also need the same draw and label, and arithmetic that
+// rounds alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or nobody can tell, loading succeeds
+// and leaves a line about it in tr->note.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
+CTMDEF int      ctm_checkpoint_load_file(ctm_trainer *tr, const ctm_file *f);
 CTMDEF int      ctm_config_read(const ctm_file *f, ctm_config *cfg);                   // from metadata; 0 with ctm_error
+#ifndef CTM_NO_IMAGES
 // LPIPS (chapter 16) for images of size x size pixels (from 256 on a multiple of 16) with 1 or 3 channels. The file has torchvision's
 // vgg16 names and LPIPS's: features.0.weight, features.0.bias .. features.28.bias, lin0.model.1.weight .. lin4.model.1.weight, and no
 // others; apps/to_safetensors.py makes it. Widths are the file's. NULL with ctm_error.
 CTMDEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels);
+#endif
 #endif
 
 // ---- CHAPTER 22. THE ENGINE ROOM: THE MATRIX PRODUCT AND THE CONVOLUTION --------------------------------------------
@@ -1210,8 +1221,10 @@ CTMDEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdi
 // The definition of the above: three nested loops. The tests compare the two.
 CTMDEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                            const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
+#ifndef CTM_NO_IMAGES
 // out = x * w: x [B,H,W,I], w [k,k,I,O], k odd, zeros outside; out [B,H,W,O]. The definition of ctm_conv (chapter 8).
 CTMDEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out);
+#endif
 // y = exp(x), x clamped to [-87,88] (not in the double build); log(x) for x > 0; sin and cos of |x| < 1e4: rows of numbers, on the
 // context's instruction set, to a few units in the last place.
 CTMDEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y);
@@ -1234,9 +1247,9 @@ CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real 
 #  define CTM_SELF "ctm.h"
 #endif
 
-// A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, where and if it
-// likes: in here that is done where it is written (CTM__MADD in chapter 22) and nowhere else. And under -ffast-math it would reorder
-// the sums that make exp, sin and the optimiser's square root exact, and drop NaN: not in here.
+// A compiler may take two liberties that change results. It may fuse a·b + c into one instruction that rounds once, wherever it likes;
+// in this file that happens where it is written (CTM__MADD in chapter 22) and nowhere else. And with -ffast-math it may reorder the sums
+// that make exp, sin and the optimiser's square root exact, and forget about NaN; in this file it may not.
 #if defined(__clang__)
 #  ifdef __FAST_MATH__
 #    pragma float_control(push)
@@ -1289,9 +1302,9 @@ CTMDEF void ctm_sincos_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real 
 // =====================================================================================================================
 // CHAPTER 1. ERRORS AND NUMBERS
 //
-// What the rest stands on: how the program stops at a mistake of yours, how it reports a failure outside it, and how it
-// tests whether a number is finite. Under -ffast-math a compiler may assume that NaN and Inf do not exist and drop the usual
-// tests, so ctm_is_finite looks at the exponent bits instead.
+// This chapter holds what all others need: how the program stops at a mistake of yours, how it reports a failure of the outside world, how
+// it tests whether a number is finite, and how it writes numbers as text. The test looks at the bits of the exponent, because with
+// -ffast-math a compiler may assume that NaN and Inf do not exist, and leave the usual tests out.
 // =====================================================================================================================
 
 #ifdef __cplusplus
@@ -1340,7 +1353,7 @@ static void ctm__no_memory_default(const char *msg) {
 #  define CTM__FORMAT(n)
 #endif
 
-// The message of a programmer's error; every caller ends here.
+// Stops the program with a message about a mistake of the programmer.
 CTM__FORMAT(2)
 static void ctm__panic(int line, const char *format, ...) {
     char msg[512];
@@ -1352,7 +1365,7 @@ static void ctm__panic(int line, const char *format, ...) {
 }
 #define CTM__REQUIRE(ok, ...) do { if (!(ok)) ctm__panic(__LINE__, __VA_ARGS__); } while (0)
 
-// The message of the outside world's error; returns 0 so that callers can write `return ctm__fail(...)`.
+// Keeps a message about a failure of the outside world. It returns 0, so that callers can write `return ctm__fail(...)`.
 CTM__FORMAT(2)
 static int ctm__fail(ctm_ctx *ctx, const char *format, ...) {
     va_list ap;
@@ -1375,8 +1388,8 @@ CTM__DEF int ctm_is_finite(double v) {
     return (bits >> 52 & 0x7ff) != 0x7ff;    // all exponent bits set: infinite or not a number
 }
 
-// Numbers as text. The C library writes and reads them with the decimal point of the user's language, which may be a comma and more
-// than one byte; files and what is printed have '.'. The language's point is what it writes between the figures of 0.5.
+// Numbers as text. The C library writes and reads them with the decimal point of the user's language, which may be a comma, or longer
+// than a byte. Files and printed text have '.' in every language. To find out the language's own, let it write 0.5.
 static void ctm__point(char point[8]) {
     char half[16];
     int n = snprintf(half, sizeof half, "%.1f", 0.5) - 2;
@@ -1408,19 +1421,19 @@ static int    ctm__imin(int a, int b)       { return a < b ? a : b; }
 static double ctm__dmin(double a, double b) { return a < b ? a : b; }
 static double ctm__dmax(double a, double b) { return a > b ? a : b; }
 
-// sqrt(a² - b²), and exactly 0 unless a > b. Not by the squares: where a compiler fuses a·a - b·b into one instruction, one of the two
-// is not rounded, and the difference of equal numbers is the other's rounding error.
+// sqrt(a² - b²), and exactly 0 unless a > b. It does not subtract squares, because a compiler may fuse a·a - b·b into one instruction;
+// then only one of the squares is rounded, and for a = b the rounding error is left.
 static double ctm__root_of_difference(double a, double b) { return a > b ? sqrt((a - b) * (a + b)) : 0; }
 
 // =====================================================================================================================
 // CHAPTER 2. RANDOM NUMBERS
 //
-// A usual generator is a machine with a state: who draws first gets the first number, so results depend on the order in
-// which threads run. A counter-based generator is a function instead: it scrambles a counter under a key. The i-th normal
-// of step n of the stream "noise" is  f(key(seed, "noise"), n, i)  and nothing else, whoever asks and whenever.
+// A usual generator has a state, and every number that is taken from it changes the state. Then results depend on the order in which
+// threads run. A counter-based generator is a function instead, which scrambles a counter under a key: normal number i of step n in the
+// stream "noise" is  f(key(seed, "noise"), n, i),  whoever asks for it and whenever.
 //
-// The scrambler is Philox4x32-10 (Salmon et al., SC 2011): ten rounds of two 32x32 -> 64 bit products whose halves are
-// exchanged and mixed with the key. It passes the usual test batteries and its published test vector is in the tests.
+// The function is Philox4x32-10 (Salmon et al., SC 2011): ten rounds of two 32x32 -> 64 bit products whose halves are exchanged and mixed
+// with the key. It passes the usual batteries of tests, and its published test vector is among ours.
 // =====================================================================================================================
 
 CTM__DEF ctm_rng ctm_stream(uint64_t seed, const char *name) {
@@ -1454,7 +1467,7 @@ CTM__DEF void ctm_bits(const ctm_rng *rng, uint64_t step, uint64_t block, uint32
 // The middle of one of 2^24 equal cells of (0,1): never 0, never 1, so ln(u) is finite.
 static double ctm__unit(uint32_t bits) { return ((double)(bits >> 8) + 0.5) / 16777216.0; }
 
-// ln(u), cos(2 pi v) and sin(2 pi v) of our own, so that normals do not depend on the C library. All are good to 1e-12.
+// We compute ln(u), cos(2 pi v) and sin(2 pi v) ourselves, to 1e-12, so that normal numbers do not depend on the C library.
 //   ln: u = m·2^e with m near 1; with y = (m-1)/(m+1), ln m = 2(y + y³/3 + y⁵/5 + ...).
 static double ctm__ln(double u) {
     static const double inverse[9] = {1, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17};
@@ -1529,9 +1542,9 @@ CTM__DEF void ctm_normals(const ctm_rng *rng, uint64_t step, uint64_t first, siz
 // =====================================================================================================================
 // CHAPTER 3. MEMORY
 //
-// A training step makes a few hundred tensors and then wants none of them. An arena suits that: allocating is adding to a
-// counter, forgetting everything is setting it back. When a block is full the next one is used; blocks are kept, so after
-// the first few steps hardly any memory is asked of the system.
+// A training step makes a few hundred tensors and then needs none of them any more. An arena suits that: allocating means adding to a
+// counter, and forgetting everything means setting it back. When a block is full, the next one is used. Blocks are kept, so after the
+// first few steps the system is hardly ever asked for memory.
 // =====================================================================================================================
 
 typedef struct ctm__block { struct ctm__block *next; size_t size, used; unsigned char *start; } ctm__block;
@@ -1555,8 +1568,8 @@ static void ctm__count_memory(ctm_ctx *ctx, size_t more, size_t less) {
     }
 }
 
-// A program that walks over hundreds of megabytes waits less for the tables of its memory if the system uses large pages, and
-// its speed depends less on chance. Asking for them is a hint that changes nothing else; not every system knows it.
+// A program that walks over hundreds of megabytes waits less for its page tables if the system uses large pages, and its speed varies
+// less. This asks for them. It is a hint that changes nothing else, and not every system knows it.
 static void ctm__large_pages(unsigned char *p, size_t size) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     size_t page = (size_t)1 << 21, skip = (page - (uintptr_t)p % page) % page;
@@ -1650,8 +1663,8 @@ CTM__DEF void ctm_arena_release(ctm_arena *a, ctm_mark m) {
     a->used = m.used;
 }
 
-// A private arena of a function at work. If that function is left by a jump out of CTM_PANIC, nobody else knows of it: it is
-// therefore written down in an arena of the caller's. Its record lies in its own first block, which is there as long as it is.
+// A private arena of a function at work. If a jump out of CTM_PANIC leaves that function, nobody else would know of the arena; so it is
+// listed in an arena of the caller. Its record lies in its own first block, which lives as long as the arena does.
 static ctm_arena *ctm__guest(ctm_arena *host, const char *name) {
     ctm_arena own, *g;
     ctm_arena_init(&own, host->ctx, name);
@@ -1695,8 +1708,8 @@ CTM__DEF void ctm_arena_free(ctm_arena *a) {
 // =====================================================================================================================
 // CHAPTER 4. THREADS
 //
-// One tool: n independent pieces of work, cut the same way whatever the number of threads. Which thread takes a piece
-// does not matter, because a piece writes only its own results and sums over pieces are made afterwards, in their order.
+// There is one tool: n independent pieces of work, cut in the same way whatever the number of threads. It does not matter which thread
+// takes a piece, because a piece writes only its own results, and sums over pieces are made afterwards, in their order.
 // =====================================================================================================================
 
 CTM__DEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
@@ -1742,10 +1755,10 @@ static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work
 // =====================================================================================================================
 // CHAPTER 5. TENSORS
 //
-// A tensor is a shape, its numbers, and (if wanted) the gradient of the loss with respect to them. Its name sits inside, so
-// that `print *t` in a debugger begins with who it is. There are no strides: row-major and contiguous, always.
+// A tensor is a shape, its numbers, and (if wanted) the gradient of the loss with respect to them. Its name is kept inside, so
+// that `print *t` in a debugger begins with who it is. There are no strides: tensors are row-major and contiguous, always.
 // Only ctm_rows_of, ctm_reshape and the parameters of a ctm_net_view share another tensor's numbers.
-// Stop-gradient needs no operation of its own: a tensor without a gradient buffer receives none.
+// Stop-gradient needs no operation of its own: a tensor without a buffer for a gradient receives none.
 // =====================================================================================================================
 
 static ctm_tensor *ctm__tensor(ctm_arena *a, const char *name, const char *op, int ndim, const int *shape) {
@@ -1826,8 +1839,8 @@ static int ctm__same_shape(const ctm_tensor *a, const ctm_tensor *b) {
 // =====================================================================================================================
 // CHAPTER 6. PRINTING AND BREAKPOINTS
 //
-// Before any operation: how to look at a tensor, how to find the first NaN or Inf, and two empty functions whose
-// only purpose is that a debugger can stop in them.
+// How to look at a tensor, how to find the first NaN or Inf, and two empty functions whose only purpose is that a debugger can stop
+// in them. They come before the first operation, so that you can use them from there on.
 // =====================================================================================================================
 
 CTM__DEF ctm_tensor *ctm_name(ctm_tensor *x, const char *name) {
@@ -1924,13 +1937,14 @@ CTM__DEF void ctm_tape_dump(const ctm_tape *tp) {
 // =====================================================================================================================
 // CHAPTER 7. THE TAPE: AUTOMATIC DIFFERENTIATION
 //
-// Reverse-mode differentiation. Every operation computes its result at once and, if any input wants a gradient, appends
-// that result to a list. A result can only be made after its inputs, so the list is in topological order, and the chain rule
+// Training needs the derivative of the loss with respect to every weight. Reverse-mode differentiation gets them all in one walk
+// backwards. Every operation computes its result at once and, if an input wants a gradient, appends that result to a list, the tape. A
+// result can only be made after its inputs, so the list is in topological order, and the chain rule
 //
 //        dL/d(input) += (d out/d input)^T dL/d(out)
 //
-// can be applied by walking the list once from its end: when a node's turn comes, all its consumers have already added
-// their part to its gradient. No sorting, no recursion, no graph compiler.
+// can be applied by walking the list once from its end: when it is a result's turn, all that were computed from it have already added their
+// part to its gradient. There is no sorting, no recursion, and no compiler of graphs.
 // =====================================================================================================================
 
 CTM__DEF void ctm_tape_init(ctm_tape *tp, ctm_ctx *ctx, ctm_arena *arena) {
@@ -2002,15 +2016,17 @@ static ctm_tensor *ctm__result_like(ctm_tape *tp, const char *op, ctm_tensor *a,
     return ctm_result(tp, op, a->ndim, a->shape, 2, src, backward);
 }
 
+#ifndef CTM_NO_IMAGES
 static ctm_tensor *ctm__result_image(ctm_tape *tp, const char *op, int B, int H, int W, int C, int n, ctm_tensor *const *src,
                                      void (*backward)(ctm_tape *, ctm_tensor *)) {
     int shape[4];
     shape[0] = B; shape[1] = H; shape[2] = W; shape[3] = C;
     return ctm_result(tp, op, 4, shape, n, src, backward);
 }
+#endif
 
-// The gradient of a result is needed from the moment its first consumer adds to it until its own turn has passed; in a
-// U-Net that is a small part of the walk. So, unless the tape keeps gradients, buffers come from a pool and go back to it.
+// A result's gradient is needed from the moment something is first added to it until its own turn has passed, which in a U-Net is a
+// small part of the walk. So buffers for gradients come from a pool and go back to it, unless the tape keeps gradients.
 typedef struct ctm__buffer {
     ctm_real *data;
     size_t    len;
@@ -2036,9 +2052,8 @@ static void ctm__pool_give(ctm_tape *tp, ctm_real *data, size_t len) {
     tp->pool = b;
 }
 
-// x's gradient, for an operation that can either set it or add to it: *add is 0 if nothing has reached it yet (and the
-// buffer then holds anything). NULL: none is wanted. To be called before any scratch is marked: releasing the mark would take a
-// new buffer along.
+// x's gradient, for an operation that can either set it or add to it. *add is 0 if nothing has been added yet; the buffer then holds
+// arbitrary numbers. NULL: none is wanted. Call it before you mark the arena, because releasing the mark would free a new buffer.
 static ctm_real *ctm__grad_first(ctm_tape *tp, ctm_tensor *x, int *add) {
     *add = 1;
     if (!x) return NULL;
@@ -2146,9 +2161,10 @@ CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm
     return largest > 0 ? worst / largest : 1;
 }
 
-// ---- What the operations need of the engine room, chapter 22: rows of numbers, matrix products and convolutions, computed fast. Every
-// function of ctm__kernels exists once for each instruction set, and ctm_init chooses the set.
+// ---- The fast loops that the operations call: matrix products, convolutions, rows of numbers. Chapter 22, the engine room, has them.
+// Every function of ctm__kernels exists once for each instruction set, and ctm_init chooses the set.
 
+#ifndef CTM_NO_IMAGES
 // A convolution as the kernels see it. The sums go to out as  alpha·(sum + b[o] + shift[n,o] + res), or are added to it.
 typedef struct ctm__conv {
     int B, H, W, I, O, k;              // x [B,H,W,I], out [B,H,W,O], window k x k
@@ -2165,6 +2181,7 @@ typedef struct ctm__conv {
     int             tiles;             // Winograd: 2x2 tiles in all, and in one piece of work
     int             tiles_each;
 } ctm__conv;
+#endif
 
 typedef struct ctm__kernels {
     int lanes;
@@ -2186,6 +2203,8 @@ typedef struct ctm__kernels {
     double (*sumsq)(size_t n, const ctm_real *x);
     void (*mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2, const ctm_real *x,
                     const ctm_real *t, ctm_real *D, ctm_real *scratch);
+    void (*scaled)(size_t n, double c, const ctm_real *x, ctm_real *y, int add);
+#ifndef CTM_NO_IMAGES
     void (*pack)(const ctm__conv *g, int row0, int row1);
     void (*conv_panel)(const ctm__conv *g, int panel, int p0, int p1);
     void (*conv_weights)(const ctm__conv *g, int i0, int panel, ctm_real *scratch);
@@ -2202,22 +2221,24 @@ typedef struct ctm__kernels {
                           const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add);
     void (*softmax)(int n, double scale, ctm_real *row);
     void (*softmax_backward)(int n, double scale, const ctm_real *p, ctm_real *dp);
-    void (*scaled)(size_t n, double c, const ctm_real *x, ctm_real *y, int add);
     void (*four)(size_t n, double c, const ctm_real *p, const ctm_real *q, const ctm_real *r, const ctm_real *s, ctm_real *y, int add);
+#endif
 } ctm__kernels;
 
+#ifndef CTM_NO_IMAGES
 static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv);             // out = alpha·(x * w + ...)
 static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv);     // dw += alpha·(gradient of x * w with respect to w)
+#endif
 
 // =====================================================================================================================
 // CHAPTER 8. OPERATIONS
 //
-// Each operation has a card with both formulas, a backward function and, under it, the forward function that installs it. dX stands for
-// dL/dX throughout. Gradients are added, as a tensor may be used twice; the first addition to a large gradient overwrites it, which
-// saves filling it with zeros (ctm__grad_first).
+// Every operation has a card with both formulas, a backward function and, below it, the forward function that installs it. dX always
+// means dL/dX. Gradients are added, as a tensor may be used twice. The first addition to a large gradient overwrites it, which saves
+// filling it with zeros (ctm__grad_first).
 //
-// An operation of your own has the same three parts, in any file: ctm_result with its inputs and its backward function, a loop
-// that fills in data, and ctm_done. (ctm__result_like and its relatives are ctm_result for common shapes.)
+// An operation of your own has three parts, in any file: ctm_result with its inputs and its backward function, a loop that fills in
+// data, and ctm_done. (ctm__result_like and its relatives are ctm_result for common shapes.)
 //
 //        static void cube_backward(ctm_tape *tp, ctm_tensor *out) {                  // forward was:  out[i] = a[i]³
 //            ctm_tensor *a = out->src[0];
@@ -2695,6 +2716,7 @@ CTM__DEF ctm_tensor *ctm_reshape(ctm_tape *tp, ctm_tensor *x, int ndim, int d0, 
     return ctm_done(out);
 }
 
+#ifndef CTM_NO_IMAGES
 // op: down       out[y,x] = mean of the four x[2y..2y+1, 2x..2x+1]        x [B,H,W,C], H and W even   out [B,H/2,W/2,C]
 // Backward       each of the four dx += dout/4      Saves nothing    Test  op_down
 // op: up         out[2y..2y+1, 2x..2x+1] = x[y,x]                         x [B,H,W,C]   out [B,2H,2W,C]
@@ -3142,6 +3164,7 @@ CTM__DEF ctm_tensor *ctm_attention(ctm_tape *tp, ctm_tensor *qkv, int heads) {
     ctm__parallel_scratch(tp->arena, qkv->shape[0] * heads, 4 * T * (size_t)(j.C / heads) * sizeof(ctm_real), ctm__attention_piece, &j);
     return ctm_done(out);
 }
+#endif
 
 // op: dropout    out = x·mask/(1-p), mask = 0 with probability p (to the next 1/65536), else 1
 // Backward       dx += dout·mask/(1-p)              Saves where its draws begin: the mask is drawn again   Test  op_dropout
@@ -3200,6 +3223,7 @@ CTM__DEF ctm_tensor *ctm_dropout(ctm_tape *tp, ctm_tensor *x, double p) {
     return ctm_done(out);
 }
 
+#ifndef CTM_NO_IMAGES
 // op: frequencies   z = ln(t)/4;  out = [sin(z·f_i) | cos(z·f_i)],  f_i = 10000^(-i/(n/2-1)), i < n/2       t [B]  out [B,n]
 // Backward          none: t is a constant                           Saves nothing    Test  op_frequencies
 CTM__DEF ctm_tensor *ctm_frequencies(ctm_tape *tp, ctm_tensor *t, int n) {
@@ -3379,25 +3403,26 @@ CTM__DEF ctm_tensor *ctm_unit_channels(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
     ctm__unit_run(tp, out, NULL);
     return ctm_done(out);
 }
+#endif
 
 // =====================================================================================================================
 // CHAPTER 9. NETWORKS
 //
-// A network is a list of named parameters and a function. All parameters lie in one array theta and all gradients in
-// another, so that the optimiser, the moving averages and the sums over shards are single loops. Two ways to have the same
-// network twice: a clone has its own theta (a moving average); a view shares theta and has its own gradient (a shard), or
-// none at all (frozen: gradients pass through it to its input, and stop there for its weights).
+// A network is a list of named parameters and a function. All parameters lie in one array theta and all gradients in another, so
+// that the optimiser, the moving averages and the sums over shards are single loops. There are two ways to have a network twice. A clone
+// has its own theta: a moving average. A view shares theta and has its own gradient, for a shard; or it has no gradient and is frozen:
+// gradients pass through it to its input, but its weights get none.
 //
-// The network for points [eq:film]. An MLP sees x; the noise levels t and s act on every layer by scaling and shifting what
-// comes out of it (FiLM):
+// The network for points is an MLP [eq:film]. Its input is x. The noise levels t and s scale and shift the output of every layer (FiLM),
+// which works far better than to append them to x, since what a layer should do changes with the level:
 //
 //        f(z) = [z, sin(f_k z), cos(f_k z)]        z = ln(t)/4,  f_k = (pi/2)·{1,2,4,8}            9 features
 //        e    = silu(W_t f(z_t) + b_t + W_s f(z_s) + W_label[label])                              [B,E]
 //        (scale_l, shift_l) = columns of  W_film e + b_film                                       [B,2H] for each layer
 //        h_0  = c_in·x;   h_{l+1} = silu((1 + scale_l)·(W_l h_l + b_l) + shift_l);   F = W_out h_L + b_out
 //
-// A teacher has no W_s; W_label has a row for every class and is there only if classes are; a row without a label gets none of
-// it. Weights are stored [in,out], as the product wants them; files have PyTorch's [out,in].
+// A teacher has no W_s. A network with classes has W_label, with a row for every class; a sample without a label adds no row of it.
+// Weights are stored [in,out], as the product needs them; files have PyTorch's [out,in].
 // =====================================================================================================================
 
 CTM__DEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noise, int dim, int with_s) {
@@ -3454,8 +3479,8 @@ CTM__DEF void ctm_net_ready(ctm_arena *a, ctm_net *net) {
     ctm__net_place(net);
 }
 
-// Uniform in ±gain·sqrt(6/(fan_in + fan_out)), vectors zero. Each parameter draws from a stream of its own name, so adding one
-// elsewhere changes none of the others.
+// Matrices are uniform in ±gain·sqrt(6/(fan_in + fan_out)), vectors zero. Every parameter has a random stream of its own name, so a new
+// parameter changes none of the others.
 static void ctm__init_param(ctm_tensor *w, uint64_t seed, double gain) {
     char name[64];
     ctm_rng rng;
@@ -3523,9 +3548,9 @@ CTM__DEF int ctm_net_copy_matching(ctm_net *to, const ctm_net *from) {
 
 enum { CTM__TIME_FREQS = 4 };
 
-// Rows at equal (t,s,label) share one row of scale and shift: row[n] is its number; the distinct levels come back in *t_u, *s_u,
-// and their labels, if label is not NULL, in label_u [B]. While sampling all rows are equal; in training, jumps on a grid repeat.
-// Found with a small hash table of the numbers' bits.
+// Rows with equal (t,s,label) share one row of scale and shift, and row[n] is its number. The distinct levels come back in *t_u and *s_u,
+// their labels, if label is not NULL, in label_u [B]. It pays because all rows are equal while sampling, and jumps on a grid repeat while
+// training. A small hash table of the numbers' bits finds them.
 static int *ctm__distinct_levels(ctm_tape *tp, const ctm_tensor *t, const ctm_tensor *s, const int *label, ctm_tensor **t_u,
                                  ctm_tensor **s_u, int *label_u) {
     int B = t->shape[0], U = 0, slots = 16, n, *row = (int *)ctm_alloc_raw(tp->arena, ((size_t)B + 1) * sizeof(int)), *slot, *first;
@@ -3637,7 +3662,7 @@ static ctm_net *ctm__mlp_bare(ctm_arena *a, const ctm_config *cfg, int dim, int 
     return net;
 }
 
-// [eq:film]  The same with memory, and weights drawn.
+// [eq:film]  The same with memory and random weights.
 CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
     ctm_net *net = ctm__mlp_bare(a, cfg, dim, with_s);
     ctm_net_ready(a, net);
@@ -3645,6 +3670,7 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
     return net;
 }
 
+#ifndef CTM_NO_IMAGES
 // ---- the U-Net for images: DDPM++ as EDM and CTM use it, with their parameter names
 //
 //     x [B,H,W,C] ── conv ──┬─ block ─┬─ block ─┬──────────────────────────── block ── block ── block ── norm ── conv ── F
@@ -3654,9 +3680,9 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
 //                                             down ─┬─ block ─ ... ─┐   ┌─── up       half the size, and so on downwards
 //                                                   └── skips ──────┴───┘
 //
-// At the lowest level the two ways are joined by the blocks in0 (always with attention) and in1. Every block on the way down, `down`
-// included, leaves a skip; every block on the way up but in0, in1 and `up` takes one, so there is one block more at each level.
-// width = model_channels. A block, with the levels of noise in it [eq:unet]:
+// At the lowest level the blocks in0 (always with attention) and in1 join the way down with the way up. Every block on the way down, and
+// `down` too, leaves a skip; every block on the way up takes one, except in0, in1 and `up`. So the way up has one block more at each
+// level. The noise levels shift the features of every block; with width = model_channels [eq:unet]:
 //
 //     shift = affine·e_t + affine_s·e_s                                      e_t, e_s: embeddings of t and s [B,E], E = 4·width
 //     h   = conv0( silu(norm0(x)) ) + shift                                  (resampled before conv0 in a block named up or down)
@@ -3664,7 +3690,7 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
 //     out = (h + skip·x) / sqrt(2)                                           skip: a 1x1 convolution where the shape changes
 //     with attention:  out = (proj·attention(qkv·norm2(out)) + out) / sqrt(2)
 //
-// The factors 1/sqrt(2) keep the variance: each side of the sum has about the same. A teacher has no affine_s.
+// Both terms of such a sum have about the same variance, which the factors 1/sqrt(2) keep. A teacher has no affine_s.
 
 typedef struct ctm__ublock {
     int resample;                   // -1: halves the image before conv0, +1: doubles it
@@ -3724,7 +3750,7 @@ static ctm_tensor *ctm__unet_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
     return ctm_norm_conv(tp, x, norm[0], norm[1], ctm__groups(x->shape[3]), 1e-6, conv[0], conv[1], shift, res, alpha);
 }
 
-// A result that nothing will be differentiated through takes the place of everything made since the mark.
+// If no gradient will pass through x, it alone is kept of all that was made since the mark.
 static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
     ctm_tensor copy = *x, *moved;
     if (x->wants) return x;
@@ -3862,7 +3888,7 @@ static int ctm__attends(const ctm_config *cfg, int size) {
     return 0;
 }
 
-// Glorot's uniform law for all weights; nearly zero for what ends a block, so that a fresh network is nearly its skips.
+// Glorot's uniform distribution for all weights; nearly zero for those that end a block, so that a fresh network is nearly its skips.
 static void ctm__unet_init(ctm_net *net, uint64_t seed) {
     int p;
     for (p = 0; p < net->count; p++) {
@@ -3930,13 +3956,14 @@ static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) 
     return net;
 }
 
-// [eq:unet]  The same with memory, and weights drawn.
+// [eq:unet]  The same with memory and random weights.
 CTM__DEF ctm_net *ctm_unet(ctm_arena *a, const ctm_config *cfg, int with_s) {
     ctm_net *net = ctm__unet_bare(a, cfg, with_s);
     ctm_net_ready(a, net);
     ctm__unet_init(net, cfg->seed);
     return net;
 }
+#endif
 
 // The discriminator: x/sigma_data through SiLU layers to one logit. It judges finished points, so no noise level enters.
 static ctm_tensor *ctm__disc_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
@@ -3969,9 +3996,10 @@ CTM__DEF ctm_net *ctm_mlp_discriminator(ctm_arena *a, const ctm_config *cfg, int
     return net;
 }
 
-// The discriminator of images. A small data set is soon known by heart; so it never sees an image as it is, but moved by up to an
-// eighth of the size (edges repeated), mirrored or not, with another contrast and brightness. All of it is affine in the image, so
-// the gradient comes back through it, to the student as well.
+#ifndef CTM_NO_IMAGES
+// The discriminator of images. It would soon know a small data set by heart, so it never sees an image as it is: every image is moved by
+// up to an eighth of its size (edges repeated), perhaps mirrored, and given another contrast and brightness. All of that is affine in the
+// image, so gradients pass through it to the student.
 typedef struct ctm__conv_disc { int layers, halvings; ctm_rng augment; } ctm__conv_disc;
 
 static ctm_tensor *ctm__augment(ctm_tape *tp, ctm_tensor *x, const ctm_rng *rng, int size, int channels) {
@@ -4039,20 +4067,24 @@ CTM__DEF ctm_net *ctm_conv_discriminator(ctm_arena *a, const ctm_config *cfg) {
     ctm_net_init(net, cfg->seed, 1);
     return net;
 }
+#endif
 
 // =====================================================================================================================
 // CHAPTER 10. OPTIMISERS AND MOVING AVERAGES
 //
-// Adam keeps running means m of the gradient and v of its square, and moves each weight by -lr·m̂/(sqrt(v̂) + eps), where the
-// hats undo the bias of starting from zero: m̂ = m/(1 - beta1^k), v̂ = v/(1 - beta2^k). In the first steps v̂ is a mean of very
-// few numbers, and its inverse root varies wildly. RAdam [eq:radam] measures that: rho_k is how many gradients v̂ is in effect a mean of;
-// while rho_k <= 5 it moves by m̂ alone, and afterwards multiplies Adam's step by
+// Gradients of single batches are noisy, and some weights have far larger ones than others. Adam keeps running means m of the gradient and
+// v of its square, and moves each weight by -lr·m̂/(sqrt(v̂) + eps). The hats correct for means that begin at zero: m̂ = m/(1 - beta1^k),
+// v̂ = v/(1 - beta2^k). In the first steps v̂ is a mean of very few numbers, and its inverse root varies wildly. RAdam [eq:radam] computes
+// rho_k, the number of gradients of which v̂ is in effect a mean. While rho_k <= 5 it moves by m̂ alone; afterwards it multiplies Adam's
+// step by
 //
 //        r_k = sqrt( (rho_k - 4)(rho_k - 2) rho_inf / ((rho_inf - 4)(rho_inf - 2) rho_k) ),   rho_inf = 2/(1 - beta2) - 1,
 //        rho_k = rho_inf - 2 k beta2^k / (1 - beta2^k)
 //
-// With beta2 = 0.999 the first five steps are plain momentum.  The moving average of the weights [eq:ema] is
-// ema <- rate·ema + (1 - rate)·theta.
+// With beta2 = 0.999 the first five steps are plain momentum.
+//
+// The weights themselves jitter from step to step. Their moving average [eq:ema], ema <- rate·ema + (1 - rate)·theta, jitters less: samples
+// come from it, and it carries both ends of L_CTM to time zero.
 // =====================================================================================================================
 
 CTM__DEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, double lr) {
@@ -4585,7 +4617,7 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
     CTM__REQUIRE(D->exact != NULL, "ctm_exact_flow: the denoiser \"%s\" has no exact formula", D->name);
     CTM__REQUIRE(D->dim <= CTM__FLOW_DIM, "ctm_exact_flow: more than %d dimensions", CTM__FLOW_DIM);
     CTM__REQUIRE(ctm_is_finite(t) && t > 0, "ctm_exact_flow: the noise level t = %g must be positive", t);
-    CTM__REQUIRE(ctm_is_finite(tol) && tol > 0, "ctm_exact_flow: the tolerance %g must be positive", tol);
+    CTM__REQUIRE(tol >= 1e-15, "ctm_exact_flow: no step can be as exact as the tolerance %g; it must be at least 1e-15", tol);
     for (i = 0; i < k; i++)
         CTM__REQUIRE(ctm_is_finite(s[i]) && s[i] > 0 && s[i] <= (i ? s[i - 1] : t),
                      "ctm_exact_flow: level %d is %g; levels must be positive and decrease from t = %g", i, s[i], t);
@@ -5420,6 +5452,7 @@ CTM__DEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad
     return ctm__dmin(sqrt(L) / (sqrt(X) + 1e-4), 1e4);
 }
 
+#ifndef CTM_NO_IMAGES
 // The convolutions before each of the five features, and their numbers in torchvision's list of VGG16's layers.
 enum { CTM__VGG_BLOCKS = 5, CTM__VGG_CONVS = 13 };
 static const int ctm__vgg_convs[CTM__VGG_BLOCKS] = {2, 2, 3, 3, 3};
@@ -5468,6 +5501,7 @@ CTM__DEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a
     }
     return ctm_name(d, "lpips");
 }
+#endif
 
 static void ctm__check_logits(int kind, const ctm_tensor *l) {
     CTM__SHAPES(l->ndim == 2, "adversarial loss", "logits must be [B,K]", l, NULL);
@@ -6108,17 +6142,24 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
 // =====================================================================================================================
 // CHAPTER 18. SAMPLERS
 //
-// gamma-sampling [alg:gamma]. From level t, jump to s = sqrt(1-gamma²)·t' below the next level t', then add noise of standard
-// deviation gamma·t': the variances add up to t'² again, so the marginals are right for every gamma if G is.
-// - gamma = 0: no noise, a chain of jumps along one ODE path.
-// - gamma = 1: s = 0, jump to the end and noise again, the consistency model's multistep sampler.
+// A model that jumps from any level to any other can make a sample in one jump. Several jumps are better, since each of them has less
+// to do; but then each starts where the one before it ended, and inherits its error. Fresh noise hides an error: a point that is a little
+// wrong at level s is, with enough noise on it, as good as any other at the level t' above. On the other hand noise leads back to levels
+// that had been left already, so the same total noise takes longer ways. How much noise is best is a question of the model, so it is a
+// number, gamma. From level t, gamma-sampling [alg:gamma] jumps below the next level t' and then adds noise up to it:
 //
-// s cannot go below sigma_min; the noise is therefore taken as sqrt(t'² - s²), which is gamma·t' unless s was stopped there.
-// The authors' code shifts the schedule: s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, same noise formula. The last jump
-// adds no noise.
+//        s = sqrt(1-gamma²)·t'        x  <-  G(x,t,s) + gamma·t'·eps
 //
-// Every sampler on jumps is a list of legs: a jump from t down to s, whatever the sampler does at s, noise up to the next level.
-// Those of this chapter differ only in their legs, those of chapter 20 also in what they do at s.
+// The variances add up to t'² again, so every point has the distribution of its level, for every gamma, if G is right.
+// - gamma = 0 adds no noise: a chain of jumps along one path of the ODE. Points keep what their first noise made of them.
+// - gamma = 1 jumps to the end, s = 0, and noises again: the multistep sampler of consistency models.
+//
+// s cannot go below sigma_min; the noise is therefore taken as sqrt(t'² - s²), which is gamma·t' unless s was stopped there. The
+// authors' code measures levels from sigma_min instead, s = sqrt(1-gamma²)·(t' - sigma_min) + sigma_min, with noise by the same formula.
+// Nothing is added after the last jump.
+//
+// Every sampler made of jumps is a list of legs: a jump from t down to s, something that is done at s, noise up to the next level. The
+// samplers of this chapter differ only in their legs, those of chapter 20 also in what they do at s.
 //
 // A sampler of your own is a loop over jumps G->jump(tp, G, x, t, s), or over a denoiser's D, in any file. This one takes the slope
 // (x - D)/t in the middle of each step, m = sqrt(t·t'), instead of [eq:heun]'s mean of both ends:
@@ -6148,9 +6189,9 @@ CTM__DEF ctm_sampler ctm_sampler_default(void) {
     return how;
 }
 
-// n+1 decreasing levels between the ends of z (NULL: any). A sampler on the score may go on from its last level to 0.
+// n+1 decreasing levels between the ends of z (NULL: any whose squares are floats). A sampler on the score may end at 0.
 static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, const ctm_noise *z, int to_zero) {
-    double lo = z ? z->sigma_min : 0, hi = z ? z->sigma_max : ts[0];
+    double lo = z ? z->sigma_min : 1e-18, hi = z ? z->sigma_max : 1e18;
     int i, last;
     if (n < 1) return ctm__fail(ctx, "a sampler needs at least one jump, not %d", n);
     for (i = 0; i < n; i++)
@@ -6162,21 +6203,8 @@ static int ctm__check_levels(ctm_ctx *ctx, int n, const double *ts, const ctm_no
     return 1;
 }
 
-// ---- the noises of a run, in the order in which they are drawn
-
-typedef struct ctm__draws { const ctm_sampler *how; uint64_t count; } ctm__draws;
-
-static ctm_tensor *ctm__draw(ctm_tape *tp, ctm__draws *w, int B, int dim) {
-    ctm_tensor *z = ctm_matrix(tp, "eps", B, dim);
-    const ctm_sampler *how = w->how;
-    if (how->noise) memcpy(z->data, how->noise + (size_t)w->count * z->len, z->len * sizeof(ctm_real));
-    else ctm_normals(how->rng, w->count, how->first_row * (uint64_t)dim, z->len, z->data);
-    w->count++;
-    return z;
-}
-
 static int ctm__check_noise(ctm_ctx *ctx, const ctm_sampler *how, const char *what, double value) {
-    if (how && (how->rng || how->noise)) return 1;
+    if (how->rng || how->noise) return 1;
     return ctm__fail(ctx, "%s is %g, but no stream of noise was given", what, value);
 }
 
@@ -6190,103 +6218,80 @@ static ctm_tensor *ctm__copy_of(ctm_tape *tp, const char *name, const ctm_tensor
 
 typedef struct ctm__leg {
     double t, s;            // the jump
-    double known;           // std of the noise on the known part at s (ctm_edit)
+    double known;           // std of the noise on what is known at s (ctm_edit)
     double noise, next;     // std of the noise added at s, and the level that this reaches
 } ctm__leg;
 
 typedef struct ctm__walk ctm__walk;
-struct ctm__walk {
+struct ctm__walk {                     // one run of a sampler
     ctm_tape       *tp;
     const ctm_jump *G;
-    ctm__draws      draws;
-    // What happens at s, before the noise; returns the new x, or NULL with ctm_error. NULL: nothing.
+    ctm_sampler     how;
+    uint64_t        draws;             // how many noises were drawn
+    // What is done at s, before the noise; returns the new x, or NULL with ctm_error. NULL: nothing.
     ctm_tensor   *(*land)(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x);
     const void     *arg;
 };
 
-static ctm_tensor *ctm__cm_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    double lo = self->noise.sigma_min;
-    int i;
-    for (i = 0; i < s->shape[0]; i++)
-        CTM__REQUIRE((double)s->data[i] <= lo * (1 + 1e-6), "ctm_cm_jump: row %d would jump to %g; a consistency model knows only %g", i,
-                     (double)s->data[i], lo);
-    return ctm_name(ctm_g_theta(tp, (ctm_net *)self->impl, x, t, NULL), "G");
+static ctm__walk ctm__walk_of(ctm_tape *tp, const ctm_jump *G, const ctm_sampler *how) {
+    ctm__walk w;
+    memset(&w, 0, sizeof w);
+    w.tp = tp;
+    w.G = G;
+    w.how = how ? *how : ctm_sampler_default();
+    return w;
 }
 
-CTM__DEF ctm_jump *ctm_cm_jump(ctm_arena *a, ctm_net *net) {
-    ctm_jump *G = (ctm_jump *)ctm_alloc(a, sizeof *G);
-    CTM__REQUIRE(!net->with_s, "ctm_cm_jump: the network \"%s\" takes s; ctm_net_jump makes a jump of it", net->kind);
-    G->name = "cm";
-    G->dim = net->dim;
-    G->noise = net->noise;
-    G->to_end = 1;
-    G->impl = net;
-    G->jump = ctm__cm_jump;
-    return G;
+// The next noise of the run, for points like x.
+static ctm_tensor *ctm__draw(ctm__walk *w, const ctm_tensor *x) {
+    ctm_tensor *eps = ctm_matrix(w->tp, "eps", x->shape[0], x->shape[1]);
+    const ctm_sampler *how = &w->how;
+    if (how->noise) memcpy(eps->data, how->noise + (size_t)w->draws * eps->len, eps->len * sizeof(ctm_real));
+    else ctm_normals(how->rng, w->draws, how->first_row * (uint64_t)x->shape[1], eps->len, eps->data);
+    w->draws++;
+    return eps;
 }
 
+// Walks n legs. Where something is done at s, nothing is recorded.
 static ctm_tensor *ctm__jumps(ctm__walk *w, ctm_tensor *x, int n, const ctm__leg *leg) {
     ctm_tape *tp = w->tp;
-    const ctm_sampler *how = w->draws.how;
-    int B = x->shape[0], j;
-    for (j = 0; j < n; j++)
-        if (w->G->to_end && leg[j].s > w->G->noise.sigma_min * (1 + 1e-6)) {
-            ctm__fail(tp->ctx, "a consistency model jumps to %g only, not to %g: gamma must be 1", w->G->noise.sigma_min, leg[j].s);
-            return NULL;
-        }
+    int B = x->shape[0], recording = tp->recording, j;
+    if (w->land) tp->recording = 0;
     if (!tp->recording) x = ctm__copy_of(tp, "x", x);  // no gradients: one buffer for x, and each jump gives its memory back
     for (j = 0; j < n; j++) {
         ctm_mark m = ctm_arena_mark(tp->arena);
         ctm_tensor *t = ctm_fill(ctm_vector(tp, "t", B), leg[j].t), *s = ctm_fill(ctm_vector(tp, "s", B), leg[j].s);
         ctm_tensor *x_next = w->G->jump(tp, w->G, x, t, s);
         if (w->land) x_next = w->land(w, &leg[j], j == n - 1, x_next);
-        if (!x_next) return NULL;
-        if (leg[j].noise > 0) x_next = ctm_add(tp, x_next, ctm_scale(tp, ctm__draw(tp, &w->draws, B, x->shape[1]), leg[j].noise));
+        if (!x_next) { x = NULL; break; }
+        if (leg[j].noise > 0) x_next = ctm_add(tp, x_next, ctm_scale(tp, ctm__draw(w, x), leg[j].noise));
         if (tp->recording) {
             x = x_next;
         } else {
             memcpy(x->data, x_next->data, x->len * sizeof(ctm_real));
             ctm_arena_release(tp->arena, m);
         }
-        if (how->watch && !how->watch(how->user, j + 1, leg[j].next, x)) break;
+        if (w->how.watch && !w->how.watch(w->how.user, j + 1, leg[j].next, x)) break;
     }
+    tp->recording = recording;
     return x;
 }
 
-// Settings that were given, or the default ones in the tape's arena.
-static const ctm_sampler *ctm__how(ctm_tape *tp, const ctm_sampler *how) {
-    ctm_sampler *plain;
-    if (how) return how;
-    plain = (ctm_sampler *)ctm_alloc(tp->arena, sizeof *plain);
-    *plain = ctm_sampler_default();
-    return plain;
-}
-
-// *how NULL becomes the default.
-static ctm__walk ctm__walk_of(ctm_tape *tp, const ctm_jump *G, const ctm_sampler **how) {
-    ctm__walk w;
-    *how = ctm__how(tp, *how);
-    memset(&w, 0, sizeof w);
-    w.tp = tp;
-    w.G = G;
-    w.draws.how = *how;
-    return w;
-}
-
 // The legs of [alg:gamma]; NULL with ctm_error if they cannot be walked.
-static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const double *ts, const ctm_sampler *how) {
-    double lo = G->noise.sigma_min, gamma = how->gamma, root;
+static ctm__leg *ctm__gamma_legs(const ctm__walk *w, int n, const double *ts) {
+    double lo = w->G->noise.sigma_min, gamma = w->how.gamma, root;
+    ctm_ctx *ctx = w->tp->ctx;
     ctm__leg *leg;
     int j;
-    if (!ctm__check_levels(tp->ctx, n, ts, &G->noise, 0)) return NULL;
-    if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(tp->ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
-    if (gamma > 0 && n > 1 && !ctm__check_noise(tp->ctx, how, "gamma", gamma)) return NULL;
-    leg = (ctm__leg *)ctm_alloc(tp->arena, (size_t)n * sizeof *leg);
+    if (!ctm__check_levels(ctx, n, ts, &w->G->noise, 0)) return NULL;
+    if (!(gamma >= 0 && gamma <= 1)) { ctm__fail(ctx, "gamma is %g; it must lie in [0,1]", gamma); return NULL; }
+    if (gamma > 0 && n > 1 && !ctm__check_noise(ctx, &w->how, "gamma", gamma)) return NULL;
+    leg = (ctm__leg *)ctm_alloc(w->tp->arena, (size_t)n * sizeof *leg);
     root = ctm__root_of_difference(1, gamma);
     for (j = 0; j < n; j++) {
         double t_next = leg[j].next = ts[j + 1];
         leg[j].t = ts[j];
-        leg[j].s = j == n - 1 ? t_next : how->form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
+        leg[j].s = j == n - 1 ? t_next : w->how.form == CTM_FORM_AUTHORS ? root * (t_next - lo) + lo : ctm__dmax(root * t_next, lo);
         leg[j].noise = gamma > 0 ? ctm__root_of_difference(t_next, leg[j].s) : 0;
     }
     return leg;
@@ -6295,15 +6300,15 @@ static ctm__leg *ctm__gamma_legs(ctm_tape *tp, const ctm_jump *G, int n, const d
 // [alg:gamma]  x <- G(x, t, s) + sqrt(t'² - s²)·eps with s = sqrt(1-gamma²)·t', for n levels.
 CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
-    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(&w, n, ts);
     return leg ? ctm__jumps(&w, x, n, leg) : NULL;
 }
 
 // The two-step sampler [alg:two_step]: two legs with levels of their own, t0 -> t1 with noise up to t2, then t2 -> sigma_min.
 CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, double t0, double t1, double t2,
                                          const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
+    ctm__walk w = ctm__walk_of(tp, G, how);
     double lo = G->noise.sigma_min;
     ctm__leg leg[2];
     if (!(t0 > t1 && t1 >= lo * (1 - 1e-9) && t2 >= t1 && t2 > lo && ctm__dmax(t0, t2) <= G->noise.sigma_max * (1 + 1e-9))) {
@@ -6311,7 +6316,7 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
                   t1, t2);
         return NULL;
     }
-    if (t2 > t1 && !ctm__check_noise(tp->ctx, how, "t2", t2)) return NULL;
+    if (t2 > t1 && !ctm__check_noise(tp->ctx, &w.how, "t2", t2)) return NULL;
     memset(leg, 0, sizeof leg);
     leg[0].t = t0; leg[0].s = t1; leg[0].noise = ctm__root_of_difference(t2, t1); leg[0].next = t2;
     leg[1].t = t2; leg[1].s = lo; leg[1].next = lo;
@@ -6319,16 +6324,18 @@ CTM__DEF ctm_tensor *ctm_sample_two_step(ctm_tape *tp, const ctm_jump *G, ctm_te
 }
 
 // ---- samplers on the score
-// The solvers of chapter 12 as samplers [alg:heun], and three relatives. One step from t to t' < t, d = (x - D(x,t))/t:
+// A model that knows the score can be sampled like any diffusion model, in small steps along the ODE: by the solvers of chapter 12
+// [alg:heun], or by three relatives. One step from t to t' < t, with the slope d = (x - D(x,t))/t:
 //
 //   [alg:dpm2]       r = ((t^(1/3) + t'^(1/3))/2)³      y = x + (r-t)·d      x' = x + (t'-t)·(y - D(y,r))/r
 //   [alg:ancestral]  x' = x + (down-t)·d + up·eps       up = t'·sqrt(t² - t'²)/t,  down = t'²/t,  up² + down² = t'²
 //   [alg:ddim]       x' = (t'/t)·x + (1 - t'/t)·D(x,t)  Euler's step written as a jump: [eq:G] with D in place of g
 //
-// At level 0 nothing can be evaluated, so a Heun step that ends there is Euler's, whose end point is D itself.
+// Nothing can be evaluated at level 0, so a Heun step that ends there is Euler's, whose end point is D itself.
 //
-// EDM's churn [alg:churn]: before a step from t in [S_min,S_max], noise up to t^ = t·(1 + min(S_churn/n, sqrt(2)-1)) by adding
-// S_noise·sqrt(t^² - t²)·eps, then step from t^. A CTM denoises and then noises; EDM noises and then denoises.
+// EDM's churn [alg:churn] is its remedy for errors, as gamma is the CTM's. Before a step from t in [S_min,S_max] it adds noise up to
+// t^ = t·(1 + min(S_churn/n, sqrt(2)-1)), namely S_noise·sqrt(t^² - t²)·eps, and then steps from t^. EDM noises and then denoises;
+// a CTM denoises and then noises.
 
 // A score needs a denoiser. The output of a consistency model without s estimates a path's end, not a mean: no score is in it.
 static int ctm__check_score(ctm_ctx *ctx, const ctm_denoiser *D, const char *what) {
@@ -6364,20 +6371,19 @@ static void ctm__score_step(ctm_tape *tp, const ctm_denoiser *D, int method, ctm
     }
 }
 
-static void ctm__add_noise_of(ctm_tape *tp, ctm__draws *w, uint64_t number, ctm_tensor *x, double std) {
-    ctm_tensor *z;
+static void ctm__noise_onto(ctm__walk *w, ctm_tensor *x, double std) {
+    ctm_tensor *eps;
     size_t i;
     if (!(std > 0)) return;
-    w->count = number;
-    z = ctm__draw(tp, w, x->shape[0], x->shape[1]);
-    for (i = 0; i < x->len; i++) x->data[i] += (ctm_real)std * z->data[i];
+    eps = ctm__draw(w, x);
+    for (i = 0; i < x->len; i++) x->data[i] += (ctm_real)std * eps->data[i];
 }
 
 static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int method, const ctm_sampler *how) {
     if (!ctm__check_score(ctx, D, "this sampler")) return 0;
     if (method != CTM_HEUN && method != CTM_EULER && (method < CTM_DPM2 || method > CTM_DDIM))
         return ctm__fail(ctx, "%d is no method of a score sampler", method);
-    if (!(how->S_churn >= 0 && how->S_noise >= 0))
+    if (!(how->S_churn >= 0 && how->S_noise >= 0 && ctm_is_finite(how->S_noise)))
         return ctm__fail(ctx, "S_churn is %g and S_noise %g; neither can be negative", how->S_churn, how->S_noise);
     if (method == CTM_ANCESTRAL && !how->rng && !how->noise)
         return ctm__fail(ctx, "ancestral steps add noise, but no stream of noise was given");
@@ -6387,30 +6393,28 @@ static int ctm__check_score_sampler(ctm_ctx *ctx, const ctm_denoiser *D, int met
 // n steps of [alg:heun], [alg:dpm2] or [alg:ddim], each after [alg:churn]'s noise; or of [alg:ancestral], which has its own.
 CTM__DEF ctm_tensor *ctm_sample_score(ctm_tape *tp, const ctm_denoiser *D, int method, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
+    ctm__walk w = ctm__walk_of(tp, NULL, how);
     int recording = tp->recording, j;
-    ctm__draws draws;
-    double churn;
+    double churn = ctm__dmin(w.how.S_churn / n, sqrt(2.0) - 1);
     ctm_tensor *y;
-    how = ctm__how(tp, how);
-    if (!ctm__check_score_sampler(tp->ctx, D, method, how)) return NULL;
+    if (!ctm__check_score_sampler(tp->ctx, D, method, &w.how)) return NULL;
     if (!ctm__check_levels(tp->ctx, n, ts, D->noise, 1)) return NULL;
-    draws.how = how;
-    churn = ctm__dmin(how->S_churn / n, sqrt(2.0) - 1);
     tp->recording = 0;
     y = ctm__copy_of(tp, "x", x);
     for (j = 0; j < n; j++) {
         ctm_mark m = ctm_arena_mark(tp->arena);
         double t = ts[j], t_next = ts[j + 1];
+        w.draws = (uint64_t)j;                         // step j has noise j, whether those before it used theirs or not
         if (method == CTM_ANCESTRAL) {
             ctm__score_step(tp, D, method, y, t, t_next);
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, t_next * ctm__root_of_difference(t, t_next) / t);
+            ctm__noise_onto(&w, y, t_next * ctm__root_of_difference(t, t_next) / t);
         } else {
-            double t_hat = churn > 0 && t >= how->S_min && t <= how->S_max ? t * (1 + churn) : t;
-            ctm__add_noise_of(tp, &draws, (uint64_t)j, y, how->S_noise * ctm__root_of_difference(t_hat, t));
+            double t_hat = churn > 0 && t >= w.how.S_min && t <= w.how.S_max ? t * (1 + churn) : t;
+            ctm__noise_onto(&w, y, w.how.S_noise * ctm__root_of_difference(t_hat, t));
             ctm__score_step(tp, D, method, y, t_hat, t_next);
         }
         ctm_arena_release(tp->arena, m);
-        if (how->watch && !how->watch(how->user, j + 1, t_next, y)) break;
+        if (w.how.watch && !w.how.watch(w.how.user, j + 1, t_next, y)) break;
     }
     tp->recording = recording;
     return y;
@@ -6433,7 +6437,7 @@ CTM__DEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, doub
     double *ts;
     ctm_mark m;
     int first, ok = 1;
-    if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);
+    if (jumps < 1) return ctm__fail(net->ctx, "a sampler needs at least one jump, not %d", jumps);      // whatever n is
     if (!(gamma >= 0 && gamma <= 1)) return ctm__fail(net->ctx, "gamma is %g; it must lie in [0,1]", gamma);
     arena = ctm__guest(net->arena, "samples");
     ctm_tape_init(&tape, net->ctx, arena);
@@ -6491,23 +6495,23 @@ CTM__DEF ctm_likelihood ctm_likelihood_default(void) {
 typedef struct ctm__density {
     ctm_tape           *tp;
     const ctm_denoiser *D;
-    int                 probes;        // tr J is estimated by weight·sum_p e_p^T J e_p
-    double              weight;
-    const double       *e;             // [probes,n,dim]. NULL: the dim unit vectors, which make the sum the trace itself
+    int                 probes;        // tr J is estimated by the mean of e_p^T J e_p
+    const double       *e;             // [probes,n,dim]. NULL: the dim unit vectors; the sum is then the trace itself
 } ctm__density;
 
 // The slopes of n rows in ln t, at levels t [n]: x - D and dim - tr dD/dx. The gradient of sum(e·D) is J^T e; it is taken on a tape of
 // its own, so that whatever the caller's tape holds stays out of it.
 static void ctm__density_slope(const void *arg, size_t n, const double *rows, const double *t, double *slopes) {
-    const ctm__density *q = (const ctm__density *)arg;
-    size_t dim = (size_t)q->D->dim, i, d;
+    const ctm__density *density = (const ctm__density *)arg;
+    double weight = density->e ? 1.0 / density->probes : 1;
+    size_t dim = (size_t)density->D->dim, i, d;
     int p;
-    for (p = 0; p < q->probes; p++) {
-        ctm_mark m = ctm_arena_mark(q->tp->arena);
+    for (p = 0; p < density->probes; p++) {
+        ctm_mark m = ctm_arena_mark(density->tp->arena);
         ctm_tape tape;
         ctm_tensor *x, *level, *e, *D;
-        ctm_tape_init(&tape, q->tp->ctx, q->tp->arena);
-        tape.rows = q->tp->rows;
+        ctm_tape_init(&tape, density->tp->ctx, density->tp->arena);
+        tape.rows = density->tp->rows;
         x = ctm_wants_grad(&tape, ctm_matrix(&tape, "x", (int)n, (int)dim));
         level = ctm_vector(&tape, "t", (int)n);
         e = ctm_matrix(&tape, "probe", (int)n, (int)dim);
@@ -6515,11 +6519,11 @@ static void ctm__density_slope(const void *arg, size_t n, const double *rows, co
             level->data[i] = (ctm_real)t[i];
             for (d = 0; d < dim; d++) {
                 x->data[i * dim + d] = (ctm_real)rows[i * (dim + 1) + d];
-                e->data[i * dim + d] = (ctm_real)(q->e ? q->e[((size_t)p * n + i) * dim + d] : d == (size_t)p);
+                e->data[i * dim + d] = (ctm_real)(density->e ? density->e[((size_t)p * n + i) * dim + d] : d == (size_t)p);
             }
         }
-        D = q->D->denoise(&tape, q->D, x, level);
-        CTM__REQUIRE(tape.count > 0, "a likelihood: the denoiser \"%s\" cannot be differentiated", q->D->name);
+        D = density->D->denoise(&tape, density->D, x, level);
+        CTM__REQUIRE(tape.count > 0, "a likelihood: the denoiser \"%s\" cannot be differentiated", density->D->name);
         ctm_backward(&tape, ctm_name(ctm_weighted_mean(&tape, D, e, 1), "probe^T D"));
         for (i = 0; i < n; i++) {
             double *f = slopes + i * (dim + 1);
@@ -6527,23 +6531,23 @@ static void ctm__density_slope(const void *arg, size_t n, const double *rows, co
                 f[dim] = 0;
                 for (d = 0; d < dim; d++) f[d] = (double)x->data[i * dim + d] - (double)D->data[i * dim + d];
             }
-            for (d = i * dim; d < (i + 1) * dim; d++) f[dim] -= q->weight * (double)e->data[d] * (double)x->grad[d];
-            if (p == q->probes - 1) f[dim] += (double)dim;
+            for (d = i * dim; d < (i + 1) * dim; d++) f[dim] -= weight * (double)e->data[d] * (double)x->grad[d];
+            if (p == density->probes - 1) f[dim] += (double)dim;
         }
-        ctm_arena_release(q->tp->arena, m);
+        ctm_arena_release(density->tp->arena, m);
     }
 }
 
 // `steps` Karras intervals, upwards in noise. Heun's method and the classical one of fourth order have the same shape: stage k starts
 // from rows + c_k·h·(the slope of stage k-1), and the step is h times the mean of the slopes with weights b_k.
-static void ctm__density_steps(const ctm__density *q, const ctm_noise *z, const ctm_likelihood *how, size_t n, double *rows) {
+static void ctm__density_steps(const ctm__density *density, const ctm_noise *z, const ctm_likelihood *how, size_t n, double *rows) {
     static const double c_heun[2] = {0, 1}, b_heun[2] = {0.5, 0.5};
     static const double c_rk4[4] = {0, 0.5, 0.5, 1}, b_rk4[4] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
     const double *c = how->method == CTM_RK4 ? c_rk4 : c_heun, *b = how->method == CTM_RK4 ? b_rk4 : b_heun;
     int stages = how->method == CTM_RK4 ? 4 : 2, j, k;
-    size_t wide = (size_t)q->D->dim + 1, len = n * wide, i;
-    double *y = (double *)ctm_alloc(q->tp->arena, (3 * len + n) * sizeof(double)), *f = y + len, *sum = f + len, *t = sum + len;
-    double *ts = (double *)ctm_alloc(q->tp->arena, ((size_t)how->steps + 1) * sizeof(double));
+    size_t wide = (size_t)density->D->dim + 1, len = n * wide, i;
+    double *y = (double *)ctm_alloc(density->tp->arena, (3 * len + n) * sizeof(double)), *f = y + len, *sum = f + len, *t = sum + len;
+    double *ts = (double *)ctm_alloc(density->tp->arena, ((size_t)how->steps + 1) * sizeof(double));
     ctm_karras_times(z, how->steps + 1, ts);
     for (j = how->steps; j > 0; j--) {
         double h = ts[j - 1] - ts[j];
@@ -6552,7 +6556,7 @@ static void ctm__density_steps(const ctm__density *q, const ctm_noise *z, const 
             double level = ts[j] + c[k] * h;
             for (i = 0; i < n; i++) t[i] = level;
             for (i = 0; i < len; i++) y[i] = rows[i] + c[k] * h * (k ? f[i] : 0);
-            ctm__density_slope(q, n, y, t, f);
+            ctm__density_slope(density, n, y, t, f);
             for (i = 0; i < len; i++) sum[i] += b[k] * (f[i] /= level);
         }
         for (i = 0; i < len; i++) rows[i] += h * sum[i];
@@ -6560,11 +6564,11 @@ static void ctm__density_steps(const ctm__density *q, const ctm_noise *z, const 
 }
 
 // Steps in ln t that choose their own length. Where numbers are floats, D is rough, and below 1e-4 a shorter step is no better.
-static void ctm__density_walk(const ctm__density *q, const ctm_noise *z, double tol, size_t n, double *rows) {
-    size_t wide = (size_t)q->D->dim + 1;
-    double *room = (double *)ctm_alloc(q->tp->arena, ctm__ode_room(n, wide) * sizeof(double));
+static void ctm__density_walk(const ctm__density *density, const ctm_noise *z, double tol, size_t n, double *rows) {
+    size_t wide = (size_t)density->D->dim + 1;
+    double *room = (double *)ctm_alloc(density->tp->arena, ctm__ode_room(n, wide) * sizeof(double));
     ctm__ode ode;
-    ode.slope = ctm__density_slope; ode.arg = q; ode.n = n; ode.dim = wide; ode.tol = tol; ode.shortest = 1e-4;
+    ode.slope = ctm__density_slope; ode.arg = density; ode.n = n; ode.dim = wide; ode.tol = tol; ode.shortest = 1e-4;
     ctm__ode_begin(&ode, rows, log(z->sigma_min), 0.05, room);
     ctm__ode_walk(&ode, log(z->sigma_max));
     memcpy(rows, ode.x, n * wide * sizeof(double));
@@ -6591,6 +6595,8 @@ static int ctm__check_likelihood(ctm_ctx *ctx, const ctm_denoiser *D, const ctm_
         return ctm__fail(ctx, "%d is no method of a likelihood", how->method);
     if (how->method == CTM_ADAPTIVE && !(how->tol > 0 && ctm_is_finite(how->tol)))
         return ctm__fail(ctx, "the tolerance of a likelihood is %g; it must be positive", how->tol);
+    if (!(how->prior_var >= 0 && ctm_is_finite(how->prior_var)))
+        return ctm__fail(ctx, "prior_var of a likelihood is %g; it must not be negative", how->prior_var);
     CTM__REQUIRE(how->method == CTM_ADAPTIVE || how->steps > 0, "ctm_loglik: steps must be positive, not %d", how->steps);
     return 1;
 }
@@ -6600,7 +6606,7 @@ CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z,
                         double *logp) {
     const ctm_likelihood plain = ctm_likelihood_default();
     double variance, *rows;
-    ctm__density q;
+    ctm__density density;
     ctm_mark m;
     size_t dim, i, d;
     if (!how) how = &plain;
@@ -6608,14 +6614,13 @@ CTM__DEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z,
     dim = (size_t)D->dim;
     variance = z->sigma_max * z->sigma_max + how->prior_var;
     m = ctm_arena_mark(tp->arena);
-    q.tp = tp; q.D = D;
-    q.probes = how->probes ? how->probes : D->dim;
-    q.weight = how->probes ? 1.0 / how->probes : 1;
-    q.e = ctm__probes_of(tp->arena, how, n, dim);
+    density.tp = tp; density.D = D;
+    density.probes = how->probes ? how->probes : D->dim;
+    density.e = ctm__probes_of(tp->arena, how, n, dim);
     rows = (double *)ctm_alloc(tp->arena, n * (dim + 1) * sizeof(double));
     for (i = 0; i < n; i++) for (d = 0; d < dim; d++) rows[i * (dim + 1) + d] = (double)x[i * dim + d];
-    if (how->method == CTM_ADAPTIVE) ctm__density_walk(&q, z, how->tol, n, rows);
-    else                             ctm__density_steps(&q, z, how, n, rows);
+    if (how->method == CTM_ADAPTIVE) ctm__density_walk(&density, z, how->tol, n, rows);
+    else                             ctm__density_steps(&density, z, how, n, rows);
     for (i = 0; i < n; i++) {
         const double *row = rows + i * (dim + 1);
         logp[i] = row[dim] - 0.5 * (double)dim * log(2 * 3.14159265358979324 * variance);
@@ -6677,7 +6682,7 @@ CTM__DEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, c
     Z = 2 * log(T / q);
     number = (double *)ctm_alloc(tp->arena, (1 + 3 * dim + n * (2 * wide + 1 + dim)) * sizeof(double));
     rows = number + 1 + 3 * dim; slopes = rows + n * wide; sigma = slopes + n * wide; e = sigma + n;
-    density.tp = tp; density.D = D; density.probes = 1; density.weight = 1; density.e = e;
+    density.tp = tp; density.D = D; density.probes = 1; density.e = e;
     for (i = 0; i < n; i++) bound[i] = -0.5 * (double)dim * (log(2 * 3.14159265358979324 * T * T) + 1);
     for (i = 0; i < n * dim; i++) bound[i / dim] -= (double)x0[i] * (double)x0[i] / (2 * T * T);
     tp->recording = 0;
@@ -6719,18 +6724,19 @@ CTM__DEF double ctm_bits_per_dim(double logp, int dim, double per_unit) { return
 // =====================================================================================================================
 // CHAPTER 20. EDITING AND GUIDANCE
 //
-// A jump lands on a level s where the point is still noise and data mixed, and whatever is done to it there the later jumps
-// will make consistent. Editing puts back what is known; guidance moves the point to where a loss is lower. Both are the walk
-// of chapter 18 with something to do at s. No training is involved.
+// What if a part of the sample is known beforehand, or if some samples are liked better than others? The model need not be trained
+// for it. A jump lands on a level s at which the point is still noise and data mixed, and whatever is done to it there, the later jumps
+// turn into something consistent. Editing puts back what is known; guidance moves the point to where a loss is lower. Both are the
+// walk of chapter 18 with something to do at s.
 //
-// What is known of x are some components of y = A·x, A orthogonal (a mask: A = I). After a jump to s  [alg:edit]
+// What is known of x are some components of y = A·x, with an orthogonal A. (For a mask, A = I.) After a jump to s  [alg:edit]
 //
 //        x  <-  A^T·( known components of A·(ref + k·eps),  other components of A·x )          then noise as in [alg:gamma]
 //
-// The known part belongs to level sigma_min as it is, so k = sqrt(s² - sigma_min²) brings it to level s. After the last jump k is 0:
-// the known part comes out exactly. The authors' form: k = s (0 at gamma = 1), s shifted, and noise gamma·t' even after the last
-// jump (sqrt(t'² - s²) at gamma = 1). Where their code leaves s out (inpainting at gamma = 1; colouring and enlarging always), here
-// s = sigma_min: without an s a CTM has never learned anything.
+// The known part has level sigma_min as it is, and k = sqrt(s² - sigma_min²) brings it to level s, where the rest is. After the last jump
+// k is 0, so the known part comes out exactly. The authors' form has k = s (0 at gamma = 1), their shifted s, and noise gamma·t' even
+// after the last jump (sqrt(t'² - s²) at gamma = 1). Where their code gives the network no s at all (inpainting at gamma = 1; colouring
+// and enlarging always), s is sigma_min here: without an s a CTM has never learned anything.
 // =====================================================================================================================
 
 CTM__DEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row) {
@@ -6742,57 +6748,46 @@ CTM__DEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_ro
     return known;
 }
 
-CTM__DEF ctm_known ctm_known_first(ctm_arena *a, int dim, int first, ctm_transform_fn transform, void *user) {
-    unsigned char *mask = (unsigned char *)ctm_alloc(a, (size_t)dim);
-    ctm_known known = ctm_known_mask(dim, mask, 0);
-    int i;
-    CTM__REQUIRE(first >= 0 && first <= dim, "ctm_known_first: %d of %d components cannot be known", first, dim);
-    for (i = 0; i < first; i++) mask[i] = 1;
-    known.transform = transform;
-    known.user = user;
-    return known;
-}
-
-// Averages become first components under a reflection. With a = w/|w|, the mirror H = I - 2·v·v^T, v along a - (1,0,..), swaps a
-// with the first axis, so the first component of H·x is a·x; and H is its own inverse and transpose, so it serves both ways.
-typedef struct ctm__mirror { int dim, m, *index; double *v, *in; } ctm__mirror;
+// An average a·x is made a component by a mirror. With a of length 1, H = I - 2·v·v^T with v along a - (1,0,..) swaps a with the first
+// axis, so the first component of H·x is a·x; and H is its own inverse and transpose, so it serves both ways.
+typedef struct ctm__mirror { int dim, m, *index; double *v; } ctm__mirror;
 
 static void ctm__reflect(void *user, int inverse, const ctm_real *in, ctm_real *out) {
-    const ctm__mirror *r = (const ctm__mirror *)user;
+    const ctm__mirror *mirror = (const ctm__mirror *)user;
     int g, k;
     (void)inverse;
-    for (g = 0; g < r->dim; g += r->m) {
-        const int *index = r->index + g;
+    for (g = 0; g < mirror->dim; g += mirror->m) {
+        const int *index = mirror->index + g;
         double along = 0;
-        for (k = 0; k < r->m; k++) along += r->v[k] * (double)in[index[k]];
-        for (k = 0; k < r->m; k++) out[index[k]] = (ctm_real)((double)in[index[k]] - 2 * along * r->v[k]);
+        for (k = 0; k < mirror->m; k++) along += mirror->v[k] * (double)in[index[k]];
+        for (k = 0; k < mirror->m; k++) out[index[k]] = (ctm_real)((double)in[index[k]] - 2 * along * mirror->v[k]);
     }
 }
 
 CTM__DEF ctm_known ctm_known_averages(ctm_arena *a, int dim, int m, const int *index, const double *w) {
-    ctm__mirror *r = (ctm__mirror *)ctm_alloc(a, sizeof *r);
+    ctm__mirror *mirror = (ctm__mirror *)ctm_alloc(a, sizeof *mirror);
     unsigned char *mask = (unsigned char *)ctm_alloc(a, (size_t)dim), *seen = (unsigned char *)ctm_alloc(a, (size_t)dim);
     ctm_known known = ctm_known_mask(dim, mask, 0);
     double length = 0, v2 = 0;
     int i;
     CTM__REQUIRE(m > 0 && dim % m == 0, "ctm_known_averages: %d components do not make groups of %d", dim, m);
-    r->dim = dim;
-    r->m = m;
-    r->index = (int *)ctm_alloc(a, (size_t)dim * sizeof(int));
-    r->v = (double *)ctm_alloc(a, (size_t)m * sizeof(double));
+    mirror->dim = dim;
+    mirror->m = m;
+    mirror->index = (int *)ctm_alloc(a, (size_t)dim * sizeof(int));
+    mirror->v = (double *)ctm_alloc(a, (size_t)m * sizeof(double));
     for (i = 0; i < dim; i++) {
-        int at = r->index[i] = index ? index[i] : i;
+        int at = mirror->index[i] = index ? index[i] : i;
         CTM__REQUIRE(at >= 0 && at < dim && !seen[at], "ctm_known_averages: component %d is outside of 0..%d, or in two groups", at,
                      dim - 1);
         seen[at] = 1;
         if (i % m == 0) mask[at] = 1;
     }
     for (i = 0; i < m; i++) length += w[i] * w[i];
-    CTM__REQUIRE(length > 0, "ctm_known_averages: an average needs weights that are not all zero");
-    for (i = 0; i < m; i++) { r->v[i] = w[i] / sqrt(length) - (i == 0); v2 += r->v[i] * r->v[i]; }
-    for (i = 0; i < m && v2 > 0; i++) r->v[i] /= sqrt(v2);
+    CTM__REQUIRE(length > 0 && ctm_is_finite(length), "ctm_known_averages: an average needs weights that are finite and not all zero");
+    for (i = 0; i < m; i++) { mirror->v[i] = w[i] / sqrt(length) - (i == 0); v2 += mirror->v[i] * mirror->v[i]; }
+    for (i = 0; i < m && v2 > 0; i++) mirror->v[i] /= sqrt(v2);
     known.transform = ctm__reflect;
-    known.user = r;
+    known.user = mirror;
     return known;
 }
 
@@ -6835,24 +6830,21 @@ static void ctm__put_known(ctm_tape *tp, const ctm_known *known, const ctm_tenso
     ctm_arena_release(tp->arena, m);
 }
 
-typedef struct ctm__edit_job { const ctm_known *known; ctm_tensor *ref; } ctm__edit_job;
+typedef struct ctm__edit { const ctm_known *known; ctm_tensor *ref; } ctm__edit;
 
 static ctm_tensor *ctm__edit_land(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x) {
-    const ctm__edit_job *j = (const ctm__edit_job *)w->arg;
-    ctm_tensor *y = ctm__copy_of(w->tp, "x", x), *ref = j->ref;
-    double c = w->draws.how->gamma == 1 ? j->known->clamp : 0;
+    const ctm__edit *edit = (const ctm__edit *)w->arg;
+    ctm_tensor *y = ctm__copy_of(w->tp, "x", x), *ref = edit->ref;
+    double c = w->how.gamma == 1 ? edit->known->clamp : 0;
     size_t i;
     (void)last;
     for (i = 0; i < y->len && c > 0; i++) y->data[i] = (ctm_real)ctm__dmin(c, ctm__dmax(-c, (double)y->data[i]));
-    if (leg->known > 0) {
-        ctm_tensor *z = ctm__draw(w->tp, &w->draws, y->shape[0], y->shape[1]);
-        ref = ctm_add(w->tp, ref, ctm_scale(w->tp, z, leg->known));
-    }
-    ctm__put_known(w->tp, j->known, ref, y);
+    if (leg->known > 0) ref = ctm_add(w->tp, ref, ctm_scale(w->tp, ctm__draw(w, y), leg->known));
+    ctm__put_known(w->tp, edit->known, ref, y);
     return y;
 }
 
-// A leg of gamma-sampling with the noise of the known part; the authors' form has levels and noise of its own, the last leg included.
+// A leg of gamma-sampling with the noise of the known part. The authors' form has levels and noise of its own, in the last leg, too.
 static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     double gamma = how->gamma, t_next = leg->next;
     if (how->form == CTM_FORM_AUTHORS) {
@@ -6864,56 +6856,48 @@ static void ctm__edit_leg(ctm__leg *leg, double lo, const ctm_sampler *how) {
     }
 }
 
-// [alg:edit]  The legs of gamma-sampling; on landing, the known components of A·x are ref's.
+// [alg:edit]  The legs of gamma-sampling; after each jump the known components of A·x become ref's.
 CTM__DEF ctm_tensor *ctm_edit(ctm_tape *tp, const ctm_jump *G, const ctm_known *known, ctm_tensor *ref, ctm_tensor *x, int n,
                               const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
-    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
-    ctm__edit_job job;
-    int recording = tp->recording, j, draws = 0;
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(&w, n, ts);
+    ctm__edit edit;
+    int j, noises = 0;
     CTM__SHAPES(x->ndim == 2 && x->shape[1] == known->dim && ctm__same_shape(x, ref), "ctm_edit",
                 "x and ref must be [B,D] of what is known", x, ref);
     if (!leg) return NULL;
     for (j = 0; j < n; j++) {
-        ctm__edit_leg(&leg[j], G->noise.sigma_min, how);
-        draws += leg[j].known > 0 || leg[j].noise > 0;
+        ctm__edit_leg(&leg[j], G->noise.sigma_min, &w.how);
+        noises += leg[j].known > 0 || leg[j].noise > 0;
     }
-    if (draws && !how->rng && !how->noise) {
-        ctm__fail(tp->ctx, "editing noises the known part, but no stream of noise was given");
-        return NULL;
-    }
-    job.known = known;
-    job.ref = ref;
+    if (noises && !ctm__check_noise(tp->ctx, &w.how, "the first noise level", ts[0])) return NULL;
+    edit.known = known;
+    edit.ref = ref;
     w.land = ctm__edit_land;
-    w.arg = &job;
-    tp->recording = 0;
-    x = ctm__jumps(&w, x, n, leg);
-    tp->recording = recording;
-    return x;
+    w.arg = &edit;
+    return ctm__jumps(&w, x, n, leg);
 }
 
-// [alg:stroke] A drawing is no data, but with enough noise on it nobody can tell: what the noise drowned is made anew, what it left
-// (the large shapes) is kept.
+// [alg:stroke]  A drawing is no sample of the data, but with enough noise on it nobody can tell. What the noise drowned is made anew,
+// and what it left, the large shapes, is kept.
 CTM__DEF ctm_tensor *ctm_stroke(ctm_tape *tp, const ctm_jump *G, ctm_tensor *ref, int n, const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
-    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
-    ctm_tensor *z;
-    if (!leg || !ctm__check_noise(tp->ctx, how, "the first noise level", ts[0])) return NULL;
-    z = ctm__draw(tp, &w.draws, ref->shape[0], ref->shape[1]);
-    return ctm__jumps(&w, ctm_add(tp, ref, ctm_scale(tp, z, ts[0])), n, leg);                  // x_t = ref + t·eps
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(&w, n, ts);
+    if (!leg || !ctm__check_noise(tp->ctx, &w.how, "the first noise level", ts[0])) return NULL;
+    return ctm__jumps(&w, ctm_add(tp, ref, ctm_scale(tp, ctm__draw(&w, ref), ts[0])), n, leg);     // x_t = ref + t·eps
 }
 
 // ---- guidance
-// At every intermediate level s, some steps along the gradient of a loss c  [eq:guide]:
+// After every jump but the last, some steps lead down the gradient of a loss c  [eq:guide]:
 //
 //        x  <-  x - scale·s·grad c(x)
 //
-// or, with a score to stay near the data, Langevin steps: the paper's trajectory optimisation  [alg:trajectory]:
+// Or, with a score that keeps the point near the data, they are Langevin steps: the paper's trajectory optimisation  [alg:trajectory]:
 //
 //        v = score(x,s) - scale·(|score|/|grad c|)·grad c        h = 2·(snr·|eps|/|v|)²        x  <-  x + h·v + sqrt(2h)·eps
 //
-// |score|/|grad c| is each point's own, so that scale = 1 lets loss and data pull equally hard; h is the batch's (mean norms). With
-// scale = 0 the second keeps points where the data are, which repairs what bad jumps did.
+// |score|/|grad c| is each point's own, so that with scale = 1 loss and data pull equally hard; h is the batch's, from mean norms.
+// With scale = 0 these steps only keep points where the data are, which repairs what bad jumps did.
 
 CTM__DEF ctm_guide ctm_guide_default(void) {
     ctm_guide guide;
@@ -6967,12 +6951,11 @@ static double ctm__mean_norm(const ctm_tensor *x) {
     return sum / x->shape[0];
 }
 
-static void ctm__langevin(ctm_tape *tp, const ctm_guide *guide, ctm__draws *draws, ctm_tensor *x, double s,
-                          const ctm_tensor *grad) {
+static void ctm__langevin(ctm__walk *w, const ctm_guide *guide, ctm_tensor *x, double s, const ctm_tensor *grad) {
     int B = x->shape[0], i;
     size_t D = (size_t)x->shape[1], d;
-    ctm_tensor *v = ctm__copy_of(tp, "v", ctm_score(tp, guide->D, x, ctm_fill(ctm_vector(tp, "s", B), s)));
-    ctm_tensor *z = ctm__draw(tp, draws, B, (int)D);
+    ctm_tensor *v = ctm__copy_of(w->tp, "v", ctm_score(w->tp, guide->D, x, ctm_fill(ctm_vector(w->tp, "s", B), s)));
+    ctm_tensor *eps = ctm__draw(w, x);
     double h;
     for (i = 0; i < B; i++) {
         double size = ctm__row_norm(grad, i), pull = size > 0 ? guide->scale * ctm__row_norm(v, i) / size : 0;
@@ -6980,9 +6963,9 @@ static void ctm__langevin(ctm_tape *tp, const ctm_guide *guide, ctm__draws *draw
     }
     h = ctm__mean_norm(v);
     if (!(h > 0)) return;                              // nothing pulls anywhere
-    h = guide->snr * ctm__mean_norm(z) / h;
+    h = guide->snr * ctm__mean_norm(eps) / h;
     h = 2 * h * h;
-    for (d = 0; d < x->len; d++) x->data[d] += (ctm_real)h * v->data[d] + (ctm_real)sqrt(2 * h) * z->data[d];
+    for (d = 0; d < x->len; d++) x->data[d] += (ctm_real)h * v->data[d] + (ctm_real)sqrt(2 * h) * eps->data[d];
 }
 
 static ctm_tensor *ctm__guide_land(ctm__walk *w, const ctm__leg *leg, int last, ctm_tensor *x) {
@@ -6994,7 +6977,7 @@ static ctm_tensor *ctm__guide_land(ctm__walk *w, const ctm__leg *leg, int last, 
         ctm_mark m = ctm_arena_mark(w->tp->arena);
         ctm_tensor *grad = ctm__loss_gradient(w->tp, guide, y, leg->s);
         if (!grad) return NULL;
-        if (guide->D) ctm__langevin(w->tp, guide, &w->draws, y, leg->s, grad);
+        if (guide->D) ctm__langevin(w, guide, y, leg->s, grad);
         else for (d = 0; d < y->len; d++) y->data[d] -= (ctm_real)(guide->scale * leg->s) * grad->data[d];
         ctm_arena_release(w->tp->arena, m);
     }
@@ -7003,46 +6986,30 @@ static ctm_tensor *ctm__guide_land(ctm__walk *w, const ctm__leg *leg, int last, 
 
 static int ctm__check_guide(ctm_ctx *ctx, const ctm_guide *guide, int n, const ctm_sampler *how) {
     if (!guide->loss || guide->steps < 0) return ctm__fail(ctx, "a guide needs a loss and steps >= 0, not %d", guide->steps);
+    if (!ctm_is_finite(guide->scale) || !(guide->snr >= 0 && ctm_is_finite(guide->snr)))
+        return ctm__fail(ctx, "a guide's scale is %g and its snr %g; both must be finite, and snr not negative", guide->scale, guide->snr);
     if (!guide->D) return 1;
     if (!ctm__check_score(ctx, guide->D, "trajectory optimisation")) return 0;
     return guide->steps && n > 1 ? ctm__check_noise(ctx, how, "the number of Langevin steps", guide->steps) : 1;
 }
 
-// [eq:guide] [alg:trajectory]  The legs of gamma-sampling; on landing, guide->steps steps down the loss.
+// [eq:guide] [alg:trajectory]  The legs of gamma-sampling; after each jump but the last, guide->steps steps down the loss.
 CTM__DEF ctm_tensor *ctm_sample_guided(ctm_tape *tp, const ctm_jump *G, const ctm_guide *guide, ctm_tensor *x, int n,
                                        const double *ts, const ctm_sampler *how) {
-    ctm__walk w = ctm__walk_of(tp, G, &how);
-    ctm__leg *leg = ctm__gamma_legs(tp, G, n, ts, how);
-    int recording = tp->recording;
-    if (!leg) return NULL;
-    if (!ctm__check_guide(tp->ctx, guide, n, how)) return NULL;
+    ctm__walk w = ctm__walk_of(tp, G, how);
+    ctm__leg *leg = ctm__gamma_legs(&w, n, ts);
+    if (!leg || !ctm__check_guide(tp->ctx, guide, n, &w.how)) return NULL;
     w.land = ctm__guide_land;
     w.arg = guide;
-    tp->recording = 0;
-    x = ctm__jumps(&w, x, n, leg);
-    tp->recording = recording;
-    return x;
+    return ctm__jumps(&w, x, n, leg);
 }
 
 // ---- rejection
-// [alg:reject] Sample keep/(1-rate) points, let a classifier judge them, keep the best. At rate r a kept sample has cost 1/(1-r)
-// jumps, which is still far below what guidance costs a diffusion model. The class that is wanted is a matter of tp->rows; the
-// callback returns its log-probability.
+// [alg:reject]  Make more samples than are wanted, let a classifier judge them, and keep the best. With one jump a sample, throwing
+// away a share r of them costs 1/(1-r) jumps for each that is kept, far below what guidance costs a diffusion model. Which class is
+// wanted is a matter of tp->rows; the callback returns its log-probability.
 
-CTM__DEF int ctm_candidates(int keep, double rate) {
-    return keep >= 0 && rate >= 0 && rate < 1 ? (int)((1 + rate / (1 - rate)) * keep + 1e-9) : 0;
-}
-
-// Row i before row k: judged better, or equal and earlier. A score that is no number comes last.
-static int ctm__is_before(const double *score, int i, int k) {
-    int good_i = ctm_is_finite(score[i]), good_k = ctm_is_finite(score[k]);
-    if (good_i != good_k) return good_i;
-    if (good_i && score[i] > score[k]) return 1;
-    if (good_i && score[i] < score[k]) return 0;
-    return i < k;
-}
-
-// [alg:reject]  All candidates are drawn and judged together.
+// [alg:reject]  All samples are made and judged together.
 CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                        const ctm_sampler *how, int keep, ctm_judge_fn judge, void *user) {
     int M = x->shape[0], i, k, *index;
@@ -7054,8 +7021,9 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
     score = (double *)ctm_alloc(tp->arena, (size_t)M * sizeof(double));
     index = (int *)ctm_alloc(tp->arena, (size_t)M * sizeof(int));
     judge(user, y, score);
-    for (i = 0; i < M; i++) {                          // insertion: candidates are few beside what each of them cost
-        for (k = i; k > 0 && ctm__is_before(score, i, index[k - 1]); k--) index[k] = index[k - 1];
+    for (i = 0; i < M; i++) {                          // insertion costs little beside what each sample cost
+        if (!ctm_is_finite(score[i])) score[i] = -HUGE_VAL;              // what is no number comes last
+        for (k = i; k > 0 && score[i] > score[index[k - 1]]; k--) index[k] = index[k - 1];
         index[k] = i;
     }
     return ctm_gather_rows(tp, y, index, keep);
@@ -7064,23 +7032,25 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
 // =====================================================================================================================
 // CHAPTER 21. FILES: WEIGHTS AND CHECKPOINTS
 //
-// Files are safetensors: eight bytes with the length of a JSON header, the header (name, type, shape and place of every
-// tensor, and a map of strings), then the numbers, little-endian. Python opens them with one call. All bytes are put
-// together by hand, and numbers in text have a point in every language, so a file means the same on every machine. Reading
-// believes nothing: every length is checked against the file before memory is taken for it, which therefore stays in
-// proportion to the file, and what would not be read again is not written. Writing goes to PATH.tmp, which takes PATH's
-// name only when it is complete on disk.
+// Weights and checkpoints are kept as safetensors, because every tool that has weights reads them, and because the format is simple
+// enough to be checked. Eight bytes have the length of a JSON header; the header has name, type, shape and place of every tensor and a
+// map of strings, the metadata; then come the numbers, little-endian. All bytes are put together by hand, and numbers in text have a
+// point in every language, so a file means the same on every machine.
+//
+// Reading believes nothing. Every length is checked against the file before memory is taken for it, which therefore stays in
+// proportion to the file, and a network is read whole or left as it was. What would not be read again is not written. Writing goes to
+// PATH.tmp, which takes PATH's name only when it is complete on the disk: a run that is killed leaves the old file or the new one.
 // =====================================================================================================================
 
 #ifndef CTM_NO_STDIO
 
-// ---- A file that gets its name when it is complete. Systems differ in a few things, which stand here once for each: how to open and to
-// look, how to hold a file so that others can tell, what a new file takes over from the old one, what is on the disk, and how one file
-// takes the place of another.
+// ---- a file that gets its name when it is complete
+// Systems differ in how a file is opened and looked at, how it is held so that others can tell, what a new file takes over from the old
+// one, when it is on the disk, and how one file takes the place of another. These things stand here once for each system.
 
 #if defined(_WIN32)
 
-// Of the system's functions these few are wanted, not all of <windows.h> with its macros min and far.
+// The few functions of the system that are used here. <windows.h> would bring macros such as min and far.
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -7096,7 +7066,7 @@ __declspec(dllimport) void          __stdcall Sleep(unsigned long);
 #endif
 typedef wchar_t ctm__wide_path[CTM_PATH + 16];
 
-// A path in the system's characters of 16 bits. One that is no UTF-8 is taken to be in the machine's own code page.
+// A path in the system's characters of 16 bits. A path that is no UTF-8 is taken to be in the machine's own code page.
 static int ctm__wide(wchar_t *out, const char *path) {
     if (MultiByteToWideChar(65001, 8, path, -1, out, CTM_PATH + 16) > 0) return 1;
     if (MultiByteToWideChar(0, 0, path, -1, out, CTM_PATH + 16) > 0) return 1;
@@ -7133,7 +7103,7 @@ static int ctm__remove(const char *path) {
     return ctm__wide(wide, path) ? _wremove(wide) : -1;
 }
 
-// While it is open, others may read, rename and remove it, but not open it for writing: that alone is the lock.
+// While the file is open, others may read, rename and remove it, but not open it for writing. That alone is the lock.
 CTM__DEF int ctm_hold(const char *path, int trust) {
     ctm__wide_path wide;
     void *h;
@@ -7156,8 +7126,8 @@ static FILE *ctm__stream(int fd, const char *path) { (void)path; return _fdopen(
 static int ctm__sync(int fd) { return _commit(fd) == 0; }
 static void ctm__close(int fd) { _close(fd); }
 
-// A reader or a virus scanner that has one of the two open is in the way; most are gone a moment later. (Flags: replace what is there,
-// and return when it is on the disk.)
+// Readers and virus scanners that have one of the two open are in the way, and most are gone a moment later. (The flags say: replace what
+// is there, and return when it is on the disk.)
 static int ctm__rename(const char *from, const char *to) {
     ctm__wide_path a, b;
     int tries;
@@ -7230,7 +7200,7 @@ CTM__DEF int ctm_hold(const char *path, int trust) {
     return -1;
 }
 
-// What a link leads to, in place of its name. What the system offers as a name of an open stream is none.
+// Replaces the name of a link by what it leads to. Names such as /dev/fd/1, which the system gives to open streams, are no links.
 static int ctm__follow(char *path) {
     char link[CTM_PATH];
     int turns;
@@ -7261,10 +7231,10 @@ static int ctm__as_before(const char *path, const char *tmp) {
 }
 
 static FILE *ctm__stream(int fd, const char *path) { (void)path; return fdopen(fd, "wb"); }
-static int ctm__sync(int fd) { return fsync(fd) == 0 || errno == EINVAL || errno == ENOSYS; }     // the last two: it cannot be synced
+static int ctm__sync(int fd) { return fsync(fd) == 0 || errno == EINVAL || errno == ENOSYS; }     // the last two: there is no such thing
 static void ctm__close(int fd) { close(fd); }
 
-// The new name is on the disk when the folder is.
+// The new name is on the disk when its folder is.
 static int ctm__rename(const char *from, const char *to) {
     char folder[CTM_PATH];
     const char *slash = strrchr(to, '/');
@@ -7350,8 +7320,8 @@ CTM__DEF void ctm_output_drop(ctm_output *out) {
     out->file = NULL;
 }
 
-enum { CTM__HEADER_MAX = 100000000 };                  // of the format
-#define CTM__FILE_MAX (sizeof(size_t) > 4 ? INT64_MAX / 4 : INT32_MAX - 64)      // what this machine could read: it is not written either
+enum { CTM__HEADER_MAX = 100000000 };                  // the format's limit
+#define CTM__FILE_MAX (sizeof(size_t) > 4 ? INT64_MAX / 4 : INT32_MAX - 64)      // what this machine could read, and therefore may write
 #ifdef _WIN32                                          // long has 32 bits there
 #  define CTM__FSEEK _fseeki64
 #  define CTM__FTELL _ftelli64
@@ -7360,182 +7330,194 @@ enum { CTM__HEADER_MAX = 100000000 };                  // of the format
 #  define CTM__FTELL ftell
 #endif
 
+// n records of `size` bytes with room for one more. Whenever n is a power of two they move to where there is room for twice as many.
+static void *ctm__one_more(ctm_arena *a, void *records, int n, size_t size) {
+    void *more;
+    if (n & (n - 1)) return records;
+    more = ctm_alloc_raw(a, (n ? 2 * (size_t)n : 1) * size);
+    if (n) memcpy(more, records, (size_t)n * size);
+    return more;
+}
+
 // ---- reading
 
-// A cursor over the JSON header, which is read twice: to count, then to keep. Texts are decoded one behind the other to `out`, which has
-// the header's own length: no text is longer than what stands for it. A ctm__json_ function answers 0 if something else was expected.
-typedef struct ctm__json { const char *start, *p, *end; char *out; } ctm__json;
+// A cursor over the JSON header. Texts are decoded one behind the other to `out`, which has the header's own length, because no text is
+// longer than what stands for it. A function ctm__json_.. answers 0 or NULL if something else stands there than it expects.
+typedef struct ctm__json { ctm_arena *a; ctm_file *f; const char *fault, *start, *p, *end; char *out; size_t data; } ctm__json;
 
-static int ctm__json_fail(const ctm_file *f, const ctm__json *j, const char *expected) {
-    return ctm__fail(f->ctx, "%s: damaged safetensors file: at byte %lu of its header, expected %s", f->path,
-                     (unsigned long)(j->p - j->start), expected);
+static int ctm__json_fail(const ctm__json *in, const char *expected) {
+    return ctm__fail(in->a->ctx, "%s: %s: at byte %lu of its header, expected %s", in->f->path, in->fault,
+                     (unsigned long)(in->p - in->start), expected);
 }
 
-static void ctm__json_space(ctm__json *j) {
-    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
-}
-
-static int ctm__json_char(ctm__json *j, char c) {
-    ctm__json_space(j);
-    if (j->p >= j->end || *j->p != c) return 0;
-    j->p++;
+static int ctm__json_char(ctm__json *in, char c) {
+    while (in->p < in->end && (*in->p == ' ' || *in->p == '\n' || *in->p == '\t' || *in->p == '\r')) in->p++;
+    if (in->p >= in->end || *in->p != c) return 0;
+    in->p++;
     return 1;
 }
 
-// UTF-8: the first byte of a character tells how many follow, and each of those gives six bits. A character is not written longer than
-// it need be, and the halves of pairs (D800 to DFFF) are none.
-static int ctm__is_utf8(const char *text, size_t n) {
-    static const uint32_t least[4] = {0, 0x80, 0x800, 0x10000};
-    const unsigned char *p = (const unsigned char *)text, *end = p + n;
-    while (p < end) {
-        int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4, i;
-        uint32_t c = more ? (uint32_t)*p & (0x3fu >> more) : *p;
-        if (more == 4 || end - p <= more) return 0;
-        for (i = 0, p++; i < more; i++, p++) {
-            if (*p >> 6 != 2) return 0;
-            c = c << 6 | (*p & 0x3f);
-        }
-        if (c < least[more] || c > 0x10ffff || c >> 11 == 0xd800 >> 11) return 0;
+// The next character of UTF-8 text, -1 if there is none. Its first byte tells how many follow, and each of those gives six bits. A
+// character is not written longer than it need be, and the halves of pairs (D800 to DFFF) are no characters.
+static int32_t ctm__utf8_read(const char **text, const char *end) {
+    static const int32_t least[4] = {0, 0x80, 0x800, 0x10000};
+    const unsigned char *p = (const unsigned char *)*text;
+    int more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf8 ? 3 : 4, i;
+    int32_t c = more ? *p & (0x3f >> more) : *p;
+    if (more == 4 || end - *text <= more) return -1;
+    for (i = 1; i <= more; i++) {
+        if (p[i] >> 6 != 2) return -1;
+        c = c << 6 | (p[i] & 0x3f);
     }
-    return 1;
+    *text += 1 + more;
+    return c < least[more] || c > 0x10ffff || c >> 11 == 0xd800 >> 11 ? -1 : c;
 }
 
-// The four digits of \uXXXX; 0 also for the character zero, which no text of C can hold.
-static uint32_t ctm__json_hex(ctm__json *j) {
-    uint32_t c = 0;
+// The four digits of \uXXXX; -1 if something else stands there.
+static int32_t ctm__json_hex(ctm__json *in) {
+    int32_t c = 0;
     int i;
-    for (i = 0; i < 4; i++) {
-        const char *at, *digits = "0123456789abcdef0123456789ABCDEF";
-        if (j->p >= j->end || !*j->p || (at = strchr(digits, *j->p)) == NULL) return 0;
-        c = c << 4 | ((uint32_t)(at - digits) & 15);
-        j->p++;
+    for (i = 0; i < 4; i++, in->p++) {
+        const char *digits = "0123456789abcdef0123456789ABCDEF", *at = in->p < in->end && *in->p ? strchr(digits, *in->p) : NULL;
+        if (!at) return -1;
+        c = c << 4 | ((int32_t)(at - digits) & 15);
     }
     return c;
 }
 
-// \uXXXX as UTF-8. Characters beyond FFFF are written as two of these, ten bits in each.
-static int ctm__json_unicode(ctm__json *j) {
-    uint32_t c = ctm__json_hex(j), low;
-    int more;
-    if (c >> 10 == 0xd800 >> 10) {
-        if (j->end - j->p < 2 || *j->p++ != '\\' || *j->p++ != 'u') return 0;
-        low = ctm__json_hex(j);
-        if (low >> 10 != 0xdc00 >> 10) return 0;
-        c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
-    }
-    if (!c) return 0;                                  // (a second half without a first is found with what is no UTF-8)
-    more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
-    *j->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
-    while (more--) *j->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
-    return 1;
-}
-
-static const char *ctm__json_string(ctm__json *j) {
+// What stands behind a backslash; -1 if nothing can. Characters beyond FFFF are written as two of \uXXXX, ten bits in each. The character
+// zero is refused, because no text of C can hold it.
+static int32_t ctm__json_escape(ctm__json *in) {
     static const char escape[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-    const char *text = j->out, *at;
-    if (!ctm__json_char(j, '"')) return NULL;
-    while (j->p < j->end && *j->p != '"') {
-        if ((unsigned char)*j->p < 32) return NULL;
-        if (*j->p != '\\') { *j->out++ = *j->p++; continue; }
-        if (++j->p >= j->end || !*j->p) return NULL;
-        at = strchr(escape, *j->p++);
-        if (at) *j->out++ = meant[at - escape];
-        else if (j->p[-1] != 'u' || !ctm__json_unicode(j)) return NULL;
+    const char *at = in->p < in->end && *in->p ? strchr(escape, *in->p) : NULL;
+    int32_t c, low;
+    if (at) { in->p++; return meant[at - escape]; }
+    if (in->p >= in->end || *in->p++ != 'u') return -1;
+    c = ctm__json_hex(in);
+    if (c >> 10 == 0xd800 >> 10) {
+        if (in->end - in->p < 2 || *in->p++ != '\\' || *in->p++ != 'u') return -1;
+        low = ctm__json_hex(in);
+        return low >> 10 == 0xdc00 >> 10 ? 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff) : -1;
     }
-    if (!ctm__is_utf8(text, (size_t)(j->out - text))) return NULL;
-    *j->out++ = 0;
-    return ctm__json_char(j, '"') ? text : NULL;
+    return c == 0 || c >> 10 == 0xdc00 >> 10 ? -1 : c;
 }
 
-static int ctm__json_size(ctm__json *j, size_t *v) {
-    size_t x = 0;
-    int digits = 0;
-    ctm__json_space(j);
-    for (; j->p < j->end && *j->p >= '0' && *j->p <= '9'; j->p++, digits++) {
-        if (x > (SIZE_MAX - 9) / 10) return 0;
-        x = x * 10 + (size_t)(*j->p - '0');
+static const char *ctm__json_string(ctm__json *in) {
+    const char *text = in->out;
+    if (!ctm__json_char(in, '"')) return NULL;
+    while (in->p < in->end && *in->p != '"') {
+        int escaped = *in->p == '\\', more;
+        int32_t c;
+        if (escaped) in->p++;
+        c = escaped ? ctm__json_escape(in) : ctm__utf8_read(&in->p, in->end);
+        if (c < (escaped ? 1 : 32)) return NULL;
+        more = (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
+        *in->out++ = (char)(more ? (0x780 >> more & 0xff) | c >> 6 * more : c);
+        while (more--) *in->out++ = (char)(0x80 | (c >> 6 * more & 0x3f));
     }
-    *v = x;
-    return digits > 0;
+    *in->out++ = 0;
+    return ctm__json_char(in, '"') ? text : NULL;
 }
 
-static int ctm__json_shape(ctm__json *j, ctm_entry *e) {
+// A list such as [2,3], of which the first `room` sizes are kept. Returns how many there are, -1 if this is no such list. Where
+// `product` is not NULL it becomes that of all sizes, and must leave room for 16 bytes each.
+static int ctm__json_sizes(ctm__json *in, size_t *size, int room, size_t *product) {
+    int n, digits;
     size_t v;
-    e->len = 1;
-    if (!ctm__json_char(j, '[')) return 0;
-    for (e->ndim = 0; !ctm__json_char(j, ']'); e->ndim++) {
-        if ((e->ndim && !ctm__json_char(j, ',')) || !ctm__json_size(j, &v) || (v && e->len > SIZE_MAX / 16 / v)) return 0;
-        e->len *= v;
-        if (e->ndim < 4) e->shape[e->ndim] = v > 0x7fffffff ? -1 : (int)v;
+    if (!ctm__json_char(in, '[')) return -1;
+    for (n = 0; !ctm__json_char(in, ']'); n++) {        // (that also skips the spaces before a digit)
+        if (n && (!ctm__json_char(in, ',') || ctm__json_char(in, ']'))) return -1;
+        for (v = 0, digits = 0; in->p < in->end && *in->p >= '0' && *in->p <= '9'; in->p++, digits++) {
+            if (v > (SIZE_MAX - 9) / 10) return -1;
+            v = v * 10 + (size_t)(*in->p - '0');
+        }
+        if (!digits || (product && v && *product > SIZE_MAX / 16 / v)) return -1;
+        if (product) *product *= v;
+        if (n < room) size[n] = v;
     }
-    return 1;
+    return n;
 }
 
-// The types of the format with their bytes, in the order of the enum; the later ones are not read, but their size is checked.
+// The types of the format with their bytes, in the order of the enum. The later ones are not read, but their size is checked.
 static const struct { const char *name; size_t width; } ctm__dtypes[] = {{"F32", 4}, {"F64", 8}, {"I64", 8}, {"F16", 2}, {"BF16", 2},
     {"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U16", 2}, {"I16", 2}, {"U32", 4}, {"I32", 4}, {"U64", 8}};
 enum { CTM__DTYPES = (int)(sizeof ctm__dtypes / sizeof ctm__dtypes[0]) };
 
-// {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}
-static int ctm__json_entry(ctm_file *f, ctm__json *j, ctm_entry *e, size_t data_len) {
-    int have = 0, i;
-    size_t bytes;
-    if (!ctm__json_char(j, '{')) return ctm__json_fail(f, j, "a tensor's dtype, shape and data_offsets");
-    do {
-        const char *key = ctm__json_string(j);
-        int now = !key ? 0 : strcmp(key, "dtype") == 0 ? 1 : strcmp(key, "shape") == 0 ? 2 : strcmp(key, "data_offsets") == 0 ? 4 : 0;
-        if (!now || (have & now) || !ctm__json_char(j, ':')) return ctm__json_fail(f, j, "dtype, shape and data_offsets, each once");
-        have |= now;
-        if (now == 1 && (e->type = ctm__json_string(j)) == NULL) return ctm__json_fail(f, j, "dtype to be a string");
-        if (now == 2 && !ctm__json_shape(j, e)) return ctm__json_fail(f, j, "shape to be a list of sizes that memory can hold");
-        if (now == 4 && !(ctm__json_char(j, '[') && ctm__json_size(j, &e->offset) && ctm__json_char(j, ',') && ctm__json_size(j, &e->end) &&
-                          ctm__json_char(j, ']'))) return ctm__json_fail(f, j, "data_offsets to be two sizes");
-    } while (ctm__json_char(j, ','));
-    if (!ctm__json_char(j, '}') || have != 7) return ctm__json_fail(f, j, "dtype, shape and data_offsets, each once");
-    for (i = 0; i < CTM__DTYPES && strcmp(e->type, ctm__dtypes[i].name) != 0; i++) { }
-    e->dtype = ctm__imin(i, CTM_OTHER);
-    bytes = e->end - e->offset;                        // in a type that is not in the list a number has a bit at least
-    if (e->offset > e->end || e->end > data_len || (i < CTM__DTYPES ? bytes != e->len * ctm__dtypes[i].width : bytes < e->len / 8))
-        return ctm__fail(f->ctx, "%s: damaged safetensors file: tensor \"%.80s\": its data_offsets do not fit its shape or the file",
-                         f->path, e->name);
+// An object of any members: member() is called behind each name and its colon, and reads the value.
+typedef int (*ctm__json_member)(ctm__json *in, const char *name, void *arg);
+static int ctm__json_object(ctm__json *in, ctm__json_member member, void *arg) {
+    int n;
+    if (!ctm__json_char(in, '{')) return ctm__json_fail(in, "an object");
+    for (n = 0; !ctm__json_char(in, '}'); n++) {
+        const char *name;
+        if (n && !ctm__json_char(in, ',')) return ctm__json_fail(in, "a comma or the end of the object");
+        name = ctm__json_string(in);
+        if (!name || !ctm__json_char(in, ':')) return ctm__json_fail(in, "a name in UTF-8 and a colon");
+        if (!member(in, name, arg)) return 0;
+    }
     return 1;
 }
 
-// Reads the header; f->entry and f->meta keep what it holds, if they are there yet.
-static int ctm__json_header(ctm_file *f, ctm__json *j, size_t data_len) {
-    int seen = 0;
-    f->count = f->metas = 0;
-    if (!ctm__json_char(j, '{')) return ctm__json_fail(f, j, "a JSON object");
-    while (!ctm__json_char(j, '}')) {
-        ctm_entry e;
-        ctm_pair m;
-        if ((f->count || seen) && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end");
-        memset(&e, 0, sizeof e);
-        e.name = ctm__json_string(j);
-        if (!e.name || !ctm__json_char(j, ':')) return ctm__json_fail(f, j, "a name in UTF-8 and a colon");
-        if (strcmp(e.name, "__metadata__") != 0) {
-            if (!ctm__json_entry(f, j, &e, data_len)) return 0;
-            if (f->entry) f->entry[f->count] = e;
-            f->count++;
-            continue;
-        }
-        if (seen++ || !ctm__json_char(j, '{')) return ctm__json_fail(f, j, "__metadata__ to be one object");
-        while (!ctm__json_char(j, '}')) {
-            if (f->metas && !ctm__json_char(j, ',')) return ctm__json_fail(f, j, "a comma or the end of __metadata__");
-            m.key = ctm__json_string(j);
-            m.value = m.key && ctm__json_char(j, ':') ? ctm__json_string(j) : NULL;
-            if (!m.key) return ctm__json_fail(f, j, "a key in UTF-8");
-            if (!m.value)
-                return ctm__fail(f->ctx, "%s: damaged safetensors file: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, m.key);
-            if (f->meta) f->meta[f->metas] = m;
-            f->metas++;
-        }
+// A member of {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}.
+static int ctm__json_entry(ctm__json *in, const char *name, void *entry) {
+    ctm_entry *e = (ctm_entry *)entry;
+    size_t size[4], place[2];
+    int d;
+    if (strcmp(name, "dtype") == 0 && !e->type) {
+        e->type = ctm__json_string(in);
+        return e->type ? 1 : ctm__json_fail(in, "dtype to be a string");
     }
-    ctm__json_space(j);
-    return j->p == j->end ? 1 : ctm__json_fail(f, j, "nothing after the object");
+    if (strcmp(name, "shape") == 0 && e->ndim < 0) {
+        e->ndim = ctm__json_sizes(in, size, 4, &e->len);
+        for (d = 0; d < e->ndim && d < 4; d++) e->shape[d] = size[d] > 0x7fffffff ? -1 : (int)size[d];
+        return e->ndim >= 0 ? 1 : ctm__json_fail(in, "shape to be a list of sizes that memory can hold");
+    }
+    if (strcmp(name, "data_offsets") == 0 && e->end == SIZE_MAX) {
+        if (ctm__json_sizes(in, place, 2, NULL) != 2) return ctm__json_fail(in, "data_offsets to be two sizes");
+        e->offset = place[0];
+        e->end = place[1];
+        return 1;
+    }
+    return ctm__json_fail(in, "dtype, shape and data_offsets, each once");
 }
 
-// Records that begin with a pointer to their name: ctm_entry, ctm_pair and ctm__item.
+static int ctm__json_pair(ctm__json *in, const char *key, void *arg) {
+    ctm_file *f = in->f;
+    const char *value = ctm__json_string(in);
+    (void)arg;
+    if (!value) return ctm__fail(in->a->ctx, "%s: %s: \"%.80s\" in __metadata__ is no string in UTF-8", f->path, in->fault, key);
+    f->meta = (ctm_pair *)ctm__one_more(in->a, f->meta, f->metas, sizeof *f->meta);
+    f->meta[f->metas].key = key;
+    f->meta[f->metas++].value = value;
+    return 1;
+}
+
+// A member of the header: metadata, or a tensor. In a type that is not in the list, a number has a bit at least.
+static int ctm__json_tensor(ctm__json *in, const char *name, void *metadata) {
+    ctm_file *f = in->f;
+    ctm_entry e;
+    size_t bytes;
+    int i;
+    if (strcmp(name, "__metadata__") == 0)
+        return (*(int *)metadata)++ ? ctm__json_fail(in, "__metadata__ to be one object") : ctm__json_object(in, ctm__json_pair, NULL);
+    memset(&e, 0, sizeof e);
+    e.name = name;
+    e.ndim = -1;
+    e.len = 1;
+    e.end = SIZE_MAX;
+    if (!ctm__json_object(in, ctm__json_entry, &e)) return 0;
+    if (!e.type || e.ndim < 0 || e.end == SIZE_MAX) return ctm__json_fail(in, "dtype, shape and data_offsets, each once");
+    for (i = 0; i < CTM__DTYPES && strcmp(e.type, ctm__dtypes[i].name) != 0; i++) { }
+    e.dtype = ctm__imin(i, CTM_OTHER);
+    bytes = e.end - e.offset;
+    if (e.offset > e.end || e.end > in->data || (i < CTM__DTYPES ? bytes != e.len * ctm__dtypes[i].width : bytes < e.len / 8))
+        return ctm__fail(f->ctx, "%s: %s: tensor \"%.80s\": its data_offsets do not fit its shape or the file", f->path, in->fault, name);
+    f->entry = (ctm_entry *)ctm__one_more(in->a, f->entry, f->count, sizeof *f->entry);
+    f->entry[f->count++] = e;
+    return 1;
+}
+
+// Records begin with a pointer to their name: ctm_entry, ctm_pair.
 static int ctm__by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
 // Puts n records of `size` bytes into the order of their names. Returns a name that occurs twice, NULL if there is none.
@@ -7553,29 +7535,33 @@ static int ctm__by_place(const void *a, const void *b) {
     return p->end < q->end ? -1 : p->end > q->end;
 }
 
-// The tensors fill the data part from its beginning to its end: they do not overlap and leave nothing between them.
-static int ctm__no_gaps(ctm_file *f, size_t data_len) {
+// Names and keys occur once. The tensors fill the data part from its beginning to its end: they do not overlap and leave nothing between
+// them.
+static int ctm__file_is_sound(const ctm__json *in) {
+    ctm_file *f = in->f;
+    const char *twice;
     size_t at = 0;
     int i;
     if (f->count) qsort(f->entry, (size_t)f->count, sizeof *f->entry, ctm__by_place);
     for (i = 0; i < f->count; at = f->entry[i++].end)
         if (f->entry[i].offset != at)
-            return ctm__fail(f->ctx, "%s: damaged safetensors file: tensor \"%.80s\" begins at byte %llu of the data, expected %llu (%s)",
-                             f->path, f->entry[i].name, (unsigned long long)f->entry[i].offset, (unsigned long long)at,
+            return ctm__fail(f->ctx, "%s: %s: tensor \"%.80s\" begins at byte %llu of the data, expected %llu (%s)", f->path, in->fault,
+                             f->entry[i].name, (unsigned long long)f->entry[i].offset, (unsigned long long)at,
                              f->entry[i].offset < at ? "tensors overlap" : "there is a hole");
-    return at == data_len ? 1 : ctm__fail(f->ctx, "%s: damaged safetensors file: its tensors end at byte %llu of %llu of the data", f->path,
-                                          (unsigned long long)at, (unsigned long long)data_len);
+    if (at != in->data) return ctm__fail(f->ctx, "%s: %s: its tensors end at byte %llu of %llu of the data", f->path, in->fault,
+                                        (unsigned long long)at, (unsigned long long)in->data);
+    twice = ctm__sort_names(f->meta, f->metas, sizeof *f->meta);
+    if (!twice) twice = ctm__sort_names(f->entry, f->count, sizeof *f->entry);
+    return twice ? ctm__fail(f->ctx, "%s: %s: it has \"%.80s\" twice", f->path, in->fault, twice) : 1;
 }
 
-// A file out of its bytes, which must stay; path is for messages. Of `size` bytes only the header is looked at. NULL with ctm_error.
-static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned char *bytes, size_t size) {
+// A file out of its bytes, which must stay; of the `size` bytes only the header is looked at. path and fault begin a message. NULL with
+// ctm_error.
+static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const char *fault, const unsigned char *bytes, size_t size) {
     ctm_file *f = (ctm_file *)ctm_alloc(a, sizeof *f);
     uint64_t header = 0;
-    size_t data_len;
-    const char *twice;
-    char *text;
-    ctm__json j;
-    int i;
+    int i, metadata = 0, ok;
+    ctm__json in;
     f->ctx = a->ctx;
     snprintf(f->path, sizeof f->path, "%s", path);
     for (i = 7; size >= 8 && i >= 0; i--) header = header << 8 | bytes[i];
@@ -7587,36 +7573,28 @@ static ctm_file *ctm__file_parse(ctm_arena *a, const char *path, const unsigned 
         ctm__fail(a->ctx, "%s: its header of %.0f bytes is longer than the format allows, %d", path, (double)header, (int)CTM__HEADER_MAX);
         return NULL;
     }
-    data_len = size - 8 - (size_t)header;
-    text = (char *)ctm_alloc_raw(a, (size_t)header);
-    for (i = 0; i < 2; i++) {
-        j.start = j.p = (const char *)bytes + 8;
-        j.end = j.p + header;
-        j.out = text;
-        if (!ctm__json_header(f, &j, data_len)) return NULL;
-        if (i) break;
-        f->entry = (ctm_entry *)ctm_alloc_raw(a, (size_t)f->count * sizeof *f->entry);
-        f->meta = (ctm_pair *)ctm_alloc_raw(a, (size_t)f->metas * sizeof *f->meta);
-    }
-    if (!ctm__no_gaps(f, data_len)) return NULL;
-    twice = ctm__sort_names(f->meta, f->metas, sizeof *f->meta);
-    if (!twice) twice = ctm__sort_names(f->entry, f->count, sizeof *f->entry);
-    if (twice) { ctm__fail(a->ctx, "%s: damaged safetensors file: it has \"%.80s\" twice", path, twice); return NULL; }
+    in.a = a; in.f = f; in.fault = fault;
+    in.start = in.p = (const char *)bytes + 8;
+    in.end = in.p + header;
+    in.out = (char *)ctm_alloc_raw(a, (size_t)header);
+    in.data = size - 8 - (size_t)header;
     f->data = bytes + 8 + header;
-    return f;
+    ok = ctm__json_object(&in, ctm__json_tensor, &metadata);
+    if (ok && (ctm__json_char(&in, 0) || in.p != in.end)) ok = ctm__json_fail(&in, "nothing after the object");
+    return ok && ctm__file_is_sound(&in) ? f : NULL;
 }
 
-// The file's bytes in the arena; NULL with ctm_error. In pieces, because not every C library reads more than 2 GiB at once.
+// The file's bytes in the arena; NULL with ctm_error. They are read in pieces, because not every C library reads more than 2 GiB at once.
 static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
-    ctm_kind kind = ctm_path_kind(path);
-    FILE *f = kind == CTM_DEVICE ? NULL : ctm_fopen(path, "rb");               // a pipe would wait
-    int64_t n = -1;
-    size_t at = 0, piece = 1;
+    const ctm_kind kind = ctm_path_kind(path);
+    const int regular = kind != CTM_DEVICE && kind != CTM_FOLDER;              // a pipe would wait
+    FILE *f = regular ? ctm_fopen(path, "rb") : NULL;
     unsigned char *bytes = NULL;
-    if (!f && kind != CTM_DEVICE) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
-    if (kind == CTM_DEVICE || kind == CTM_FOLDER || CTM__FSEEK(f, 0, SEEK_END) != 0 || (n = CTM__FTELL(f)) < 0 ||
-        CTM__FSEEK(f, 0, SEEK_SET) != 0)
-        ctm__fail(a->ctx, "%s: is not a regular file", path);
+    size_t at = 0, piece = 1;
+    int64_t n = -1;
+    if (regular && !f) { ctm__fail(a->ctx, "%s: %s", path, strerror(errno)); return NULL; }
+    if (f && CTM__FSEEK(f, 0, SEEK_END) == 0) n = CTM__FTELL(f);
+    if (n < 0 || CTM__FSEEK(f, 0, SEEK_SET) != 0) ctm__fail(a->ctx, "%s: is not a regular file", path);
     else if (n > CTM__FILE_MAX || (bytes = (unsigned char *)ctm__alloc_try(a, (size_t)n + 1)) == NULL)
         ctm__fail(a->ctx, "%s: has %.0f bytes, for which there is not enough memory", path, (double)n);
     for (; bytes && at < (size_t)n && piece; at += piece) {
@@ -7633,17 +7611,14 @@ static unsigned char *ctm__slurp(ctm_arena *a, const char *path, size_t *size) {
 CTM__DEF ctm_file *ctm_file_read(ctm_arena *a, const char *path) {
     size_t size = 0;
     unsigned char *bytes = ctm__slurp(a, path, &size);
-    return bytes ? ctm__file_parse(a, path, bytes, size) : NULL;
+    return bytes ? ctm__file_parse(a, path, "damaged safetensors file", bytes, size) : NULL;
 }
 
-static const void *ctm__find(const void *records, int n, size_t size, const char *name) {
-    return n ? bsearch(&name, records, (size_t)n, size, ctm__by_name) : NULL;
-}
 CTM__DEF const ctm_entry *ctm_file_find(const ctm_file *f, const char *name) {
-    return (const ctm_entry *)ctm__find(f->entry, f->count, sizeof *f->entry, name);
+    return f->count ? (const ctm_entry *)bsearch(&name, f->entry, (size_t)f->count, sizeof *f->entry, ctm__by_name) : NULL;
 }
 CTM__DEF const char *ctm_file_meta(const ctm_file *f, const char *key) {
-    const ctm_pair *m = (const ctm_pair *)ctm__find(f->meta, f->metas, sizeof *f->meta, key);
+    const ctm_pair *m = f->metas ? (const ctm_pair *)bsearch(&key, f->meta, (size_t)f->metas, sizeof *f->meta, ctm__by_name) : NULL;
     return m ? m->value : NULL;
 }
 
@@ -7663,17 +7638,11 @@ static uint64_t ctm__stored_bits(const ctm_file *f, const ctm_entry *e, size_t i
 
 // The number whose bits are a sign, E of exponent and F of fraction: by whole numbers alone, as the machine may take tiny floats for zero.
 static double ctm__short_float(uint64_t bits, int E, int F) {
-    const uint64_t top = ((uint64_t)1 << E) - 1, fraction = bits & (((uint64_t)1 << F) - 1), sign = bits >> (E + F) << 63;
-    uint64_t exponent = bits >> F & top;
-    double v;
-    if (exponent == 0) {                               // no digit is implied in front of the fraction
-        v = ldexp((double)fraction, 1 - (int)(top >> 1) - F);
-        return sign ? -v : v;
-    }
-    exponent = exponent == top ? 2047 : exponent + 1023 - (top >> 1);
-    bits = sign | exponent << 52 | fraction << (52 - F);
-    memcpy(&v, &bits, 8);
-    return v;
+    const int top = (1 << E) - 1, exponent = (int)(bits >> F) & top;
+    const uint64_t fraction = bits & (((uint64_t)1 << F) - 1);
+    double v = ldexp((double)(exponent ? fraction | (uint64_t)1 << F : fraction), (exponent ? exponent : 1) - top / 2 - F);
+    if (exponent == top) v = fraction ? HUGE_VAL - HUGE_VAL : HUGE_VAL;
+    return bits >> (E + F) ? -v : v;
 }
 
 static double ctm__stored_number(const ctm_file *f, const ctm_entry *e, size_t i) {
@@ -7705,30 +7674,18 @@ static const char *ctm__keep(ctm_arena *a, const char *text) {
     return (const char *)memcpy(ctm_alloc_raw(a, n), text, n);
 }
 
-// The place behind n records of `size` bytes. Whenever n is a power of two they move to where there is room for twice as many.
-static void *ctm__one_more(ctm_arena *a, void **records, int n, size_t size) {
-    if ((n & (n - 1)) == 0) {
-        void *more = ctm_alloc_raw(a, (n ? 2 * (size_t)n : 1) * size);
-        if (n) memcpy(more, *records, (size_t)n * size);
-        *records = more;
-    }
-    return (char *)*records + (size_t)n * size;
-}
-
 CTM__DEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value) {
-    void *all = w->meta;
-    ctm_pair *m = (ctm_pair *)ctm__one_more(w->arena, &all, w->metas++, sizeof *m);
-    w->meta = (ctm_pair *)all;
-    m->key = ctm__keep(w->arena, key);
-    m->value = ctm__keep(w->arena, value);
+    w->meta = (ctm_pair *)ctm__one_more(w->arena, w->meta, w->metas, sizeof *w->meta);
+    w->meta[w->metas].key = ctm__keep(w->arena, key);
+    w->meta[w->metas++].value = ctm__keep(w->arena, value);
 }
 
 CTM__DEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed) {
-    void *all = w->item;
-    struct ctm__item *e = (struct ctm__item *)ctm__one_more(w->arena, &all, w->count++, sizeof *e);
+    struct ctm__item *e;
     int i;
     CTM__REQUIRE(ndim >= 0 && ndim <= 4 && (!transposed || ndim == 2 || ndim == 4), "ctm_writer_add: \"%s\" has %d dimensions", name, ndim);
-    w->item = (struct ctm__item *)all;
+    w->item = (struct ctm__item *)ctm__one_more(w->arena, w->item, w->count, sizeof *w->item);
+    e = &w->item[w->count++];
     e->name = ctm__keep(w->arena, name);
     e->data = data;
     e->ndim = ndim;
@@ -7740,18 +7697,16 @@ CTM__DEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *da
     }
 }
 
-// `text` as a JSON string at the end of `out`, where there is room for six characters in place of each, and three more.
-static size_t ctm__json_quote(char *out, const char *text) {
-    size_t n = 0;
-    out[n++] = '"';
+// `text` as a JSON string at `out`, where there is room for six characters in place of each, and three more. Returns where it ends.
+static char *ctm__json_quote(char *out, const char *text) {
+    *out++ = '"';
     for (; *text; text++) {
-        if ((unsigned char)*text < 32) { n += (size_t)sprintf(out + n, "\\u%04x", *text); continue; }
-        if (*text == '"' || *text == '\\') out[n++] = '\\';
-        out[n++] = *text;
+        if ((unsigned char)*text < 32) { out += sprintf(out, "\\u%04x", *text); continue; }
+        if (*text == '"' || *text == '\\') *out++ = '\\';
+        *out++ = *text;
     }
-    out[n++] = '"';
-    out[n] = 0;
-    return n;
+    *out++ = '"';
+    return out;
 }
 
 static void ctm__put_real(unsigned char *p, ctm_real v) {
@@ -7775,7 +7730,7 @@ static void ctm__write_item(FILE *f, const struct ctm__item *e) {
     fwrite(piece, 1, n, f);
 }
 
-// The header with its length in front, for n bytes in all; *total becomes how many bytes of numbers follow.
+// The header with its length in front, n bytes in all; *total becomes how many bytes of numbers follow.
 static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *total) {
     size_t room = 64;
     unsigned char *bytes;
@@ -7788,15 +7743,15 @@ static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *tot
     at = text + sprintf(text, "{\"__metadata__\":{");
     for (t = 0; t < w->metas; t++) {
         if (t) *at++ = ',';
-        at += ctm__json_quote(at, w->meta[t].key);
+        at = ctm__json_quote(at, w->meta[t].key);
         *at++ = ':';
-        at += ctm__json_quote(at, w->meta[t].value);
+        at = ctm__json_quote(at, w->meta[t].value);
     }
     *at++ = '}';
     for (t = 0, *total = 0; t < w->count; t++) {
         const struct ctm__item *e = &w->item[t];
         *at++ = ',';
-        at += ctm__json_quote(at, e->name);
+        at = ctm__json_quote(at, e->name);
         at += sprintf(at, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
         for (d = 0; d < e->ndim; d++) at += sprintf(at, d ? ",%d" : "%d", e->shape[d]);
         at += sprintf(at, "],\"data_offsets\":[%llu,", (unsigned long long)*total);
@@ -7811,36 +7766,34 @@ static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *tot
     return bytes;
 }
 
+static int ctm__write_file(ctm_writer *w, const char *path, const unsigned char *header, size_t n) {
+    ctm_output out;
+    int t;
+    if (ctm_path_kind(path) == CTM_DEVICE) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
+    if (ctm_output_open(&out, path)) {
+        fwrite(header, 1, n, out.file);                // a failure is remembered by the file until it is closed
+        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
+        if (ctm_output_close(&out)) return 1;
+    }
+    if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
+    return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
+}
+
 CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     ctm_mark m = ctm_arena_mark(w->arena);
     uint64_t total;
     size_t n;
     unsigned char *header = ctm__writer_header(w, &n, &total);
-    char why[512];
-    ctm_output out;
-    int t, ok = 0, device = ctm_path_kind(path) == CTM_DEVICE, readable;
-    if (total > (uint64_t)CTM__FILE_MAX - n) {
-        ctm_arena_release(w->arena, m);
-        return ctm__fail(w->ctx, "%s: not written: %.0f bytes are more than could be read on this machine", path, (double)total);
-    }
-    readable = ctm__file_parse(w->arena, "not written", header, n + (size_t)total) != NULL;      // what nobody could read
-    if (readable && !device && ctm_output_open(&out, path)) {
-        fwrite(header, 1, n, out.file);                // a failure is remembered by the file until it is closed
-        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
-        ok = ctm_output_close(&out);
-    }
+    int ok;
+    if (total > (uint64_t)CTM__FILE_MAX - n)
+        ok = ctm__fail(w->ctx, "%s: not written: %.0f bytes are more than could be read on this machine", path, (double)total);
+    else                                               // what nobody could read is not written
+        ok = ctm__file_parse(w->arena, path, "not written", header, n + (size_t)total) && ctm__write_file(w, path, header, n);
     ctm_arena_release(w->arena, m);
-    if (ok) return 1;
-    if (!readable) {
-        memcpy(why, w->ctx->error, sizeof why);
-        return ctm__fail(w->ctx, "%s: %s", path, why);
-    }
-    if (device) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
-    if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
-    return ctm__fail(w->ctx, "%s: could not be written: %s", path, strerror(errno));
+    return ok;
 }
 
-// ---- networks and trainers
+// ---- networks
 
 static void ctm__write_net(ctm_writer *w, const ctm_net *net, const char *prefix, const ctm_real *values) {
     int p;
@@ -7889,20 +7842,18 @@ static const ctm_entry *ctm__entry_of(const ctm_file *f, const char *name, const
     needs.shape[0] = t->shape[t->ndim - 1];            // a file has [out,in,window]
     if (t->ndim > 1) needs.shape[1] = t->shape[t->ndim - 2];
     if (t->ndim > 2) needs.shape[2] = needs.shape[3] = t->shape[0];
-    if (e->ndim != t->ndim || memcmp(e->shape, needs.shape, (size_t)t->ndim * sizeof(int)) != 0) {
-        has.ndim = ctm__imin(e->ndim, 4);
-        memcpy(has.shape, e->shape, sizeof has.shape);
-        ctm_shape_text(&has, has_text, sizeof has_text);
-        ctm_shape_text(&needs, needs_text, sizeof needs_text);
-        ctm__fail(f->ctx, "%s: tensor \"%s\" is %s%s, but this network needs %s", f->path, name, has_text,
-                  e->ndim > 4 ? " and more" : "", needs_text);
-        return NULL;
-    }
-    return ctm__can_read(f, e) ? e : NULL;
+    if (e->ndim == t->ndim && memcmp(e->shape, needs.shape, (size_t)t->ndim * sizeof(int)) == 0) return ctm__can_read(f, e) ? e : NULL;
+    has.ndim = ctm__imin(e->ndim, 4);
+    memcpy(has.shape, e->shape, sizeof has.shape);
+    ctm_shape_text(&has, has_text, sizeof has_text);
+    ctm_shape_text(&needs, needs_text, sizeof needs_text);
+    ctm__fail(f->ctx, "%s: tensor \"%s\" is %s%s, but this network needs %s", f->path, name, has_text, e->ndim > 4 ? " and more" : "",
+              needs_text);
+    return NULL;
 }
 
-// Reads parameter t, turning [out,in,window] into [window,in,out]; every number must be finite in the type of weights, and not negative
-// if it is a square. With `values` NULL it is looked at only.
+// Reads parameter t, turning [out,in,window] into [window,in,out]. Every number must be finite in the type of weights, and not negative
+// if it is a mean of squares. With `values` NULL they are looked at and not kept.
 static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor *t, int squares, ctm_real *values) {
     const ctm_entry *e = ctm__entry_of(f, name, t);
     size_t I = t->ndim > 1 ? (size_t)t->shape[t->ndim - 2] : 1, O = (size_t)t->shape[t->ndim - 1], K = t->len / (O * I), o, i, k, n = 0;
@@ -7933,42 +7884,35 @@ static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *p
     return 1;
 }
 
-// The authors' files carry two things that no forward pass reads: the constant filter of their resampling, and an input for
-// augmentations that is fed with zeros when sampling.
-static int ctm__passed_over(const char *name) {
-    size_t n = strlen(name), k = strlen("resample_filter");
-    return strncmp(name, "map_augment.", 12) == 0 || (n >= k && strcmp(name + n - k, "resample_filter") == 0);
+// 1 if a tensor of the file has the prefix and is meant for a network. The authors' files carry two things that no forward pass reads:
+// the constant filter of their resampling, and an input for augmentations that is fed with zeros when sampling.
+static int ctm__is_meant(const char *name, const char *prefix) {
+    size_t n = strlen(name), k = strlen("resample_filter"), skip = strlen(prefix);
+    return strncmp(name, prefix, skip) == 0 && strncmp(name + skip, "map_augment.", 12) != 0 &&
+           (n < k || strcmp(name + n - k, "resample_filter") != 0);
 }
 
-// Adds a name to a list of which the first three are shown.
-static void ctm__list_name(char *list, size_t size, int *count, const char *name) {
-    size_t at = strlen(list);
-    if (*count < 3)       snprintf(list + at, size - at, *count ? ", \"%s\"" : "\"%s\"", name);
-    else if (*count == 3) snprintf(list + at, size - at, ", ...");
-    ++*count;
-}
-
-// Strict: every parameter must be in the file, and every tensor under the prefix must have been wanted.
+// Every parameter must be in the file, and every tensor that is meant for a network must have a place in this one.
 static int ctm__names_fit(const ctm_net *net, const ctm_file *f, const char *prefix) {
-    char missing[200] = "", extra[200] = "", name[128];
-    int i, p, lacks = 0, more = 0, listed = 0;
-    for (p = 0; p < net->count; p++, more--) {         // more: how many tensors there are beyond those that are wanted
+    char name[128], missing[128] = "", text[320] = "";
+    const char *extra = NULL;
+    int lacks = 0, more = -net->count, i, p;           // more: how many tensors there are beyond those that are wanted
+    for (p = 0; p < net->count; p++) {
         snprintf(name, sizeof name, "%s%s", prefix, net->param[p]->name);
-        if (!ctm_file_find(f, name)) { ctm__list_name(missing, sizeof missing, &lacks, name); more++; }
+        if (ctm_file_find(f, name)) continue;
+        if (!lacks++) memcpy(missing, name, sizeof name);
+        more++;
     }
-    for (i = 0; i < f->count; i++)
-        more += strncmp(f->entry[i].name, prefix, strlen(prefix)) == 0 && !ctm__passed_over(f->entry[i].name + strlen(prefix));
-    for (i = 0; i < f->count && listed < ctm__imin(more, 4); i++) {
-        const char *own = f->entry[i].name + strlen(prefix);
-        if (strncmp(f->entry[i].name, prefix, strlen(prefix)) != 0 || ctm__passed_over(own)) continue;
-        for (p = 0; p < net->count && strcmp(net->param[p]->name, own) != 0; p++) { }
-        if (p == net->count) ctm__list_name(extra, sizeof extra, &listed, f->entry[i].name);
+    for (i = 0; i < f->count; i++) more += ctm__is_meant(f->entry[i].name, prefix);
+    for (i = 0; i < f->count && more > 0 && !extra; i++) {
+        if (!ctm__is_meant(f->entry[i].name, prefix)) continue;
+        for (p = 0; p < net->count && strcmp(net->param[p]->name, f->entry[i].name + strlen(prefix)) != 0; p++) { }
+        if (p == net->count) extra = f->entry[i].name;
     }
-    if (lacks && more) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing); tensor %s has no place in this network (%d in all)",
-                                        f->path, missing, lacks, extra, more);
-    if (lacks) return ctm__fail(f->ctx, "%s: has no tensor %s (%d missing)", f->path, missing, lacks);
-    if (more) return ctm__fail(f->ctx, "%s: tensor %s has no place in this network (%d in all)", f->path, extra, more);
-    return 1;
+    if (!lacks && !extra) return 1;
+    if (lacks) snprintf(text, sizeof text, "has no tensor \"%s\" (%d missing)%s", missing, lacks, extra ? "; " : "");
+    if (extra) snprintf(text + strlen(text), 140, "tensor \"%.80s\" has no place in this network (%d in all)", extra, more);
+    return ctm__fail(f->ctx, "%s: %s", f->path, text);
 }
 
 // All is looked at before anything is stored: a network is read whole or left as it was.
@@ -7980,42 +7924,55 @@ CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
     return ctm__net_fits(net, f, prefix) && ctm__read_values(net, f, prefix, 0, net->theta);
 }
 
-// The network that a file's metadata describe, without memory for its weights yet; NULL with ctm_error.
-static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, const char *what, ctm_config *cfg) {
-    const char *format = ctm_file_meta(f, "ctm.format"), *kind = ctm_file_meta(f, "ctm.network");
-    const char *dim = ctm_file_meta(f, "ctm.dim"), *with_s = ctm_file_meta(f, "ctm.with_s");
-    long long d;
-    char why[512];
-    if (!format || strcmp(format, what) != 0) {
-        if (format) ctm__fail(f->ctx, "%s: holds a %.40s, but a %s was expected", f->path, format, what);
-        else ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a %s was expected", f->path, what);
-        return NULL;
-    }
-    if (!kind || (strcmp(kind, "mlp") != 0 && strcmp(kind, "unet") != 0)) {
-        ctm__fail(f->ctx, "%s: its network is \"%.40s\", but \"mlp\" or \"unet\" was expected", f->path, kind ? kind : "?");
-        return NULL;
-    }
-    if (!dim || !ctm__whole_read(dim, 1, 0x4000000, &d)) {
-        ctm__fail(f->ctx, "%s: its data dimension is \"%.40s\"", f->path, dim ? dim : "?");
-        return NULL;
-    }
-    if (!with_s || (strcmp(with_s, "0") != 0 && strcmp(with_s, "1") != 0)) {
-        ctm__fail(f->ctx, "%s: \"ctm.with_s\" is \"%.40s\", expected 0 or 1", f->path, with_s ? with_s : "?");
-        return NULL;
-    }
-    if (!ctm_config_read(f, cfg)) return NULL;
-    if (strcmp(kind, "mlp") == 0) return ctm__mlp_bare(a, cfg, (int)d, with_s[0] == '1');
+// Metadata that must be one of two words.
+static int ctm__meta_is(const ctm_file *f, const char *key, const char *word, const char *other) {
+    const char *text = ctm_file_meta(f, key);
+    if (text && (strcmp(text, word) == 0 || strcmp(text, other) == 0)) return 1;
+    return ctm__fail(f->ctx, "%s: \"%s\" in its metadata is \"%.40s\", expected %s or %s", f->path, key, text ? text : "", word, other);
+}
+
+#ifdef CTM_NO_IMAGES
+static ctm_net *ctm__unet_of_file(ctm_arena *a, const ctm_file *f, const ctm_config *cfg, long long d, int with_s) {
+    (void)a; (void)cfg; (void)d; (void)with_s;
+    ctm__fail(f->ctx, "%s: holds a network for images, but this program was compiled with CTM_NO_IMAGES", f->path);
+    return NULL;
+}
+#else
+static ctm_net *ctm__unet_of_file(ctm_arena *a, const ctm_file *f, const ctm_config *cfg, long long d, int with_s) {
+    long long images;
     if (!ctm_unet_fits(f->ctx, cfg)) {
+        char why[512];
         memcpy(why, f->ctx->error, sizeof why);
         ctm__fail(f->ctx, "%s: %s", f->path, why);
         return NULL;
     }
-    if (d != (long long)cfg->size * cfg->size * cfg->channels) {
-        ctm__fail(f->ctx, "%s: its data dimension is %lld, but its images have %d x %d pixels of %d numbers", f->path, d, cfg->size,
-                  cfg->size, cfg->channels);
+    images = (long long)cfg->size * cfg->size * cfg->channels;
+    if (d == images) return ctm__unet_bare(a, cfg, with_s);
+    ctm__fail(f->ctx, "%s: \"ctm.dim\" in its metadata is %lld, but images of %d x %d pixels with %d channels have %lld numbers", f->path,
+              d, cfg->size, cfg->size, cfg->channels, images);
+    return NULL;
+}
+#endif
+
+// The network that a file's metadata describe, without memory for its weights yet; NULL with ctm_error.
+static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg) {
+    const char *format = ctm_file_meta(f, "ctm.format"), *dim = ctm_file_meta(f, "ctm.dim");
+    long long d;
+    int with_s;
+    if (!format) { ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a model was expected", f->path); return NULL; }
+    if (strcmp(format, "model") != 0) {
+        ctm__fail(f->ctx, "%s: holds a %.40s, but a model was expected", f->path, format);
         return NULL;
     }
-    return ctm__unet_bare(a, cfg, with_s[0] == '1');
+    if (!ctm__meta_is(f, "ctm.network", "mlp", "unet") || !ctm__meta_is(f, "ctm.with_s", "0", "1")) return NULL;
+    if (!dim || !ctm__whole_read(dim, 1, 0x4000000, &d)) {
+        ctm__fail(f->ctx, "%s: \"ctm.dim\" in its metadata is \"%.40s\", expected the dimension of the data", f->path, dim ? dim : "");
+        return NULL;
+    }
+    if (!ctm_config_read(f, cfg)) return NULL;
+    with_s = ctm_file_meta(f, "ctm.with_s")[0] == '1';
+    if (ctm_file_meta(f, "ctm.network")[0] == 'm') return ctm__mlp_bare(a, cfg, (int)d, with_s);
+    return ctm__unet_of_file(a, f, cfg, d, with_s);
 }
 
 // Memory and weights for a network that has none, once the file is known to fit: a file may claim a size of any kind.
@@ -8025,31 +7982,30 @@ static int ctm__fill_net(ctm_arena *a, ctm_net *net, const ctm_file *f) {
     return ctm__read_values(net, f, "", 0, net->theta);
 }
 
-CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
+CTM__DEF ctm_net *ctm_load_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg) {
     ctm_mark m = ctm_arena_mark(a);
-    ctm_arena *scratch;
     ctm_config own;
-    ctm_file *f;
-    ctm_net *net;
-    scratch = ctm__guest(a, "file");
-    f = ctm_file_read(scratch, path);
-    net = f ? ctm__net_of_file(a, f, "model", cfg ? cfg : &own) : NULL;
-    if (net && !ctm__fill_net(a, net, f)) net = NULL;
+    ctm_net *net = ctm__net_of_file(a, f, cfg ? cfg : &own);
+    if (net && ctm__fill_net(a, net, f)) return net;
+    ctm_arena_release(a, m);
+    return NULL;
+}
+
+CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
+    ctm_arena *scratch = ctm__guest(a, "file");        // of the file nothing stays
+    ctm_file *f = ctm_file_read(scratch, path);
+    ctm_net *net = f ? ctm_load_file(a, f, cfg) : NULL;
     ctm__guest_free(a, scratch);
-    if (!net) ctm_arena_release(a, m);
     return net;
 }
 
-// ---- which build wrote a checkpoint: what can change the bits, as a short text
+// ---- checkpoints
+// Which build wrote a checkpoint decides whether a run goes on bit for bit. So it keeps a short text that tells builds apart.
 
-#define CTM__TEXT2(x) #x
-#define CTM__TEXT(x)  CTM__TEXT2(x)
-#if defined(__clang__)
-#  define CTM__COMPILER "clang " CTM__TEXT(__clang_major__) "." CTM__TEXT(__clang_minor__)
+#ifdef __clang__
+#  define CTM__COMPILER __VERSION__
 #elif defined(__GNUC__) && !defined(__TINYC__)
-#  define CTM__COMPILER "gcc " CTM__TEXT(__GNUC__) "." CTM__TEXT(__GNUC_MINOR__)
-#elif defined(_MSC_VER)
-#  define CTM__COMPILER "msvc " CTM__TEXT(_MSC_VER)
+#  define CTM__COMPILER "gcc " __VERSION__
 #else
 #  define CTM__COMPILER "another compiler"
 #endif
@@ -8061,7 +8017,7 @@ static uint64_t ctm__mix(uint64_t h, double v) {
     return h ^ h >> 32;
 }
 
-// A number made of the last digits of a few thousand results, of the C library's functions, of plain arithmetic and of the kernels: it
+// A number made of the last digits of a few thousand results, of the C library's functions, of plain arithmetic and of the kernels. It
 // is another one where any of these rounds otherwise, whatever the reason.
 static uint32_t ctm__arithmetic(const ctm_ctx *ctx) {
     enum { N = 16 };
@@ -8100,115 +8056,113 @@ static void ctm__note_build(ctm_trainer *tr, const ctm_file *f) {
              "in one piece", f->path, build ? build : "a build that it does not name", compiler ? compiler : "?", own, CTM__COMPILER);
 }
 
-// The arrays of a trainer that a checkpoint holds, and the networks they belong to.
-enum { CTM__PLACES = 10 };
-typedef struct ctm__place { const ctm_net *net; const char *prefix; ctm_real *values; int squares; } ctm__place;
+// The arrays of a trainer that a checkpoint holds, and the networks they belong to. Writing and reading walk this list.
+enum { CTM__ARRAYS = 10 };
+typedef struct ctm__array { const ctm_net *net; const char *prefix; ctm_real *values; int squares; } ctm__array;
 
-static int ctm__trainer_places(const ctm_trainer *tr, ctm__place place[CTM__PLACES]) {
-    static const char *const prefix[CTM__PLACES] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.",
+static int ctm__trainer_arrays(const ctm_trainer *tr, ctm__array array[CTM__ARRAYS]) {
+    static const char *const prefix[CTM__ARRAYS] = {"theta.", "opt.m.", "opt.v.", "ema0.", "ema1.", "ema2.", "ema3.",
         "disc.", "disc.m.", "disc.v."};
-    ctm_real *values[CTM__PLACES];
+    ctm_real *values[CTM__ARRAYS];
     int i, n = 0;
     values[0] = tr->theta->theta; values[1] = tr->opt.m; values[2] = tr->opt.v;
     for (i = 0; i < 4; i++) values[3 + i] = i < tr->emas ? tr->ema[i]->theta : NULL;
     values[7] = tr->disc ? tr->disc->theta : NULL;
     values[8] = tr->disc_opt.m; values[9] = tr->disc_opt.v;      // NULL without a discriminator
-    for (i = 0; i < CTM__PLACES; i++) {
+    for (i = 0; i < CTM__ARRAYS; i++) {
         if (!values[i]) continue;
-        place[n].net = i < 7 ? tr->theta : tr->disc;
-        place[n].prefix = prefix[i];
-        place[n].squares = i == 2 || i == 9;
-        place[n++].values = values[i];
+        array[n].net = i < 7 ? tr->theta : tr->disc;
+        array[n].prefix = prefix[i];
+        array[n].squares = i == 2 || i == 9;
+        array[n++].values = values[i];
     }
     return n;
 }
 
-// What a trainer says of its last step. The next step may be the discriminator's and leave the student's figures as they are.
-#define CTM__F(name) {#name, 'd', offsetof(ctm_trainer, name)}
-static const ctm__field ctm__last_step[] = {
-    CTM__F(L_ctm), CTM__F(L_dsm), CTM__F(lambda_dsm), CTM__F(grad_norm), CTM__F(lr), CTM__F(L_gan), CTM__F(L_disc), CTM__F(lambda_gan),
-    CTM__F(disc_real), CTM__F(disc_fake)};
-#undef CTM__F
-enum { CTM__LAST = (int)(sizeof ctm__last_step / sizeof ctm__last_step[0]) };
+// Its numbers, by the names they have in the metadata. The first three are counts, the third only with a discriminator. The others tell
+// of the last step, as the next one may be the discriminator's and leave the student's figures as they are.
+static const ctm__field ctm__numbers[] = {
+    {"ctm.step", 'l', offsetof(ctm_trainer, step)}, {"ctm.opt.k", 'l', offsetof(ctm_trainer, opt.k)},
+    {"ctm.disc.k", 'l', offsetof(ctm_trainer, disc_opt.k)}, {"ctm.last.L_ctm", 'd', offsetof(ctm_trainer, L_ctm)},
+    {"ctm.last.L_dsm", 'd', offsetof(ctm_trainer, L_dsm)}, {"ctm.last.lambda_dsm", 'd', offsetof(ctm_trainer, lambda_dsm)},
+    {"ctm.last.grad_norm", 'd', offsetof(ctm_trainer, grad_norm)}, {"ctm.last.lr", 'd', offsetof(ctm_trainer, lr)},
+    {"ctm.last.L_gan", 'd', offsetof(ctm_trainer, L_gan)}, {"ctm.last.L_disc", 'd', offsetof(ctm_trainer, L_disc)},
+    {"ctm.last.lambda_gan", 'd', offsetof(ctm_trainer, lambda_gan)}, {"ctm.last.disc_real", 'd', offsetof(ctm_trainer, disc_real)},
+    {"ctm.last.disc_fake", 'd', offsetof(ctm_trainer, disc_fake)}};
+enum { CTM__NUMBERS = (int)(sizeof ctm__numbers / sizeof ctm__numbers[0]), CTM__COUNTS = 3, CTM__DISC_COUNT = 2 };
 
 CTM__DEF int ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs) {
     ctm_mark m = ctm_arena_mark(scratch);
-    ctm__place place[CTM__PLACES];
+    ctm__array array[CTM__ARRAYS];
     ctm_writer w;
     char text[40], build[100];
-    int i, n = ctm__trainer_places(tr, place), ok;
+    int i, n = ctm__trainer_arrays(tr, array), ok;
+    double v;
     ctm_writer_init(&w, scratch);
     ctm__write_config(&w, tr->theta, &tr->cfg, "checkpoint", pairs);
-    snprintf(text, sizeof text, "%ld", tr->step);
-    ctm_writer_meta(&w, "ctm.step", text);
-    snprintf(text, sizeof text, "%ld", tr->opt.k);
-    ctm_writer_meta(&w, "ctm.opt.k", text);
     ctm__build_text(tr->ctx, build);
     ctm_writer_meta(&w, "ctm.build", build);
     ctm_writer_meta(&w, "ctm.compiler", CTM__COMPILER);
-    for (i = 0; i < CTM__LAST; i++) {
-        char key[64];
-        double value;
-        memcpy(&value, (const char *)tr + ctm__last_step[i].at, sizeof value);
-        if (!ctm_is_finite(value)) continue;           // after a step that failed; a file holds no such number
-        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
-        ctm__field_text(tr, &ctm__last_step[i], 17, text);
-        ctm_writer_meta(&w, key, text);
+    for (i = 0; i < CTM__NUMBERS; i++) {
+        ctm__field_text(tr, &ctm__numbers[i], 17, text);
+        if (i == CTM__DISC_COUNT && !tr->disc) continue;
+        if (i >= CTM__COUNTS && !ctm__real_read(text, &v)) continue;     // no number, after a step that failed
+        ctm_writer_meta(&w, ctm__numbers[i].name, text);
     }
-    snprintf(text, sizeof text, "%ld", tr->disc_opt.k);
-    if (tr->disc) ctm_writer_meta(&w, "ctm.disc.k", text);
-    for (i = 0; i < n; i++) ctm__write_net(&w, place[i].net, place[i].prefix, place[i].values);
+    for (i = 0; i < n; i++) ctm__write_net(&w, array[i].net, array[i].prefix, array[i].values);
     ok = ctm_writer_save(&w, path);
     ctm_arena_release(scratch, m);
     return ok;
 }
 
-// A count in the metadata. Half of what a long can hold leaves room to count on.
-static int ctm__read_count(const ctm_file *f, const char *key, long *count) {
-    const char *text = ctm_file_meta(f, key);
-    long long v;
-    if (!text) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
-    if (!ctm__whole_read(text, 0, LONG_MAX / 2, &v))
-        return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no count", f->path, key, text);
-    *count = (long)v;
+static int ctm__read_numbers(ctm_trainer *tr, const ctm_file *f) {
+    long count;
+    int i;
+    for (i = 0; i < CTM__NUMBERS; i++) {
+        const char *text = ctm_file_meta(f, ctm__numbers[i].name);
+        if (i == CTM__DISC_COUNT && !tr->disc != !text)
+            return ctm__fail(f->ctx, tr->disc ? "%s: has no discriminator, but this run has one"
+                                              : "%s: has a discriminator, but this run has none", f->path);
+        if (!text && i < CTM__DISC_COUNT) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
+        if (!text) continue;                           // a file of version 0.2.0 has nothing of the last step
+        if (!ctm__field_read(tr, &ctm__numbers[i], text))
+            return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no %s", f->path, ctm__numbers[i].name, text,
+                             i < CTM__COUNTS ? "count" : "number of its kind");
+        if (i >= CTM__COUNTS) continue;
+        memcpy(&count, (const char *)tr + ctm__numbers[i].at, sizeof count);
+        if (count < 0 || count > LONG_MAX / 2)         // the other half leaves room to count on
+            return ctm__fail(f->ctx, "%s: \"%s\" is \"%.40s\", which is no count", f->path, ctm__numbers[i].name, text);
+    }
+    return 1;
+}
+
+CTM__DEF int ctm_checkpoint_load_file(ctm_trainer *tr, const ctm_file *f) {
+    const char *format = ctm_file_meta(f, "ctm.format");
+    ctm__array array[CTM__ARRAYS];
+    ctm_trainer next = *tr;                            // with the counts and figures of the file
+    int i, n = ctm__trainer_arrays(tr, array);
+    if (!format || strcmp(format, "checkpoint") != 0) return ctm__fail(f->ctx, "%s: is not a checkpoint of ctm.h", f->path);
+    if (!ctm__read_numbers(&next, f) || !ctm__same_recipe(&tr->cfg, f)) return 0;
+    for (i = 0; i < n; i++)                            // all of it is looked at before any of it is stored
+        if (!ctm__read_values(array[i].net, f, array[i].prefix, array[i].squares, NULL)) return 0;
+    for (i = 0; i < n; i++) ctm__read_values(array[i].net, f, array[i].prefix, array[i].squares, array[i].values);
+    *tr = next;
+    ctm__note_build(tr, f);
     return 1;
 }
 
 CTM__DEF int ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path) {
     ctm_mark m = ctm_arena_mark(scratch);
     ctm_file *f = ctm_file_read(scratch, path);
-    ctm__place place[CTM__PLACES];
-    const char *format;
-    ctm_trainer next = *tr;                                      // with the counts and figures of the file
-    int i, n = ctm__trainer_places(tr, place), ok = f != NULL;
-    if (ok) {
-        format = ctm_file_meta(f, "ctm.format");
-        if (!format || strcmp(format, "checkpoint") != 0) ok = ctm__fail(tr->ctx, "%s: is not a checkpoint of ctm.h", path);
-    }
-    ok = ok && ctm__read_count(f, "ctm.step", &next.step) && ctm__read_count(f, "ctm.opt.k", &next.opt.k) && ctm__same_recipe(&tr->cfg, f);
-    if (ok && !tr->disc != !ctm_file_meta(f, "ctm.disc.k"))
-        ok = ctm__fail(tr->ctx, tr->disc ? "%s: has no discriminator, but this run has one"
-                                         : "%s: has a discriminator, but this run has none", path);
-    if (ok && tr->disc) ok = ctm__read_count(f, "ctm.disc.k", &next.disc_opt.k);
-    for (i = 0; i < CTM__LAST && ok; i++) {
-        char key[64];
-        const char *text;
-        snprintf(key, sizeof key, "ctm.last.%s", ctm__last_step[i].name);
-        text = ctm_file_meta(f, key);                            // a file of version 0.2.0 has none
-        if (text && !ctm__field_read(&next, &ctm__last_step[i], text))
-            ok = ctm__fail(tr->ctx, "%s: \"%s\" is \"%s\", which is no number of its kind", path, key, text);
-    }
-    for (i = 0; i < n && ok; i++) ok = ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, NULL);
-    if (ok) {                                          // all of it is looked at before any of it is stored
-        for (i = 0; i < n; i++) ctm__read_values(place[i].net, f, place[i].prefix, place[i].squares, place[i].values);
-        *tr = next;
-        ctm__note_build(tr, f);
-    }
+    int ok = f && ctm_checkpoint_load_file(tr, f);
     ctm_arena_release(scratch, m);
     return ok;
 }
 
-// Registers VGG16's convolutions and the features' weights in the widths that the file has; NULL with ctm_error.
+#ifndef CTM_NO_IMAGES
+// ---- the features of LPIPS
+
+// VGG16's convolutions and the features' weights, in the widths that the file has; NULL with ctm_error.
 static ctm_net *ctm__vgg_of_file(ctm_arena *a, const ctm_file *f) {
     ctm_noise none = ctm_noise_default();
     ctm_net *net = ctm_net_new(a, "vgg16", &none, 3, 0);
@@ -8237,6 +8191,7 @@ static ctm_net *ctm__vgg_of_file(ctm_arena *a, const ctm_file *f) {
     return ctm__fill_net(a, net, f) ? net : NULL;
 }
 
+// A weight w of a squared difference becomes its root, which the features are scaled with.
 static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
     int l;
     size_t i;
@@ -8252,39 +8207,43 @@ static int ctm__lpips_roots(const ctm_net *net, const ctm_file *f) {
     return 1;
 }
 
-CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
+static ctm_lpips *ctm__lpips_of(ctm_arena *a, const ctm_net *net, int size, int channels) {
     static const double mean[3] = {0.485, 0.456, 0.406}, deviation[3] = {0.229, 0.224, 0.225};   // of ImageNet's pixels in [0,1]
-    ctm_lpips *q = NULL;
+    ctm_lpips *lpips = (ctm_lpips *)ctm_alloc(a, sizeof *lpips);
+    int window[4], c;
+    lpips->net = ctm_net_clone(a, net);
+    lpips->size = size;
+    lpips->channels = channels;
+    window[0] = window[1] = 1;
+    window[2] = channels;
+    window[3] = 3;
+    lpips->scale = ctm__tensor(a, "1/scale", "leaf", 4, window);
+    lpips->scale->data = (ctm_real *)ctm_alloc(a, lpips->scale->len * sizeof(ctm_real));
+    lpips->shift = ctm__tensor(a, "-shift/scale", "leaf", 1, window + 3);
+    lpips->shift->data = (ctm_real *)ctm_alloc(a, lpips->shift->len * sizeof(ctm_real));
+    for (c = 0; c < 3; c++) {                          // ((x + 1)/2 - mean)/deviation
+        lpips->scale->data[channels == 3 ? 3 * c + c : c] = (ctm_real)(0.5 / deviation[c]);
+        lpips->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
+    }
+    return lpips;
+}
+
+CTM__DEF ctm_lpips *ctm_lpips_load(ctm_arena *a, const char *path, int size, int channels) {
+    ctm_lpips *lpips = NULL;
     ctm_arena *scratch;
     ctm_file *f;
     ctm_net *net;
-    int window[4], c;
     CTM__REQUIRE(channels == 1 || channels == 3, "ctm_lpips_load: images of %d channels? 1 or 3 were expected", channels);
     CTM__REQUIRE(size > 0 && ctm__vgg_side(size) % 16 == 0,
                  "ctm_lpips_load: images of %d x %d pixels? From 256 on a multiple of 16 was expected", size, size);
     scratch = ctm__guest(a, "file");
     f = ctm_file_read(scratch, path);
     net = f ? ctm__vgg_of_file(scratch, f) : NULL;
-    if (net && ctm__lpips_roots(net, f)) {
-        q = (ctm_lpips *)ctm_alloc(a, sizeof *q);
-        q->net = ctm_net_clone(a, net);
-        q->size = size;
-        q->channels = channels;
-        window[0] = window[1] = 1;
-        window[2] = channels;
-        window[3] = 3;
-        q->scale = ctm__tensor(a, "1/scale", "leaf", 4, window);
-        q->scale->data = (ctm_real *)ctm_alloc(a, q->scale->len * sizeof(ctm_real));
-        q->shift = ctm__tensor(a, "-shift/scale", "leaf", 1, window + 3);
-        q->shift->data = (ctm_real *)ctm_alloc(a, q->shift->len * sizeof(ctm_real));
-        for (c = 0; c < 3; c++) {                      // ((x + 1)/2 - mean)/deviation
-            q->scale->data[channels == 3 ? 3 * c + c : c] = (ctm_real)(0.5 / deviation[c]);
-            q->shift->data[c] = (ctm_real)((0.5 - mean[c]) / deviation[c]);
-        }
-    }
+    if (net && ctm__lpips_roots(net, f)) lpips = ctm__lpips_of(a, net, size, channels);
     ctm__guest_free(a, scratch);
-    return q;
+    return lpips;
 }
+#endif // CTM_NO_IMAGES
 #endif // CTM_NO_STDIO
 
 // =====================================================================================================================
@@ -8306,6 +8265,7 @@ CTM__DEF void ctm_gemm_naive(int M, int N, int K, const ctm_real *A, ptrdiff_t a
         }
 }
 
+#ifndef CTM_NO_IMAGES
 CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm_real *x, const ctm_real *w, ctm_real *out) {
     int n, y, xx, ky, kx, i, o, r = k / 2;
     for (n = 0; n < B; n++) for (y = 0; y < H; y++) for (xx = 0; xx < W; xx++) for (o = 0; o < O; o++) {
@@ -8318,6 +8278,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
         out[(((ptrdiff_t)n * H + y) * W + xx) * O + o] = sum;
     }
 }
+#endif
 
 // THE STORY OF SPEED, with what each step gained: GFLOP/s printed by `build/bench story` on one core whose multiply-add peak is 265.
 // Products are 512 x 512 x 512 (1.7 to 239) or 2048 (step 5), convolutions 3x3, 64 -> 64 channels, 32 x 32 pixels, batch 16.
@@ -8363,15 +8324,17 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 // instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
 // what it may use; ctm_init then picks the best that the processor has. All fast rows (exp, SiLU, norms, optimiser) share this.
 
+#ifndef CTM_NO_IMAGES
 enum { CTM__PIXELS = 256,              // pixels in one piece of a direct convolution
        CTM__WTILES = 64,               // tiles that a Winograd weight gradient transforms at a time
        CTM__WBLOCK = 64,               // its pieces are blocks of 64 x 64 channels
-       CTM__AHEAD  = 32,               // tiles whose pixels are asked for ahead of time: memory is far away
+       CTM__AHEAD  = 32,               // tiles whose pixels are prefetched, as memory answers late
        CTM__PACK_ROWS = 16 };          // rows of weights that are packed together
 
 // Input channels in one piece of a direct weight gradient: about half of them, so that there are two pieces, but not too many. A
 // multiple of 8, hence of every MR: a tile that reached into the next piece would write what is not its own.
 static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7) / 8 * 8, k == 1 ? 128 : 32); }
+#endif
 
 // (The x87 of 32-bit machines computes in long double; with -std=c99 gcc then finds a product of float and vector a mistake.)
 #if defined(__STRICT_ANSI__) && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
@@ -8624,6 +8587,7 @@ CTM__FUN void CTM__FN(gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_
     if (j < N) CTM__FN(edge)(M, N - j, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
 }
 
+#ifndef CTM_NO_IMAGES
 // ---- the direct convolution
 
 // Weights into panels [panel][k·k·I][width]: rows row0..row1-1 of all panels. A row is (tap, input channel). Turned: tap t is
@@ -9078,6 +9042,7 @@ CTM__FUN void CTM__FN(wino_weights_end)(const ctm__conv *g, int i0, int o0, int 
             }
         }
 }
+#endif
 
 // exp, log, sin, cos of W numbers. Each is brought into a small interval where its Taylor series is short; the double
 // build asks libm, lane by lane, as it has only one.
@@ -9319,6 +9284,8 @@ CTM__FUN double CTM__FN(sumsq)(size_t n, const ctm_real *x) {
     for (i = 0; i < CTM__W; i++) total += (double)lane[i];
     return total;
 }
+
+#ifndef CTM_NO_IMAGES
 // ---- norms, attention, resampling: P pixels of C channels, swept in the order of memory
 // Every sweep is written for m lanes, which is the constant W but at the end of a row that W does not divide.
 #define CTM__SWEEP(P, C, step, at)                                                       \
@@ -9467,6 +9434,7 @@ CTM__FUN void CTM__FN(softmax_backward)(int n_, double scale_, const ctm_real *p
         CTM__FN(store)(dp + i, &e, n - i);
     }
 }
+#endif
 // y = c·x, set or added
 CTM__FUN void CTM__FN(scaled)(size_t n, double c_, const ctm_real *x, ctm_real *y, int add) {
     ctm_real c = (ctm_real)c_;
@@ -9480,6 +9448,7 @@ CTM__FUN void CTM__FN(scaled)(size_t n, double c_, const ctm_real *x, ctm_real *
     }
 }
 // y = c·(p + q + r + s), set or added
+#ifndef CTM_NO_IMAGES
 CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_real *q, const ctm_real *r,
                             const ctm_real *s, ctm_real *y, int add) {
     ctm_real c = (ctm_real)c_;
@@ -9497,6 +9466,7 @@ CTM__FUN void CTM__FN(four)(size_t n, double c_, const ctm_real *p, const ctm_re
         CTM__FN(store)(y + i, &v, n - i);
     }
 }
+#endif
 
 // The exact denoiser of a Gaussian mixture (chapter 11), W points at a time, one in each lane. scratch: (2·dim + K)·W numbers.
 CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, const ctm_real *log_w, double c2_, const ctm_real *x,
@@ -9543,11 +9513,13 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
 static const ctm__kernels CTM__FN(kernels) = {
     CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows),
     CTM__FN(silu), CTM__FN(silu_backward),
-    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture),
+    CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture), CTM__FN(scaled),
+#ifndef CTM_NO_IMAGES
     CTM__FN(pack), CTM__FN(conv_panel), CTM__FN(conv_weights), CTM__FN(wino_filters), CTM__FN(wino_tiles), CTM__FN(wino_weights),
     CTM__FN(wino_weights_end),
     CTM__FN(channel_sums), CTM__FN(norm), CTM__FN(norm_sums), CTM__FN(norm_backward), CTM__FN(softmax), CTM__FN(softmax_backward),
-    CTM__FN(scaled), CTM__FN(four)
+    CTM__FN(four)
+#endif
 };
 #undef V
 #undef VI
@@ -9666,6 +9638,7 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
     }
 }
 
+#ifndef CTM_NO_IMAGES
 // ---- convolutions, put together from pieces of work that are cut by the shapes alone
 typedef struct ctm__conv_job { ctm__conv g; const ctm__kernels *kernels; int across, parts, winograd; size_t part; } ctm__conv_job;
 
@@ -9772,6 +9745,7 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
     }
     ctm_arena_release(a, m);
 }
+#endif
 
 CTM__DEF void ctm_exp_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->exp_rows(n, x, y); }
 CTM__DEF void ctm_log_rows(ctm_ctx *ctx, size_t n, const ctm_real *x, ctm_real *y) { ctx->kernels->log_rows(n, x, y); }
@@ -9806,45 +9780,40 @@ CTM__NAMES(CTM__BACK)
 
 /* =====================================================================================================================
    FACTS THAT HAVE CAUSED BUGS
-   - The outer jump of x_est passes the gradient through its input, not into its weights. Under no-grad nothing would train.
-   - "Time zero" is sigma_min = 0.002. ln(0) is -infinity, and ln of a tiny s far outside what the embedding of s ever saw.
-   - At s = t use g, never (G - (s/t)·x)/(1 - s/t).
-   - The score of a CTM is read at s = t for every t; any other fixed s gives nonsense.
-   - 18-node Heun is not the exact flow: from x = 80 on N(0, 0.5²) it ends at 0.5276, the flow at 0.5000. A student learns
-     the teacher it is given; substeps make that teacher nearly exact.
-   - One h for the whole batch is the authors' law; one for each sample (h_per_sample) is another: say which in a comparison.
-   - karras_weight at sigma_min is 250 004; times c_out² it is 1.
-   - Labels belong to rows: whoever picks some rows, or sorts them, must says so to the tape (ctm_pick_rows).
-   - Self-taught without a diagonal term (or real data in x_u) a student may forget the data: G = (s/t)·x has no loss.
-   - CTM_SELF_JUMP under a law with u = s (the gap law) makes the target of the very jump that is trained: it teaches nothing.
-   - A discriminator's step that lets the gradient reach the student, or a student's step that trains the discriminator, still
-     "works"; the frozen view and the unrecorded fake are what keeps them apart.
-   - The authors' euler, dpm, ancestral and progdist samplers leave s at 1 for every t; on a CTM that is no denoiser.
-   - Editing at gamma = 1 must jump to sigma_min, not "without s": a CTM without its s-branch has never been trained.
+   - The second jump of x_est, by the average, passes the gradient through its input and not into its weights. Without that nothing trains.
+   - "Time zero" is sigma_min = 0.002. ln(0) is -infinity, and ln of a tiny s lies far outside of what the embedding of s ever saw.
+   - At s = t use g itself, never (G - (s/t)·x)/(1 - s/t), which is 0/0.
+   - The score of a CTM is read at s = t for every t; at any other s, g is no denoiser. (The authors' samplers euler, dpm, ancestral and
+     progdist leave s at 1.)
+   - Heun's method on 18 levels is not the exact flow: from x = 80, for data N(0, 0.5²), it ends at 0.5276 and the flow at 0.5000. A student
+     learns the teacher it is given; with more substeps that teacher is nearly exact.
+   - Labels belong to rows: whoever picks some rows, or sorts them, must say so to the tape (ctm_pick_rows).
+   - Without a teacher, and without a loss on the diagonal or real data in x_u, a student may forget the data: G = (s/t)·x has no loss.
+   - Where u = s, a teacher that is the average's own jump gives the very jump that is trained as its target, which teaches nothing.
+   - A discriminator's step that lets its gradient reach the student still "works", and so does a student's step that trains the
+     discriminator. The frozen view and the unrecorded fakes keep the two apart.
+   - Editing at gamma = 1 must jump to sigma_min. The authors' code leaves s out there, and a CTM without its branch of s is untrained.
    - The authors' ELBO takes its residual at q^(1/rho) = 0.413 for q = 0.00205: 8.05 bits per dimension look like 7.75.
-   - A sampler that draws its noise from the stream its x_T came from adds x_T again after the first jump: give it a stream of its own.
+   - A sampler whose noise comes from the stream of its x_T adds x_T again after the first jump. Give it a stream of its own.
    - A probe of the divergence must stay the same along the whole path, or the integrand is no function of t.
    - Replacing what is known is no exact conditioning: a free part that is wrong at a small noise level stays wrong.
+   - OpenMP's threads spin while they wait. On a machine that is busy with other work, set OMP_WAIT_POLICY=passive in the environment, or
+     a step of a millisecond may take ten.
 
-   - OpenMP's threads spin while they wait. On a machine that is busy with other work, give the environment
-     OMP_WAIT_POLICY=passive, or a step of a millisecond may take ten.
-
-   DEVIATIONS (PAPER_NOTES.md says more about each)
-   d1 the gap law, comparison at s, and regression on an exact denoiser are ours; ctm_config_authors() has none of them. So, in
-      the default recipe, are Huber's distance, a fixed lambda, three solver steps, an h for each sample, half as many rows for L_DSM,
-      one average, and Adam (beta2 0.99) with a rate of 0.007 that rises and falls
+   DEVIATIONS FROM THE PAPER (PAPER_NOTES.md says more about each; ctm_recipe_paper() has d2 to d5 alone)
+   d1 ctm_recipe_points(): which (t,u,s) are trained, comparison at s, an exact denoiser's answers as targets, and its numbers
    d2 Tweedie's formula has t², where the paper's main text prints t
-   d3 lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
-   d4 when the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
+   d3 an adaptive lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
+   d4 where the paper's s = sqrt(1-gamma²)·t' would fall below sigma_min, it stops there and the noise makes up for it
    d5 "0" is sigma_min everywhere, as in the authors' code
-   d6 the moving average may warm up (ema_warmup) and the gradient be shortened (clip); ctm_config_authors() does neither
+   d6 the moving average may warm up (ema_warmup), and the gradient be shortened (clip)
    d7 before gan_start the discriminator is not trained either, so that those steps are bit for bit those of a run without one
    d8 CTM_GAN_LOG trains the student with -ln p (the usual form), CTM_GAN_MINIMAX with the paper's ln(1 - p)
-   d9 ctm_config_cm() keeps the CTM's parametrisation: G at s = sigma_min has the boundary condition of a consistency model, too
+   d9 ctm_recipe_cd() and ctm_recipe_ct() keep the CTM's parametrisation: at s = sigma_min it has a consistency model's boundary condition
    d10 editing noises the known part from sigma_min to s, so that it comes out exactly; CTM_FORM_AUTHORS leaves their last noise on it
    d11 ctm_elbo takes the residual at q, the first term at its expectation, and stratified levels; CTM_FORM_AUTHORS has their slip
-   d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], noise sqrt(t'² - s²) for gamma = 1 too
-   d13 the recipe of apps/images.c
+   d12 guidance acts after every jump but the last; stroke-to-X is gamma-sampling from ts[0], with noise sqrt(t'² - s²) for gamma = 1, too
+   d13 ctm_recipe_images()
 
    REFERENCES
    Kim, Lai, Liao, Murata, Takida, Uesaka, He, Mitsufuji, Ermon: Consistency Trajectory Models. ICLR 2024, arXiv 2310.02279.
@@ -9852,10 +9821,10 @@ CTM__NAMES(CTM__BACK)
    Song, Dhariwal, Chen, Sutskever: Consistency Models. ICML 2023.     Song et al.: Score-Based Generative Modeling through SDEs. ICLR 2021.
    Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3. SC 2011.     Liu et al.: On the Variance of the
    Adaptive Learning Rate and Beyond. ICLR 2020 (RAdam).     Perez et al.: FiLM. AAAI 2018.     Kingma, Ba: Adam. ICLR 2015.
-   Dormand, Prince: A family of embedded Runge-Kutta formulae. 1980.     Cash, Karp: A variable order Runge-Kutta method. 1990.
-   Zhang et al.: The Unreasonable Effectiveness of Deep Features as a Perceptual Metric. CVPR 2018 (LPIPS).     Simonyan, Zisserman:
-   Very Deep Convolutional Networks. ICLR 2015 (VGG16).     Ho, Salimans: Classifier-Free Diffusion Guidance. 2022.     Hutchinson: A
-   Stochastic Estimator of the Trace. 1989.     Lavin, Gray: Fast Algorithms for Convolutional Neural Networks. CVPR 2016 (Winograd).
+   Dormand, Prince: A family of embedded Runge-Kutta formulae. 1980.     Zhang et al.: The Unreasonable Effectiveness of Deep Features as a
+   Perceptual Metric. CVPR 2018 (LPIPS).     Simonyan, Zisserman: Very Deep Convolutional Networks. ICLR 2015 (VGG16).     Ho, Salimans:
+   Classifier-Free Diffusion Guidance. 2022.     Hutchinson: A Stochastic Estimator of the Trace. 1989.     Lavin, Gray: Fast Algorithms for
+   Convolutional Neural Networks. CVPR 2016 (Winograd).
 
    HISTORY
    0.2.0  images, all samplers, the adversary, likelihood bounds, editing and guidance, teachers by a recipe of their own

@@ -23,12 +23,12 @@
 #ifndef CTM_APPS_ARGS_H
 #define CTM_APPS_ARGS_H
 
-/* A strict -std=c99 hides POSIX; ask for it as long as nobody has chosen otherwise. */
+// A strict -std=c99 hides POSIX; ask for it as long as nobody has chosen otherwise.
 #if defined(__STRICT_ANSI__) && !defined(_WIN32) && !defined(__APPLE__) && !defined(_POSIX_C_SOURCE)
 #define _POSIX_C_SOURCE 200809L
 #endif
 
-/* Microsoft's compiler would have fopen and strcpy replaced by functions of its own. */
+// Microsoft's compiler would have fopen and strcpy replaced by functions of its own.
 #if defined(_MSC_VER) && !defined(_CRT_SECURE_NO_WARNINGS)
 #define _CRT_SECURE_NO_WARNINGS
 #endif
@@ -67,7 +67,7 @@ __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 #include <sys/types.h>
 #include <unistd.h>
 #define ARGS_POSIX 1
-/* When a header was included before this one, the request above came too late. This one exists all the same. */
+// When a header was included before this one, the request above came too late. This one exists all the same.
 #if defined(__STRICT_ANSI__) && !defined(__cplusplus)
 extern int (fileno)(FILE *f);
 #endif
@@ -82,46 +82,44 @@ extern int (fileno)(FILE *f);
 #define ARGS_PRINTF(text, first)
 #endif
 
-#define ARGS_PATH 1024                                            /* a convenient size for char path[ARGS_PATH] */
+#define ARGS_PATH 1024                                            // a convenient size for char path[ARGS_PATH]
 #define ARGS_COUNT(array) ((int)(sizeof (array) / sizeof (array)[0]))
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  The interface                                                                                                     */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- The interface -----------------------------------------------------------------------------------------------------
 
-/* What a flag's value is, and what its target points to. Of a flag given twice the last one counts. */
+// What a flag's value is, and what its target points to. Of a flag given twice the last one counts.
 enum {
-    ARGS_FLAG,      /* int *          set to 1; the flag takes no value                                               */
-    ARGS_INT,       /* long long *    a whole number: 20000 or 2e4                                                    */
-    ARGS_REAL,      /* double *       a finite number                                                                 */
-    ARGS_TEXT,      /* const char **  not empty; points into argv                                                     */
-    ARGS_CHOICE,    /* int *          position in choices, counted from 0                                             */
-    ARGS_REST       /* args_rest *    name and value go to a function; the row ARGS_ANY takes every other name        */
+    ARGS_FLAG,      // int *          set to 1; the flag takes no value
+    ARGS_INT,       // long long *    a whole number: 20000 or 2e4
+    ARGS_REAL,      // double *       a finite number
+    ARGS_TEXT,      // const char **  not empty; points into argv
+    ARGS_CHOICE,    // int *          position in choices, counted from 0
+    ARGS_REST       // args_rest *    name and value go to a function; the row ARGS_ANY takes every other name
 };
 #define ARGS_ANY "SETTING"
 
-/* Who takes flags that this file knows nothing of. */
+// Who takes flags that this file knows nothing of.
 typedef struct {
-    /* 1; or 0 with a line in err; or -1: there is no such name. With value NULL it only says whether there is the name. */
+    // 1; or 0 with a line in err; or -1: there is no such name. With value NULL it only says whether there is the name.
     int       (*take)(void *user, const char *name, const char *value, char *err, size_t errlen);
     void       *user;
 } args_rest;
 
 typedef struct {
-    const char *name;       /* without the dashes: "steps"                                                            */
-    int         kind;       /* ARGS_FLAG ... ARGS_CHOICE                                                              */
-    void       *target;     /* holds the default value before parsing                                                 */
-    double      min, max;   /* permitted range of ARGS_INT and ARGS_REAL, ends included; 0, 0 = any                   */
-    const char *choices;    /* ARGS_CHOICE: "soft,local,global"; else NULL                                            */
-    const char *help;       /* one sentence; range and default are added                                              */
+    const char *name;       // without the dashes: "steps"
+    int         kind;       // ARGS_FLAG ... ARGS_CHOICE
+    void       *target;     // holds the default value before parsing
+    double      min, max;   // permitted range of ARGS_INT and ARGS_REAL, ends included; 0, 0 = any
+    const char *choices;    // ARGS_CHOICE: "soft,local,global"; else NULL
+    const char *help;       // one sentence; range and default are added
 } args_option;
 
-/* The flags that every program has (and --help, which needs no row). */
+// The flags that every program has (and --help, which needs no row).
 typedef struct {
-    long long   seed;       /* of all random numbers                                                                  */
-    long long   threads;    /* 0 = all cores                                                                          */
-    const char *out;        /* folder or file                                                                         */
-    int         quiet;      /* 1: no progress line, only results and errors                                           */
+    long long   seed;       // of all random numbers
+    long long   threads;    // 0 = all cores
+    const char *out;        // folder or file
+    int         quiet;      // 1: no progress line, only results and errors
 } args_common;
 
 #define ARGS_COMMON(c) ARGS_COMMON_OUT(c, "where results go")
@@ -131,35 +129,33 @@ typedef struct {
     {"out",     ARGS_TEXT, &(c).out,     0, 0,                     NULL, out_help},                                    \
     {"quiet",   ARGS_FLAG, &(c).quiet,   0, 0,                     NULL, "no progress line"}
 
-/* args_parse's answer as an exit status: help was printed -> 0, wrong usage -> 2. */
+// args_parse's answer as an exit status: help was printed -> 0, wrong usage -> 2.
 static inline int args_exit_status(int parsed) { return parsed == 2 ? 2 : 0; }
 
-/* The end of every main: what was printed must have arrived. Returns status, or 1 after one line when stdout took not all of
-   it (a full disk). */
+// The end of every main: what was printed must have arrived. Returns status, or 1 after one line when stdout took not all of
+// it (a full disk).
 static inline int args_finish(const char *program, int status) {
     int reason, bad = ferror(stdout);
     errno = 0;
     if (fflush(stdout) == 0 && !bad) return status;
     reason = errno;
-    if (status) return status;                      /* that fault has its line                                        */
+    if (status) return status;                      // that fault has its line
     fprintf(stderr, "%s: cannot write to standard output%s%s\n", program, reason ? ": " : "", reason ? strerror(reason) : "");
     return 1;
 }
 
-/* The progress line of a loop over steps. */
+// The progress line of a loop over steps.
 typedef struct {
-    int       visible;      /* 0: stderr is not a terminal, or --quiet                                                */
-    long long first, total; /* the loop runs from step first (0, or where it resumes) to step total                   */
-    double    seconds;      /* time limit that replaces total; 0 = none                                               */
-    double    start, last;  /* clock readings: at the beginning, at the last print                                    */
-    int       width;        /* characters of the last print, to overwrite them; 0 = nothing printed                   */
+    int       visible;      // 0: stderr is not a terminal, or --quiet
+    long long first, total; // the loop runs from step first (0, or where it resumes) to step total
+    double    seconds;      // time limit that replaces total; 0 = none
+    double    start, last;  // clock readings: at the beginning, at the last print
+    int       width;        // characters of the last print, to overwrite them; 0 = nothing printed
 } args_progress;
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Errors                                                                                                            */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Errors ------------------------------------------------------------------------------------------------------------
 
-/* Put a formatted reason into err (cut to errlen), on one line: control characters become blanks. Returns 0. */
+// Put a formatted reason into err (cut to errlen), on one line: control characters become blanks. Returns 0.
 ARGS_PRINTF(3, 4)
 static inline int args_fail(char *err, size_t errlen, const char *format, ...) {
     va_list list;
@@ -173,7 +169,7 @@ static inline int args_fail(char *err, size_t errlen, const char *format, ...) {
     return 0;
 }
 
-/* The first byte of text that is no UTF-8, or NULL when all of it is. (Neither longer than needed, nor half of a UTF-16 pair.) */
+// The first byte of text that is no UTF-8, or NULL when all of it is. (Neither longer than needed, nor half of a UTF-16 pair.)
 static inline const char *args_not_utf8(const char *text) {
     const unsigned char *p = (const unsigned char *)text;
     while (*p) {
@@ -187,8 +183,8 @@ static inline const char *args_not_utf8(const char *text) {
     return NULL;
 }
 
-/* Copy text into out for use in a message: at most 40 bytes (and at most size - 1), then "...". A character of several
-   bytes (UTF-8) is kept whole or dropped. Returns out. */
+// Copy text into out for use in a message: at most 40 bytes (and at most size - 1), then "...". A character of several
+// bytes (UTF-8) is kept whole or dropped. Returns out.
 static inline const char *args_excerpt(const char *text, char *out, size_t size) {
     size_t length = strlen(text), keep = size > 44 ? 40 : size - 4;
     if (length <= keep) {
@@ -201,24 +197,22 @@ static inline const char *args_excerpt(const char *text, char *out, size_t size)
     return out;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Numbers                                                                                                           */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Numbers -----------------------------------------------------------------------------------------------------------
 
-/* 1 if x is neither infinite nor NaN; looks at the bits, since -ffast-math removes comparisons meant to find out. */
+// 1 if x is neither infinite nor NaN; looks at the bits, since -ffast-math removes comparisons meant to find out.
 static inline int args_finite(double x) {
     unsigned long long bits;
     memcpy(&bits, &x, sizeof bits);
     return ((bits >> 52) & 0x7FF) != 0x7FF;
 }
 
-/* 1 for '0'...'9'. (isdigit is undefined for negative chars and may follow the locale.) */
+// 1 for '0'...'9'. (isdigit is undefined for negative chars and may follow the locale.)
 static inline int args_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* 'A'...'Z' to 'a'...'z'; other characters unchanged. */
+// 'A'...'Z' to 'a'...'z'; other characters unchanged.
 static inline char args_lower(char c) { return (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c); }
 
-/* 1 if all of s is a decimal number: [+-] digits [. digits] [e [+-] digits], with a digit before the exponent. */
+// 1 if all of s is a decimal number: [+-] digits [. digits] [e [+-] digits], with a digit before the exponent.
 static inline int args_is_number(const char *s) {
     int digits = 0;
     if (*s == '+' || *s == '-') s++;
@@ -235,13 +229,13 @@ static inline int args_is_number(const char *s) {
     return *s == '\0';
 }
 
-/* The decimal point of the locale, which an application that includes this file may have set. */
+// The decimal point of the locale, which an application that includes this file may have set.
 static inline const char *args_locale_point(void) {
     const struct lconv *l = localeconv();
     return l && l->decimal_point && l->decimal_point[0] ? l->decimal_point : ".";
 }
 
-/* strtod for a text that args_is_number accepts, in every locale with a decimal point. 0 when memory is short. */
+// strtod for a text that args_is_number accepts, in every locale with a decimal point. 0 when memory is short.
 static inline int args_strtod(const char *s, double *value) {
     const char *point = args_locale_point(), *dot = strchr(s, '.');
     char near_by[64], *copy = near_by;
@@ -260,9 +254,9 @@ static inline int args_strtod(const char *s, double *value) {
     return 1;
 }
 
-enum { ARGS_NUMBER = 40 };                          /* room for a number as text                                      */
+enum { ARGS_NUMBER = 40 };                          // room for a number as text
 
-/* x as text with so many significant digits, in every locale with a decimal point. Returns out. */
+// x as text with so many significant digits, in every locale with a decimal point. Returns out.
 static inline const char *args_number(char out[ARGS_NUMBER], double x, int digits) {
     const char *point = args_locale_point();
     char *found;
@@ -275,7 +269,7 @@ static inline const char *args_number(char out[ARGS_NUMBER], double x, int digit
     return out;
 }
 
-/* x with the fewest significant digits, at_least so many, from which strtod gets it back. Returns out. */
+// x with the fewest significant digits, at_least so many, from which strtod gets it back. Returns out.
 static inline const char *args_shortest(char out[ARGS_NUMBER], double x, int at_least) {
     double back = 0;
     int digits = at_least;
@@ -283,7 +277,7 @@ static inline const char *args_shortest(char out[ARGS_NUMBER], double x, int at_
     return out;
 }
 
-/* Read all of s as a finite number. 1: *value is set; 0: not a number; -1: a number too large for a double. */
+// Read all of s as a finite number. 1: *value is set; 0: not a number; -1: a number too large for a double.
 static inline int args_real(const char *s, double *value) {
     double v;
     if (!args_is_number(s) || !args_strtod(s, &v)) return 0;
@@ -292,7 +286,7 @@ static inline int args_real(const char *s, double *value) {
     return 1;
 }
 
-/* *m = 10 * *m + digit unless that exceeds the largest long long: then 0 is returned. */
+// *m = 10 * *m + digit unless that exceeds the largest long long: then 0 is returned.
 static inline int args_append_digit(unsigned long long *m, int digit) {
     const unsigned long long largest = 9223372036854775807ULL;
     if (*m > (largest - (unsigned)digit) / 10) return 0;
@@ -300,7 +294,7 @@ static inline int args_append_digit(unsigned long long *m, int digit) {
     return 1;
 }
 
-/* The exponent of a number that args_is_number accepts, limited to +-100000; 0 if it has none. */
+// The exponent of a number that args_is_number accepts, limited to +-100000; 0 if it has none.
 static inline long args_exponent(const char *s) {
     long exponent = 0;
     int negative;
@@ -315,11 +309,11 @@ static inline long args_exponent(const char *s) {
     return negative ? -exponent : exponent;
 }
 
-/* Read all of s as a whole number, exactly: "20000", "2e4", "1.5e3", "7.0". 1: *value is set; 0: not a whole number;
-   -1: does not fit into 64 bits. */
+// Read all of s as a whole number, exactly: "20000", "2e4", "1.5e3", "7.0". 1: *value is set; 0: not a whole number;
+// -1: does not fit into 64 bits.
 static inline int args_int(const char *s, long long *value) {
-    unsigned long long m = 0;                       /* the digits up to the last that is not zero                     */
-    long zeros = 0, fraction = 0, shift;            /* zeros after these; digits behind the point; power of ten left  */
+    unsigned long long m = 0;                       // the digits up to the last that is not zero
+    long zeros = 0, fraction = 0, shift;            // zeros after these; digits behind the point; power of ten left
     int negative = *s == '-', point = 0;
     const char *p = s;
     if (!args_is_number(s)) return 0;
@@ -341,14 +335,12 @@ static inline int args_int(const char *s, long long *value) {
     return 1;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Did you mean ...?                                                                                                 */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Did you mean ...? -------------------------------------------------------------------------------------------------
 
-/* Edits that turn a into b: insert, delete or replace a character, or swap two neighbours; upper and lower case are the
-   same. Words are compared up to 63 characters. */
+// Edits that turn a into b: insert, delete or replace a character, or swap two neighbours; upper and lower case are the
+// same. Words are compared up to 63 characters.
 static inline int args_distance(const char *a, const char *b) {
-    int row[3][64];                                 /* rows i-2, i-1 and i of the table of distances, in rotation     */
+    int row[3][64];                                 // rows i-2, i-1 and i of the table of distances, in rotation
     int na = (int)strlen(a), nb = (int)strlen(b), i, j;
     if (na > 63) na = 63;
     if (nb > 63) nb = 63;
@@ -370,8 +362,8 @@ static inline int args_distance(const char *a, const char *b) {
     return row[na % 3][nb];
 }
 
-/* args_distance, or a value above 1000 when the two are too far apart to be a slip. A beginning of at least three
-   letters counts as one edit ("bill" for "bill_length_mm"). */
+// args_distance, or a value above 1000 when the two are too far apart to be a slip. A beginning of at least three
+// letters counts as one edit ("bill" for "bill_length_mm").
 static inline int args_slip(const char *word, const char *candidate) {
     size_t length = strlen(word), i = 0;
     int distance = args_distance(word, candidate);
@@ -380,7 +372,7 @@ static inline int args_slip(const char *word, const char *candidate) {
     return distance <= 1 + (int)(length < 63 ? length : 63) / 4 && distance < (int)length ? distance : 1001;
 }
 
-/* The one of n candidates (flags, column names, ...) that word is most likely a slip of; NULL if none is near. */
+// The one of n candidates (flags, column names, ...) that word is most likely a slip of; NULL if none is near.
 static inline const char *args_suggest(const char *word, const char *const *candidates, int n) {
     const char *best = NULL;
     int i, least = 1000;
@@ -394,7 +386,7 @@ static inline const char *args_suggest(const char *word, const char *const *cand
     return best;
 }
 
-/* Copy entry i of "soft,local,global" to out (cut to size). Returns 0 when there are not that many entries. */
+// Copy entry i of "soft,local,global" to out (cut to size). Returns 0 when there are not that many entries.
 static inline int args_choice_name(const char *choices, int i, char *out, size_t size) {
     size_t length;
     for (; i > 0; i--) {
@@ -409,7 +401,7 @@ static inline int args_choice_name(const char *choices, int i, char *out, size_t
     return 1;
 }
 
-/* "soft, local, global" into out (cut to size), for messages. Returns out. */
+// "soft, local, global" into out (cut to size), for messages. Returns out.
 static inline const char *args_choice_list(const char *choices, char *out, size_t size) {
     size_t used = 0;
     for (; *choices && used + 3 < size; choices++) {
@@ -420,7 +412,7 @@ static inline const char *args_choice_list(const char *choices, char *out, size_
     return out;
 }
 
-/* Position of word in "soft,local,global", or -1. */
+// Position of word in "soft,local,global", or -1.
 static inline int args_choice(const char *choices, const char *word) {
     char name[64];
     int i;
@@ -429,7 +421,7 @@ static inline int args_choice(const char *choices, const char *word) {
     return -1;
 }
 
-/* Copy to out the entry that word is most likely a slip of. Returns 0 if none is near. */
+// Copy to out the entry that word is most likely a slip of. Returns 0 if none is near.
 static inline int args_choice_suggest(const char *choices, const char *word, char *out, size_t size) {
     char name[64];
     int i, best = -1, least = 1000;
@@ -443,11 +435,9 @@ static inline int args_choice_suggest(const char *choices, const char *word, cha
     return best >= 0 && args_choice_name(choices, best, out, size);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  The command line                                                                                                  */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- The command line --------------------------------------------------------------------------------------------------
 
-/* The usual settings: seed 1, all cores, results to out, not quiet. */
+// The usual settings: seed 1, all cores, results to out, not quiet.
 static inline args_common args_common_defaults(const char *out) {
     args_common c;
     c.seed = 1;
@@ -457,7 +447,7 @@ static inline args_common args_common_defaults(const char *out) {
     return c;
 }
 
-/* "from 0 to 1", "at least 0", "at most 3" or "" into out: the range of an ARGS_INT or ARGS_REAL. */
+// "from 0 to 1", "at least 0", "at most 3" or "" into out: the range of an ARGS_INT or ARGS_REAL.
 static inline void args_range(const args_option *o, char *out, size_t size) {
     double huge = o->kind == ARGS_INT ? 9.2e18 : 1e300;
     int low = o->min > -huge, high = o->max < huge;
@@ -475,7 +465,7 @@ static inline int args_in_range(const args_option *o, double value) {
     return (o->min == 0 && o->max == 0) || (value >= o->min && value <= o->max);
 }
 
-/* Say on stderr which word was found instead of one of the choices. Returns 2. */
+// Say on stderr which word was found instead of one of the choices. Returns 2.
 static inline int args_bad_choice(const char *program, const char *what, const char *choices, const char *word) {
     char found[64], list[512], near_name[64], line[1024];
     args_excerpt(word, found, sizeof found);
@@ -488,7 +478,7 @@ static inline int args_bad_choice(const char *program, const char *what, const c
     return 2;
 }
 
-/* Say on stderr which value of a flag was found and what was expected. Returns 2. */
+// Say on stderr which value of a flag was found and what was expected. Returns 2.
 static inline int args_bad_value(const char *program, const args_option *o, const char *value) {
     char what[80], range[96], found[64], line[512];
     const char *kind = o->kind == ARGS_INT ? "a whole number" : o->kind == ARGS_REAL ? "a number" : "a text";
@@ -504,7 +494,7 @@ static inline int args_bad_value(const char *program, const args_option *o, cons
     return 2;
 }
 
-/* Store value in the flag's target. Returns 1, or 0 when the value is malformed or outside the range. */
+// Store value in the flag's target. Returns 1, or 0 when the value is malformed or outside the range.
 static inline int args_store(const args_option *o, const char *value) {
     int any = o->min == 0 && o->max == 0;
     if (o->kind == ARGS_INT) {
@@ -528,7 +518,7 @@ static inline int args_store(const args_option *o, const char *value) {
     return 1;
 }
 
-/* Say on stderr that a flag is unknown and which one was probably meant. Returns 2. */
+// Say on stderr that a flag is unknown and which one was probably meant. Returns 2.
 static inline int args_unknown(const char *program, const args_option *o, int n, const char *found) {
     char word[64], shown[72], line[256];
     const char *best = NULL;
@@ -554,7 +544,7 @@ static inline int args_unknown(const char *program, const args_option *o, int n,
     return 2;
 }
 
-/* The name in "steps=5" or "steps". 0: it is too long to be one. */
+// The name in "steps=5" or "steps". 0: it is too long to be one.
 enum { ARGS_NAME = 48 };
 static inline int args_name(const char *argument, char name[ARGS_NAME]) {
     size_t length = strcspn(argument, "=");
@@ -564,7 +554,7 @@ static inline int args_name(const char *argument, char name[ARGS_NAME]) {
     return 1;
 }
 
-/* The row of the flag that argument ("--steps" or "--steps=5") names, or NULL. *value is what follows '=', or NULL. */
+// The row of the flag that argument ("--steps" or "--steps=5") names, or NULL. *value is what follows '=', or NULL.
 static inline const args_option *args_find(const args_option *o, int n, const char *argument, const char **value) {
     size_t length;
     char name[ARGS_NAME];
@@ -584,13 +574,13 @@ static inline const args_option *args_find(const args_option *o, int n, const ch
     return NULL;
 }
 
-/* "--steps N" as it stands on the left of the help text. */
+// "--steps N" as it stands on the left of the help text.
 static inline void args_help_head(const args_option *o, char *out, size_t size) {
     const char *value = o->kind == ARGS_INT ? " N" : o->kind == ARGS_REAL ? " X" : o->kind == ARGS_TEXT ? " TEXT" : o->kind == ARGS_REST ? " VALUE" : " WORD";
     snprintf(out, size, "  --%s%s", o->name, o->kind == ARGS_FLAG ? "" : value);
 }
 
-/* "(from 1 to 1000; default 20)": range or choices and the present value of the target; "" for a flag that is off. */
+// "(from 1 to 1000; default 20)": range or choices and the present value of the target; "" for a flag that is off.
 static inline void args_help_tail(const args_option *o, char *out, size_t size) {
     char range[96], list[256], word[64];
     const char *text;
@@ -602,7 +592,7 @@ static inline void args_help_tail(const args_option *o, char *out, size_t size) 
     else if (o->kind == ARGS_REAL && args_in_range(o, *(double *)o->target))
         snprintf(out, size, " (%s%sdefault %s)", range, range[0] ? "; " : "", args_number(word, *(double *)o->target, 6));
     else if ((o->kind == ARGS_INT || o->kind == ARGS_REAL) && range[0])
-        snprintf(out, size, " (%s)", range);           /* a default out of range stands for "not given" */
+        snprintf(out, size, " (%s)", range);           // a default out of range stands for "not given"
     if (o->kind == ARGS_TEXT) {
         text = *(const char **)o->target;
         if (text) snprintf(out, size, " (default %s)", text);
@@ -613,7 +603,7 @@ static inline void args_help_tail(const args_option *o, char *out, size_t size) 
     }
 }
 
-/* Print text word by word from column on, with lines of at most 79 characters that begin at column indent. */
+// Print text word by word from column on, with lines of at most 79 characters that begin at column indent.
 static inline void args_wrap(FILE *f, const char *text, int column, int indent) {
     while (*text) {
         int length;
@@ -632,7 +622,7 @@ static inline void args_wrap(FILE *f, const char *text, int column, int indent) 
     fprintf(f, "\n");
 }
 
-/* Print usage and one paragraph per flag to f. */
+// Print usage and one paragraph per flag to f.
 static inline void args_print_help(FILE *f, const char *usage, const args_option *o, int n) {
     const int indent = 22;
     int i;
@@ -656,7 +646,7 @@ static inline void args_print_help(FILE *f, const char *usage, const args_option
                "--resume goes on (a second signal ends it at once)\n");
 }
 
-/* 1 if the command line holds --name or --name=value. */
+// 1 if the command line holds --name or --name=value.
 static inline int args_given(const char *name, int argc, char **argv) {
     size_t length = strlen(name);
     int i;
@@ -666,8 +656,8 @@ static inline int args_given(const char *name, int argc, char **argv) {
     return 0;
 }
 
-/* Store argument i (and its value, which may be argument i + 1) by the table. Returns the number of arguments used, or
-   -1 after one line on stderr. A value that begins with -- is taken for a flag: write --name=--value for such a text. */
+// Store argument i (and its value, which may be argument i + 1) by the table. Returns the number of arguments used, or
+// -1 after one line on stderr. A value that begins with -- is taken for a flag: write --name=--value for such a text.
 static inline int args_one(const char *program, const args_option *o, int n, int i, int argc, char **argv) {
     const char *value;
     const args_option *row = args_find(o, n, argv[i], &value);
@@ -707,14 +697,14 @@ static inline int args_one(const char *program, const args_option *o, int n, int
     return value ? 1 : 2;
 }
 
-/* Parse argv[1] ... argv[argc-1] by a table of n flags; --name value and --name=value are the same.
-   program   name that begins the error line
-   usage     first line of the help: "points [train] [flags]"
-   Returns 0: go on;  1: help was printed on stdout;  2: wrong usage, said in one line on stderr (targets may be partly
-   set). See args_exit_status. */
+// Parse argv[1] ... argv[argc-1] by a table of n flags; --name value and --name=value are the same.
+// program   name that begins the error line
+// usage     first line of the help: "points [train] [flags]"
+// Returns 0: go on;  1: help was printed on stdout;  2: wrong usage, said in one line on stderr (targets may be partly
+// set). See args_exit_status.
 static inline int args_parse(const char *program, const char *usage, const args_option *o, int n, int argc, char **argv) {
     int i;
-    for (i = 1; i < argc; i++)                      /* first of all, so that help shows the defaults                  */
+    for (i = 1; i < argc; i++)                      // first of all, so that help shows the defaults
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             args_print_help(stdout, usage, o, n);
             return 1;
@@ -727,8 +717,8 @@ static inline int args_parse(const char *program, const char *usage, const args_
     return 0;
 }
 
-/* The first thing in main: the arguments in UTF-8. Other systems hand them over so; Windows has them in 16 bits a character,
-   and its console is told that UTF-8 comes. The copy is never freed; without memory for it the arguments stay as they are. */
+// The first thing in main: the arguments in UTF-8. Other systems hand them over so; Windows has them in 16 bits a character,
+// and its console is told that UTF-8 comes. The copy is never freed; without memory for it the arguments stay as they are.
 static inline void args_utf8(int *argc, char ***argv) {
 #if defined(ARGS_WINDOWS)
     int count = 0, i, length;
@@ -750,8 +740,8 @@ static inline void args_utf8(int *argc, char ***argv) {
 #endif
 }
 
-/* A program with commands: take the word argv[1] off the line. Returns its position in commands ("train,sample,loglik"),
-   0 when the line begins with a flag or is empty, -1 after one line on stderr when the word is none of them. */
+// A program with commands: take the word argv[1] off the line. Returns its position in commands ("train,sample,loglik"),
+// 0 when the line begins with a flag or is empty, -1 after one line on stderr when the word is none of them.
 static inline int args_command(const char *program, const char *commands, int *argc, char ***argv) {
     const char *word = *argc > 1 ? (*argv)[1] : "-";
     int position;
@@ -766,11 +756,9 @@ static inline int args_command(const char *program, const char *commands, int *a
     return position;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Folders and files                                                                                                 */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Folders and files -------------------------------------------------------------------------------------------------
 
-/* 1 if c separates folders in a path. */
+// 1 if c separates folders in a path.
 static inline int args_is_slash(char c) {
 #if defined(ARGS_WINDOWS)
     return c == '/' || c == '\\';
@@ -779,7 +767,7 @@ static inline int args_is_slash(char c) {
 #endif
 }
 
-/* folder/name into out (size bytes). Returns 0, with out empty, when it does not fit. An empty folder gives name. */
+// folder/name into out (size bytes). Returns 0, with out empty, when it does not fit. An empty folder gives name.
 static inline int args_join(char *out, size_t size, const char *folder, const char *name) {
     size_t length = strlen(folder);
     const char *slash = length == 0 || args_is_slash(folder[length - 1]) ? "" : "/";
@@ -789,7 +777,7 @@ static inline int args_join(char *out, size_t size, const char *folder, const ch
     return 1;
 }
 
-/* Make one folder; its parent must exist. Returns 1, also when it is there already, or 0 with the reason in errno. */
+// Make one folder; its parent must exist. Returns 1, also when it is there already, or 0 with the reason in errno.
 static inline int args_mkdir_one(const char *path) {
     int made = -1, reason;
     errno = ENOENT;
@@ -808,7 +796,7 @@ static inline int args_mkdir_one(const char *path) {
     return 0;
 }
 
-/* Try to create and remove a file in folder. Returns 1, or 0 with the reason in errno. */
+// Try to create and remove a file in folder. Returns 1, or 0 with the reason in errno.
 static inline int args_can_write(const char *folder) {
     char probe[ARGS_PATH];
     int held;
@@ -817,12 +805,12 @@ static inline int args_can_write(const char *folder) {
         return 0;
     }
     held = ctm_hold(probe, 1);
-    if (held < 0 && errno != EAGAIN) return 0;      /* another program that is trying just this can write, too        */
+    if (held < 0 && errno != EAGAIN) return 0;      // another program that is trying just this can write, too
     ctm_let_go(held, probe);
     return 1;
 }
 
-/* How much of path is there without being a folder that could be made: "/", on Windows "C:\", "\\server\share\". */
+// How much of path is there without being a folder that could be made: "/", on Windows "C:\", "\\server\share\".
 static inline size_t args_root(const char *path) {
     size_t i = 0;
 #if defined(ARGS_WINDOWS)
@@ -837,8 +825,8 @@ static inline size_t args_root(const char *path) {
     return i;
 }
 
-/* Make a folder with its parents, unless it exists, and make sure that files can be created in it. On failure err says
-   which folder and why. */
+// Make a folder with its parents, unless it exists, and make sure that files can be created in it. On failure err says
+// which folder and why.
 static inline int args_mkdir(const char *path, char *err, size_t errlen) {
     char part[ARGS_PATH], shown[64];
     size_t i, length = strlen(path);
@@ -849,7 +837,7 @@ static inline int args_mkdir(const char *path, char *err, size_t errlen) {
     for (i = args_root(path) + 1; i <= length; i++) {
         char c = part[i];
         if (c != '\0' && !args_is_slash(c)) continue;
-        if (args_is_slash(part[i - 1])) continue;   /* "a//b"                                                         */
+        if (args_is_slash(part[i - 1])) continue;   // "a//b"
         part[i] = '\0';
         if (ctm_path_kind(part) != CTM_FOLDER && !args_mkdir_one(part)) {
             int reason = errno;
@@ -862,7 +850,7 @@ static inline int args_mkdir(const char *path, char *err, size_t errlen) {
     return 1;
 }
 
-/* A ctm_output whose failures are a line in err: args_open_atomic returns out->file or NULL, args_close_atomic 1 or 0. */
+// A ctm_output whose failures are a line in err: args_open_atomic returns out->file or NULL, args_close_atomic 1 or 0.
 static inline FILE *args_open_atomic(ctm_output *out, const char *path, char *err, size_t errlen) {
     if (!ctm_output_open(out, path)) args_fail(err, errlen, "cannot write %s: %s", path, strerror(errno));
     return out->file;
@@ -871,14 +859,12 @@ static inline int args_close_atomic(ctm_output *out, char *err, size_t errlen) {
     return ctm_output_close(out) ? 1 : args_fail(err, errlen, "cannot write %s: %s", out->path, strerror(errno));
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Time and progress                                                                                                 */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Time and progress -------------------------------------------------------------------------------------------------
 
-/* Wall-clock seconds since an arbitrary moment; only differences mean something. */
+// Wall-clock seconds since an arbitrary moment; only differences mean something.
 static inline double args_seconds(void) {
 #if defined(ARGS_WINDOWS)
-    return 1e-3 * (double)GetTickCount64();         /* (clock(), wall time here, ends after 25 days)                  */
+    return 1e-3 * (double)GetTickCount64();         // (clock(), wall time here, ends after 25 days)
 #elif defined(ARGS_POSIX) && defined(CLOCK_MONOTONIC)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -892,7 +878,7 @@ static inline double args_seconds(void) {
 #endif
 }
 
-/* 1 if stderr is a terminal. */
+// 1 if stderr is a terminal.
 static inline int args_is_terminal(void) {
 #if defined(ARGS_POSIX)
     return isatty(fileno(stderr));
@@ -903,7 +889,7 @@ static inline int args_is_terminal(void) {
 #endif
 }
 
-/* Seconds as "0:42" or "1:02:03" into out (24 bytes). */
+// Seconds as "0:42" or "1:02:03" into out (24 bytes).
 static inline const char *args_duration(double seconds, char *out, size_t size) {
     long s = seconds < 0 ? 0 : seconds > 1e8 ? 100000000L : (long)(seconds + 0.5);
     if (s < 3600) snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
@@ -911,7 +897,7 @@ static inline const char *args_duration(double seconds, char *out, size_t size) 
     return out;
 }
 
-/* Start a progress line for a loop from step first to step total, or, with seconds > 0, until these have passed. */
+// Start a progress line for a loop from step first to step total, or, with seconds > 0, until these have passed.
 static inline void args_progress_begin(args_progress *p, long long first, long long total, double seconds, int quiet) {
     p->visible = !quiet && args_is_terminal();
     p->first = first;
@@ -922,13 +908,13 @@ static inline void args_progress_begin(args_progress *p, long long first, long l
     p->width = 0;
 }
 
-/* 1 if the line is due for a print (at most five times a second), so that a loop need not format its text for nothing. */
+// 1 if the line is due for a print (at most five times a second), so that a loop need not format its text for nothing.
 static inline int args_progress_due(const args_progress *p) {
     return p->visible && args_seconds() - p->last >= 0.2;
 }
 
-/* Print the line now: "  42%  8400/20000  TEXT  512 steps/s  0:23 left", cut to 79 characters. done counts from 0, not
-   from first. text is the caller's, e.g. its losses; it may be "". */
+// Print the line now: "  42%  8400/20000  TEXT  512 steps/s  0:23 left", cut to 79 characters. done counts from 0, not
+// from first. text is the caller's, e.g. its losses; it may be "".
 static inline void args_progress_print(args_progress *p, long long done, const char *text) {
     char line[256], left[24];
     double now = args_seconds(), elapsed = now - p->start, rate = 0, share, remaining;
@@ -956,12 +942,12 @@ static inline void args_progress_print(args_progress *p, long long done, const c
     p->last = now;
 }
 
-/* Tell the line that done steps are finished; prints when it is due. */
+// Tell the line that done steps are finished; prints when it is due.
 static inline void args_progress_step(args_progress *p, long long done, const char *text) {
     if (args_progress_due(p)) args_progress_print(p, done, text);
 }
 
-/* Show the last state and end the line, before anything else is printed. Also right after an interrupted loop. */
+// Show the last state and end the line, before anything else is printed. Also right after an interrupted loop.
 static inline void args_progress_end(args_progress *p, long long done, const char *text) {
     if (!p->visible) return;
     args_progress_print(p, done, text);

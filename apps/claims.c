@@ -46,22 +46,22 @@ typedef struct variant {
     int         most;                   // how many gammas of the table below are sampled
 } variant;
 
-// The factors of equal time are ratios of seconds a step that runs.csv showed on one thread of a Zen 4 server. They are kept
-// as constants so that results can be repeated to the digit; runs.csv tells how well they fit here.
+// The factors of equal time are ratios of processor time a step, the medians of 14 turns of 20 steps on one thread of a shared AVX-512
+// server. They are constants so that results can be repeated to the digit; runs.csv tells how well they fit here.
 static const variant variants[VARIANTS] = {
     {"paper",      "recipe paper: soft matching, comparison at time zero, DSM with adaptive weight", 1, 5},
     {"points",     "recipe points, ours: mostly short jumps with u = s, aim at the exact denoiser", 1, 5},
     {"score-only", "a network without s, trained on DSM alone with the paper's rows of it",      1, 0},
-    {"local",      "paper, local matching (u one grid step after t)",                           1.1, 1},
-    {"global",     "paper, global matching (u = s)",                                            0.9, 1},
+    {"local",      "paper, local matching (u one grid step after t)",                           1, 1},
+    {"global",     "paper, global matching (u = s)",                                            1.1, 1},
     {"no-dsm",     "paper without L_DSM",                                                       1, 1},
     {"fixed",      "paper with weight 1 instead of the adaptive one",                           1, 1},
     {"gan",        "paper with an adversary in the last 40 % of the steps",                     1, 1},
-    {"self-solve", "paper without a teacher: the ODE of its own average (the paper's form)",    0.4, 1},
-    {"self-jump",  "paper without a teacher: a jump of its own average (the code's form)",      1, 1},
+    {"self-solve", "paper without a teacher: the ODE of its own average (the paper's form)",    0.65, 1},
+    {"self-jump",  "paper without a teacher: a jump of its own average (the code's form)",      0.9, 1},
     {"one-heun",   "points, one Heun step per grid interval: the discrete teacher",               1, 1},
-    {"points-tuned", "points tuned for one jump: batches of a quarter, nine jumps in ten go to the end", 4, 1},
-    {"cm",         "recipe cd: consistency distillation, otherwise as points",                  2.8, 2},
+    {"points-tuned", "points tuned for one jump: batches of a quarter, nine jumps in ten go to the end", 3.4, 1},
+    {"cm",         "recipe cd: consistency distillation, otherwise as points",                  3.2, 2},
     {"cm-tuned",   "cm tuned: batches of a quarter, target average of 0.95, learning rate 0.005", 8, 2}};
 
 // The times of points-tuned, a function of this program's own: as those of `points`, but nine rows in ten jump to the end.
@@ -677,7 +677,7 @@ static const claim claims[] = {
     {12, "12", "The student learns its discrete teacher, not the exact flow", discrete_teacher, NEEDS(OURS) | NEEDS(ONE_HEUN),
      "One Heun step per interval of the 18-level grid is a map of its own, some way from the exact flow. Which of the two is the student nearer to?"},
     {13, "13", "CTM beats CM at one step, at equal time and equal care", against_cm, NEEDS(PAPER) | NEEDS(OURS) | NEEDS(OURS_TUNED) | NEEDS(CM) | NEEDS(CM_TUNED),
-     "A consistency model's step is cheaper, so it gets 2.8 times the steps, twice as many with small batches; and of either model the better of two settings counts, the second one found by a search."}};
+     "A consistency model's step is cheaper, so it gets 3.2 times the steps, and 8 times as many with batches of a quarter (CTM: 3.4 times); and of either model the better of two settings counts, the second one found by a search."}};
 enum { CLAIMS = sizeof claims/sizeof claims[0], CLAIMS_LAST = 13 };
 
 // ---- The command line --------------------------------------------------------------------------------------------------------

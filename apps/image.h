@@ -27,60 +27,56 @@
 #include "args.h"
 #include "table.h"
 
-/* pread needs no position that threads would share. (A strict -std=c99 hides it if another header came before args.h.) */
+// pread needs no position that threads would share. (A strict -std=c99 hides it if another header came before args.h.)
 #if defined(ARGS_POSIX) && !defined(IMAGE_PLAIN_C) && !(defined(__GLIBC__) && !defined(__USE_XOPEN2K8))
 #define IMAGE_POSIX 1
 #endif
 
 #ifndef IMAGE_REAL
-#define IMAGE_REAL float        /* the number type of rows of images                                                  */
+#define IMAGE_REAL float        // the number type of rows of images
 #endif
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  The interface                                                                                                     */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- The interface -----------------------------------------------------------------------------------------------------
 
 enum {
-    IMAGE_PARTS       = 64,     /* files of a set                                                                     */
-    IMAGE_RECORD      = 3073,   /* bytes of a record of CIFAR-10                                                      */
-    IMAGE_SIZE_MAX    = 1024,   /* pixels along a side                                                                */
+    IMAGE_PARTS       = 64,     // files of a set
+    IMAGE_RECORD      = 3073,   // bytes of a record of CIFAR-10
+    IMAGE_SIZE_MAX    = 1024,   // pixels along a side
     IMAGE_CLASSES_MAX = 256
 };
 
 typedef struct {
-    const char    *path;        /* points into image_set.paths                                                        */
-    unsigned char *bytes;       /* the whole file, if it came through a pipe; NULL: read from f                       */
+    const char    *path;        // points into image_set.paths
+    unsigned char *bytes;       // the whole file, if it came through a pipe; NULL: read from f
     FILE          *f;
-    size_t         length;      /* bytes of the file                                                                  */
-    int            broken;      /* 1: something could not be read, 2: for want of memory; see image_intact            */
-    size_t         first, n;    /* number of its first image in the set; images                                       */
-    size_t         start;       /* where image 0 begins                                                               */
-    size_t         stride;      /* bytes from one image to the next                                                   */
-    size_t         size;        /* bytes of an image                                                                  */
-    int            planes;      /* 1: channels outermost, as in CIFAR-10 and PyTorch                                  */
-    int            floats;      /* 1: float32                                                                         */
-    int            labelled;    /* 1: the byte before every image is its label                                        */
+    size_t         length;      // bytes of the file
+    int            broken;      // 1: something could not be read, 2: for want of memory; see image_intact
+    size_t         first, n;    // number of its first image in the set; images
+    size_t         start;       // where image 0 begins
+    size_t         stride;      // bytes from one image to the next
+    size_t         size;        // bytes of an image
+    int            planes;      // 1: channels outermost, as in CIFAR-10 and PyTorch
+    int            floats;      // 1: float32
+    int            labelled;    // 1: the byte before every image is its label
 } image_part;
 
 typedef struct {
     int            size, channels;
     size_t         n;
-    int            classes;     /* 1 + the largest label (CIFAR-10: 10); 0: the set has no labels                     */
+    int            classes;     // 1 + the largest label (CIFAR-10: 10); 0: the set has no labels
     int            parts;
     image_part     part[IMAGE_PARTS];
-    unsigned char *label;       /* [n], from an idx file; NULL: from the records, or none                             */
-    size_t         labels;      /* that label holds                                                                   */
-    int            scaled;      /* 1: `range` says which numbers are black and white, for bytes and floats            */
+    unsigned char *label;       // [n], from an idx file; NULL: from the records, or none
+    size_t         labels;      // that label holds
+    int            scaled;      // 1: `range` says which numbers are black and white, for bytes and floats
     double         range[2];
-    double         least, most; /* of the floats                                                                      */
-    char          *paths;       /* names of the files, a zero behind each                                             */
+    double         least, most; // of the floats
+    char          *paths;       // names of the files, a zero behind each
 } image_set;
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  PNG                                                                                                               */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- PNG ---------------------------------------------------------------------------------------------------------------
 
-/* CRC-32 of PNG and zip, of n more bytes after those that gave crc (0 at the beginning). */
+// CRC-32 of PNG and zip, of n more bytes after those that gave crc (0 at the beginning).
 static inline unsigned long image_crc(unsigned long crc, const unsigned char *p, size_t n) {
     size_t i;
     int k;
@@ -97,16 +93,16 @@ static inline void image_put_big(unsigned char *p, unsigned long v) {
     for (i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (24 - 8 * i) & 255);
 }
 
-/* 1 if a file can be written at path; to be asked before the work whose result it will hold. What is there stays. */
+// 1 if a file can be written at path; to be asked before the work whose result it will hold. What is there stays.
 static inline int image_can_write(const char *path, char *err, size_t errlen) {
     ctm_output a;
-    if (ctm_path_kind(path) == CTM_DEVICE) return 1;  /* a device or a pipe: its reader would take this for the end      */
+    if (ctm_path_kind(path) == CTM_DEVICE) return 1;  // a device or a pipe: its reader would take this for the end
     if (args_open_atomic(&a, path, err, errlen) == NULL) return 0;
     ctm_output_drop(&a);
     return 1;
 }
 
-/* One chunk: length, name, data, CRC of name and data. */
+// One chunk: length, name, data, CRC of name and data.
 static inline void image_chunk(FILE *f, const char *name, const unsigned char *data, size_t n) {
     unsigned char four[4];
     unsigned long crc = image_crc(image_crc(0, (const unsigned char *)name, 4), data, n);
@@ -118,7 +114,7 @@ static inline void image_chunk(FILE *f, const char *name, const unsigned char *d
     fwrite(four, 1, 4, f);
 }
 
-/* raw as a zlib stream of stored blocks, into out (n + n/65535*5 + 16 bytes). Returns its length. */
+// raw as a zlib stream of stored blocks, into out (n + n/65535*5 + 16 bytes). Returns its length.
 static inline size_t image_zlib_stored(const unsigned char *raw, size_t n, unsigned char *out) {
     unsigned long a = 1, b = 0;
     size_t at = 2, i, first = 0;
@@ -143,7 +139,7 @@ static inline size_t image_zlib_stored(const unsigned char *raw, size_t n, unsig
     return at + 4;
 }
 
-/* Write pixels [height,width,channels] (channels 1: grey, 3: RGB) as a PNG file. All or nothing. */
+// Write pixels [height,width,channels] (channels 1: grey, 3: RGB) as a PNG file. All or nothing.
 static inline int image_write_png(const char *path, int width, int height, int channels, const unsigned char *pixels, char *err, size_t errlen) {
     const size_t line = (size_t)width * (size_t)channels, n = (line + 1) * (size_t)height;
     unsigned char *raw = (unsigned char *)malloc(n + 1), *packed = (unsigned char *)malloc(n + n / 65535 * 5 + 16), head[13];
@@ -156,14 +152,14 @@ static inline int image_write_png(const char *path, int width, int height, int c
         return args_fail(err, errlen, "cannot write %s: no memory", path);
     }
     for (y = 0; y < height; y++) {
-        raw[(line + 1) * (size_t)y] = 0;                                         /* no filter                         */
+        raw[(line + 1) * (size_t)y] = 0;                                         // no filter
         memcpy(raw + (line + 1) * (size_t)y + 1, pixels + line * (size_t)y, line);
     }
     length = image_zlib_stored(raw, n, packed);
     image_put_big(head, (unsigned long)width);
     image_put_big(head + 4, (unsigned long)height);
-    head[8] = 8;                                                                 /* bits a sample                     */
-    head[9] = (unsigned char)(channels == 3 ? 2 : 0);                            /* RGB or grey                       */
+    head[8] = 8;                                                                 // bits a sample
+    head[9] = (unsigned char)(channels == 3 ? 2 : 0);                            // RGB or grey
     head[10] = head[11] = head[12] = 0;
     good = args_open_atomic(&a, path, err, errlen) != NULL;
     if (good) {
@@ -178,21 +174,21 @@ static inline int image_write_png(const char *path, int width, int height, int c
     return good;
 }
 
-/* [-1,1] to a byte: rounded, values outside cut off. */
+// [-1,1] to a byte: rounded, values outside cut off.
 static inline unsigned char image_byte(double v) {
     double b = 127.5 * v + 127.5;
     return (unsigned char)(b >= 254.5 ? 255 : b > 0 ? (int)(b + 0.5) : 0);
 }
 
-/* A PNG is made in memory, and its data are one chunk: about 1 GB is the most. */
+// A PNG is made in memory, and its data are one chunk: about 1 GB is the most.
 static inline int image_sheet_fits(const char *path, size_t n, int size, int channels, int columns, char *err, size_t errlen) {
     const double width = columns * (size + 1.0) - 1, height = (double)((n + (size_t)columns - 1) / (size_t)columns) * (size + 1.0) - 1;
     if (width * height * (channels == 3 ? 3 : 1) < 1e9) return 1;
     return args_fail(err, errlen, "cannot write %s: a picture of %.0f x %.0f pixels is too large, expected fewer images", path, width, height);
 }
 
-/* n images x [n, size*size*channels] in [-1,1] beside one another, `columns` in a row, with a line of one grey pixel between.
-   Channels other than 3 are drawn as the grey of their first. */
+// n images x [n, size*size*channels] in [-1,1] beside one another, `columns` in a row, with a line of one grey pixel between.
+// Channels other than 3 are drawn as the grey of their first.
 static inline int image_write_sheet(const char *path, size_t n, int size, int channels, const IMAGE_REAL *x, int columns, char *err, size_t errlen) {
     const int colours = channels == 3 ? 3 : 1;
     int width, height, row, column, c, good;
@@ -219,16 +215,14 @@ static inline int image_write_sheet(const char *path, size_t n, int size, int ch
     return good;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Arrays: .npz of bytes, .npy of floats, .npy of labels                                                             */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Arrays: .npz of bytes, .npy of floats, .npy of labels -------------------------------------------------------------
 
 static inline void image_put_little(unsigned char *p, unsigned long v, int bytes) {
     int i;
     for (i = 0; i < bytes; i++) p[i] = (unsigned char)(v >> (8 * i) & 255);
 }
 
-/* A zip archive of one stored file, arr_0.npy: uint8 [n,size,size,channels], as numpy.savez writes it. */
+// A zip archive of one stored file, arr_0.npy: uint8 [n,size,size,channels], as numpy.savez writes it.
 static inline int image_write_npz(const char *path, size_t n, int size, int channels, const IMAGE_REAL *x, char *err, size_t errlen) {
     static const char name[] = "arr_0.npy";
     const size_t count = n * (size_t)size * (size_t)size * (size_t)channels, shape[4] = {n, (size_t)size, (size_t)size, (size_t)channels};
@@ -245,8 +239,8 @@ static inline int image_write_npz(const char *path, size_t n, int size, int chan
     crc = image_crc(image_crc(0, head, header), bytes, count);
     memset(local, 0, sizeof local);
     image_put_little(local, 0x04034b50ul, 4);
-    image_put_little(local + 4, 20, 2);                                          /* version of the format             */
-    image_put_little(local + 12, 0x21, 2);                                       /* 1 January 1980                    */
+    image_put_little(local + 4, 20, 2);                                          // version of the format
+    image_put_little(local + 12, 0x21, 2);                                       // 1 January 1980
     image_put_little(local + 14, crc, 4);
     image_put_little(local + 18, (unsigned long)total, 4);
     image_put_little(local + 22, (unsigned long)total, 4);
@@ -276,7 +270,7 @@ static inline int image_write_npz(const char *path, size_t n, int size, int chan
     return good;
 }
 
-/* Channels innermost to channels outermost, or back: x [pixels,channels] <-> y [channels,pixels]. */
+// Channels innermost to channels outermost, or back: x [pixels,channels] <-> y [channels,pixels].
 static inline void image_to_planes(size_t pixels, int channels, const IMAGE_REAL *x, float *y) {
     size_t i;
     int c;
@@ -290,7 +284,7 @@ static inline void image_from_planes(size_t pixels, int channels, const float *y
         for (c = 0; c < channels; c++) x[i * (size_t)channels + (size_t)c] = (IMAGE_REAL)y[(size_t)c * pixels + i];
 }
 
-/* float32 [n,channels,size,size], as PyTorch has them. */
+// float32 [n,channels,size,size], as PyTorch has them.
 static inline int image_write_npy(const char *path, size_t n, int size, int channels, const IMAGE_REAL *x, char *err, size_t errlen) {
     const size_t pixels = (size_t)size * (size_t)size, dim = pixels * (size_t)channels, shape[4] = {n, (size_t)channels, (size_t)size, (size_t)size};
     float *planes = (float *)malloc(n * dim * sizeof *planes + 1);
@@ -303,8 +297,8 @@ static inline int image_write_npy(const char *path, size_t n, int size, int chan
     return good;
 }
 
-/* Labels from a .npy file of whole numbers (uint8, int32 or int64), one dimension: each from 0 to classes - 1, or -1 for none.
-   The caller frees *out. */
+// Labels from a .npy file of whole numbers (uint8, int32 or int64), one dimension: each from 0 to classes - 1, or -1 for none.
+// The caller frees *out.
 static inline int image_read_labels(const char *path, int classes, int **out, size_t *n, char *err, size_t errlen) {
     size_t length = 0, start = 0, width, i;
     unsigned char *bytes = table_read_file(path, &length, err, errlen);
@@ -344,11 +338,9 @@ static inline int image_read_labels(const char *path, int classes, int **out, si
     return *out ? 1 : args_fail(err, errlen, "cannot read %s: no memory", path);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Opening a set                                                                                                     */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Opening a set -----------------------------------------------------------------------------------------------------
 
-/* Go to a byte of a file that may be larger than a long counts. */
+// Go to a byte of a file that may be larger than a long counts.
 static inline int image_seek(FILE *f, size_t at) {
 #if defined(ARGS_WINDOWS)
     return _fseeki64(f, (long long)at, SEEK_SET) == 0;
@@ -359,7 +351,7 @@ static inline int image_seek(FILE *f, size_t at) {
 #endif
 }
 
-/* Bytes of an open file, or -1. */
+// Bytes of an open file, or -1.
 static inline long long image_length(FILE *f) {
     if (fseek(f, 0, SEEK_END) != 0) return -1;
 #if defined(ARGS_WINDOWS)
@@ -371,7 +363,7 @@ static inline long long image_length(FILE *f) {
 #endif
 }
 
-/* Open a file for image_read; what is no file of the disk is read at once. */
+// Open a file for image_read; what is no file of the disk is read at once.
 static inline int image_load(image_part *p, char *err, size_t errlen) {
     const ctm_kind kind = ctm_path_kind(p->path);
     long long length;
@@ -389,7 +381,7 @@ static inline int image_load(image_part *p, char *err, size_t errlen) {
     return 1;
 }
 
-/* Several threads may find the same part broken. */
+// Several threads may find the same part broken.
 static inline void image_mark(image_part *p, int broken) {
 #if defined(_OPENMP)
 #pragma omp critical(image_mark)
@@ -397,7 +389,7 @@ static inline void image_mark(image_part *p, int broken) {
     p->broken = broken;
 }
 
-/* n bytes from `at` on into room. 0 if they are not there, as when the file became shorter: zeros, and the part is marked. */
+// n bytes from `at` on into room. 0 if they are not there, as when the file became shorter: zeros, and the part is marked.
 static inline int image_read(image_part *p, size_t at, size_t n, unsigned char *room) {
     size_t got = 0;
     if (p->bytes) {
@@ -426,7 +418,7 @@ static inline int image_read(image_part *p, size_t at, size_t n, unsigned char *
     return 0;
 }
 
-/* 1 if all that was asked for so far could be read; else err names the file. To be asked after image_get and image_label. */
+// 1 if all that was asked for so far could be read; else err names the file. To be asked after image_get and image_label.
 static inline int image_intact(const image_set *s, char *err, size_t errlen) {
     int i;
     for (i = 0; i < s->parts; i++) {
@@ -445,7 +437,7 @@ static inline unsigned long image_big(const unsigned char *p) {
     return (unsigned long)p[0] << 24 | (unsigned long)p[1] << 16 | (unsigned long)p[2] << 8 | (unsigned long)p[3];
 }
 
-/* The first part says what the set's images are; all others must agree. */
+// The first part says what the set's images are; all others must agree.
 static inline int image_agree(image_set *s, const image_part *p, int size, int channels, char *err, size_t errlen) {
     if (size < 1 || size > IMAGE_SIZE_MAX || channels < 1 || channels > 16)
         return args_fail(err, errlen, "%s: found images of %d x %d with %d channels, expected 1 to %d pixels a side and at most 16 channels", p->path, size, size, channels, IMAGE_SIZE_MAX);
@@ -458,7 +450,7 @@ static inline int image_agree(image_set *s, const image_part *p, int size, int c
                      s->size, s->size, s->channels, s->part[0].path);
 }
 
-/* CIFAR-10: no header, so its size is all there is to check, and every label. */
+// CIFAR-10: no header, so its size is all there is to check, and every label.
 static inline int image_open_cifar(image_set *s, image_part *p, char *err, size_t errlen) {
     enum { AT_ONCE = 64 };
     unsigned char *block;
@@ -487,7 +479,7 @@ static inline int image_open_cifar(image_set *s, image_part *p, char *err, size_
     return image_agree(s, p, 32, 3, err, errlen);
 }
 
-/* idx: two zeros, the type of the numbers, how many dimensions, these as four bytes each. */
+// idx: two zeros, the type of the numbers, how many dimensions, these as four bytes each.
 static inline int image_open_idx(image_set *s, image_part *p, const unsigned char *head, char *err, size_t errlen) {
     const unsigned long n = image_big(head + 4), h = image_big(head + 8), w = image_big(head + 12);
     if (h != w || h == 0 || h > IMAGE_SIZE_MAX) return args_fail(err, errlen, "%s: found idx images of %lu x %lu, expected squares of at most %d", p->path, h, w, IMAGE_SIZE_MAX);
@@ -500,7 +492,7 @@ static inline int image_open_idx(image_set *s, image_part *p, const unsigned cha
     return image_agree(s, p, (int)h, 1, err, errlen);
 }
 
-/* A float32 of a .npy file, whatever the order of bytes here. */
+// A float32 of a .npy file, whatever the order of bytes here.
 static inline double image_f32(const unsigned char *p) {
     const unsigned int bits = (unsigned int)npy_u32(p);
     float v;
@@ -508,7 +500,7 @@ static inline double image_f32(const unsigned char *p) {
     return (double)v;
 }
 
-/* The smallest and the largest of a file of floats. Away from black and white they may lie a little, as samples do: 0..255 is a mistake. */
+// The smallest and the largest of a file of floats. Away from black and white they may lie a little, as samples do: 0..255 is a mistake.
 static inline int image_check_floats(image_set *s, image_part *p, char *err, size_t errlen) {
     const double middle = s->scaled ? (s->range[0] + s->range[1]) / 2 : 0, reach = s->scaled ? 5 * fabs(s->range[1] - s->range[0]) : 10;
     unsigned char *room = (unsigned char *)malloc(p->size);
@@ -529,7 +521,7 @@ static inline int image_check_floats(image_set *s, image_part *p, char *err, siz
     return good;
 }
 
-/* The array that begins at byte `at` of the file; in an archive (loose) other things may follow it. */
+// The array that begins at byte `at` of the file; in an archive (loose) other things may follow it.
 static inline int image_open_npy(image_set *s, image_part *p, size_t at, int loose, char *err, size_t errlen) {
     const size_t head = p->length - at < 65552 ? p->length - at : 65552;
     unsigned char *copy = (unsigned char *)malloc(head + 1);
@@ -572,7 +564,7 @@ static inline int image_open_npy(image_set *s, image_part *p, size_t at, int loo
     return image_agree(s, p, h, c, err, errlen) && (!p->floats || image_check_floats(s, p, err, errlen));
 }
 
-/* .npz is a zip archive: 30 bytes, the first file's name, something else, then the file, if it is not compressed. */
+// .npz is a zip archive: 30 bytes, the first file's name, something else, then the file, if it is not compressed.
 static inline int image_open_npz(image_set *s, image_part *p, char *err, size_t errlen) {
     unsigned char head[30];
     size_t at;
@@ -584,7 +576,7 @@ static inline int image_open_npz(image_set *s, image_part *p, char *err, size_t 
     return image_open_npy(s, p, at, 1, err, errlen);
 }
 
-/* A file of labels joins the set; their number is checked when all files are open. */
+// A file of labels joins the set; their number is checked when all files are open.
 static inline int image_open_labels(image_set *s, image_part *p, const unsigned char *head, char *err, size_t errlen) {
     const unsigned long n = image_big(head + 4);
     unsigned char *label;
@@ -606,7 +598,7 @@ static inline void image_close_part(image_part *p) {
     memset(p, 0, sizeof *p);
 }
 
-/* Release everything and leave the set empty. Harmless after a failure. */
+// Release everything and leave the set empty. Harmless after a failure.
 static inline void image_close(image_set *s) {
     int i;
     for (i = 0; i < IMAGE_PARTS; i++) image_close_part(&s->part[i]);
@@ -615,7 +607,7 @@ static inline void image_close(image_set *s) {
     memset(s, 0, sizeof *s);
 }
 
-/* What people have that is no set of images, told by its first bytes, with which no batch of CIFAR-10 begins; or NULL. */
+// What people have that is no set of images, told by its first bytes, with which no batch of CIFAR-10 begins; or NULL.
 static inline const char *image_stranger(const unsigned char *head) {
     static const char picture[] = "is one picture; expected all in one array: numpy.save('set.npy', numpy.stack(pictures))";
     static const char pickle[] = "is a pickle of Python; expected CIFAR-10's binary version (make cifar10 fetches it), idx, or .npy";
@@ -631,7 +623,7 @@ static inline const char *image_stranger(const unsigned char *head) {
     return NULL;
 }
 
-/* Which format it is. A batch of CIFAR-10 may begin like idx, with the label 0 and dark pixels; then its length decides. */
+// Which format it is. A batch of CIFAR-10 may begin like idx, with the label 0 and dark pixels; then its length decides.
 static inline int image_open_format(image_set *s, image_part *p, const unsigned char *head, char *err, size_t errlen) {
     const int records = p->length % IMAGE_RECORD == 0, idx = head[0] == 0 && head[1] == 0 && head[2] >= 8 && head[2] <= 14 && head[3] >= 1 && head[3] <= 4;
     const char *other = image_stranger(head);
@@ -647,7 +639,7 @@ static inline int image_open_format(image_set *s, image_part *p, const unsigned 
     return image_open_cifar(s, p, err, errlen);
 }
 
-/* One file of the list: images become a part, labels are put aside. */
+// One file of the list: images become a part, labels are put aside.
 static inline int image_open_file(image_set *s, const char *path, char *err, size_t errlen) {
     image_part *p = &s->part[s->parts];
     unsigned char head[16];
@@ -673,8 +665,8 @@ static inline int image_open_file(image_set *s, const char *path, char *err, siz
 static const char *const image_folder_names[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin",
     "train-images-idx3-ubyte", "train-images.idx3-ubyte", "train-labels-idx1-ubyte", "train-labels.idx1-ubyte"};
 
-/* The names of the set's files, one behind the other with a zero behind each. The caller frees them; *used: their bytes. A folder has
-   those that can be a training set. What is there under the whole name is one file, whatever commas the name has. */
+// The names of the set's files, one behind the other with a zero behind each. The caller frees them; *used: their bytes. A folder has
+// those that can be a training set. What is there under the whole name is one file, whatever commas the name has.
 static inline char *image_names(const char *data, size_t *used) {
     const size_t length = strlen(data) + 32;
     const ctm_kind kind = ctm_path_kind(data);
@@ -691,8 +683,8 @@ static inline char *image_names(const char *data, size_t *used) {
     return names;
 }
 
-/* Open a folder, a file, or files separated by commas. range[2]: the numbers that are black and white; NULL: 0 and 255 in bytes, -1
-   and 1 in floats. */
+// Open a folder, a file, or files separated by commas. range[2]: the numbers that are black and white; NULL: 0 and 255 in bytes, -1
+// and 1 in floats.
 static inline int image_open_scaled(image_set *s, const char *data, const double *range, char *err, size_t errlen) {
     size_t room, at;
     int good = 1;
@@ -716,9 +708,7 @@ static inline int image_open_scaled(image_set *s, const char *data, const double
 }
 static inline int image_open(image_set *s, const char *data, char *err, size_t errlen) { return image_open_scaled(s, data, NULL, err, errlen); }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Reading images                                                                                                    */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Reading images ----------------------------------------------------------------------------------------------------
 
 static inline image_part *image_part_of(image_set *s, size_t i) {
     int k = 0;
@@ -726,7 +716,7 @@ static inline image_part *image_part_of(image_set *s, size_t i) {
     return &s->part[k];
 }
 
-/* Image i into x[size*size*channels], in [-1,1]; mirrored left to right if flip is 1. Zeros where image_intact will say so. */
+// Image i into x[size*size*channels], in [-1,1]; mirrored left to right if flip is 1. Zeros where image_intact will say so.
 static inline void image_get(image_set *s, size_t i, int flip, IMAGE_REAL *x) {
     image_part *p = image_part_of(s, i);
     const size_t size = (size_t)s->size, channels = (size_t)s->channels;
@@ -746,7 +736,7 @@ static inline void image_get(image_set *s, size_t i, int flip, IMAGE_REAL *x) {
     free(b);
 }
 
-/* The class of image i, or -1. */
+// The class of image i, or -1.
 static inline int image_label(image_set *s, size_t i) {
     image_part *p = image_part_of(s, i);
     unsigned char label;
@@ -755,8 +745,8 @@ static inline int image_label(image_set *s, size_t i) {
     return label;
 }
 
-/* 1 with a line if black and white seem to be other numbers than those that they are taken for; not if they were given. A set of
-   bytes is judged by 64 of its images. */
+// 1 with a line if black and white seem to be other numbers than those that they are taken for; not if they were given. A set of
+// bytes is judged by 64 of its images.
 static inline int image_doubtful(image_set *s, char *line, size_t size) {
     const size_t dim = (size_t)s->size * (size_t)s->size * (size_t)s->channels;
     const double least = s->least, most = s->most;
@@ -764,7 +754,7 @@ static inline int image_doubtful(image_set *s, char *line, size_t size) {
     int brightest = 0;
     size_t k, j;
     if (s->scaled) return 0;
-    if (least <= most) {                            /* some files are floats                                          */
+    if (least <= most) {                            // some files are floats
         const int positive = least >= 0 && most > 0, narrow = least >= -0.5 && most <= 0.5 && most > least;
         if (!positive && !narrow && least >= -1.5 && most <= 1.5) return 0;
         args_fail(line, size, "%s: its numbers lie between %g and %g, but -1 is taken for black and 1 for white; say otherwise with --range %s (or --range -1,1: they are right)",
@@ -783,7 +773,7 @@ static inline int image_doubtful(image_set *s, char *line, size_t size) {
     return 1;
 }
 
-/* "BLACK,WHITE" into range[2]; 0 if it is no two different numbers. */
+// "BLACK,WHITE" into range[2]; 0 if it is no two different numbers.
 static inline int image_range(const char *text, double *range) {
     const char *comma = strchr(text, ',');
     char black[40];
@@ -794,7 +784,7 @@ static inline int image_range(const char *text, double *range) {
     return args_real(black, &range[0]) == 1 && args_real(comma + 1, &range[1]) == 1 && range[0] != range[1] && fabs(range[0]) < 1e30 && fabs(range[1]) < 1e30;
 }
 
-/* A number that tells sets apart: from sizes and 64 images spread over the set. */
+// A number that tells sets apart: from sizes and 64 images spread over the set.
 static inline unsigned long long image_fingerprint(image_set *s) {
     unsigned long long h = 14695981039346656037ull;
     const size_t dim = (size_t)s->size * (size_t)s->size * (size_t)s->channels;
@@ -813,17 +803,12 @@ static inline unsigned long long image_fingerprint(image_set *s) {
     return h;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  A set that needs no download                                                                                      */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- A set that needs no download --------------------------------------------------------------------------------------
 
-/* Ten classes of shapes in a colour, on a background that runs from one colour to another. */
-static inline const char *image_synth_name(int label) {
-    static const char *const names[10] = {"disc", "square", "triangle", "ring", "cross", "horizontal stripes", "vertical stripes", "diamond", "half disc", "checkerboard"};
-    return names[label];
-}
+// Ten classes of shapes in a colour, on a background that runs from one colour to another: disc, square, triangle, ring, cross, horizontal
+// stripes, vertical stripes, diamond, half disc, checkerboard.
 
-/* How far (u,v) is inside the shape: positive inside, about in units of its radius 1. */
+// How far (u,v) is inside the shape: positive inside, about in units of its radius 1.
 static inline double image_synth_inside(int label, double u, double v) {
     const double r = sqrt(u * u + v * v), au = fabs(u), av = fabs(v), box = 0.9 - (au > av ? au : av);
     const double side = 0.9 * (v + 0.9) / 1.8 - au, wave = 10.2;
@@ -842,17 +827,17 @@ static inline double image_synth_inside(int label, double u, double v) {
     }
 }
 
-/* The numbers that make one image, each in (0,1): drawn by the caller, so that this file needs no random numbers. */
+// The numbers that make one image, each in (0,1): drawn by the caller, so that this file needs no random numbers.
 enum { IMAGE_SYNTH_DRAWS = 16 };
 
-/* One record of CIFAR-10's format, IMAGE_RECORD bytes. */
+// One record of CIFAR-10's format, IMAGE_RECORD bytes.
 static inline void image_synth(const double *draw, unsigned char *record) {
     const int label = (int)(10 * draw[0]);
     const double radius = 9 + 3 * draw[1], cx = 15.5 + 4 * (draw[2] - 0.5), cy = 15.5 + 4 * (draw[3] - 0.5), angle = 6.283185307 * draw[4];
     const double across = cos(angle) / 44, along = sin(angle) / 44, softness = 0.8 / radius;
     double shape[3], from[3], to[3];
     int x, y, c;
-    for (c = 0; c < 3; c++) {                         /* the shape is light and the background dark, or the other way round */
+    for (c = 0; c < 3; c++) {                         // the shape is light and the background dark, or the other way round
         const int light = draw[5] < 0.5;
         shape[c] = light ? 150 + 105 * draw[6 + c] : 90 * draw[6 + c];
         from[c] = light ? 100 * draw[9 + c] : 130 + 125 * draw[9 + c];
@@ -863,7 +848,7 @@ static inline void image_synth(const double *draw, unsigned char *record) {
         for (x = 0; x < 32; x++) {
             const double g = 0.5 + across * (x - 15.5) + along * (y - 15.5);
             double a = 0.5 + image_synth_inside(label, (x - cx) / radius, (y - cy) / radius) / softness;
-            a = a < 0 ? 0 : a > 1 ? 1 : a;            /* edges are smooth over about a pixel */
+            a = a < 0 ? 0 : a > 1 ? 1 : a;            // edges are smooth over about a pixel
             for (c = 0; c < 3; c++) {
                 const double v = a * shape[c] + (1 - a) * (from[c] + (to[c] - from[c]) * g);
                 record[1 + 1024 * c + 32 * y + x] = (unsigned char)(v < 0 ? 0 : v > 255 ? 255 : v + 0.5);

@@ -358,8 +358,7 @@ static ctm_net *load_foreign(ctm_arena *a, const ctm_file *f, const drawing *d, 
 
 static ctm_net *load_weights(ctm_arena *a, const drawing *d, char *err, size_t errlen) {
     const ctm_file *f = ctm_file_read(a, d->weights);
-    if (!f) { args_fail(err, errlen, "%s", ctm_error(a->ctx)); return NULL; }
-    return ctm_file_meta(f, "ctm.format") ? load_images(a, d->weights, NULL, err, errlen) : load_foreign(a, f, d, err, errlen);
+    return !f || ctm_file_meta(f, "ctm.format") ? load_images(a, f, NULL, err, errlen) : load_foreign(a, f, d, err, errlen);
 }
 
 static int check_noise(const drawing *d, char *err, size_t errlen) {
@@ -510,7 +509,7 @@ static int info_main(int argc, char **argv) {
     if (status) return args_exit_status(status);
     if (!weights && !network_config(&ctx, &c, config, &set, (int)size, (int)channels, err, sizeof err)) return misused(err);
     ctm_arena_init(&a, &ctx, "info");
-    net = weights ? load_images(&a, weights, &c, err, sizeof err) : ctm_unet(&a, &c, 1);
+    net = weights ? load_images(&a, ctm_file_read(&a, weights), &c, err, sizeof err) : ctm_unet(&a, &c, 1);
     if (net) {
         ctm_config_print(&c);
         for (int p = 0; p < net->count; p++) {

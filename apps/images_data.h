@@ -151,12 +151,12 @@ static void print_shape(const ctm_config *c, size_t parameters, int with_s) {
     printf("%s, dropout %g, classes %d, %s: %.3f M parameters\n", c->attn[0] ? "" : " the bottom only", c->dropout, c->classes, with_s ? "t and s" : "t only", (double)parameters/1e6);
 }
 
-// A network of images from a file, or NULL with a line.
-static ctm_net *load_images(ctm_arena *a, const char *path, ctm_config *cfg, char *err, size_t errlen) {
-    ctm_net *net = ctm_load(a, path, cfg);
+// A network of images from an open file (NULL: ctm_error says why), or NULL with a line.
+static ctm_net *load_images(ctm_arena *a, const ctm_file *f, ctm_config *cfg, char *err, size_t errlen) {
+    ctm_net *net = f ? ctm_load_file(a, f, cfg) : NULL;
     if (!net) args_fail(err, errlen, "%s", ctm_error(a->ctx));
     else if (!net->size) {
-        args_fail(err, errlen, "%s: is a model of points (%d numbers a row), expected one of images", path, net->dim);
+        args_fail(err, errlen, "%s: is a model of points (%d numbers a row), expected one of images", f->path, net->dim);
         return NULL;
     }
     return net;

@@ -258,11 +258,10 @@ static int eval_labels(evaluation *e, size_t first) {
 // The held-out images: the last ones of the set that the model was trained on; all, up to --n, of another.
 static int eval_open(evaluation *e) {
     const ctm_file *f = ctm_file_read(&e->a, e->weights);
-    ctm_net *net = f ? load_images(&e->a, e->weights, NULL, e->line, sizeof e->line) : NULL;
+    ctm_net *net = load_images(&e->a, f, NULL, e->line, sizeof e->line);
     const image_set *s = &e->d.set;
     int same;
     size_t first;
-    if (!f) return failed_line(e->line, sizeof e->line, &e->ctx);
     if (!net || !data_open(&e->d, e->data, e->range, e->line, sizeof e->line)) return 0;
     if (net->size != s->size || net->channels != s->channels)
         return args_fail(e->line, sizeof e->line, "%s: holds images of %d x %d with %d channels, but the model makes %d x %d with %d", e->data, s->size, s->size,
@@ -285,7 +284,7 @@ static int eval_run(evaluation *e) {
     if (!eval_open(e) || (e->features && !user_features(&e->by, &e->a, e->features, e->net->size, e->net->channels, e->line, sizeof e->line))) return wrong(e->line);
     if (!e->features) random_features(&e->by, &e->a, e->net->size, e->net->channels);
     if (e->teacher) {
-        teacher = load_images(&e->a, e->teacher, NULL, e->line, sizeof e->line);
+        teacher = load_images(&e->a, ctm_file_read(&e->a, e->teacher), NULL, e->line, sizeof e->line);
         if (!teacher) return wrong(e->line);
         if (teacher->dim != e->net->dim || teacher->size != e->net->size ||
             (e->label && teacher->classes && teacher->classes != e->net->classes)) {

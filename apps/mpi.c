@@ -20,12 +20,12 @@
 #define NUMBER MPI_FLOAT
 #endif
 
-/* The first process collects a piece of every array, adds them in the order of the ranks, and sends the sums to all. So the bits
-   are the same on all of them, whatever machines and networks lie between, and from one run to the next. MPI_Allreduce does with
-   less traffic; its order of summation is the library's own affair. */
+// The first process collects a piece of every array, adds them in the order of the ranks, and sends the sums to all. So the bits
+// are the same on all of them, whatever machines and networks lie between, and from one run to the next. MPI_Allreduce does with
+// less traffic; its order of summation is the library's own affair.
 enum { PIECE = 65536 };
 typedef struct world { int rank, count; ctm_real *room; } world;
-typedef struct files { const char *data, *range, *teacher; } files;  /* of images; NULL: the ring */
+typedef struct files { const char *data, *range, *teacher; } files;  // of images; NULL: the ring
 
 static int sum(void *user, size_t n, ctm_real *v) {
     world *w = (world *)user;
@@ -43,7 +43,7 @@ static int sum(void *user, size_t n, ctm_real *v) {
     return 1;
 }
 
-/* A number that differs if a bit of the weights does. */
+// A number that differs if a bit of the weights does.
 static unsigned long fingerprint(const ctm_net *net) {
     const unsigned char *p = (const unsigned char *)net->theta;
     unsigned long h = 2166136261ul;
@@ -52,7 +52,7 @@ static unsigned long fingerprint(const ctm_net *net) {
     return h;
 }
 
-/* Do all processes have the same weights? Every one of them learns the answer. */
+// Do all processes have the same weights? Every one of them learns the answer.
 static int same_weights(const ctm_net *net) {
     unsigned long h = fingerprint(net), least, most;
     MPI_Allreduce(&h, &least, 1, MPI_UNSIGNED_LONG, MPI_MIN, MPI_COMM_WORLD);
@@ -60,7 +60,7 @@ static int same_weights(const ctm_net *net) {
     return least == most;
 }
 
-/* Which image sample `index` is; the image, and its class. */
+// Which image sample `index` is; the image, and its class.
 static size_t image_of(const image_set *s, const ctm_rng *rng, uint64_t step, uint64_t index) {
     size_t i = (size_t)(ctm_uniform(rng, step, index) * (double)s->n);
     return i < s->n ? i : s->n - 1;
@@ -74,8 +74,8 @@ static int label_of_image(void *user, const ctm_rng *rng, uint64_t step, uint64_
     return image_label(s, image_of(s, rng, step, index));
 }
 
-/* The teacher's file gives the network's shape, the recipe for images the settings, the flags what is asked for here. NULL with a line
-   in err. */
+// The teacher's file gives the network's shape, the recipe for images the settings, the flags what is asked for here. NULL with a line
+// in err.
 static ctm_net *read_teacher(ctm_arena *a, const char *path, const image_set *s, ctm_config *cfg, char *err, size_t errlen) {
     ctm_config recipe = ctm_recipe_images(), shape;
     ctm_net *net = ctm_load(a, path, &shape);
@@ -103,7 +103,7 @@ static ctm_net *read_teacher(ctm_arena *a, const char *path, const image_set *s,
     return net;
 }
 
-/* A trainer of the ring, or of images. NULL with a line in err. */
+// A trainer of the ring, or of images. NULL with a line in err.
 static ctm_trainer *trainer(ctm_arena *a, ctm_config *cfg, ctm_processes *all, const files *in, toy *ring, image_set *set, char *err, size_t errlen) {
     ctm_net *teacher, *net;
     ctm_trainer *tr;
@@ -175,7 +175,7 @@ static int train(ctm_config *cfg, ctm_processes *all, world *w, int threads, con
     return ok;
 }
 
-/* Reads the command line; args_parse's answer. */
+// Reads the command line; args_parse's answer.
 static int arguments(int count, const args_option *options, int n, int argc, char **argv, long long *shards, const files *in) {
     double range[2];
     int r = args_parse("mpi", "mpirun -np N build/mpi [flags]", options, n, argc, argv);
@@ -214,7 +214,7 @@ int main(int argc, char **argv) {
     MPI_Comm_rank(MPI_COMM_WORLD, &w.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &w.count);
     int r = 0, ok = 1;
-    if (w.rank == 0) r = arguments(w.count, options, ARGS_COUNT(options), argc, argv, &shards, &in);    /* one of them complains */
+    if (w.rank == 0) r = arguments(w.count, options, ARGS_COUNT(options), argc, argv, &shards, &in);    // one of them complains
     MPI_Bcast(&r, 1, MPI_INT, 0, MPI_COMM_WORLD);
     if (!r && w.rank > 0) r = arguments(w.count, options, ARGS_COUNT(options), argc, argv, &shards, &in);
     if (!r) {
@@ -227,7 +227,7 @@ int main(int argc, char **argv) {
         all.sum = sum;
         all.user = &w;
         ok = train(&cfg, &all, &w, (int)threads, &in, out);
-        if (!ok) MPI_Abort(MPI_COMM_WORLD, 1);                       /* the others may be waiting in a sum */
+        if (!ok) MPI_Abort(MPI_COMM_WORLD, 1);                       // the others may be waiting in a sum
     }
     MPI_Finalize();
     return args_finish("mpi", r ? args_exit_status(r) : !ok);

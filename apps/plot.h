@@ -1,32 +1,30 @@
-/*
- * plot.h - small SVG figures in C99 (also compiles as C++). Needs ctm.h only for its files (ctm_output).
- *
- *     plot *p = plot_open("figure.svg", 900, 420, "Two moons");
- *     plot_grid_panel(p, 1, 2, 0, "data");
- *     plot_axes(p, -2, 2, -2, 2, "x\xE2\x82\x81", "x\xE2\x82\x82", PLOT_EQUAL);
- *     plot_points(p, n, xy, 2, plot_color(0), 1.2, 0.6);
- *     plot_legend_add(p, PLOT_POINT, plot_color(0), "samples");
- *     if (plot_close(p) != 0) perror("figure.svg");
- *
- * Conventions
- *   - A figure is a sequence of panels. Each panel is opened with
- *     plot_grid_panel() or plot_panel(), given its scales with plot_axes(),
- *     and then drawn into. Whatever is drawn is clipped to the panel; drawing
- *     before plot_axes() has no effect.
- *   - Lengths, widths and radii are in pixels (y grows downwards); positions
- *     inside a panel are in data coordinates (y grows upwards).
- *   - Colours are CSS colours. PLOT_INK is the text colour, which follows the
- *     light or dark mode of the reader; plot_color(i) is a palette that is
- *     legible on both backgrounds.
- *   - All strings are UTF-8, are copied (or written) at once, and may be
- *     NULL, which means "none".
- *   - The figure is built in memory. Errors are remembered and reported by
- *     plot_close(); every function accepts a NULL plot and then does nothing.
- *
- * Dark mode uses ordinary CSS classes inside one media query rather than
- * var(), because several SVG converters do not know custom properties. A
- * reader that ignores the media query shows the light figure.
- */
+/* plot.h - small SVG figures in C99 (also compiles as C++). Needs ctm.h only for its files (ctm_output).
+
+       plot *p = plot_open("figure.svg", 900, 420, "Two moons");
+       plot_grid_panel(p, 1, 2, 0, "data");
+       plot_axes(p, -2, 2, -2, 2, "x\xE2\x82\x81", "x\xE2\x82\x82", PLOT_EQUAL);
+       plot_points(p, n, xy, 2, plot_color(0), 1.2, 0.6);
+       plot_legend_add(p, PLOT_POINT, plot_color(0), "samples");
+       if (plot_close(p) != 0) perror("figure.svg");
+
+   Conventions
+     - A figure is a sequence of panels. Each panel is opened with
+       plot_grid_panel() or plot_panel(), given its scales with plot_axes(),
+       and then drawn into. Whatever is drawn is clipped to the panel; drawing
+       before plot_axes() has no effect.
+     - Lengths, widths and radii are in pixels (y grows downwards); positions
+       inside a panel are in data coordinates (y grows upwards).
+     - Colours are CSS colours. PLOT_INK is the text colour, which follows the
+       light or dark mode of the reader; plot_color(i) is a palette that is
+       legible on both backgrounds.
+     - All strings are UTF-8, are copied (or written) at once, and may be
+       NULL, which means "none".
+     - The figure is built in memory. Errors are remembered and reported by
+       plot_close(); every function accepts a NULL plot and then does nothing.
+
+   Dark mode uses ordinary CSS classes inside one media query rather than
+   var(), because several SVG converters do not know custom properties. A
+   reader that ignores the media query shows the light figure. */
 #ifndef PLOT_H
 #define PLOT_H
 
@@ -38,49 +36,49 @@
 #include <string.h>
 #include "../ctm.h"
 
-/* The text colour of the current light or dark mode. */
+// The text colour of the current light or dark mode.
 #define PLOT_INK "currentColor"
 
-/* A blank cell in plot_heat() or a gap in plot_line(). NaN works as well. */
+// A blank cell in plot_heat() or a gap in plot_line(). NaN works as well.
 #define PLOT_MISSING 1e300
 
-/* Flags of plot_axes(), plot_heat(), plot_cmap() and plot_layout(). */
+// Flags of plot_axes(), plot_heat(), plot_cmap() and plot_layout().
 enum {
-    PLOT_LOGX      = 1 << 0, /* axes: logarithmic x                          */
-    PLOT_LOGY      = 1 << 1, /* axes: logarithmic y                          */
-    PLOT_EQUAL     = 1 << 2, /* axes: one unit is equally long in x and y    */
-    PLOT_NOXTICKS  = 1 << 3, /* axes: no x ticks and no vertical grid lines  */
-    PLOT_NOYTICKS  = 1 << 4, /* axes: no y ticks and no horizontal grid lines*/
-    PLOT_NOTICKS   = PLOT_NOXTICKS | PLOT_NOYTICKS, /* axes and layout       */
-    PLOT_DIVERGING = 1 << 5, /* heat, cmap: blue - white - orange            */
-    PLOT_LOGCOLOR  = 1 << 6, /* heat: logarithmic colour scale               */
-    PLOT_TOPDOWN   = 1 << 7, /* heat: first row at the top, as in a table    */
-    PLOT_NUMBERS   = 1 << 8, /* heat: print the value in every cell          */
-    PLOT_COLORBAR  = 1 << 9, /* layout: leave room for a colour bar          */
-    PLOT_LEGENDROW = 1 << 10 /* layout: leave room for PLOT_BELOW_TITLE      */
+    PLOT_LOGX      = 1 << 0, // axes: logarithmic x
+    PLOT_LOGY      = 1 << 1, // axes: logarithmic y
+    PLOT_EQUAL     = 1 << 2, // axes: one unit is equally long in x and y
+    PLOT_NOXTICKS  = 1 << 3, // axes: no x ticks and no vertical grid lines
+    PLOT_NOYTICKS  = 1 << 4, // axes: no y ticks and no horizontal grid lines
+    PLOT_NOTICKS   = PLOT_NOXTICKS | PLOT_NOYTICKS, // axes and layout
+    PLOT_DIVERGING = 1 << 5, // heat, cmap: blue - white - orange
+    PLOT_LOGCOLOR  = 1 << 6, // heat: logarithmic colour scale
+    PLOT_TOPDOWN   = 1 << 7, // heat: first row at the top, as in a table
+    PLOT_NUMBERS   = 1 << 8, // heat: print the value in every cell
+    PLOT_COLORBAR  = 1 << 9, // layout: leave room for a colour bar
+    PLOT_LEGENDROW = 1 << 10 // layout: leave room for PLOT_BELOW_TITLE
 };
 
-/* Kinds of legend entries; the three marks are also the shapes of plot_marks(). */
+// Kinds of legend entries; the three marks are also the shapes of plot_marks().
 enum {
     PLOT_LINE, PLOT_DASH, PLOT_POINT, PLOT_BOX, PLOT_BAND,
     PLOT_CIRCLE, PLOT_SQUARE, PLOT_CROSS
 };
 
-/* Positions of a legend. */
+// Positions of a legend.
 enum {
     PLOT_TOPRIGHT, PLOT_TOPLEFT, PLOT_BOTTOMRIGHT, PLOT_BOTTOMLEFT,
-    PLOT_BELOW_TITLE /* one row below the title of the figure */
+    PLOT_BELOW_TITLE // one row below the title of the figure
 };
 
 enum {
-    PLOT_TEXT = 128,   /* bytes kept of a title or a legend label */
-    PLOT_ENTRIES = 12, /* legend entries per panel                */
-    PLOT_TICKS = 128,  /* ticks per axis                          */
-    PLOT_LEVELS = 96   /* distinct colours of a heat map          */
+    PLOT_TEXT = 128,   // bytes kept of a title or a legend label
+    PLOT_ENTRIES = 12, // legend entries per panel
+    PLOT_TICKS = 128,  // ticks per axis
+    PLOT_LEVELS = 96   // distinct colours of a heat map
 };
 
 typedef struct {
-    double a, b; /* data values at the left (bottom) and right (top) edge */
+    double a, b; // data values at the left (bottom) and right (top) edge
     int log;
 } plot_axis;
 
@@ -89,62 +87,54 @@ typedef struct {
     char color[32], label[PLOT_TEXT];
 } plot_entry;
 
-/* A figure under construction. Treat it as opaque. */
+// A figure under construction. Treat it as opaque.
 typedef struct {
-    char *path, *s;        /* destination, text so far        */
-    size_t n, cap;         /* bytes used and allocated        */
-    int failed;            /* errno of the first failure or 0 */
-    unsigned tag, ids;     /* make element ids unique         */
-    double width, height;  /* figure size                     */
-    double head;           /* height of the title block       */
-    int layout;            /* flags of plot_layout()          */
-    double margin[4];      /* left, right, top, bottom; < 0 = automatic */
-    int panel, ready;      /* panel open, axes set            */
-    double x, y, w, h;     /* data area of the panel          */
+    char *path, *s;        // destination, text so far
+    size_t n, cap;         // bytes used and allocated
+    int failed;            // errno of the first failure or 0
+    unsigned tag, ids;     // make element ids unique
+    double width, height;  // figure size
+    double head;           // height of the title block
+    int layout;            // flags of plot_layout()
+    double margin[4];      // left, right, top, bottom; < 0 = automatic
+    int panel, ready;      // panel open, axes set
+    double x, y, w, h;     // data area of the panel
     plot_axis ax, ay;
-    unsigned clip;         /* id of the clip path             */
+    unsigned clip;         // id of the clip path
     char title[PLOT_TEXT];
     plot_entry entry[PLOT_ENTRIES];
     int entries, place;
 } plot;
 
-/* ------------------------------------------------------------------------
- * Numbers
- * --------------------------------------------------------------------- */
+// ---- Numbers -----------------------------------------------------------------------------------------------------------
 
-/* 1 if v is an ordinary number, also under -ffast-math: looks at the bits. */
-static inline int plot_ok(double v)
-{
+// 1 if v is an ordinary number, also under -ffast-math: looks at the bits.
+static inline int plot_ok(double v) {
     unsigned long long u;
     memcpy(&u, &v, sizeof u);
-    return (u >> 52 & 2047) < 1023 + 990; /* |v| < 2^990, about 1e298 */
+    return (u >> 52 & 2047) < 1023 + 990; // |v| < 2^990, about 1e298
 }
 
-static inline double plot_clamp(double v, double lo, double hi)
-{
+static inline double plot_clamp(double v, double lo, double hi) {
     return v < lo ? lo : v > hi ? hi : v;
 }
 
-/* Largest integer e with 10^e <= v, for v > 0, safe against rounding. */
-static inline int plot_exponent(double v)
-{
+// Largest integer e with 10^e <= v, for v > 0, safe against rounding.
+static inline int plot_exponent(double v) {
     return (int)floor(log10(v) + 1e-9);
 }
 
-/* Nearest integer in units of 0.1 px; far-away values are clamped. */
-static inline long plot_deci(double px)
-{
+// Nearest integer in units of 0.1 px; far-away values are clamped.
+static inline long plot_deci(double px) {
     return (long)floor(plot_clamp(px, -1e5, 1e5) * 10 + 0.5);
 }
 
-/*
- * Writes v with at most `dec` decimals to buf (at least 40 bytes), always with
- * a decimal point and never as "-0"; `trim` removes trailing zeros. Returns
- * the length. `minus` is the minus sign to use.
- */
+//
+// Writes v with at most `dec` decimals to buf (at least 40 bytes), always with
+// a decimal point and never as "-0"; `trim` removes trailing zeros. Returns
+// the length. `minus` is the minus sign to use.
 static inline int plot_fixed(char *buf, double v, int dec, int trim,
-                             const char *minus)
-{
+                             const char *minus) {
     long long scale = 1, k;
     int i, n;
     if (!plot_ok(v)) v = 0;
@@ -164,13 +154,10 @@ static inline int plot_fixed(char *buf, double v, int dec, int trim,
     return n;
 }
 
-/* ------------------------------------------------------------------------
- * Output buffer
- * --------------------------------------------------------------------- */
+// ---- Output buffer -----------------------------------------------------------------------------------------------------
 
-/* Appends n bytes. A failed allocation is remembered for plot_close(). */
-static inline void plot_put(plot *p, const char *s, size_t n)
-{
+// Appends n bytes. A failed allocation is remembered for plot_close().
+static inline void plot_put(plot *p, const char *s, size_t n) {
     if (p->failed) return;
     if (p->n + n > p->cap) {
         size_t cap = 2 * p->cap + n + 4096;
@@ -183,17 +170,14 @@ static inline void plot_put(plot *p, const char *s, size_t n)
     p->n += n;
 }
 
-static inline void plot_puts(plot *p, const char *s)
-{
+static inline void plot_puts(plot *p, const char *s) {
     plot_put(p, s, strlen(s));
 }
 
-/*
- * Bytes of the UTF-8 character at s, or 0 if it is none that XML may hold: a
- * broken one, a control character, half of a UTF-16 pair, U+FFFE or U+FFFF.
- */
-static inline int plot_char(const char *s)
-{
+//
+// Bytes of the UTF-8 character at s, or 0 if it is none that XML may hold: a
+// broken one, a control character, half of a UTF-16 pair, U+FFFE or U+FFFF.
+static inline int plot_char(const char *s) {
     const unsigned char *p = (const unsigned char *)s;
     unsigned long code;
     int n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3
@@ -209,12 +193,10 @@ static inline int plot_char(const char *s)
     return n;
 }
 
-/*
- * Markup for the character at s, whose bytes are counted in *bytes; buf has
- * room for 5. What XML cannot hold becomes U+FFFD.
- */
-static inline const char *plot_markup(const char *s, int *bytes, char *buf)
-{
+//
+// Markup for the character at s, whose bytes are counted in *bytes; buf has
+// room for 5. What XML cannot hold becomes U+FFFD.
+static inline const char *plot_markup(const char *s, int *bytes, char *buf) {
     *bytes = 1;
     if (*s == '&') return "&amp;";
     if (*s == '<') return "&lt;";
@@ -229,34 +211,29 @@ static inline const char *plot_markup(const char *s, int *bytes, char *buf)
     return buf;
 }
 
-/* Appends text with what is special in XML escaped. */
-static inline void plot_escape(plot *p, const char *s)
-{
+// Appends text with what is special in XML escaped.
+static inline void plot_escape(plot *p, const char *s) {
     char buf[8];
     int n;
     for (; s && *s; s += n) plot_puts(p, plot_markup(s, &n, buf));
 }
 
-static inline void plot_number(plot *p, double v)
-{
+static inline void plot_number(plot *p, double v) {
     char buf[40];
     plot_put(p, buf, (size_t)plot_fixed(buf, v, 2, 1, "-"));
 }
 
-/* Appends an integer of path data; a blank only where the syntax needs one. */
-static inline void plot_step(plot *p, long k, int blank)
-{
+// Appends an integer of path data; a blank only where the syntax needs one.
+static inline void plot_step(plot *p, long k, int blank) {
     char buf[32];
     int n = snprintf(buf, sizeof buf, "%s%ld", blank && k >= 0 ? " " : "", k);
     plot_put(p, buf, (size_t)n);
 }
 
-/*
- * Appends a template. %n takes a double, %u an unsigned id, %s a string of
- * markup, %e a string to be escaped.
- */
-static inline void plot_emit(plot *p, const char *f, ...)
-{
+//
+// Appends a template. %n takes a double, %u an unsigned id, %s a string of
+// markup, %e a string to be escaped.
+static inline void plot_emit(plot *p, const char *f, ...) {
     va_list ap;
     char buf[48];
     va_start(ap, f);
@@ -277,9 +254,8 @@ static inline void plot_emit(plot *p, const char *f, ...)
     va_end(ap);
 }
 
-/* Copies a string, cutting it at a UTF-8 character boundary if too long. */
-static inline void plot_copy(char *dst, size_t size, const char *src)
-{
+// Copies a string, cutting it at a UTF-8 character boundary if too long.
+static inline void plot_copy(char *dst, size_t size, const char *src) {
     size_t n = src ? strlen(src) : 0;
     if (n >= size)
         for (n = size - 1; n && ((unsigned char)src[n] & 0xC0) == 0x80;) n--;
@@ -287,13 +263,12 @@ static inline void plot_copy(char *dst, size_t size, const char *src)
     dst[n] = 0;
 }
 
-/* Rough width in pixels of a text set in the given font size. */
-static inline double plot_text_width(const char *s, double size)
-{
+// Rough width in pixels of a text set in the given font size.
+static inline double plot_text_width(const char *s, double size) {
     double em = 0;
     for (; s && *s; s++) {
         unsigned char c = (unsigned char)*s;
-        if ((c & 0xC0) == 0x80) continue; /* UTF-8 continuation byte */
+        if ((c & 0xC0) == 0x80) continue; // UTF-8 continuation byte
         if (strchr("ijlft.,:;'|!()[] ", c)) em += 0.36;
         else if (strchr("mwMW@%", c)) em += 0.92;
         else em += c >= 'A' && c <= 'Z' ? 0.69 : 0.61;
@@ -301,23 +276,18 @@ static inline double plot_text_width(const char *s, double size)
     return em * size;
 }
 
-/* Font size, at most `size` and at least 11, at which s fits into `width`. */
-static inline double plot_fit(const char *s, double size, double width)
-{
+// Font size, at most `size` and at least 11, at which s fits into `width`.
+static inline double plot_fit(const char *s, double size, double width) {
     double w = plot_text_width(s, size);
     return w <= width ? size : plot_clamp(size * width / w, 11, size);
 }
 
-/* ------------------------------------------------------------------------
- * Colours
- * --------------------------------------------------------------------- */
+// ---- Colours -----------------------------------------------------------------------------------------------------------
 
-/*
- * Colour i of the series palette as "#rrggbb" (static storage). The first six
- * stay apart under the common colour vision deficiencies; i wraps around.
- */
-static inline const char *plot_color(int i)
-{
+//
+// Colour i of the series palette as "#rrggbb" (static storage). The first six
+// stay apart under the common colour vision deficiencies; i wraps around.
+static inline const char *plot_color(int i) {
     static const char *const c[8] = {
         "#3f72ea", /* blue   */ "#ea8f1c", /* orange */
         "#16a06e", /* green  */ "#ac4aa4", /* purple */
@@ -327,13 +297,12 @@ static inline const char *plot_color(int i)
     return c[(i % 8 + 8) % 8];
 }
 
-/* Key colours of the two maps; *n receives their number. */
-static inline const unsigned *plot_keys(int flags, int *n)
-{
-    /* lightness L* rises evenly from 15 to 90 */
+// Key colours of the two maps; *n receives their number.
+static inline const unsigned *plot_keys(int flags, int *n) {
+    // lightness L* rises evenly from 15 to 90
     static const unsigned seq[8] = { 0x1c1f58, 0x3a2d84, 0x6a3296, 0x9c3a90,
                                      0xcd4f7b, 0xee7659, 0xf9aa53, 0xfbe08a };
-    /* L* is symmetric about the neutral centre */
+    // L* is symmetric about the neutral centre
     static const unsigned div[9] = { 0x123f7a, 0x2b74b8, 0x74aedb, 0xbcd8ea,
                                      0xf1f0ee, 0xf4ccb2, 0xe5925f, 0xc4552a,
                                      0x7f2a12 };
@@ -341,13 +310,11 @@ static inline const unsigned *plot_keys(int flags, int *n)
     return flags & PLOT_DIVERGING ? div : seq;
 }
 
-/*
- * Colour at t in [0,1] of the sequential map (dark to light) or, with
- * PLOT_DIVERGING, of the diverging one. Writes "#rrggbb" to out (8 bytes) and
- * returns out.
- */
-static inline char *plot_cmap(char *out, double t, int flags)
-{
+//
+// Colour at t in [0,1] of the sequential map (dark to light) or, with
+// PLOT_DIVERGING, of the diverging one. Writes "#rrggbb" to out (8 bytes) and
+// returns out.
+static inline char *plot_cmap(char *out, double t, int flags) {
     int n, k, shift, pos = 1;
     const unsigned *key = plot_keys(flags, &n);
     double f = plot_ok(t) ? plot_clamp(t, 0, 1) * (n - 1) : 0;
@@ -364,13 +331,10 @@ static inline char *plot_cmap(char *out, double t, int flags)
     return out;
 }
 
-/* ------------------------------------------------------------------------
- * Scales and ticks
- * --------------------------------------------------------------------- */
+// ---- Scales and ticks --------------------------------------------------------------------------------------------------
 
-/* Makes the limits of an axis usable: finite, distinct, positive if log. */
-static inline plot_axis plot_axis_make(double a, double b, int log_scale)
-{
+// Makes the limits of an axis usable: finite, distinct, positive if log.
+static inline plot_axis plot_axis_make(double a, double b, int log_scale) {
     plot_axis s;
     if (!plot_ok(a) || !plot_ok(b)) { a = 0; b = 1; }
     if (log_scale && (a > b ? a : b) <= 0) log_scale = 0;
@@ -386,17 +350,15 @@ static inline plot_axis plot_axis_make(double a, double b, int log_scale)
     return s;
 }
 
-/* Position of v along an axis: 0 at its start, 1 at its end. */
-static inline double plot_fraction(const plot_axis *s, double v)
-{
+// Position of v along an axis: 0 at its start, 1 at its end.
+static inline double plot_fraction(const plot_axis *s, double v) {
     if (s->log) return log(v / s->a) / log(s->b / s->a);
     return (v - s->a) / (s->b - s->a);
 }
 
-/* Data point to pixels. Returns 0 if it has no position (NaN, log of <= 0). */
+// Data point to pixels. Returns 0 if it has no position (NaN, log of <= 0).
 static inline int plot_map(const plot *p, double x, double y,
-                           double *px, double *py)
-{
+                           double *px, double *py) {
     if (!plot_ok(x) || !plot_ok(y)) return 0;
     if ((p->ax.log && x <= 0) || (p->ay.log && y <= 0)) return 0;
     *px = p->x + p->w * plot_fraction(&p->ax, x);
@@ -406,22 +368,20 @@ static inline int plot_map(const plot *p, double x, double y,
 
 typedef struct {
     int n;
-    int power;              /* labels are powers of ten: m x 10^e        */
-    double step;            /* spacing of a linear scale, 0 for 1-2-5    */
+    int power;              // labels are powers of ten: m x 10^e
+    double step;            // spacing of a linear scale, 0 for 1-2-5
     double v[PLOT_TICKS];
-    char label[PLOT_TICKS]; /* 1: labelled tick, 0: faint grid line only */
+    char label[PLOT_TICKS]; // 1: labelled tick, 0: faint grid line only
 } plot_ticks;
 
-static inline void plot_tick_add(plot_ticks *t, double v, int label)
-{
+static inline void plot_tick_add(plot_ticks *t, double v, int label) {
     if (t->n >= PLOT_TICKS) return;
     t->v[t->n] = v;
     t->label[t->n++] = (char)label;
 }
 
-/* Ticks at the multiples of `step` between the limits of a linear axis. */
-static inline void plot_ticks_set(plot_ticks *t, const plot_axis *s, double step)
-{
+// Ticks at the multiples of `step` between the limits of a linear axis.
+static inline void plot_ticks_set(plot_ticks *t, const plot_axis *s, double step) {
     double lo = s->a < s->b ? s->a : s->b, hi = s->a < s->b ? s->b : s->a;
     double big = fabs(lo) > fabs(hi) ? fabs(lo) : fabs(hi), k, last;
     t->n = 0;
@@ -432,17 +392,15 @@ static inline void plot_ticks_set(plot_ticks *t, const plot_axis *s, double step
         plot_tick_add(t, k * step, 1);
 }
 
-/* At most about `count` ticks at 1, 2 or 5 times a power of ten. */
-static inline void plot_ticks_linear(plot_ticks *t, const plot_axis *s, int count)
-{
+// At most about `count` ticks at 1, 2 or 5 times a power of ten.
+static inline void plot_ticks_linear(plot_ticks *t, const plot_axis *s, int count) {
     double raw = fabs(s->b - s->a) / count;
     double unit = pow(10, plot_exponent(raw)), r = raw / unit * 0.999;
     plot_ticks_set(t, s, unit * (r <= 1 ? 1 : r <= 2 ? 2 : r <= 5 ? 5 : 10));
 }
 
-/* Decades, or 1-2-5 within a decade or two, with faint lines between. */
-static inline void plot_ticks_log(plot_ticks *t, const plot_axis *s, int count)
-{
+// Decades, or 1-2-5 within a decade or two, with faint lines between.
+static inline void plot_ticks_log(plot_ticks *t, const plot_axis *s, int count) {
     double lo = s->a < s->b ? s->a : s->b, hi = s->a < s->b ? s->b : s->a;
     double decades = log10(hi / lo);
     int e, m, dense = decades <= 2.01, every = (int)ceil(decades / count);
@@ -458,8 +416,7 @@ static inline void plot_ticks_log(plot_ticks *t, const plot_axis *s, int count)
         }
 }
 
-static inline void plot_ticks_make(plot_ticks *t, const plot_axis *s, int count)
-{
+static inline void plot_ticks_make(plot_ticks *t, const plot_axis *s, int count) {
     count = count < 2 ? 2 : count > 10 ? 10 : count;
     t->n = t->power = 0;
     t->step = 0;
@@ -467,12 +424,10 @@ static inline void plot_ticks_make(plot_ticks *t, const plot_axis *s, int count)
     else plot_ticks_linear(t, s, count);
 }
 
-/*
- * Writes the markup of a tick label to buf (160 bytes) and returns its
- * approximate width in pixels at the tick font size of 13.
- */
-static inline double plot_tick_text(char *buf, const plot_ticks *t, double v)
-{
+//
+// Writes the markup of a tick label to buf (160 bytes) and returns its
+// approximate width in pixels at the tick font size of 13.
+static inline double plot_tick_text(char *buf, const plot_ticks *t, double v) {
     static const char minus[] = "\xE2\x88\x92", times[] = "\xC3\x97";
     char m[40], e[40];
     double size = t->step > 0 ? t->step : fabs(v);
@@ -493,9 +448,8 @@ static inline double plot_tick_text(char *buf, const plot_ticks *t, double v)
          + plot_text_width(e, 10.5);
 }
 
-/* Width in pixels of the widest label; *labels receives their number. */
-static inline double plot_ticks_width(const plot_ticks *t, int *labels)
-{
+// Width in pixels of the widest label; *labels receives their number.
+static inline double plot_ticks_width(const plot_ticks *t, int *labels) {
     char buf[160];
     double widest = 0;
     int i;
@@ -507,33 +461,27 @@ static inline double plot_ticks_width(const plot_ticks *t, int *labels)
     return widest;
 }
 
-/* Ticks of a horizontal axis: as many as fit side by side. */
-static inline void plot_ticks_across(plot_ticks *t, const plot_axis *s, double room)
-{
+// Ticks of a horizontal axis: as many as fit side by side.
+static inline void plot_ticks_across(plot_ticks *t, const plot_axis *s, double room) {
     int count = (int)(room / 44), labels;
     do plot_ticks_make(t, s, count);
     while ((plot_ticks_width(t, &labels) + 16) * (labels - 1) > room && --count > 1);
 }
 
-/* ------------------------------------------------------------------------
- * Figure and panels
- * --------------------------------------------------------------------- */
+// ---- Figure and panels -------------------------------------------------------------------------------------------------
 
 static inline void plot_legend_draw(plot *p);
 
-static inline void plot_clip_begin(plot *p)
-{
+static inline void plot_clip_begin(plot *p) {
     plot_emit(p, "<g clip-path='url(#%u)'>\n", p->clip);
 }
 
-static inline void plot_clip_end(plot *p)
-{
+static inline void plot_clip_end(plot *p) {
     plot_puts(p, "</g>\n");
 }
 
-/* Completes the current panel: frame, title and legend go on top. */
-static inline void plot_panel_end(plot *p)
-{
+// Completes the current panel: frame, title and legend go on top.
+static inline void plot_panel_end(plot *p) {
     if (p->ready) {
         plot_clip_end(p);
         plot_emit(p, "<rect x='%n' y='%n' width='%n' height='%n' fill='none' "
@@ -549,15 +497,13 @@ static inline void plot_panel_end(plot *p)
     p->panel = p->ready = p->entries = 0;
 }
 
-/*
- * Starts a figure of w by h pixels that plot_close() will write to `path`.
- * The title (may be NULL) is shown at the top and names the image for screen
- * readers. Returns NULL if memory is short; the caller owns the result and
- * releases it with plot_close().
- */
+//
+// Starts a figure of w by h pixels that plot_close() will write to `path`.
+// The title (may be NULL) is shown at the top and names the image for screen
+// readers. Returns NULL if memory is short; the caller owns the result and
+// releases it with plot_close().
 static inline plot *plot_open(const char *path, double w, double h,
-                              const char *title)
-{
+                              const char *title) {
     plot *p = (plot *)calloc(1, sizeof *p);
     size_t i, len = path ? strlen(path) : 0;
     if (!p) return NULL;
@@ -599,13 +545,11 @@ static inline plot *plot_open(const char *path, double w, double h,
     return p;
 }
 
-/*
- * Finishes the figure, writes it and releases p in every case. The file gets
- * its name when it is complete, so that readers never see half of it. Returns
- * 0, or -1 with errno set; an existing figure is then untouched.
- */
-static inline int plot_close(plot *p)
-{
+//
+// Finishes the figure, writes it and releases p in every case. The file gets
+// its name when it is complete, so that readers never see half of it. Returns
+// 0, or -1 with errno set; an existing figure is then untouched.
+static inline int plot_close(plot *p) {
     ctm_output out;
     int err;
     if (!p) { errno = ENOMEM; return -1; }
@@ -624,24 +568,20 @@ static inline int plot_close(plot *p)
     return err ? -1 : 0;
 }
 
-/*
- * Says what the panels of plot_grid_panel() need: PLOT_COLORBAR leaves room
- * to the right of each panel, PLOT_NOTICKS shrinks the margins of panels
- * without ticks, PLOT_LEGENDROW leaves a row below the title of the figure
- * for a PLOT_BELOW_TITLE legend. Call it before the first panel.
- */
-static inline void plot_layout(plot *p, int flags)
-{
+//
+// Says what the panels of plot_grid_panel() need: PLOT_COLORBAR leaves room
+// to the right of each panel, PLOT_NOTICKS shrinks the margins of panels
+// without ticks, PLOT_LEGENDROW leaves a row below the title of the figure
+// for a PLOT_BELOW_TITLE legend. Call it before the first panel.
+static inline void plot_layout(plot *p, int flags) {
     if (p) p->layout = flags;
 }
 
-/*
- * Overrides the margins in pixels around the data area of each grid cell;
- * a negative value restores the automatic one.
- */
+//
+// Overrides the margins in pixels around the data area of each grid cell;
+// a negative value restores the automatic one.
 static inline void plot_margins(plot *p, double left, double right,
-                                double top, double bottom)
-{
+                                double top, double bottom) {
     if (!p) return;
     p->margin[0] = left;
     p->margin[1] = right;
@@ -649,10 +589,9 @@ static inline void plot_margins(plot *p, double left, double right,
     p->margin[3] = bottom;
 }
 
-/* Starts a panel whose data area is the pixel rectangle x, y, w, h. */
+// Starts a panel whose data area is the pixel rectangle x, y, w, h.
 static inline void plot_panel(plot *p, double x, double y, double w, double h,
-                              const char *title)
-{
+                              const char *title) {
     if (!p) return;
     plot_panel_end(p);
     p->panel = 1;
@@ -664,14 +603,12 @@ static inline void plot_panel(plot *p, double x, double y, double w, double h,
     plot_copy(p->title, sizeof p->title, title);
 }
 
-/*
- * Starts panel i (0-based, row by row) of an even rows-by-cols arrangement
- * below the title of the figure. A NULL title takes no room; use "" to keep
- * an untitled panel aligned with titled neighbours.
- */
+//
+// Starts panel i (0-based, row by row) of an even rows-by-cols arrangement
+// below the title of the figure. A NULL title takes no room; use "" to keep
+// an untitled panel aligned with titled neighbours.
 static inline void plot_grid_panel(plot *p, int rows, int cols, int i,
-                                   const char *title)
-{
+                                   const char *title) {
     double m[4], cw, ch, top;
     int k, bare;
     if (!p || rows < 1 || cols < 1) return;
@@ -689,12 +626,10 @@ static inline void plot_grid_panel(plot *p, int rows, int cols, int i,
                cw - m[0] - m[1], ch - m[2] - m[3], title);
 }
 
-/*
- * Shrinks the panel until both axes share one unit. It stays centred from left
- * to right and keeps its top, so that titles in a row remain aligned.
- */
-static inline void plot_equalize(plot *p)
-{
+//
+// Shrinks the panel until both axes share one unit. It stays centred from left
+// to right and keeps its top, so that titles in a row remain aligned.
+static inline void plot_equalize(plot *p) {
     double ux = p->w / fabs(p->ax.b - p->ax.a);
     double uy = p->h / fabs(p->ay.b - p->ay.a);
     if (ux > uy) {
@@ -705,10 +640,9 @@ static inline void plot_equalize(plot *p)
     }
 }
 
-/* Grid lines of one axis as a single path. */
+// Grid lines of one axis as a single path.
 static inline void plot_grid_lines(plot *p, const plot_ticks *t, int vertical,
-                                   int major)
-{
+                                   int major) {
     int i;
     plot_emit(p, "<path fill='none' stroke='currentColor' stroke-opacity='%s' d='",
               major ? ".13" : ".055");
@@ -724,9 +658,8 @@ static inline void plot_grid_lines(plot *p, const plot_ticks *t, int vertical,
     plot_puts(p, "'/>\n");
 }
 
-/* Grid lines, tick marks and tick labels of one axis. */
-static inline void plot_axis_draw(plot *p, const plot_ticks *t, int vertical)
-{
+// Grid lines, tick marks and tick labels of one axis.
+static inline void plot_axis_draw(plot *p, const plot_ticks *t, int vertical) {
     char buf[160];
     int i;
     plot_grid_lines(p, t, vertical, 0);
@@ -749,24 +682,21 @@ static inline void plot_axis_draw(plot *p, const plot_ticks *t, int vertical)
     }
 }
 
-/* A vertical label, read from bottom to top, centred at (x, y). */
+// A vertical label, read from bottom to top, centred at (x, y).
 static inline void plot_vertical_text(plot *p, double x, double y, double room,
-                                      const char *s)
-{
+                                      const char *s) {
     plot_emit(p, "<text transform='translate(%n %n) rotate(-90)' font-size='%n' "
                  "text-anchor='middle'>%e</text>\n",
               x, y, plot_fit(s, 14, room), s);
 }
 
-/*
- * Sets the scales of the current panel and draws grid, ticks and labels.
- * x0 is at the left edge, x1 at the right, y0 at the bottom, y1 at the top
- * (x0 > x1 reverses an axis). Flags: PLOT_LOGX, PLOT_LOGY, PLOT_EQUAL,
- * PLOT_NOTICKS, PLOT_NOXTICKS, PLOT_NOYTICKS. Call it once per panel.
- */
+//
+// Sets the scales of the current panel and draws grid, ticks and labels.
+// x0 is at the left edge, x1 at the right, y0 at the bottom, y1 at the top
+// (x0 > x1 reverses an axis). Flags: PLOT_LOGX, PLOT_LOGY, PLOT_EQUAL,
+// PLOT_NOTICKS, PLOT_NOXTICKS, PLOT_NOYTICKS. Call it once per panel.
 static inline void plot_axes(plot *p, double x0, double x1, double y0, double y1,
-                             const char *xlabel, const char *ylabel, int flags)
-{
+                             const char *xlabel, const char *ylabel, int flags) {
     plot_ticks tx, ty;
     double wy = 0, below = 0;
     int labels;
@@ -777,7 +707,7 @@ static inline void plot_axes(plot *p, double x0, double x1, double y0, double y1
     if (flags & PLOT_EQUAL) plot_equalize(p);
     plot_ticks_across(&tx, &p->ax, p->w);
     plot_ticks_make(&ty, &p->ay, (int)(p->h / 36));
-    if (flags & PLOT_EQUAL) { /* one unit, one step: the coarser of the two */
+    if (flags & PLOT_EQUAL) { // one unit, one step: the coarser of the two
         if (ty.step < tx.step) plot_ticks_set(&ty, &p->ay, tx.step);
         else plot_ticks_set(&tx, &p->ax, ty.step);
     }
@@ -786,7 +716,7 @@ static inline void plot_axes(plot *p, double x0, double x1, double y0, double y1
         plot_axis_draw(p, &ty, 0);
         wy = plot_ticks_width(&ty, &labels) + 6;
     }
-    /* without x ticks alone there may be the group names of plot_bars() */
+    // without x ticks alone there may be the group names of plot_bars()
     if ((flags & PLOT_NOTICKS) != PLOT_NOTICKS) below = 20;
     if (xlabel && *xlabel)
         plot_emit(p, "<text x='%n' y='%n' font-size='%n' text-anchor='middle'>%e</text>\n",
@@ -801,15 +731,12 @@ static inline void plot_axes(plot *p, double x0, double x1, double y0, double y1
     p->ready = 1;
 }
 
-/* ------------------------------------------------------------------------
- * Drawing
- * --------------------------------------------------------------------- */
+// ---- Drawing -----------------------------------------------------------------------------------------------------------
 
-typedef struct { long x, y; } plot_spot; /* pixels / 10 */
+typedef struct { long x, y; } plot_spot; // pixels / 10
 
-/* Serpentine order in strips 6 px high: neighbours in the file are close. */
-static inline int plot_spot_order(const void *pa, const void *pb)
-{
+// Serpentine order in strips 6 px high: neighbours in the file are close.
+static inline int plot_spot_order(const void *pa, const void *pb) {
     const plot_spot *a = (const plot_spot *)pa, *b = (const plot_spot *)pb;
     long ra = (a->y + 1000000) / 60, rb = (b->y + 1000000) / 60;
     if (ra != rb) return ra < rb ? -1 : 1;
@@ -817,16 +744,14 @@ static inline int plot_spot_order(const void *pa, const void *pb)
     return a->y < b->y ? -1 : a->y > b->y;
 }
 
-/*
- * Draws n points as one compact path (about 8 bytes per point). Point i is
- * (xy[i*stride], xy[i*stride+1]); stride is in floats. Points outside the
- * panel, non-finite ones and exact repetitions are skipped. The radius is in
- * pixels; the opacity applies to the set as a whole, so that overlapping
- * points do not add up.
- */
+//
+// Draws n points as one compact path (about 8 bytes per point). Point i is
+// (xy[i*stride], xy[i*stride+1]); stride is in floats. Points outside the
+// panel, non-finite ones and exact repetitions are skipped. The radius is in
+// pixels; the opacity applies to the set as a whole, so that overlapping
+// points do not add up.
 static inline void plot_points(plot *p, int n, const float *xy, int stride,
-                               const char *color, double radius, double opacity)
-{
+                               const char *color, double radius, double opacity) {
     plot_spot *s, last;
     int i, m = 0;
     if (!p || !p->ready || n <= 0) return;
@@ -858,15 +783,14 @@ static inline void plot_points(plot *p, int n, const float *xy, int stride,
     free(s);
 }
 
-/* Pen of a path in units of 0.1 px. */
+// Pen of a path in units of 0.1 px.
 typedef struct {
     plot_spot at;
-    int down, first; /* first: the next step follows the letter l */
+    int down, first; // first: the next step follows the letter l
 } plot_pen;
 
-/* Moves the pen to a pixel position; steps shorter than 0.2 px are dropped. */
-static inline void plot_pen_to(plot *p, plot_pen *pen, double px, double py)
-{
+// Moves the pen to a pixel position; steps shorter than 0.2 px are dropped.
+static inline void plot_pen_to(plot *p, plot_pen *pen, double px, double py) {
     long x = plot_deci(px), y = plot_deci(py);
     long dx = x - pen->at.x, dy = y - pen->at.y;
     if (!pen->down) {
@@ -886,22 +810,19 @@ static inline void plot_pen_to(plot *p, plot_pen *pen, double px, double py)
     pen->at.y = y;
 }
 
-/* Ends a run; an isolated point becomes a dot. */
-static inline void plot_pen_up(plot *p, plot_pen *pen)
-{
+// Ends a run; an isolated point becomes a dot.
+static inline void plot_pen_up(plot *p, plot_pen *pen) {
     if (pen->down && pen->first) plot_puts(p, "0 0");
     pen->down = 0;
 }
 
-/*
- * Draws a curve through n points. It breaks where a coordinate is not finite
- * (or PLOT_MISSING, or not positive on a log axis). width in pixels; dash is
- * the length of a dash in pixels, 0 for a solid line.
- */
+//
+// Draws a curve through n points. It breaks where a coordinate is not finite
+// (or PLOT_MISSING, or not positive on a log axis). width in pixels; dash is
+// the length of a dash in pixels, 0 for a solid line.
 static inline void plot_line(plot *p, int n, const double *x, const double *y,
                              const char *color, double width, double dash,
-                             double opacity)
-{
+                             double opacity) {
     plot_pen pen;
     double px, py;
     int i;
@@ -921,13 +842,11 @@ static inline void plot_line(plot *p, int n, const double *x, const double *y,
     plot_puts(p, "'/>\n");
 }
 
-/*
- * Fills the region between two curves lo(x) and hi(x), for example a spread
- * over repetitions. Points with a non-finite coordinate are left out.
- */
+//
+// Fills the region between two curves lo(x) and hi(x), for example a spread
+// over repetitions. Points with a non-finite coordinate are left out.
 static inline void plot_band(plot *p, int n, const double *x, const double *lo,
-                             const double *hi, const char *color, double opacity)
-{
+                             const double *hi, const char *color, double opacity) {
     plot_pen pen;
     double px, py;
     int i;
@@ -943,10 +862,9 @@ static inline void plot_band(plot *p, int n, const double *x, const double *lo,
     plot_puts(p, "'/>\n");
 }
 
-/* One mark at a pixel position; size is its diameter. */
+// One mark at a pixel position; size is its diameter.
 static inline void plot_mark(plot *p, double px, double py, int shape,
-                             const char *color, double size)
-{
+                             const char *color, double size) {
     double r = size / 2;
     if (shape == PLOT_CROSS)
         plot_emit(p, "<path d='M%n %nl%n %nm0 %nl%n %n' fill='none' stroke='%e' "
@@ -962,14 +880,12 @@ static inline void plot_mark(plot *p, double px, double py, int shape,
                      "stroke='#fff'/>\n", px, py, r, color);
 }
 
-/*
- * Draws a few clearly visible marks: PLOT_CIRCLE, PLOT_SQUARE or PLOT_CROSS,
- * `size` pixels wide, with a thin outline in the background colour. For
- * thousands of points use plot_points().
- */
+//
+// Draws a few clearly visible marks: PLOT_CIRCLE, PLOT_SQUARE or PLOT_CROSS,
+// `size` pixels wide, with a thin outline in the background colour. For
+// thousands of points use plot_points().
 static inline void plot_marks(plot *p, int n, const double *x, const double *y,
-                              int shape, const char *color, double size)
-{
+                              int shape, const char *color, double size) {
     double px, py;
     int i;
     if (!p || !p->ready) return;
@@ -980,14 +896,13 @@ static inline void plot_marks(plot *p, int n, const double *x, const double *y,
             plot_mark(p, px, py, shape, color, size);
 }
 
-/* Outline of an arrow between pixel positions, as part of a filled path. */
+// Outline of an arrow between pixel positions, as part of a filled path.
 static inline void plot_arrow_path(plot *p, double x0, double y0,
-                                   double x1, double y1, double width)
-{
+                                   double x1, double y1, double width) {
     double dx = x1 - x0, dy = y1 - y0, len = sqrt(dx * dx + dy * dy);
     double head = 4 + 3 * width, half, w = width / 2;
     if (!plot_ok(len) || len < 0.3) return;
-    if (head > 0.6 * len) head = 0.6 * len; /* short arrows keep a shaft */
+    if (head > 0.6 * len) head = 0.6 * len; // short arrows keep a shaft
     half = 0.42 * head;
     if (w > 0.7 * half) w = 0.7 * half;
     dx /= len;
@@ -1001,10 +916,9 @@ static inline void plot_arrow_path(plot *p, double x0, double y0,
               x0 + w * dy, y0 - w * dx);
 }
 
-/* Draws an arrow from (x0, y0) to (x1, y1) in data coordinates. */
+// Draws an arrow from (x0, y0) to (x1, y1) in data coordinates.
 static inline void plot_arrow(plot *p, double x0, double y0, double x1, double y1,
-                              const char *color, double width, double opacity)
-{
+                              const char *color, double width, double opacity) {
     double ax, ay, bx, by;
     if (!p || !p->ready) return;
     if (!plot_map(p, x0, y0, &ax, &ay) || !plot_map(p, x1, y1, &bx, &by)) return;
@@ -1013,17 +927,15 @@ static inline void plot_arrow(plot *p, double x0, double y0, double x1, double y
     plot_puts(p, "'/>\n");
 }
 
-/*
- * Draws a vector field on linear axes: one arrow centred in each cell of an
- * nx by ny division of the panel. The vector of cell (ix, iy), with iy = 0 at
- * the bottom, is (uv[2k], uv[2k+1]), k = iy*nx + ix, in data units; the cell
- * centre is at x0 + (ix + 0.5)*(x1 - x0)/nx. The longest arrow is `length`
- * cells long; a negative length makes all arrows |length| cells long.
- */
+//
+// Draws a vector field on linear axes: one arrow centred in each cell of an
+// nx by ny division of the panel. The vector of cell (ix, iy), with iy = 0 at
+// the bottom, is (uv[2k], uv[2k+1]), k = iy*nx + ix, in data units; the cell
+// centre is at x0 + (ix + 0.5)*(x1 - x0)/nx. The longest arrow is `length`
+// cells long; a negative length makes all arrows |length| cells long.
 static inline void plot_field(plot *p, int nx, int ny, const double *uv,
                               double length, const char *color, double width,
-                              double opacity)
-{
+                              double opacity) {
     double cw, ch, cell, sx, sy, longest = 0;
     int pass, k;
     if (!p || !p->ready || nx < 1 || ny < 1) return;
@@ -1050,35 +962,14 @@ static inline void plot_field(plot *p, int nx, int ny, const double *uv,
     plot_puts(p, "'/>\n");
 }
 
-/*
- * Writes text at data coordinates, vertically centred, with a halo in the
- * background colour. anchor: -1 starts at x, 0 centres, 1 ends at x. size in
- * pixels. The text is clipped to the panel.
- */
-static inline void plot_text(plot *p, double x, double y, int anchor, double size,
-                             const char *color, const char *text)
-{
-    const char *a = anchor < 0 ? "start" : anchor > 0 ? "end" : "middle";
-    double px, py;
-    if (!p || !p->ready || !plot_map(p, x, y, &px, &py)) return;
-    py += 0.35 * size;
-    plot_emit(p, "<g font-size='%n' text-anchor='%s'><text class='plot-halo' x='%n' "
-                 "y='%n' fill='none' stroke='#fff' stroke-width='3.5' "
-                 "stroke-opacity='.85' stroke-linejoin='round'>%e</text>",
-              size, a, px, py, text);
-    plot_emit(p, "<text x='%n' y='%n' fill='%e'>%e</text></g>\n", px, py, color, text);
-}
-
-/*
- * Draws grouped bars. values[g*series + s] is the height of bar s in group g;
- * group g occupies x in [g, g+1], so use plot_axes(p, 0, groups, ...) with
- * PLOT_NOXTICKS. Bars start at 0, or at the bottom of a log axis. names (may
- * be NULL) holds one label per group, written below the axis; color0 is the
- * palette index of series 0.
- */
+//
+// Draws grouped bars. values[g*series + s] is the height of bar s in group g;
+// group g occupies x in [g, g+1], so use plot_axes(p, 0, groups, ...) with
+// PLOT_NOXTICKS. Bars start at 0, or at the bottom of a log axis. names (may
+// be NULL) holds one label per group, written below the axis; color0 is the
+// palette index of series 0.
 static inline void plot_bars(plot *p, int groups, int series, const double *values,
-                             const char *const *names, int color0)
-{
+                             const char *const *names, int color0) {
     int g, s;
     if (!p || !p->ready || groups < 1 || series < 1) return;
     for (s = 0; s < series; s++) {
@@ -1106,14 +997,11 @@ static inline void plot_bars(plot *p, int groups, int series, const double *valu
     plot_clip_begin(p);
 }
 
-/* ------------------------------------------------------------------------
- * Heat maps
- * --------------------------------------------------------------------- */
+// ---- Heat maps ---------------------------------------------------------------------------------------------------------
 
-/* Limits of the colour scale: as given, or those of the data if lo >= hi. */
+// Limits of the colour scale: as given, or those of the data if lo >= hi.
 static inline plot_axis plot_heat_scale(int n, const double *v, double lo,
-                                        double hi, int flags)
-{
+                                        double hi, int flags) {
     int i, log_scale = flags & PLOT_LOGCOLOR, seen = 0;
     if (!(lo < hi)) {
         for (i = 0; i < n; i++) {
@@ -1131,18 +1019,16 @@ static inline plot_axis plot_heat_scale(int n, const double *v, double lo,
     return plot_axis_make(lo, hi, log_scale);
 }
 
-/* Colour level of a value, or -1 if it is missing. */
-static inline int plot_heat_level(const plot_axis *s, double v)
-{
+// Colour level of a value, or -1 if it is missing.
+static inline int plot_heat_level(const plot_axis *s, double v) {
     double t;
     if (!plot_ok(v)) return -1;
     t = s->log && v <= 0 ? 0 : plot_fraction(s, v);
     return (int)plot_clamp(t * PLOT_LEVELS, 0, PLOT_LEVELS - 1);
 }
 
-/* A value in one to three significant digits: 1.23, 0.045, 6e-7. */
-static inline void plot_short(char *buf, double v)
-{
+// A value in one to three significant digits: 1.23, 0.045, 6e-7.
+static inline void plot_short(char *buf, double v) {
     static const char minus[] = "\xE2\x88\x92";
     int e = fabs(v) > 1e-200 ? plot_exponent(fabs(v)) : 0, n;
     if (e < -3 || e > 4) {
@@ -1154,10 +1040,9 @@ static inline void plot_short(char *buf, double v)
     }
 }
 
-/* Prints the values into the cells, dark on light and light on dark. */
+// Prints the values into the cells, dark on light and light on dark.
 static inline void plot_heat_numbers(plot *p, int nx, int ny, const double *v,
-                                     const plot_axis *s, int flags)
-{
+                                     const plot_axis *s, int flags) {
     double cw = p->w / nx, ch = p->h / ny;
     double size = 14, widest = 0.01;
     char buf[80], c[8];
@@ -1185,10 +1070,9 @@ static inline void plot_heat_numbers(plot *p, int nx, int ny, const double *v,
     }
 }
 
-/* Colour bar to the right of the panel, outside the clipped region. */
+// Colour bar to the right of the panel, outside the clipped region.
 static inline void plot_heat_bar(plot *p, const plot_axis *s, int flags,
-                                 const char *label)
-{
+                                 const char *label) {
     double x = p->x + p->w + 12, w = 12;
     unsigned id = ++p->ids;
     char buf[160], c[8];
@@ -1216,24 +1100,22 @@ static inline void plot_heat_bar(plot *p, const plot_axis *s, int flags,
                            p->y + p->h / 2, p->h + 30, label);
 }
 
-/*
- * Fills the panel with an nx by ny heat map. values[iy*nx + ix], iy = 0 at the
- * bottom (top with PLOT_TOPDOWN); cells are equally large on the page. NaN or
- * PLOT_MISSING cells stay blank, as in a triangular table. vmin < vmax are the
- * ends of the colour scale; pass 0, 0 for those of the data (symmetric about
- * 0 with PLOT_DIVERGING). Flags: PLOT_DIVERGING, PLOT_LOGCOLOR, PLOT_TOPDOWN,
- * PLOT_NUMBERS. colorbar_label NULL draws no colour bar, "" an unlabelled one.
- */
+//
+// Fills the panel with an nx by ny heat map. values[iy*nx + ix], iy = 0 at the
+// bottom (top with PLOT_TOPDOWN); cells are equally large on the page. NaN or
+// PLOT_MISSING cells stay blank, as in a triangular table. vmin < vmax are the
+// ends of the colour scale; pass 0, 0 for those of the data (symmetric about
+// 0 with PLOT_DIVERGING). Flags: PLOT_DIVERGING, PLOT_LOGCOLOR, PLOT_TOPDOWN,
+// PLOT_NUMBERS. colorbar_label NULL draws no colour bar, "" an unlabelled one.
 static inline void plot_heat(plot *p, int nx, int ny, const double *values,
                              double vmin, double vmax, int flags,
-                             const char *colorbar_label)
-{
+                             const char *colorbar_label) {
     plot_axis s;
     int level, ix, iy;
     char c[8];
     if (!p || !p->ready || nx < 1 || ny < 1) return;
     s = plot_heat_scale(nx * ny, values, vmin, vmax, flags);
-    /* unit = one cell; each level is one path of horizontal strokes */
+    // unit = one cell; each level is one path of horizontal strokes
     plot_emit(p, "<svg x='%n' y='%n' width='%n' height='%n' viewBox='0 -.5 %n %n' "
                  "preserveAspectRatio='none' fill='none' stroke-width='1' "
                  "shape-rendering='crispEdges'>\n",
@@ -1263,19 +1145,15 @@ static inline void plot_heat(plot *p, int nx, int ny, const double *values,
     plot_clip_begin(p);
 }
 
-/* ------------------------------------------------------------------------
- * Legend
- * --------------------------------------------------------------------- */
+// ---- Legend ------------------------------------------------------------------------------------------------------------
 
-/*
- * Adds an entry to the legend of the current panel. kind: PLOT_LINE,
- * PLOT_DASH, PLOT_POINT (dots), PLOT_BOX (bars), PLOT_BAND (a translucent
- * band), PLOT_CIRCLE, PLOT_SQUARE or PLOT_CROSS. The legend is
- * drawn automatically when the panel is complete.
- */
+//
+// Adds an entry to the legend of the current panel. kind: PLOT_LINE,
+// PLOT_DASH, PLOT_POINT (dots), PLOT_BOX (bars), PLOT_BAND (a translucent
+// band), PLOT_CIRCLE, PLOT_SQUARE or PLOT_CROSS. The legend is
+// drawn automatically when the panel is complete.
 static inline void plot_legend_add(plot *p, int kind, const char *color,
-                                   const char *label)
-{
+                                   const char *label) {
     plot_entry *e;
     if (!p || !p->panel || p->entries >= PLOT_ENTRIES) return;
     e = &p->entry[p->entries++];
@@ -1284,20 +1162,17 @@ static inline void plot_legend_add(plot *p, int kind, const char *color,
     plot_copy(e->label, sizeof e->label, label);
 }
 
-/*
- * Chooses where the legend of the current panel goes: PLOT_TOPRIGHT (the
- * default), PLOT_TOPLEFT, PLOT_BOTTOMRIGHT, PLOT_BOTTOMLEFT, or
- * PLOT_BELOW_TITLE, a row that serves the whole figure (needs PLOT_LEGENDROW).
- */
-static inline void plot_legend_place(plot *p, int place)
-{
+//
+// Chooses where the legend of the current panel goes: PLOT_TOPRIGHT (the
+// default), PLOT_TOPLEFT, PLOT_BOTTOMRIGHT, PLOT_BOTTOMLEFT, or
+// PLOT_BELOW_TITLE, a row that serves the whole figure (needs PLOT_LEGENDROW).
+static inline void plot_legend_place(plot *p, int place) {
     if (p) p->place = place;
 }
 
-/* One entry: a symbol 22 px wide at x, then the label, centred on y. */
+// One entry: a symbol 22 px wide at x, then the label, centred on y.
 static inline void plot_legend_entry(plot *p, const plot_entry *e, double x,
-                                     double y, double size)
-{
+                                     double y, double size) {
     if (e->kind == PLOT_LINE || e->kind == PLOT_DASH)
         plot_emit(p, "<path d='M%n %nh22' stroke='%e' stroke-width='2.4' "
                      "fill='none'%s/>", x, y, e->color,
@@ -1314,9 +1189,8 @@ static inline void plot_legend_entry(plot *p, const plot_entry *e, double x,
               x + 29, y + 0.35 * size, size, e->label);
 }
 
-/* The legend as a centred row below the title of the figure. */
-static inline void plot_legend_row(plot *p)
-{
+// The legend as a centred row below the title of the figure.
+static inline void plot_legend_row(plot *p) {
     double total = 0, x, size = 13, gap = 24;
     int i;
     for (i = 0; i < p->entries; i++)
@@ -1334,9 +1208,8 @@ static inline void plot_legend_row(plot *p)
     }
 }
 
-/* The legend as a box in a corner of the panel. */
-static inline void plot_legend_box(plot *p)
-{
+// The legend as a box in a corner of the panel.
+static inline void plot_legend_box(plot *p) {
     double w = 0, h = 20.0 * p->entries + 8, x, y;
     int i, right, bottom;
     for (i = 0; i < p->entries; i++) {
@@ -1355,11 +1228,10 @@ static inline void plot_legend_box(plot *p)
         plot_legend_entry(p, &p->entry[i], x + 8, y + 14 + 20 * i, 13);
 }
 
-static inline void plot_legend_draw(plot *p)
-{
+static inline void plot_legend_draw(plot *p) {
     if (!p->entries) return;
     if (p->place == PLOT_BELOW_TITLE) plot_legend_row(p);
     else plot_legend_box(p);
 }
 
-#endif /* PLOT_H */
+#endif // PLOT_H

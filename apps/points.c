@@ -706,7 +706,7 @@ static int choose_class(int **label, size_t rows, const char *name, ctm_arena *a
 // Weights, and what their metadata say of units and classes. NULL with a line.
 static ctm_net *open_model(ctm_arena *a, const char *weights, dataset *units, char *err, size_t errlen) {
     const ctm_file *f = ctm_file_read(a, weights);
-    ctm_net *net = f ? ctm_load(a, weights, NULL) : NULL;
+    ctm_net *net = f ? ctm_load_file(a, f, NULL) : NULL;
     memset(units, 0, sizeof *units);
     if (!net) { args_fail(err, errlen, "%s", ctm_error(a->ctx)); return NULL; }
     if (net->size) {
@@ -902,7 +902,7 @@ int main(int argc, char **argv) {
    $ build/points sample --weights out/penguins/model.safetensors --class Adelie --guidance 1.5 --n 5 --out adelie.csv
    $ build/points --data ring --recipe paper --out out/paper            (the paper's algorithm)
    $ build/points --data ring --recipe cd --out out/cd                  (a consistency model, for comparison)
-   $ build/points --data ring --gan hinge --out out/gan                 (no better on points: PAPER_NOTES.md)
+   $ build/points --data ring --gan hinge --out out/gan                 (no better on points: docs/results.md)
    $ build/points --data ring --recipe papr
    points: flag --recipe: there is no recipe "papr"; there are paper, authors, points, images, cd, ct
    $ build/points sample --weights out/demo/model.safetensors --gamma 2

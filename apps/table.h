@@ -24,44 +24,40 @@
 
 #include <math.h>
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  The interface                                                                                                     */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- The interface -----------------------------------------------------------------------------------------------------
 
-#define TABLE_CLASSES_MAX 1000      /* more distinct labels than this are surely not class labels                      */
+#define TABLE_CLASSES_MAX 1000      // more distinct labels than this are surely not class labels
 
 typedef struct {
-    size_t  n;              /* rows                                                                                    */
-    int     d;              /* columns                                                                                 */
-    double *data;           /* [n,d] row-major, in the file's units, all finite                                        */
-    char  **names;          /* [d] column names                                                                        */
-    double *mean, *std;     /* [d] of each column, in its units; std is the population's (divides by n)                */
-    size_t  skipped;        /* rows left out because a value was missing                                               */
-    size_t *at;             /* [n] which row of the file each is: the file's rows are 0 ... n+skipped-1                */
-    int    *label;          /* [n] class of each row, 0 ... classes-1; NULL when no label column was asked for         */
-    int     classes;        /* number of distinct labels, numbered in order of first appearance                        */
-    char  **class_names;    /* [classes] their texts                                                                   */
-    int     left_out;       /* columns not used because nobody chose columns and these are not numbers                 */
-    char  **left_out_names; /* [left_out]                                                                              */
+    size_t  n;              // rows
+    int     d;              // columns
+    double *data;           // [n,d] row-major, in the file's units, all finite
+    char  **names;          // [d] column names
+    double *mean, *std;     // [d] of each column, in its units; std is the population's (divides by n)
+    size_t  skipped;        // rows left out because a value was missing
+    size_t *at;             // [n] which row of the file each is: the file's rows are 0 ... n+skipped-1
+    int    *label;          // [n] class of each row, 0 ... classes-1; NULL when no label column was asked for
+    int     classes;        // number of distinct labels, numbered in order of first appearance
+    char  **class_names;    // [classes] their texts
+    int     left_out;       // columns not used because nobody chose columns and these are not numbers
+    char  **left_out_names; // [left_out]
 } table;
 
 enum { NPY_DIMS = 5 };
 
 typedef struct {
-    int    ndim;            /* 0 ... NPY_DIMS                                                                          */
-    size_t shape[NPY_DIMS]; /* the entries from ndim on are 1                                                          */
-    size_t count;           /* product of the shape                                                                    */
-    float *data;            /* [count], last index fastest                                                             */
+    int    ndim;            // 0 ... NPY_DIMS
+    size_t shape[NPY_DIMS]; // the entries from ndim on are 1
+    size_t count;           // product of the shape
+    float *data;            // [count], last index fastest
 } npy_array;
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Memory and whole files                                                                                            */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Memory and whole files --------------------------------------------------------------------------------------------
 
-/* count zeroed elements of the given size, at least one, or NULL when memory is short or the size overflows. */
+// count zeroed elements of the given size, at least one, or NULL when memory is short or the size overflows.
 static inline void *table_alloc(size_t count, size_t size) { return calloc(count ? count : 1, size); }
 
-/* A copy of text that the caller frees, or NULL. */
+// A copy of text that the caller frees, or NULL.
 static inline char *table_copy(const char *text) {
     size_t size = strlen(text) + 1;
     char *copy = (char *)malloc(size);
@@ -69,7 +65,7 @@ static inline char *table_copy(const char *text) {
     return copy;
 }
 
-/* Free n texts and the list of them. */
+// Free n texts and the list of them.
 static inline void table_free_texts(char **texts, size_t n) {
     size_t i;
     if (texts == NULL) return;
@@ -77,7 +73,7 @@ static inline void table_free_texts(char **texts, size_t n) {
     free(texts);
 }
 
-/* Free everything a table holds and leave it empty. */
+// Free everything a table holds and leave it empty.
 static inline void table_free(table *t) {
     table_free_texts(t->names, (size_t)t->d);
     table_free_texts(t->class_names, (size_t)t->classes);
@@ -90,7 +86,7 @@ static inline void table_free(table *t) {
     memset(t, 0, sizeof *t);
 }
 
-/* The bytes of a file (or pipe) with a zero byte behind them; the caller frees them. NULL with a reason on failure. */
+// The bytes of a file (or pipe) with a zero byte behind them; the caller frees them. NULL with a reason on failure.
 static inline unsigned char *table_read_file(const char *path, size_t *length, char *err, size_t errlen) {
     size_t size = 1 << 16, used = 0, got;
     unsigned char *buffer = (unsigned char *)malloc(size), *bigger;
@@ -123,47 +119,45 @@ static inline unsigned char *table_read_file(const char *path, size_t *length, c
     return buffer;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Fields of a CSV file                                                                                              */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Fields of a CSV file ----------------------------------------------------------------------------------------------
 
-/* A place in the text of a CSV file. */
+// A place in the text of a CSV file.
 typedef struct {
     const char   *p, *end;
-    unsigned long line;     /* of the file, the first is 1                                                             */
+    unsigned long line;     // of the file, the first is 1
     char          separator;
 } table_cursor;
 
-/* One field, without its quotes and the blanks around it. text has room for the longest field that can come. */
+// One field, without its quotes and the blanks around it. text has room for the longest field that can come.
 typedef struct {
     char         *text;
-    unsigned long line;     /* where it begins                                                                         */
+    unsigned long line;     // where it begins
 } table_field;
 
-/* What came behind a field. */
+// What came behind a field.
 enum { TABLE_MORE, TABLE_END_OF_ROW, TABLE_UNCLOSED, TABLE_AFTER_QUOTE };
 
-/* What a cell holds. TABLE_INFINITE is Inf, or a number beyond the range of double; TABLE_COMMA is a number with a decimal
-   comma or in groups of thousands ("1,5", "1.234,5"). Both are refused, but they show that the column is meant to hold numbers. */
+// What a cell holds. TABLE_INFINITE is Inf, or a number beyond the range of double; TABLE_COMMA is a number with a decimal
+// comma or in groups of thousands ("1,5", "1.234,5"). Both are refused, but they show that the column is meant to hold numbers.
 enum { TABLE_MISSING, TABLE_NUMBER, TABLE_INFINITE, TABLE_COMMA, TABLE_TEXT };
 
-/* 1 if the cursor stands at the end of a line or of the text. */
+// 1 if the cursor stands at the end of a line or of the text.
 static inline int table_at_end(const table_cursor *c) { return c->p == c->end || *c->p == '\n' || *c->p == '\r'; }
 
-/* 1 for a space or a tab that does not separate fields. */
+// 1 for a space or a tab that does not separate fields.
 static inline int table_is_blank(const table_cursor *c, char x) { return (x == ' ' || x == '\t') && x != c->separator; }
 
 static inline void table_skip_blanks(table_cursor *c) {
     while (c->p < c->end && table_is_blank(c, *c->p)) c->p++;
 }
 
-/* Step over one byte and count lines: LF, CRLF and CR each end one. */
+// Step over one byte and count lines: LF, CRLF and CR each end one.
 static inline void table_step(table_cursor *c) {
     char x = *c->p++;
     if (x == '\n' || (x == '\r' && (c->p == c->end || *c->p != '\n'))) c->line++;
 }
 
-/* Step over the end of a line, if the cursor stands at one. */
+// Step over the end of a line, if the cursor stands at one.
 static inline void table_end_line(table_cursor *c) {
     if (c->p < c->end && *c->p == '\r') table_step(c);
     else if (c->p < c->end && *c->p == '\n') { table_step(c); return; }
@@ -171,7 +165,7 @@ static inline void table_end_line(table_cursor *c) {
     if (c->p < c->end && *c->p == '\n') table_step(c);
 }
 
-/* Remove blanks at both ends of text. */
+// Remove blanks at both ends of text.
 static inline void table_trim(char *text) {
     size_t length = strlen(text), lead = 0;
     while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t')) length--;
@@ -180,8 +174,8 @@ static inline void table_trim(char *text) {
     text[length - lead] = '\0';
 }
 
-/* Read the inside of a quoted field; the cursor stands behind the opening quote, and finally behind the closing one.
-   Returns the number of bytes stored, or (size_t)-1 when the text ends first. */
+// Read the inside of a quoted field; the cursor stands behind the opening quote, and finally behind the closing one.
+// Returns the number of bytes stored, or (size_t)-1 when the text ends first.
 static inline size_t table_quoted(table_cursor *c, char *out) {
     size_t n = 0;
     while (c->p < c->end) {
@@ -195,8 +189,8 @@ static inline size_t table_quoted(table_cursor *c, char *out) {
     return (size_t)-1;
 }
 
-/* Read the next field. Returns TABLE_MORE (a separator followed), TABLE_END_OF_ROW (a line end, stepped over) or one of
-   the two errors of quoting. */
+// Read the next field. Returns TABLE_MORE (a separator followed), TABLE_END_OF_ROW (a line end, stepped over) or one of
+// the two errors of quoting.
 static inline int table_next(table_cursor *c, table_field *f) {
     size_t n = 0;
     table_skip_blanks(c);
@@ -220,7 +214,7 @@ static inline int table_next(table_cursor *c, table_field *f) {
     return TABLE_END_OF_ROW;
 }
 
-/* Step over empty lines; returns how many there were. */
+// Step over empty lines; returns how many there were.
 static inline size_t table_skip_empty_lines(table_cursor *c) {
     size_t count = 0;
     for (;;) {
@@ -234,7 +228,7 @@ static inline size_t table_skip_empty_lines(table_cursor *c) {
     }
 }
 
-/* 1 if text equals word (given in lower case), whatever its case. */
+// 1 if text equals word (given in lower case), whatever its case.
 static inline int table_same_word(const char *text, const char *word) {
     while (*text && args_lower(*text) == *word) {
         text++;
@@ -243,13 +237,13 @@ static inline int table_same_word(const char *text, const char *word) {
     return *text == *word;
 }
 
-/* Bytes of what stands between two groups of thousands at text: 1,234  1.234  1'234, or a blank that breaks no line; else 0. */
+// Bytes of what stands between two groups of thousands at text: 1,234  1.234  1'234, or a blank that breaks no line; else 0.
 static inline size_t table_group_mark(const char *text) {
     if (*text == ',' || *text == '.' || *text == '\'') return 1;
     return strncmp(text, "\xC2\xA0", 2) == 0 ? 2 : strncmp(text, "\xE2\x80\xAF", 3) == 0 ? 3 : 0;
 }
 
-/* 1 for "1,5", "-1,5e3", "1,234,567.8" and "1.234,5": a number as other programs write it. A date ("1.2.2024") is none. */
+// 1 for "1,5", "-1,5e3", "1,234,567.8" and "1.234,5": a number as other programs write it. A date ("1.2.2024") is none.
 static inline int table_has_comma(const char *text) {
     const char *first;
     size_t mark, groups = 0;
@@ -263,7 +257,7 @@ static inline int table_has_comma(const char *text) {
     return *text == '\0' || ((*text == ',' || *text == '.') && *text != *first && args_digit(text[1]) && args_is_number(text + 1));
 }
 
-/* What a trimmed cell holds; *value is set for TABLE_NUMBER. */
+// What a trimmed cell holds; *value is set for TABLE_NUMBER.
 static inline int table_classify(const char *text, double *value) {
     const char *bare = text + (*text == '+' || *text == '-');
     int number;
@@ -275,36 +269,34 @@ static inline int table_classify(const char *text, double *value) {
     return table_has_comma(text) ? TABLE_COMMA : TABLE_TEXT;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Reading CSV                                                                                                       */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Reading CSV -------------------------------------------------------------------------------------------------------
 
-/* Everything known while a file is being read. */
+// Everything known while a file is being read.
 typedef struct {
     const char  *path;
-    char        *text;          /* the whole file                                                                     */
-    table_cursor first, body;   /* at the header; at the first row of data                                            */
+    char        *text;          // the whole file
+    table_cursor first, body;   // at the header; at the first row of data
     table_field  field;
-    int          columns;       /* in the file                                                                        */
-    char       **header;        /* [columns] names                                                                    */
-    size_t      *numbers;       /* [columns] cells that are numbers, good or refused                                  */
-    size_t      *texts;         /* [columns] cells that are other text                                                */
-    size_t       rows;          /* of data                                                                            */
-    int         *chosen;        /* [table.d] which columns of the file                                                */
-    int          label;         /* label column, or -1                                                                */
+    int          columns;       // in the file
+    char       **header;        // [columns] names
+    size_t      *numbers;       // [columns] cells that are numbers, good or refused
+    size_t      *texts;         // [columns] cells that are other text
+    size_t       rows;          // of data
+    int         *chosen;        // [table.d] which columns of the file
+    int          label;         // label column, or -1
     char        *err;
     size_t       errlen;
 } table_reader;
 
-/* Fields in the row at the cursor, which is moved behind it; 0 when its quotes are wrong. */
+// Fields in the row at the cursor, which is moved behind it; 0 when its quotes are wrong.
 static inline int table_count_fields(table_cursor *c, table_field *f) {
     int count = 1, after;
     while ((after = table_next(c, f)) == TABLE_MORE) count++;
     return after == TABLE_END_OF_ROW ? count : 0;
 }
 
-/* The separator that cuts the first two rows into equally many fields (tab before semicolon before comma: "1,5;2,5" is
-   a semicolon file with decimal commas); failing that, the one that occurs most often in the header. */
+// The separator that cuts the first two rows into equally many fields (tab before semicolon before comma: "1,5;2,5" is
+// a semicolon file with decimal commas); failing that, the one that occurs most often in the header.
 static inline char table_separator(const table_reader *r) {
     const char candidates[3] = {'\t', ';', ','};
     char best = ',';
@@ -326,14 +318,14 @@ static inline char table_separator(const table_reader *r) {
     return best;
 }
 
-/* Error: quotes that do not fit, in the field that began at r->field.line. */
+// Error: quotes that do not fit, in the field that began at r->field.line.
 static inline int table_bad_quotes(table_reader *r, int after) {
     return args_fail(r->err, r->errlen, "%s: line %lu: found %s", r->path, r->field.line, after == TABLE_UNCLOSED
                      ? "an opening quote, expected a closing quote before the end of the file"
                      : "text behind a closing quote, expected a separator or the end of the line");
 }
 
-/* Load the file, skip the byte-order mark, refuse what is not text. */
+// Load the file, skip the byte-order mark, refuse what is not text.
 static inline int table_open(table_reader *r) {
     size_t length = 0;
     const char *zero, *bad;
@@ -361,11 +353,11 @@ static inline int table_open(table_reader *r) {
     }
     table_skip_empty_lines(&r->first);
     if (r->first.p == r->first.end) return args_fail(r->err, r->errlen, "%s: the file is empty, expected a header row", r->path);
-    r->field.text = (char *)malloc(length + 1);     /* no field is longer than the file                               */
+    r->field.text = (char *)malloc(length + 1);     // no field is longer than the file
     return r->field.text ? 1 : args_fail(r->err, r->errlen, "cannot read %s: no memory", r->path);
 }
 
-/* Read the column names and leave r->body behind them. */
+// Read the column names and leave r->body behind them.
 static inline int table_read_header(table_reader *r) {
     table_cursor c = r->first;
     int count, i, after = TABLE_MORE;
@@ -384,14 +376,14 @@ static inline int table_read_header(table_reader *r) {
     for (i = 0; after == TABLE_MORE; i++) {
         after = table_next(&r->body, &r->field);
         if (after == TABLE_UNCLOSED || after == TABLE_AFTER_QUOTE) return table_bad_quotes(r, after);
-        if (count == 0) continue;                   /* only here to find out where the quotes go wrong                */
+        if (count == 0) continue;                   // only here to find out where the quotes go wrong
         r->header[i] = table_copy(r->field.text);
         if (r->header[i] == NULL) return args_fail(r->err, r->errlen, "%s: no memory for column names", r->path);
     }
     return 1;
 }
 
-/* Go through all rows once: check their lengths, count rows and the kinds of cells in each column. */
+// Go through all rows once: check their lengths, count rows and the kinds of cells in each column.
 static inline int table_survey(table_reader *r) {
     table_cursor c = r->body;
     for (;;) {
@@ -420,13 +412,13 @@ static inline int table_survey(table_reader *r) {
     return 1;
 }
 
-/* A column counts as numeric when at least half of its cells that are not missing are numbers. One bad cell among
-   numbers is thus an error to be told, not a reason to drop the column in silence. */
+// A column counts as numeric when at least half of its cells that are not missing are numbers. One bad cell among
+// numbers is thus an error to be told, not a reason to drop the column in silence.
 static inline int table_is_numeric(const table_reader *r, int column) {
     return r->numbers[column] > 0 && r->numbers[column] >= r->texts[column];
 }
 
-/* "a, b, c" of the names in the header (numeric ones only, or all) into out; long lists end in "...". */
+// "a, b, c" of the names in the header (numeric ones only, or all) into out; long lists end in "...".
 static inline void table_list(const table_reader *r, int numeric_only, char *out, size_t size) {
     size_t used = 0;
     int i;
@@ -444,7 +436,7 @@ static inline void table_list(const table_reader *r, int numeric_only, char *out
     if (used == 0) snprintf(out, size, "none");
 }
 
-/* The column called name; -1 after an error when there is none, or more than one. */
+// The column called name; -1 after an error when there is none, or more than one.
 static inline int table_find_column(table_reader *r, const char *name) {
     char shown[64], list[300];
     const char *near_name;
@@ -469,7 +461,7 @@ static inline int table_find_column(table_reader *r, const char *name) {
     return -1;
 }
 
-/* Add a column of the file to the table's. */
+// Add a column of the file to the table's.
 static inline int table_choose(table_reader *r, table *t, int column) {
     char shown[64];
     int i;
@@ -487,7 +479,7 @@ static inline int table_choose(table_reader *r, table *t, int column) {
     return 1;
 }
 
-/* Choose the columns of a list "A,B,C"; a name that holds a comma may stand in double quotes. */
+// Choose the columns of a list "A,B,C"; a name that holds a comma may stand in double quotes.
 static inline int table_choose_listed(table_reader *r, table *t, const char *list) {
     table_cursor c;
     table_field name;
@@ -514,7 +506,7 @@ static inline int table_choose_listed(table_reader *r, table *t, const char *lis
     return good;
 }
 
-/* Choose every numeric column that has a name, except the label; keep a list of the others. */
+// Choose every numeric column that has a name, except the label; keep a list of the others.
 static inline int table_choose_numeric(table_reader *r, table *t) {
     char list[300];
     int i;
@@ -534,7 +526,7 @@ static inline int table_choose_numeric(table_reader *r, table *t) {
     return args_fail(r->err, r->errlen, "%s: found no column of numbers, expected at least one; columns: %s", r->path, list);
 }
 
-/* 1 if the header consists of numbers and is not 0, 1, 2, ... (which some programs write as names). */
+// 1 if the header consists of numbers and is not 0, 1, 2, ... (which some programs write as names).
 static inline int table_header_is_data(const table_reader *r) {
     double value;
     int i, counted = 1;
@@ -545,7 +537,7 @@ static inline int table_header_is_data(const table_reader *r) {
     return !counted;
 }
 
-/* Decide which columns are read. */
+// Decide which columns are read.
 static inline int table_select(table_reader *r, table *t, const char *columns, const char *label) {
     t->names = (char **)table_alloc((size_t)r->columns, sizeof *t->names);
     t->left_out_names = (char **)table_alloc((size_t)r->columns, sizeof *t->left_out_names);
@@ -557,7 +549,7 @@ static inline int table_select(table_reader *r, table *t, const char *columns, c
     return columns ? table_choose_listed(r, t, columns) : table_choose_numeric(r, t);
 }
 
-/* Error: the cell in r->field, of the given column, is not a finite number. */
+// Error: the cell in r->field, of the given column, is not a finite number.
 static inline int table_bad_cell(table_reader *r, int column, int kind) {
     char name[64], found[64], list[300];
     const char *expected = kind == TABLE_INFINITE ? "a finite number" :
@@ -573,7 +565,7 @@ static inline int table_bad_cell(table_reader *r, int column, int kind) {
                      found, expected);
 }
 
-/* The class of the label in r->field, a new one if need be; -1 after an error. */
+// The class of the label in r->field, a new one if need be; -1 after an error.
 static inline int table_class(table_reader *r, table *t) {
     char shown[64];
     int i;
@@ -593,8 +585,8 @@ static inline int table_class(table_reader *r, table *t) {
     return i;
 }
 
-/* Read one row into row t->n of the table. place[column] is the table's column or -1. Returns 1: kept; 0: error;
-   2: a value was missing. The class of a row is decided only when the row is kept: label_text gets the text meanwhile. */
+// Read one row into row t->n of the table. place[column] is the table's column or -1. Returns 1: kept; 0: error;
+// 2: a value was missing. The class of a row is decided only when the row is kept: label_text gets the text meanwhile.
 static inline int table_fill_row(table_reader *r, table *t, table_cursor *c, const int *place, char *label_text) {
     int column, kind, missing = 0, after = TABLE_MORE;
     for (column = 0; after == TABLE_MORE; column++) {
@@ -610,7 +602,7 @@ static inline int table_fill_row(table_reader *r, table *t, table_cursor *c, con
     return missing ? 2 : 1;
 }
 
-/* Go through all rows again and store their values. The rows and their lengths have been checked by table_survey. */
+// Go through all rows again and store their values. The rows and their lengths have been checked by table_survey.
 static inline int table_fill_rows(table_reader *r, table *t, const int *place, char *label_text) {
     table_cursor c = r->body;
     for (;;) {
@@ -638,7 +630,7 @@ static inline int table_fill_rows(table_reader *r, table *t, const int *place, c
     }
 }
 
-/* Allocate the table's arrays and fill them. */
+// Allocate the table's arrays and fill them.
 static inline int table_fill(table_reader *r, table *t) {
     size_t d = (size_t)t->d;
     int *place = (int *)table_alloc((size_t)r->columns, sizeof *place);
@@ -665,8 +657,8 @@ static inline int table_fill(table_reader *r, table *t) {
     return good;
 }
 
-/* Mean and standard deviation of column j; 0 for the latter when it is constant. Values are taken relative to the column's
-   range, so that squares neither overflow nor vanish. Returns 0 when a double cannot hold values a few ranges away. */
+// Mean and standard deviation of column j; 0 for the latter when it is constant. Values are taken relative to the column's
+// range, so that squares neither overflow nor vanish. Returns 0 when a double cannot hold values a few ranges away.
 static inline int table_moments(table *t, int j) {
     const double *x = t->data + j;
     size_t i, d = (size_t)t->d;
@@ -691,7 +683,7 @@ static inline int table_moments(table *t, int j) {
     return 1;
 }
 
-/* Demand what training needs: at least 2 rows, and a spread in every column. */
+// Demand what training needs: at least 2 rows, and a spread in every column.
 static inline int table_check_spread(const table *t, const char *path, char *err, size_t errlen) {
     char shown[64], number[ARGS_NUMBER];
     int j;
@@ -705,7 +697,7 @@ static inline int table_check_spread(const table *t, const char *path, char *err
     return 1;
 }
 
-/* Compute mean and std of all columns. */
+// Compute mean and std of all columns.
 static inline int table_measure(table_reader *r, table *t) {
     char shown[64];
     int j;
@@ -719,7 +711,7 @@ static inline int table_measure(table_reader *r, table *t) {
     return 1;
 }
 
-/* Like table_read_csv, but one row is enough and columns may be constant: for points to be evaluated, not trained on. */
+// Like table_read_csv, but one row is enough and columns may be constant: for points to be evaluated, not trained on.
 static inline int table_read_any_csv(const char *path, const char *columns, const char *label, table *out, char *err,
                                      size_t errlen) {
     table_reader r;
@@ -742,10 +734,10 @@ static inline int table_read_any_csv(const char *path, const char *columns, cons
     return good;
 }
 
-/* Read points from a CSV file (the opening comment says what such a file may look like).
-   columns   "A,B,C" in the wanted order, or NULL for all columns of numbers (out->left_out_names says which are not)
-   label     a column whose distinct texts become classes 0, 1, ..., or NULL
-   Fewer than 2 usable rows, or a column that does not vary, are errors: nothing could be learned from them. */
+// Read points from a CSV file (the opening comment says what such a file may look like).
+// columns   "A,B,C" in the wanted order, or NULL for all columns of numbers (out->left_out_names says which are not)
+// label     a column whose distinct texts become classes 0, 1, ..., or NULL
+// Fewer than 2 usable rows, or a column that does not vary, are errors: nothing could be learned from them.
 static inline int table_read_csv(const char *path, const char *columns, const char *label, table *out, char *err,
                                  size_t errlen) {
     if (!table_read_any_csv(path, columns, label, out, err, errlen)) return 0;
@@ -754,15 +746,13 @@ static inline int table_read_csv(const char *path, const char *columns, const ch
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  Writing CSV                                                                                                       */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- Writing CSV -------------------------------------------------------------------------------------------------------
 
-/* Write a text as one CSV field, in quotes when it would be misread without. Errors stay in f (ferror). */
+// Write a text as one CSV field, in quotes when it would be misread without. Errors stay in f (ferror).
 static inline void table_write_text(FILE *f, const char *text) {
     size_t length = strlen(text);
     int quote = length == 0 || text[strcspn(text, ",;\t\"\r\n")] != '\0' || text[0] == ' ' || text[length - 1] == ' ' ||
-                (unsigned char)text[0] == 0xEF;     /* perhaps a byte-order mark, which would be skipped              */
+                (unsigned char)text[0] == 0xEF;     // perhaps a byte-order mark, which would be skipped
     if (!quote) {
         fputs(text, f);
         return;
@@ -775,7 +765,7 @@ static inline void table_write_text(FILE *f, const char *text) {
     fputc('"', f);
 }
 
-/* Write a number with as many digits as it takes to get it back, nine to seventeen; nan, inf and -inf by these names. */
+// Write a number with as many digits as it takes to get it back, nine to seventeen; nan, inf and -inf by these names.
 static inline void table_write_number(FILE *f, double x) {
     unsigned long long bits;
     char text[ARGS_NUMBER];
@@ -784,14 +774,14 @@ static inline void table_write_number(FILE *f, double x) {
     else fputs(args_shortest(text, x, 9), f);
 }
 
-/* Digits that a value of a column needs whose values differ by about `unit`: those of a float, and more if it is far from zero. */
+// Digits that a value of a column needs whose values differ by about `unit`: those of a float, and more if it is far from zero.
 static inline int table_digits(double x, double unit) {
     int digits = 9;
     for (; unit > 0 && unit < fabs(x) && digits < 17; unit *= 10) digits++;
     return digits;
 }
 
-/* Write n rows of d columns. With unit[d] as many digits as values of that spread need, else all there are. */
+// Write n rows of d columns. With unit[d] as many digits as values of that spread need, else all there are.
 static inline int table_write_rows(const char *path, const char *const *names, size_t n, int d, const double *data,
                                    const double *unit, char *err, size_t errlen) {
     ctm_output a;
@@ -811,36 +801,34 @@ static inline int table_write_rows(const char *path, const char *const *names, s
     return args_close_atomic(&a, err, errlen);
 }
 
-/* Write data [n,d] (row-major, the data's own units) under the d names, comma separated. All or nothing: path is replaced
-   only when the new file is complete. */
+// Write data [n,d] (row-major, the data's own units) under the d names, comma separated. All or nothing: path is replaced
+// only when the new file is complete.
 static inline int table_write_csv(const char *path, const char *const *names, size_t n, int d, const double *data, char *err,
                                   size_t errlen) {
     return table_write_rows(path, names, n, d, data, NULL, err, errlen);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- */
-/*  .npy files                                                                                                        */
-/* ---------------------------------------------------------------------------------------------------------------- */
+// ---- .npy files --------------------------------------------------------------------------------------------------------
 
-/* Layout: \x93NUMPY, major, minor; length of the header (2 bytes little endian in version 1, 4 bytes in 2 and 3); the
-   header, a Python dictionary {'descr': '<f4', 'fortran_order': False, 'shape': (50, 2), }, blanks and a line end; then
-   the values. */
+// Layout: \x93NUMPY, major, minor; length of the header (2 bytes little endian in version 1, 4 bytes in 2 and 3); the
+// header, a Python dictionary {'descr': '<f4', 'fortran_order': False, 'shape': (50, 2), }, blanks and a line end; then
+// the values.
 
-/* The header while it is being read. */
+// The header while it is being read.
 typedef struct {
-    const char *p;                  /* ends with a zero byte                                                           */
-    char        descr[24];          /* cut to size; only compared and shown                                            */
+    const char *p;                  // ends with a zero byte
+    char        descr[24];          // cut to size; only compared and shown
     int         fortran_order;
-    int         seen;               /* bit 0 descr, bit 1 fortran_order, bit 2 shape                                   */
-    const char *reason;             /* what was expected, when something else was found                                */
+    int         seen;               // bit 0 descr, bit 1 fortran_order, bit 2 shape
+    const char *reason;             // what was expected, when something else was found
 } npy_header;
 
-/* 32 bits, little endian. */
+// 32 bits, little endian.
 static inline unsigned long npy_u32(const unsigned char *b) {
     return (unsigned long)b[0] | (unsigned long)b[1] << 8 | (unsigned long)b[2] << 16 | (unsigned long)b[3] << 24;
 }
 
-/* Skip blanks, then step over c if it comes next: 1, else 0. */
+// Skip blanks, then step over c if it comes next: 1, else 0.
 static inline int npy_accept(npy_header *h, char c) {
     while (*h->p == ' ' || *h->p == '\n' || *h->p == '\t') h->p++;
     if (*h->p != c) return 0;
@@ -848,13 +836,13 @@ static inline int npy_accept(npy_header *h, char c) {
     return 1;
 }
 
-/* Note what was expected. Returns 0. */
+// Note what was expected. Returns 0.
 static inline int npy_expected(npy_header *h, const char *what) {
     h->reason = what;
     return 0;
 }
 
-/* A Python string, 'x' or "x", cut to size. */
+// A Python string, 'x' or "x", cut to size.
 static inline int npy_string(npy_header *h, char *out, size_t size) {
     char quote;
     size_t n = 0;
@@ -867,7 +855,7 @@ static inline int npy_string(npy_header *h, char *out, size_t size) {
     return npy_accept(h, quote);
 }
 
-/* A whole number that fits size_t. */
+// A whole number that fits size_t.
 static inline int npy_size(npy_header *h, size_t *out) {
     size_t value = 0, largest = (size_t)-1;
     if (!args_digit(*h->p)) return npy_expected(h, "a whole number in the shape");
@@ -876,15 +864,15 @@ static inline int npy_size(npy_header *h, size_t *out) {
         if (value > (largest - digit) / 10) return npy_expected(h, "a shape that fits into memory");
         value = value * 10 + digit;
     }
-    if (*h->p == 'L') h->p++;                       /* written by Python 2                                             */
+    if (*h->p == 'L') h->p++;                       // written by Python 2
     *out = value;
     return 1;
 }
 
-/* A shape: (), (5,), (5, 2), ... */
+// A shape: (), (5,), (5, 2), ...
 static inline int npy_shape(npy_header *h, npy_array *a) {
     if (!npy_accept(h, '(')) return npy_expected(h, "a shape in parentheses");
-    while (!npy_accept(h, ')')) {                   /* npy_accept has also skipped the blanks                          */
+    while (!npy_accept(h, ')')) {                   // npy_accept has also skipped the blanks
         if (a->ndim == NPY_DIMS) return npy_expected(h, "at most 5 dimensions");
         if (!npy_size(h, &a->shape[a->ndim])) return 0;
         a->ndim++;
@@ -895,7 +883,7 @@ static inline int npy_shape(npy_header *h, npy_array *a) {
     return 1;
 }
 
-/* The value that belongs to key. */
+// The value that belongs to key.
 static inline int npy_value(npy_header *h, const char *key, npy_array *a) {
     int bit = strcmp(key, "descr") == 0 ? 1 : strcmp(key, "fortran_order") == 0 ? 2 : strcmp(key, "shape") == 0 ? 4 : 0;
     if (bit == 0 || (h->seen & bit)) return npy_expected(h, "descr, fortran_order and shape, once each");
@@ -909,7 +897,7 @@ static inline int npy_value(npy_header *h, const char *key, npy_array *a) {
     return 1;
 }
 
-/* The whole dictionary. */
+// The whole dictionary.
 static inline int npy_dictionary(npy_header *h, npy_array *a) {
     char key[24];
     if (!npy_accept(h, '{')) return npy_expected(h, "a dictionary as the header");
@@ -925,7 +913,7 @@ static inline int npy_dictionary(npy_header *h, npy_array *a) {
     return h->seen == 7 ? 1 : npy_expected(h, "descr, fortran_order and shape, once each");
 }
 
-/* Multiply up a->count. Returns 0 when count * 4 bytes overflows. A zero anywhere makes an empty array. */
+// Multiply up a->count. Returns 0 when count * 4 bytes overflows. A zero anywhere makes an empty array.
 static inline int npy_count(npy_array *a) {
     size_t largest = (size_t)-1 / 4;
     int i;
@@ -939,8 +927,8 @@ static inline int npy_count(npy_array *a) {
     return 1;
 }
 
-/* Interpret the header in the first bytes of a file, of any type. On success *start is where the values begin, descr (24
-   bytes) names their type, and a has shape and count. bytes[length] must exist. */
+// Interpret the header in the first bytes of a file, of any type. On success *start is where the values begin, descr (24
+// bytes) names their type, and a has shape and count. bytes[length] must exist.
 static inline int npy_parse_head(const char *path, unsigned char *bytes, size_t length, npy_array *a, char *descr, size_t *start,
                                  char *err, size_t errlen) {
     npy_header h;
@@ -958,7 +946,7 @@ static inline int npy_parse_head(const char *path, unsigned char *bytes, size_t 
     if (header > length - at) return args_fail(err, errlen, "%s: the file ends within its header", path);
     if (memchr(bytes + at, 0, header)) return args_fail(err, errlen, "%s: found a zero byte in the header, expected text", path);
     *start = at + header;
-    first = bytes[*start];                          /* the byte behind the file's last is there, and zero              */
+    first = bytes[*start];                          // the byte behind the file's last is there, and zero
     bytes[*start] = '\0';
     h.p = (const char *)bytes + at;
     good = npy_dictionary(&h, a);
@@ -971,7 +959,7 @@ static inline int npy_parse_head(const char *path, unsigned char *bytes, size_t 
     return 1;
 }
 
-/* The same for the whole of a file of float32. */
+// The same for the whole of a file of float32.
 static inline int npy_parse(const char *path, unsigned char *bytes, size_t length, npy_array *a, size_t *start, char *err,
                             size_t errlen) {
     char descr[24];
@@ -984,8 +972,8 @@ static inline int npy_parse(const char *path, unsigned char *bytes, size_t lengt
     return 1;
 }
 
-/* Turn the values, from byte start on, into floats at the beginning of the same memory (start is at least 10, so a float
-   is never written over bytes still to be read). Returns the memory as floats. */
+// Turn the values, from byte start on, into floats at the beginning of the same memory (start is at least 10, so a float
+// is never written over bytes still to be read). Returns the memory as floats.
 static inline float *npy_decode(unsigned char *bytes, size_t start, size_t count) {
     size_t i;
     for (i = 0; i < count; i++) {
@@ -995,14 +983,14 @@ static inline float *npy_decode(unsigned char *bytes, size_t start, size_t count
     return (float *)(void *)bytes;
 }
 
-/* Free the values and leave the array empty. */
+// Free the values and leave the array empty.
 static inline void npy_free(npy_array *a) {
     free(a->data);
     memset(a, 0, sizeof *a);
 }
 
-/* Read an array of float32 from a .npy file (versions 1 to 3, '<f4', C order, at most 5 dimensions; exactly the values
-   that the shape asks for). Infinite values and NaN are not looked for: see npy_all_finite. Free with npy_free. */
+// Read an array of float32 from a .npy file (versions 1 to 3, '<f4', C order, at most 5 dimensions; exactly the values
+// that the shape asks for). Infinite values and NaN are not looked for: see npy_all_finite. Free with npy_free.
 static inline int npy_read_f32(const char *path, npy_array *out, char *err, size_t errlen) {
     size_t length = 0, start = 0;
     unsigned char *bytes;
@@ -1019,7 +1007,7 @@ static inline int npy_read_f32(const char *path, npy_array *out, char *err, size
     return 0;
 }
 
-/* 1 if no value is infinite or NaN; otherwise 0, and *where is the position of the first that is. */
+// 1 if no value is infinite or NaN; otherwise 0, and *where is the position of the first that is.
 static inline int npy_all_finite(const npy_array *a, size_t *where) {
     size_t i;
     for (i = 0; i < a->count; i++) {
@@ -1034,8 +1022,8 @@ static inline int npy_all_finite(const npy_array *a, size_t *where) {
 
 enum { NPY_HEADER_MAX = 320 };
 
-/* Magic, version 1.0 and a header that ends at a multiple of 64 bytes, for values of type descr, into out (NPY_HEADER_MAX
-   bytes). Returns its length. */
+// Magic, version 1.0 and a header that ends at a multiple of 64 bytes, for values of type descr, into out (NPY_HEADER_MAX
+// bytes). Returns its length.
 static inline size_t npy_make_header(unsigned char *out, const char *descr, int ndim, const size_t *shape) {
     char text[256];
     size_t n, header;
@@ -1061,8 +1049,8 @@ static inline size_t npy_make_header(unsigned char *out, const char *descr, int 
     return 10 + n;
 }
 
-/* Write float32 data of the given shape (ndim 0 ... 5, last index fastest) as a .npy file. All or nothing: path is
-   replaced only when the new file is complete. */
+// Write float32 data of the given shape (ndim 0 ... 5, last index fastest) as a .npy file. All or nothing: path is
+// replaced only when the new file is complete.
 static inline int npy_write_f32(const char *path, int ndim, const size_t *shape, const float *data, char *err, size_t errlen) {
     unsigned char block[4096], head[NPY_HEADER_MAX];
     ctm_output a;

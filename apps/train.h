@@ -816,7 +816,7 @@ static inline int run_same_hash(run *r, const char *what, uint64_t hash, const c
 // 1 if the checkpoint belongs to this phase and was loaded into tr, 0 if not, -1 on an error.
 static inline int run_resume_phase(run *r, ctm_trainer *tr, const char *phase) {
     if (!run_in_phase(r, phase)) return 0;
-    if (!ctm_checkpoint_load(&r->scratch, tr, r->from->path)) { run_failed(r); return -1; }
+    if (!ctm_checkpoint_load_file(tr, r->from)) { run_failed(r); return -1; }
     if (tr->note[0]) fprintf(stderr, "note: %s\n", tr->note);
     restore_losses(r->losses, r->program->name, r->from);
     if (!r->common.quiet) printf("resumed after step %ld of the %s\n", tr->step, phase);
@@ -901,7 +901,7 @@ static inline void run_use_teacher(run *r, ctm_net *net) {
 
 static inline int run_load_teacher(run *r, const char *path) {
     const ctm_file *f = ctm_file_read(&r->memory, path);
-    ctm_net *net = f ? ctm_load(&r->memory, path, NULL) : NULL;
+    ctm_net *net = f ? ctm_load_file(&r->memory, f, NULL) : NULL;
     if (!net) return run_failed(r);
     if (!r->program->teacher_fits(r, f, net)) return 0;
     if (net->noise.sigma_min > r->cfg.noise.sigma_min || net->noise.sigma_max < r->cfg.noise.sigma_max)

@@ -1,19 +1,19 @@
 /* 00_mini.c - Consistency Trajectory Models (Kim et al., ICLR 2024), the whole method in plain C: no ctm.h, no library, gradients by hand.
 
-        cc -O2 00_mini.c -o mini -lm && ./mini          trains for a few seconds on two-dimensional data, then writes mini.svg
+        cc -O2 00_mini.c -o mini -lm && ./mini          trains for some ten seconds on points of the plane, then writes mini.svg
 
-   Noise of standard deviation t, added to data x_0, gives x_t = x_0 + t·eps. A denoiser D(x,t) = E[x_0 | x_t = x] defines an ODE,
-   dx/dt = (x - D(x,t))/t, whose paths lead from noise at t = 80 to data at t = 0 (in practice 0.002, since ln t is an input). Walking
-   along a path takes many small steps. The network G learns to jump: G(x,t,s) is the point at level s of the path that passes through
-   x at level t. How it learns that is the function train_step, which everything above it prepares. ctm.h is the same for any network. */
+   Add noise of standard deviation t to data x_0, and you have x_t = x_0 + t·eps. The denoiser D(x,t) is the mean of all x_0 that x may
+   have come from. It defines an ODE, dx/dt = (x - D(x,t))/t, whose paths lead from noise at t = 80 to data at t = 0 (in practice 0.002,
+   as the network is given ln t). To walk along a path takes many small steps. The network G learns to jump: G(x,t,s) is the point at
+   level s of the path that passes through x at level t. Read train_step and the two losses before it; all above them is preparation. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { DIM = 2, WIDTH = 48, BATCH = 64, STEPS = 8000, LEVELS = 18, MODES = 8 };
-static const double T = 80, ZERO = 0.002, SIGMA_DATA = 0.5, LEARNING_RATE = 5e-3, EMA_RATE = 0.998, PI = 3.14159265358979324;
+enum { DIM = 2, WIDTH = 48, BATCH = 32, STEPS = 8000, LEVELS = 18, MODES = 4 };
+static const double T = 80, ZERO = 0.002, SIGMA_DATA = 0.5, LEARNING_RATE = 1e-2, EMA_RATE = 0.998, PI = 3.14159265358979324;
 
-/* ---- Chance: xorshift64*, and normal numbers by Box and Muller. */
+/* ---- Random numbers: xorshift64*, and normal numbers by Box and Muller. */
 static unsigned long long state = 88172645463325252ull;
 static double uniform(void) {
     state ^= state >> 12; state ^= state << 25; state ^= state >> 27;
@@ -23,15 +23,15 @@ static double normal(void) {
     double radius = sqrt(-2 * log(uniform())), angle = 2 * PI * uniform();
     return radius * cos(angle);
 }
-/* ---- Data: eight Gaussians on a ring. For such data the denoiser is a formula, so the teacher needs no training. */
-static const double RADIUS = 0.7, STD = 0.08;
+/* ---- Data: four Gaussians on a circle. For such data the denoiser is a formula, so the teacher needs no training. */
+static const double RADIUS = 0.7, STD = 0.1;
 static double mode(int k, int d) { return RADIUS * (d == 0 ? cos(k * 2 * PI / MODES) : sin(k * 2 * PI / MODES)); }
 
 static void draw_data(double *x0) {
     int k = (int)(uniform() * MODES), d;
     for (d = 0; d < DIM; d++) x0[d] = mode(k, d) + STD * normal();
 }
-/* D(x,t): how likely is each mode, given x? Within mode k, the mean of x_0 lies between the mode's centre and x. */
+/* D(x,t): how likely is it that x came from mode k? If it did, the mean of x_0 lies between the centre of the mode and x. */
 static void denoise(const double *x, double t, double *D) {
     double variance = STD * STD + t * t, log_p[MODES], largest = -1e300, sum = 0;
     int k, d;
@@ -134,11 +134,11 @@ static void G_back(const double *w, const trace *k, double t, double s, const do
 
 /* ---- The two losses, of one row each. They return the loss and add its gradient to grad. */
 static double theta[WEIGHTS], ema[WEIGHTS];                                      /* the student, and the moving average of its weights */
-static trace scratch;                                                            /* of passes that nobody differentiates */
+static trace scratch;                                                            /* for passes that need no gradient */
 
 /* L_CTM. Draw levels t > u >= s. The teacher walks from x_t to x_u. A jump from x_t to s and a jump from x_u to s must end at the same
-   point. They are compared at time zero, where the average carries both, because there a distance is one between samples.
-   The target is a constant; the gradient passes through the average's INPUT into the student. */
+   point. The average carries both ends on to time zero, where they are samples, and there they are compared. The target is a constant.
+   The gradient of the estimate passes through the average's jump into the student; the average's own weights get none. */
 static double ctm_loss(double *grad) {
     int i_t = (int)(uniform() * (LEVELS - 1)), i_s = i_t + 1 + (int)(uniform() * (LEVELS - 1 - i_t));
     int i_u = i_t + 1 + (int)(uniform() * (i_s - i_t)), i, d;
@@ -161,8 +161,8 @@ static double ctm_loss(double *grad) {
     return L;
 }
 
-/* L_DSM, denoising score matching. Where s is near t the factor 1 - s/t leaves L_CTM nothing to teach about g(x,t,t), which should be
-   the denoiser. So g(x_t,t,t) is asked to guess x_0; the best guess is its mean, D. The weight 1/c_out² makes every level count alike. */
+/* L_DSM, denoising score matching. Where s is near t the factor 1 - s/t is nearly zero, and L_CTM says hardly anything about g(x,t,t),
+   which should be the denoiser. So let g(x_t,t,t) guess x_0: the best guess is D. The weight 1/c_out² makes all levels count alike. */
 static double dsm_loss(double *grad) {
     double t = exp(-1.2 + 1.2 * normal()), x0[DIM], x_t[DIM], out[DIM], d_g[DIM], d_x[DIM], L = 0, weight;
     trace k;
@@ -200,7 +200,7 @@ static void radam(const double *grad, int k, double lr) {
     }
 }
 
-/* L = L_CTM + lambda·L_DSM, where lambda makes both pull equally hard at the last layer; then theta moves, and its average follows. */
+/* L = L_CTM + lambda·L_DSM, where lambda makes both gradients equally long at the last layer. Then theta moves; its average follows. */
 static void train_step(int step, double lr, double *L_ctm, double *L_dsm) {
     static double grad[WEIGHTS], grad_dsm[WEIGHTS];
     double lambda;
@@ -224,7 +224,7 @@ static void init(void) {
 }
 
 #ifndef MINI_AS_TEST                                                             /* the test needs the training alone */
-/* ---- Sampling: n jumps over the grid. gamma = 0 stays on the path; with gamma > 0 each jump goes lower and fresh noise brings it back. */
+/* ---- Sampling: n jumps over the grid. gamma = 0 stays on the path; gamma > 0 jumps lower, and fresh noise brings the point back up. */
 static void sample(double *x, int n, double gamma) {
     int j, d;
     for (j = 0; j < n; j++) {
@@ -234,7 +234,7 @@ static void sample(double *x, int n, double gamma) {
         if (gamma > 0 && j < n - 1) for (d = 0; d < DIM; d++) x[d] += sqrt((next - s) * (next + s)) * normal();
     }
 }
-/* ---- How good is it? The exact path from the same noise ends where a student without fault would jump to. */
+/* ---- How good is it? A perfect student would jump to where the exact path from the same noise ends. */
 static void measure(int jumps) {
     double square = 0, x[DIM], y[DIM], nearest;
     int i, j, k, d, off = 0, points = 2000;
@@ -289,12 +289,12 @@ int main(void) {
     return 0;
 }
 /* What it prints (the last digits depend on the compiler and the C library; a test compares them roughly):
-step 2000   L_CTM 0.00266   L_DSM 1.136
-step 4000   L_CTM 0.00067   L_DSM 0.955
-step 6000   L_CTM 0.00049   L_DSM 0.813
-step 8000   L_CTM 0.00053   L_DSM 0.761
- 1 jump:  error 0.111 standard deviations of the data, 2.5 % of the points off every mode
- 4 jumps: error 0.088 standard deviations of the data, 1.4 % of the points off every mode
-17 jumps: error 0.084 standard deviations of the data, 0.7 % of the points off every mode
+step 2000   L_CTM 0.00311   L_DSM 0.781
+step 4000   L_CTM 0.00043   L_DSM 0.986
+step 6000   L_CTM 0.00111   L_DSM 0.848
+step 8000   L_CTM 0.00061   L_DSM 0.826
+ 1 jump:  error 0.122 standard deviations of the data, 6.3 % of the points off every mode
+ 4 jumps: error 0.076 standard deviations of the data, 3.5 % of the points off every mode
+17 jumps: error 0.064 standard deviations of the data, 1.3 % of the points off every mode
 mini.svg shows the data, and samples by 1, 4 and 17 jumps */
 #endif

@@ -14,9 +14,10 @@
 
    1. At low noise D gives x_0 back, nearly. At t = 0.4 the point may have come from either half of the data, and the guess lies between
       them, where no data are: D is a mean, not a sample. At t = 80 nothing is left to see, and D answers with the mean of all data, 0.
-   2. The mean, taken literally: add noise to a million data points, keep those that land near x, average the x_0 they came from.
+   2. D is a mean, and we can take it literally: add noise to a million data points, keep those that land near x, and average the x_0
+      that they came from.
    3. D knows where the data are dense. Tweedie's formula [eq:tweedie] says that the slope of the log-density of noisy data, the score,
-      is (D(x,t) - x)/t²: the arrow from x to the guess. We compare it with a difference quotient of the exact log-density. */
+      is (D(x,t) - x)/t², the arrow from x to the guess over t². We compare it with a difference quotient of the exact log-density. */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
 #include <math.h>

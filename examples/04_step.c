@@ -3,17 +3,17 @@
    The student G of lesson 3 is a network now, and this is how it learns, as the paper says (Kim et al., Algorithm 1). In each step:
 
         draw         data x_0, noise levels t > u >= s, noise eps; then x_t = x_0 + t·eps
-        solve        the teacher walks along the ODE from x_t at t to x_u at u: a few steps of Heun (lesson 2)
+        solve        the teacher walks along the ODE from x_t at t to x_u at u, one step of Heun for each level of the grid (lesson 2)
         x_target     a jump from x_u to s                                       and from there to 0     no gradient: this is what is right
         x_est        the student's jump from x_t to s                           and from there to 0     both should end at one point
         L_CTM        the squared distance of x_est and x_target
         L_DSM        the squared distance of g(x_t,t,t) and x_0, which makes g(x,t,t) the denoiser (lesson 1: the best guess is the mean)
-        lambda       scales L_DSM so that both losses pull equally hard at the last layer
+        lambda       scales L_DSM so that the gradients of both losses are equally long at the last layer
         RAdam        moves the weights against the gradient
         EMA          the average of the weights follows slowly. It makes the jumps of the target, and the jump from s to 0
 
-   Why is the average in the target? A student that is compared with itself chases its own tail; the average moves slowly enough to
-   be caught. Why go on from s to 0 before comparing? There a distance is one between clean samples, whatever s was.
+   Why is the average in the target? A target that the student makes itself would move with every step of the student; the average moves
+   slowly. Why go on from s to 0 before comparing? At s both points are noisy, and their distance says little. At 0 they are samples.
    The gradient of L_CTM passes through the average's jump from s to 0, but it changes the student only.
 
    In your own programs ctm_train_step does all this, on several threads (lesson 5). What to look at: L_CTM falls to nearly nothing,

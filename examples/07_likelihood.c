@@ -6,8 +6,8 @@
 
         log p(x_0) = log N(x_T; 0, 80²) + integral over t of div( (x - D(x,t))/t )                            [eq:loglik]
 
-   So whoever has a denoiser has a density, and a student has one: g(x,t,t). (A single jump has none: it tells where a point goes, not
-   what the points around it do.) The results are natural logarithms, "nats", of a density in the data's units.
+   So whoever has a denoiser has a density, and a student has one: g(x,t,t). The results are natural logarithms, "nats", of a density in
+   the data's units.
 
    What to look at in the output:
    1. With the exact denoiser the integral gives the known log-density. Runge and Kutta's fourth-order method needs fewer steps than Heun's.
@@ -16,7 +16,8 @@
    3. The exact divergence takes one backward pass for each dimension. Hutchinson's estimate takes one for each probe: multiply the
       Jacobian from both sides by a random vector of +1 and -1, and the mean over such vectors is the divergence. In two dimensions that
       saves nothing, for an image of 3072 numbers it is the only way. Its answers scatter, less with more probes.
-   4. Likelihood finds what does not belong: points near the data and points between the dots. */
+   4. The last table goes from the middle of a dot outwards. log p falls: a low likelihood marks what does not belong to the data. The
+      student's falls too slowly, since it has been shown hardly any point out there. */
 #define CTM_IMPLEMENTATION
 #include "../ctm.h"
 #include <math.h>
@@ -104,7 +105,7 @@ int main(void) {
     }
     how.probes = 0;
 
-    printf("4. From the first dot outwards:\n     distance   exact log p   student's\n");
+    printf("4. From the middle of the first dot outwards:\n     distance   exact log p   student's\n");
     for (int k = 0; k < 6; k++) {
         double at[2] = {0.7 + 0.05*k, 0};
         ctm_real point[2] = {(ctm_real)at[0], 0};
@@ -130,7 +131,7 @@ int main(void) {
    probes  1: 0.985 nats, single points off by 1.067 (rms)
    probes  4: 1.030 nats, single points off by 0.532 (rms)
    probes 16: 1.083 nats, single points off by 0.297 (rms)
-4. From the first dot outwards:
+4. From the middle of the first dot outwards:
      distance   exact log p   student's
          0.00          2.07        2.38
          0.05          1.57        1.67

@@ -1,6 +1,6 @@
 /* Lesson 8: pictures, with classes.        cc -O2 examples/08_pictures.c -o pictures -lm && ./pictures
 
-   A picture of 8 x 8 pixels is a point in 64 dimensions, so nothing of the lessons before changes but two things.
+   A picture of 8 x 8 pixels is a point in 64 dimensions, and all that the other lessons said is true of it. Two things are new.
 
    The network. ctm_mlp knows nothing of neighbours; for pictures there is ctm_unet. It looks at 3 x 3 pixels at a time, at full size and
    at halved sizes, so that it finds a shape wherever it stands. ctm_recipe_images has settings for it. This one is tiny: 8 channels,

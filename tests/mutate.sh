@@ -301,7 +301,7 @@ cat >"$tmp/list" <<'END'
 - a > b ? sqrt((a - b) * (a + b)) : 0;
 + sqrt(fabs(a * a - b * b) + 1e-18);
 = 18 every jump adds the same noise
-- how->noise + (size_t)w->count * z->len
+- how->noise + (size_t)w->draws * eps->len
 + how->noise
 = 18 Heun divides by level zero
 - t_next > 0 ? method : CTM_EULER
@@ -322,8 +322,8 @@ cat >"$tmp/list" <<'END'
 - if (ctm__by_name(at, at + size) == 0) return
 + if (0) return
 = 21 a character may be written longer than it need be
-- if (c < least[more] || c > 0x10ffff ||
-+ if (c > 0x10ffff ||
+- return c < least[more] || c > 0x10ffff ||
++ return c > 0x10ffff ||
 = 21 squares may be negative
 - if (squares && copysign(1, (double)v) < 0)
 + if (0)
@@ -340,8 +340,8 @@ cat >"$tmp/list" <<'END'
 - while (a->guest) ctm__guest_free(a, a->guest);
 + 
 = 21 the bounds of a tensor are not checked
-- if (e->offset > e->end || e->end > data_len || (i <
-+ if (e->offset > e->end || (i <
+- if (e.offset > e.end || e.end > in->data || (i <
++ if (e.offset > e.end || (i <
 = 22 a pixel outside the image is its neighbour
 - row[i] = inside ? centre[i] + shift : g->zero;
 + row[i] = inside ? centre[i] + shift : centre[i];
@@ -463,8 +463,8 @@ cat >"$tmp/list" <<'END'
 - double sigma = cfg->level(cfg, (uint64_t)tr->step,
 + double sigma = cfg->level(cfg, (uint64_t)tr->step + 1,
 = 21 a run goes on with another recipe
-- ctm__read_count(f, "ctm.opt.k", &next.opt.k) && ctm__same_recipe(&tr->cfg, f);
-+ ctm__read_count(f, "ctm.opt.k", &next.opt.k);
+- if (!ctm__read_numbers(&next, f) || !ctm__same_recipe(&tr->cfg, f)) return 0;
++ if (!ctm__read_numbers(&next, f)) return 0;
 = 21 a run goes on with other functions
 - if (field->type != 's' && field->type != 'f') continue;
 + if (field->type != 's') continue;

@@ -1191,6 +1191,8 @@ static void test_flow_accuracy(void) {
     CHECK(worst < 1e-8);
     CHECK(PANICS(ctm_exact_flow(&r.ctx, ctm_net_denoiser(&r.keep, wild_net(&r.keep, 2, 1, 1)), 1, x, 80, 1, level, 1e-8, one)));
     CHECK_TEXT(test_panic, "has no exact formula");
+    CHECK(PANICS(ctm_exact_flow(&r.ctx, ring(&r.keep), 1, x, 80, 1, level, 0, one)));
+    CHECK_TEXT(test_panic, "no step can be as exact as the tolerance 0");
     room_close(&r);
 }
 

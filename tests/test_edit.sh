@@ -41,7 +41,7 @@ static int bytes_npy(const char *path, int n, int h, int w, const unsigned char 
     return fclose(f) == 0;
 }
 static int model(ctm_arena *a, const char *path, int channels, int with_s, int classes) {
-    ctm_config c = ctm_config_default();
+    ctm_config c = ctm_recipe_paper();
     ctm_net *net;
     c.size = 8; c.channels = channels; c.model_channels = 8; c.channel_mult[0] = 1; c.channel_mult[1] = 1; c.channel_mult[2] = 0;
     c.num_blocks = 1; c.attn[0] = 4; c.attn[1] = 0; c.classes = classes;
@@ -55,7 +55,7 @@ static int model(ctm_arena *a, const char *path, int channels, int with_s, int c
 }
 static int make(ctm_arena *a, const char *folder) {
     ctm_rng rng = ctm_stream(1, "images");
-    ctm_config points = ctm_config_default();
+    ctm_config points = ctm_recipe_paper();
     ctm_real x[20 * 192];
     unsigned char mask[20 * 64];
     char p[9][400];

@@ -423,6 +423,7 @@ macro() {                               # macro NAME FLAGS...
 macro CTM_NO_SIMD -DCTM_NO_SIMD
 macro CTM_NO_OPENMP -DCTM_NO_OPENMP -fopenmp
 macro CTM_NO_STDIO -DCTM_NO_STDIO
+macro CTM_NO_IMAGES -DCTM_NO_IMAGES
 macro CTM_DEBUG -DCTM_DEBUG
 macro CTM_REAL_DOUBLE -DCTM_REAL_DOUBLE
 macro CTM_STATIC -DCTM_STATIC
@@ -434,6 +435,9 @@ macro all_together -DCTM_NO_SIMD -DCTM_NO_OPENMP -DCTM_NO_STDIO -DCTM_DEBUG -DCT
 
 link() { $cc -O0 $plain -I. $warn "$tmp/user.c" "$tmp/implementation.c" -o "$tmp/two" -lm && "$tmp/two"; }
 job "two files, one implementation" link
+no_images() { $cc -O0 $warn -DCTM_NO_IMAGES examples/03_jump.c -o "$tmp/jump" -lm && "$tmp/jump" >"$tmp/jump.out" &&
+              sed -n '/^\/\* OUTPUT/,$p' examples/03_jump.c | sed '1d;s| \*/$||' | diff - "$tmp/jump.out"; }
+job "CTM_NO_IMAGES: a program for points prints the same" no_images
 renamed() {                             # under another name, in a folder where there is no ctm.h
     mkdir "$tmp/elsewhere" && cp ctm.h "$tmp/elsewhere/my_ctm.h" &&
     printf '#define CTM_SELF "my_ctm.h"\n#define CTM_IMPLEMENTATION\n#include "my_ctm.h"\nint main(void) { return 0; }\n' >"$tmp/elsewhere/main.c" &&

@@ -113,7 +113,7 @@ int main(void) {
         memset(net->grad, 0, sizeof(double) * WEIGHTS);
         sigma = ctm_vector(&tape, "sigma", BATCH);
         w = ctm_vector(&tape, "w", BATCH);
-        for (i = 0; i < BATCH; i++) { sigma->data[i] = q.sigma[i]; w->data[i] = ctm_weight(z, CTM_W_KARRAS, q.sigma[i], q.sigma[i], 1); }
+        for (i = 0; i < BATCH; i++) { sigma->data[i] = q.sigma[i]; w->data[i] = ctm_weight_karras(z, q.sigma[i], q.sigma[i]); }
         est = ctm_D_theta(&tape, net, points_of(&tape, "x_sigma", q.x_sigma), sigma);
         L = ctm_weighted_mean(&tape, ctm_distance(&tape, est, points_of(&tape, "x0", q.x0), CTM_L2, 0), w, BATCH);
         ctm_backward(&tape, L);

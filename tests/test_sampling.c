@@ -653,6 +653,7 @@ static void test_edit_golden(void) {
     ctm_known mask, mean[2];
     ctm_sampler how = ctm_sampler_default();
     unsigned char kept[12];
+    const unsigned char first[2] = {1, 0};
     double w[2];
     size_t i;
     int k;
@@ -661,7 +662,9 @@ static void test_edit_golden(void) {
     for (i = 0; i < 12; i++) kept[i] = (unsigned char)golden(g, "in.mask", NULL)[i];
     for (i = 0; i < 2; i++) w[i] = golden(g, "in.w", NULL)[i];
     mask = ctm_known_mask(2, kept, 1);
-    mean[0] = ctm_known_first(&r.keep, 2, 1, along_first, w);
+    mean[0] = ctm_known_mask(2, first, 0);
+    mean[0].transform = along_first;
+    mean[0].user = w;
     mean[1] = ctm_known_averages(&r.keep, 2, 2, NULL, w);                        // the same knowledge, said in another way
     check_edit(g, &r, G, &mask, "out.mask_0", 0, CTM_FORM_PAPER);
     check_edit(g, &r, G, &mask, "out.mask_0.5", 0.5, CTM_FORM_PAPER);
@@ -952,46 +955,6 @@ static void test_two_step_by_hand(void) {
     room_close(&r);
 }
 
-// [alg:gamma] A consistency model, a network without s, jumps to sigma_min and no further: gamma = 1 only.
-static void test_cm_jump(void) {
-    static const double ts[4] = {80, 10, 1, 0.002};
-    room r;
-    ctm_config cfg = golden_net_config();
-    ctm_net *net, *with_s;
-    ctm_jump *G;
-    ctm_sampler how = ctm_sampler_default();
-    ctm_rng rng = ctm_stream(8, "noise");
-    ctm_tensor *x, *y, *z;
-    int j;
-    room_open(&r);
-    cfg.noise.inner = CTM_INNER_CM;
-    net = ctm_mlp(&r.keep, &cfg, 2, 0);
-    ctm_net_init(net, 33, 1);
-    G = ctm_cm_jump(&r.keep, net);
-    x = start_noise(&r, 5, 2);
-    how.gamma = 1;
-    how.rng = &rng;
-    y = ctm_sample_gamma(&r.tape, G, x, 3, ts, &how);
-    for (j = 0; j < 3; j++) {
-        x = ctm_g_theta(&r.tape, net, x, levels(&r.tape, "t", 5, ts[j]), NULL);
-        if (j == 2) break;
-        z = ctm_matrix(&r.tape, "z", 5, 2);
-        ctm_normals(&rng, (uint64_t)j, 0, 10, z->data);
-        x = ctm_add(&r.tape, x, ctm_scale(&r.tape, z, sqrt(ts[j + 1] * ts[j + 1] - 4e-6)));
-    }
-    for (j = 0; j < 10; j++) CHECK_CLOSE(y->data[j], x->data[j], rounding(2e-6, 1e-13));
-    how.gamma = 0.5;
-    CHECK(ctm_sample_gamma(&r.tape, G, x, 3, ts, &how) == NULL);
-    CHECK_TEXT(ctm_error(&r.ctx), "a consistency model jumps to 0.002 only, not to 8.66025: gamma must be 1");
-    CHECK(ctm_sample_two_step(&r.tape, G, x, 80, 10, 20, &how) == NULL);
-    CHECK(PANICS(G->jump(&r.tape, G, x, levels(&r.tape, "t", 5, 1), levels(&r.tape, "s", 5, 0.5))));
-    CHECK_TEXT(test_panic, "would jump to 0.5");
-    with_s = wild_net(&r.keep, 2, 1, 34);
-    CHECK(PANICS(ctm_cm_jump(&r.keep, with_s)));
-    CHECK_TEXT(test_panic, "takes s");
-    room_close(&r);
-}
-
 // ---- editing --------------------------------------------------------------------------------------------------------
 
 static ctm_tensor *some_points(room *r, const char *stream, int rows, int dim, double size) {
@@ -1244,7 +1207,7 @@ static void test_invariant_59_guidance(void) {
     room_close(&r);
 }
 
-// [alg:reject] floor(keep/(1-rate)) candidates; the best as judged, in order, equals by row; what is no number comes last.
+// [alg:reject] The best as judged, in order, equals by row; what is no number comes last.
 static void judge_first(void *user, const ctm_tensor *x, double *score) {
     int i;
     (*(int *)user)++;
@@ -1261,8 +1224,6 @@ static void test_rejection(void) {
     room_open(&r);
     memset(taken, 0, sizeof taken);
     G = ctm_net_jump(&r.keep, gauss_net(&r.keep, 2));
-    CHECK(ctm_candidates(50, 0) == 50 && ctm_candidates(50, 0.5) == 100 && ctm_candidates(50, 0.6) == 125 && ctm_candidates(50, 0.9) == 500);
-    CHECK(ctm_candidates(10, 0.05) == 10 && ctm_candidates(50, 1) == 0 && ctm_candidates(50, -0.1) == 0 && ctm_candidates(-1, 0.5) == 0);
     x = start_noise(&r, M, 2);
     all = ctm_sample_gamma(&r.tape, G, x, 1, ts, &how);
     y = ctm_sample_reject(&r.tape, G, x, 1, ts, &how, KEEP, judge_first, &calls);
@@ -1484,7 +1445,7 @@ static void said(room *r, int refused_it, const char *part) {
     r->ctx.error[0] = 0;
 }
 static void test_others_refuse_bad_arguments(void) {
-    static const double good[4] = {80, 5, 1, 0.002}, flat[3] = {80, 80, 0.002}, high[2] = {90, 0.002}, low[2] = {80, 0.001}, low_zero[3] = {80, 0.001, 0};
+    static const double good[4] = {80, 5, 1, 0.002}, flat[3] = {80, 80, 0.002}, high[2] = {90, 0.002}, low[2] = {80, 0.001}, low_zero[3] = {80, 0.001, 0}, tiny[2] = {80, 1e-40}, vast[2] = {HUGE_VAL, 1};
     static const unsigned char first[2] = {1, 0};
     room r;
     ctm_config cfg = golden_net_config();
@@ -1560,7 +1521,14 @@ static void test_others_refuse_bad_arguments(void) {
     CHECK(PANICS(ctm_known_averages(&r.keep, 7, 3, NULL, good)));
     CHECK_TEXT(test_panic, "7 components do not make groups of 3");
     CHECK(PANICS(ctm_known_patches(&r.keep, 8, 1, 3)));
-    CHECK(PANICS(ctm_known_first(&r.keep, 2, 3, NULL, NULL)));
+    guide.snr = -1;
+    said(&r, !ctm_sample_guided(&r.tape, G, &guide, x, 3, good, &how), "snr -1");
+    guide.snr = 0.1;
+    guide.scale = nan("");
+    said(&r, !ctm_sample_guided(&r.tape, G, &guide, x, 3, good, &how), "both must be finite");
+    D = ctm_mixture(&r.keep, 2, 1, good, NULL, 0.5);                             // a denoiser without noise levels of its own: those that squares can hold
+    said(&r, !ctm_sample_score(&r.tape, D, CTM_HEUN, x, 1, tiny, &how), "the last noise level is 1e-40; it cannot be below 1e-18");
+    said(&r, !ctm_sample_score(&r.tape, D, CTM_HEUN, x, 1, vast, &how), "the first noise level is inf; it cannot be above 1e+18");
     room_close(&r);
 }
 
@@ -1867,6 +1835,10 @@ static void test_likelihood_says_no(void) {
     said(&r, !ctm_loglik(&r.tape, D, &z, &how, 1, x, &logp), "the tolerance of a likelihood is 0");
     how.tol = ldexp(1, 2000);
     said(&r, !ctm_loglik(&r.tape, D, &z, &how, 1, x, &logp), "the tolerance of a likelihood is inf");
+    how.tol = 1e-6;
+    how.prior_var = -1;
+    said(&r, !ctm_loglik(&r.tape, D, &z, &how, 1, x, &logp), "prior_var of a likelihood is -1");
+    how.prior_var = 0;
     CHECK(logp == 5);                                                            // nothing half-done
     x[0] = (ctm_real)nan("");
     how.tol = 1e-6;
@@ -1881,7 +1853,7 @@ static void run_sampling(void) {
     RUN(heun_sampler_is_the_solver); RUN(sampler_shape_panics);
     RUN(score_samplers_golden); RUN(edit_golden); RUN(guide_golden); RUN(likelihood_probes_golden);
     RUN(invariant_7_ddim_is_euler); RUN(invariant_23_heun_of_18_nodes); RUN(invariant_55_churn); RUN(score_samplers_keep_the_data);
-    RUN(invariant_56_indices); RUN(two_step_by_hand); RUN(cm_jump); RUN(invariant_57_known_region); RUN(invariant_57_transforms);
+    RUN(invariant_56_indices); RUN(two_step_by_hand); RUN(invariant_57_known_region); RUN(invariant_57_transforms);
     RUN(invariant_58_all_or_nothing); RUN(edit_fills_in_what_fits); RUN(edit_that_ends_early); RUN(stroke_keeps_and_forgets); RUN(invariant_59_guidance); RUN(langevin_without_a_pull); RUN(rejection);
     RUN(all_samplers_watch); RUN(all_samplers_same_bits); RUN(all_samplers_give_memory_back); RUN(others_refuse_bad_arguments);
     RUN(labels_go_with_their_rows); RUN(invariant_61_hutchinson); RUN(invariant_60_adaptive_likelihood); RUN(invariant_62_bits);

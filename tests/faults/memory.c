@@ -63,7 +63,7 @@ static void draw_image(void *user, const ctm_rng *rng, uint64_t step, uint64_t i
 }
 
 static ctm_config small_points(void) {
-    ctm_config c = ctm_config_default();
+    ctm_config c = ctm_recipe_points();
     c.steps = 4;
     c.batch = c.diagonal_batch = 8;
     c.shards = 2;
@@ -73,7 +73,7 @@ static ctm_config small_points(void) {
     return c;
 }
 static ctm_config small_images(void) {
-    ctm_config c = ctm_config_default();
+    ctm_config c = ctm_recipe_paper();
     c.steps = 2;
     c.batch = c.diagonal_batch = 2;
     c.shards = 2;
@@ -85,7 +85,6 @@ static ctm_config small_images(void) {
     c.num_blocks = 1;
     memset(c.attn, 0, sizeof c.attn);
     c.dropout = 0.1;
-    c.diagonal = CTM_DIAG_DSM;
     return c;
 }
 static void adversary(ctm_config *c) {
@@ -110,7 +109,7 @@ static void begin_adversary(workplace *w) {
     adversary(&w->cfg);
     w->cfg.classes = 2;
     w->cfg.label_dropout = 0.2;
-    w->cfg.diagonal = CTM_DIAG_DSM;
+    w->cfg.aim = ctm_aim_data;
     w->net = ctm_mlp(&w->memory, &w->cfg, 2, 1);
     w->tr = ctm_trainer_new(&w->memory, &w->cfg, w->net, NULL, draw_point, NULL);
     w->tr->label = label_point;
@@ -251,7 +250,8 @@ static int work_likelihood(workplace *w) {
     ctm_tape tp;
     ctm_mark m = ctm_arena_mark(&w->scratch);
     ctm_tape_init(&tp, &w->ctx, &w->scratch);
-    if (!ctm_loglik(&tp, D, &w->cfg.noise, CTM_RK4, 2, x, 5, 0, logp)) return 0;
+    how.steps = 5;
+    if (!ctm_loglik(&tp, D, &w->cfg.noise, &how, 2, x, logp)) return 0;
     add(w, logp, sizeof logp);
     how.steps = 3;
     how.probes = 2;

@@ -10,7 +10,7 @@ static void checkpoint_draw(void *user, const ctm_rng *rng, uint64_t step, uint6
 
 static int checkpoint_small(const ctm_config *c) {
     return c->hidden <= 8 && c->layers <= 2 && c->embed <= 8 && c->batch <= 8 && c->diagonal_batch <= 16 && c->shards <= 4 && c->substeps <= 4 &&
-           c->noise.N <= 64 && c->classes <= 4 && c->gan_hidden <= 8 && c->gan_layers <= 2 && c->max_gap <= 64;
+           c->noise.N <= 64 && c->classes <= 4 && c->gan_hidden <= 8 && c->gan_layers <= 2;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -27,14 +27,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     f = ctm_file_read(&a, path);
     FUZZ_EXPECT(ctx.high <= 32 * size + (1 << 18));
     if (!f || !ctm_config_read(f, &cfg)) fuzz_check_line(ctm_error(&ctx), path);
-    else if (checkpoint_small(&cfg)) {
+    else if (checkpoint_small(&cfg) && ctm_config_fits(&ctx, &cfg)) {
         const double mean[4] = {0, 0, 0, 0};
         ctm_trainer *tr;
         ctm_net *student;
         text = ctm_file_meta(f, "ctm.dim");
         dim = text && text[0] >= '1' && text[0] <= '4' ? text[0] - '0' : 1;
         student = ctm_mlp(&a, &cfg, dim, 1);
-        tr = ctm_trainer_new(&a, &cfg, student, cfg.diagonal == CTM_DIAG_EXACT || fuzz_hash(data, size) % 4 ? ctm_mixture(&a, dim, 1, mean, NULL, 0.5) : NULL, checkpoint_draw, &dim);
+        tr = ctm_trainer_new(&a, &cfg, student, cfg.aim == ctm_aim_teacher || fuzz_hash(data, size) % 4 ? ctm_mixture(&a, dim, 1, mean, NULL, 0.5) : NULL, checkpoint_draw, &dim);
         if (cfg.gan) ctm_trainer_adversary(&a, tr, ctm_mlp_discriminator(&a, &cfg, dim));
         ctx.error[0] = 0;
         if (!ctm_checkpoint_load(&scratch, tr, path)) fuzz_check_line(ctm_error(&ctx), path);

@@ -58,9 +58,9 @@ link() {                                            # link KIND TARGET FLAGS
 # Lines of the reader: the functions whose names match, in the file that it is written in.
 reader() {
     case $1 in
-    weights)    echo 'ctm\.h ^(ctm__json_(space|char|string|size|entry|header|.*)|ctm__slurp|ctm__file_.*|ctm_file_.*|ctm__field_read|ctm_config_read|ctm__config_fault|ctm__read_.*|ctm__names_fit|ctm__passed_over|ctm__list_name|ctm_net_read|ctm__net_of_file|ctm_load)$ ^(ctm__json_quote|ctm__read_count)$' ;;
-    checkpoint) echo 'ctm\.h ^(ctm_checkpoint_load|ctm__read_count|ctm__trainer_places|ctm__read_.*|ctm_config_read|ctm__config_fault|ctm__json_.*|ctm__file_.*)$ ^(ctm__json_quote)$' ;;
-    lpips)      echo 'ctm\.h ^(ctm_lpips_load|ctm__lpips_roots|ctm__vgg_of_file|ctm__read_.*|ctm__names_fit|ctm_net_read)$ ^ctm__read_count$' ;;
+    weights)    echo 'ctm\.h ^(ctm__json_.*|ctm__slurp|ctm__file_.*|ctm_file_.*|ctm__field_read|ctm_config_read|ctm__numbers_fit|ctm__read_.*|ctm__names_fit|ctm__is_meant|ctm_net_read|ctm__net_of_file|ctm_load(_file)?)$ ^(ctm__json_quote|ctm__read_numbers)$' ;;
+    checkpoint) echo 'ctm\.h ^(ctm_checkpoint_load(_file)?|ctm__trainer_arrays|ctm__read_.*|ctm_config_read|ctm__numbers_fit|ctm__json_.*|ctm__file_.*)$ ^(ctm__json_quote)$' ;;
+    lpips)      echo 'ctm\.h ^(ctm_lpips_load|ctm__lpips_roots|ctm__vgg_of_file|ctm__read_.*|ctm__names_fit|ctm_net_read)$ ^ctm__read_numbers$' ;;
     csv)        echo 'table\.h ^table_ ^table_write_(rows|csv|csv_f32)$' ;;
     npy)        echo '(table|image)\.h ^(npy_|image_read_labels|image_open_np.|image_check_floats|image_f32|image_doubtful) ^npy_write_f32$' ;;
     idx)        echo 'image\.h ^image_(open|load|read$|big|agree|close|part_of|intact|cut|stranger|get$|label$) ^image_(open_cifar|open_np.*|check_floats)$' ;;
