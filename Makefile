@@ -82,9 +82,9 @@ build/bench: tests/bench.c ctm.h | build
 build/test_mini: tests/test_mini.c examples/00_mini.c ctm.h | build
 	$(BUILD) $(NO_G) -O1 tests/test_mini.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build
-	$(BUILD) $(NO_G) tests/main.c -o $@ -lm
+	$(BUILD) $(NO_G) -O1 tests/main.c -o $@ -lm
 build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
-	$(BUILD) $(NO_G) -DCTM_REAL_DOUBLE tests/main.c -o $@ -lm
+	$(BUILD) $(NO_G) -O1 -DCTM_REAL_DOUBLE tests/main.c -o $@ -lm
 build:
 	@mkdir -p build
 

@@ -5021,7 +5021,6 @@ CTM__DEF int ctm_config_read(const ctm_file *f, ctm_config *cfg) {
         const ctm__field *field = &ctm__settings[i].field;
         snprintf(key, sizeof key, "ctm.%s", field->name);
         text = ctm_file_meta(f, key);
-        if (old && field->type == 'f') continue;
         if (!text && old && strncmp(key, "ctm.noise.", 10) != 0) continue;
         if (!text) return ctm__fail(f->ctx, "%s: its metadata have no \"%s\"", f->path, key);
         if (!ctm__field_read(&next, field, text) && field->type != 'f') {

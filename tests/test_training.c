@@ -995,6 +995,7 @@ static void test_step_by_hand_variants(void) {
     c.distance = CTM_L1;
     c.times = ctm_times_local;
     c.shards = 1;
+    c.share_at_s = 0.3;
     check_step_by_hand(&c, 2);
     c = small_config();
     c.share_at_s = 1;
