@@ -4850,7 +4850,8 @@ static const ctm__setting *ctm__setting_named(const char *name) {
 }
 
 static int ctm__is_own(const ctm_config *cfg, const char *setting) {
-    return strcmp(ctm__function_name(cfg, &ctm__setting_named(setting)->field), "own") == 0;
+    const ctm__setting *s = ctm__setting_named(setting);
+    return s && strcmp(ctm__function_name(cfg, &s->field), "own") == 0;
 }
 
 static void ctm__field_text(const void *of, const ctm__field *f, int digits, char text[40]) {
@@ -4873,10 +4874,10 @@ static int ctm__whole_read(const char *text, long long lo, long long hi, long lo
     return strchr("-0123456789", *text) && *text && *end == 0 && errno == 0 && *v >= lo && *v <= hi;
 }
 
-// The function of that name; "none" and "own" are NULL, the latter to be filled in by whoever has it.
+// The function of that name; "none" is NULL.
 static int ctm__function_read(void *of, const ctm__field *f, const char *text) {
     ctm__function function = NULL;
-    int i, found = strcmp(text, "none") == 0 || strcmp(text, "own") == 0;
+    int i, found = strcmp(text, "none") == 0;
     for (i = 0; i < CTM__FUNCTIONS && !found; i++)
         if (strcmp(ctm__functions[i].setting, f->name) == 0 && strcmp(ctm__functions[i].name, text) == 0) {
             function = ctm__functions[i].function;
@@ -4933,7 +4934,7 @@ static int ctm__setting_in_range(const ctm_config *cfg, const ctm__setting *s) {
     else if (s->field.type == 'l') { long x; memcpy(&x, at, sizeof x); v = (double)x; }
     else if (s->field.type == 'd') memcpy(&v, at, sizeof v);
     else return 1;
-    return v >= s->least && v <= s->most;
+    return ctm_is_finite(v) && v >= s->least && v <= s->most;
 }
 
 // 1 if all numbers are possible, whatever the functions are; or 0 and a line about the first that is not.
@@ -5664,21 +5665,25 @@ static void ctm__set_rows(ctm_tape *tp, const ctm_trainer *tr, const ctm_rng *dr
     tp->rows.number = NULL;
 }
 
-// Stops with the name of the user's function and the row if what it returned for a tensor of the batch cannot be used.
-static void ctm__check_own(const ctm_trainer *tr, const char *setting, const ctm_tensor *x, const ctm_tensor *like) {
+// Stops with the name of the user's function and the row if what it returned for the rows from number `first` on cannot be used.
+static void ctm__check_own(const ctm_trainer *tr, const char *setting, const ctm_tensor *x, const ctm_tensor *like, int first) {
+    char has[48], wanted[48];
     size_t at;
     if (!ctm__is_own(&tr->cfg, setting)) return;
     CTM__REQUIRE(x != NULL, "cfg.%s of the recipe \"%s\" returned NULL", setting, tr->cfg.recipe);
-    CTM__SHAPES(ctm__same_shape(x, like), setting, "this function of cfg must return [B,D] like x_t", x, like);
+    ctm_shape_text(x, has, sizeof has);
+    ctm_shape_text(like, wanted, sizeof wanted);
+    CTM__REQUIRE(ctm__same_shape(x, like), "cfg.%s of the recipe \"%s\" returned a tensor of the shape %s, but must return %s", setting,
+                 tr->cfg.recipe, has, wanted);
     CTM__REQUIRE(!ctm_first_nonfinite(x, &at), "cfg.%s of the recipe \"%s\": row %d holds a number that is not finite", setting,
-                 tr->cfg.recipe, (int)(at / ctm__row_len(x)));
+                 tr->cfg.recipe, first + (int)(at / ctm__row_len(x)));
 }
 
 // Grid indices of row `index`, in order and on the grid.
 static void ctm__times_of(const ctm_trainer *tr, uint64_t index, double i[3]) {
     const ctm_config *cfg = &tr->cfg;
     cfg->times(cfg, (uint64_t)tr->step, index, i);
-    CTM__REQUIRE(i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= cfg->noise.N - 1,
+    CTM__REQUIRE(ctm_is_finite(i[0] + i[1] + i[2]) && i[0] >= 0 && i[0] < i[1] && i[1] <= i[2] && i[2] <= cfg->noise.N - 1,
                  "cfg.times of the recipe \"%s\": row %d has the grid indices t %g, u %g, s %g, but needs 0 <= t < u <= s <= %d",
                  cfg->recipe, (int)index, i[0], i[1], i[2], cfg->noise.N - 1);
 }
@@ -5729,7 +5734,7 @@ static ctm_tensor *ctm__x_u(ctm_shard *sh, const ctm_batch *b) {
     x_u = sh->tr->cfg.teach(tp, sh->tr, b);
     tp->recording = 1;
     tp->rows = rows;
-    ctm__check_own(sh->tr, "teach", x_u, b->x_t);
+    ctm__check_own(sh->tr, "teach", x_u, b->x_t, sh->first);
     return x_u;
 }
 
@@ -5793,7 +5798,7 @@ static ctm_tensor *ctm__dsm_loss(ctm_shard *sh) {
     tp->recording = 0;
     aim = cfg->aim(tp, tr, x0, x_t, t);
     tp->recording = 1;
-    ctm__check_own(tr, "aim", aim, x0);
+    ctm__check_own(tr, "aim", aim, x0, sh->dfirst);
     ctm__set_rows(tp, tr, &tr->rng_dsm_dropout, sh->dfirst, label);
     g = ctm_D_theta(tp, sh->theta_dsm, x_t, t);
     d = ctm_distance(tp, g, aim, CTM_L2, 0);

@@ -32,6 +32,7 @@ static void test_panic_handler(const char *msg, const char *file, int line) {
 #include "test_training.c"     // chapters 16, 17
 #include "test_sampling.c"     // chapters 18, 19
 #include "test_checkpoints.c"  // chapter 21
+#include "test_recipes.c"      // chapters 14, 15, 21: settings, recipes, functions of one's own, files of version 0.2
 #include "test_processes.c"    // chapter 17: several processes
 #include "test_lpips.c"        // chapters 8, 16, 21: the perceptual distance
 
@@ -45,6 +46,7 @@ int main(int argc, char **argv) {
     run_training();
     run_sampling();
     run_checkpoints();
+    run_recipes();
     run_processes();
     run_lpips();
     printf("%s: %d passed, %d failed, %d skipped\n", IN_DOUBLE ? "double" : "float", test_now.passed_total, test_now.failed_total, test_now.skipped_total);
