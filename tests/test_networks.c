@@ -360,7 +360,7 @@ static void net_check_flow(const double *s_) {
     net_end();
 }
 static void test_net_gradient_through_ema(void) { net_check_flow(net_s); }                     // invariants 31, 32
-static void test_net_gradient_at_sigma_min(void) {                                             // invariant 33
+static void test_net_gradient_at_sigma_min(void) {
     static const double s_[NET_B] = {0.002, 0.002, 0.002, 0.002, 0.002};
     net_check_flow(s_);
 }
