@@ -469,14 +469,19 @@ static ctm_net *bench_concat_net(ctm_arena *a, const ctm_noise *z, int with_s) {
 }
 
 // One step as the peer times it: batch 256, teacher network with two Heun steps, L2 at time zero, DSM on 256 rows, adaptive
-// weight, RAdam, EMA. (gap_power 60 makes h = 2 always.)
+// weight, RAdam, EMA.
+static void bench_times(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]) {
+    ctm_rng rng = ctm_stream(cfg->seed, "bench");
+    i[0] = (int)(16 * ctm_uniform(&rng, step, 2 * index));
+    i[1] = i[0] + 2;
+    i[2] = i[1] + (int)((18 - i[1]) * ctm_uniform(&rng, step, 2 * index + 1));
+}
 static void bench_ctm_step_mlp(ctm_ctx *ctx, int threads) {
     ctm_arena a;
     ctm_config cfg = ctm_recipe_authors();
     ctm_trainer *tr;
     ctm_arena_init(&a, ctx, "bench");
-    cfg.max_gap = 2;
-    cfg.gap_power = 60;
+    cfg.times = bench_times;
     cfg.shards = 2;
     cfg.ema_rate[1] = 0;
     tr = ctm_trainer_new(&a, &cfg, bench_concat_net(&a, &cfg.noise, 1), ctm_net_denoiser(&a, bench_concat_net(&a, &cfg.noise, 0)), bench_draw, NULL);
@@ -499,8 +504,7 @@ static void bench_ctm_step_unet(ctm_ctx *ctx, int C) {
     snprintf(name, sizeof name, "ctm_step_unet_c%d", C);
     if (!bench_wanted(name)) return;
     ctm_arena_init(&a, ctx, "bench");
-    cfg.max_gap = 2;
-    cfg.gap_power = 60;
+    cfg.times = bench_times;
     cfg.batch = cfg.diagonal_batch = 16;
     cfg.shards = 2;
     cfg.ema_rate[1] = 0;
