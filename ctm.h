@@ -906,12 +906,6 @@ CTMDEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a, 
 // The adversarial losses of logits [B,K] as parts of the mean over n logits; scalars. kind: CTM_GAN_HINGE, _LOG, _MINIMAX.
 CTMDEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fake, double n);                      // [eq:L_gan]
 CTMDEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real, ctm_tensor *fake, double n);       // [eq:L_disc]
-// Classifier-free guidance: w·g(label) + (1-w)·g(no label), and the same for G, which is affine in g. w = 1 is the labelled
-// model, 0 the unlabelled one, beyond 1 exaggerates the class. The order: set cfg.classes and cfg.label_dropout before the network is made,
-// tr->label before training, then tp->rows.label = the classes of the rows [B] that you sample, and give this jump to ctm_sample_gamma
-// (ctm_net_jump for w = 1). The network must outlive the wrapper.  [eq:guidance]
-CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w);
-CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w);
 
 // ---- CHAPTER 17. ONE TRAINING STEP ----------------------------------------------------------------------------------
 
@@ -1070,6 +1064,13 @@ CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, con
 CTMDEF double ctm_bits_per_dim(double logp, int dim, double per_unit);
 
 // ---- CHAPTER 20. EDITING AND GUIDANCE -------------------------------------------------------------------------------
+
+// Classifier-free guidance: w·g(label) + (1-w)·g(no label), and the same for G, which is affine in g. w = 1 is the labelled
+// model, 0 the unlabelled one, beyond 1 exaggerates the class. The order: set cfg.classes and cfg.label_dropout before the network is made,
+// tr->label before training, then tp->rows.label = the classes of the rows [B] that you sample, and give this jump to ctm_sample_gamma
+// (ctm_net_jump for w = 1). The network must outlive the wrapper.  [eq:guidance]
+CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w);
+CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w);
 
 // One point of D numbers through an orthogonal A: out = A·in, or out = A^T·in if inverse.
 typedef void (*ctm_transform_fn)(void *user, int inverse, const ctm_real *in, ctm_real *out);
@@ -5534,70 +5535,6 @@ CTM__DEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real,
     return ctm_name(ctm_add(tp, L_real, L_fake), "L_disc");
 }
 
-// ---- labels
-// A network learns p(x_0 | label) and, from the rows whose label was dropped, p(x_0). Classifier-free guidance goes from the one
-// past the other [eq:guidance]:      g_w = w·g(label) + (1-w)·g(no label).
-typedef struct ctm__guidance { ctm_net *net; double w; } ctm__guidance;
-
-static ctm__guidance *ctm__guidance_new(ctm_arena *a, const ctm_net *net, double w) {
-    ctm__guidance *q = (ctm__guidance *)ctm_alloc(a, sizeof *q);
-    CTM__REQUIRE(net->classes > 0, "guidance: the network \"%s\" knows no classes", net->kind);
-    CTM__REQUIRE(ctm_is_finite(w), "guidance: the weight must be a number");
-    q->net = ctm_net_view(a, net, 0);
-    q->w = w;
-    return q;
-}
-
-// From here on no row has a label. Returns what to put back into tp->rows.
-static ctm_rows ctm__drop_labels(ctm_tape *tp) {
-    ctm_rows rows = tp->rows;
-    tp->rows.label = NULL;
-    return rows;
-}
-
-// w·a + (1-w)·b, where a or b is NULL if its weight is zero.
-static ctm_tensor *ctm__guided(ctm_tape *tp, double w, ctm_tensor *a, ctm_tensor *b, const ctm_tensor *t) {
-    if (!a || !b) return a ? a : b;
-    return ctm_mix_rows(tp, ctm_fill(ctm__coefficients(tp, "w", t), w), a, ctm_fill(ctm__coefficients(tp, "1-w", t), 1 - w), b);
-}
-
-static ctm_tensor *ctm__guided_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
-    const ctm__guidance *q = (const ctm__guidance *)self->impl;
-    ctm_tensor *with = q->w != 0 ? ctm_G_theta(tp, q->net, x, t, s) : NULL, *without;
-    ctm_rows rows = ctm__drop_labels(tp);
-    without = q->w != 1 ? ctm_G_theta(tp, q->net, x, t, s) : NULL;
-    tp->rows = rows;
-    return ctm__guided(tp, q->w, with, without, t);
-}
-
-// [eq:guidance]  G is affine in g, so mixing G's mixes g's.
-CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w) {
-    ctm__guidance *q = ctm__guidance_new(a, net, w);
-    ctm_jump *G = ctm_net_jump(a, q->net);
-    G->name = "guided ctm";
-    G->impl = q;
-    G->jump = ctm__guided_jump;
-    return G;
-}
-
-static ctm_tensor *ctm__guided_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
-    const ctm__guidance *q = (const ctm__guidance *)self->impl;
-    ctm_tensor *with = q->w != 0 ? ctm_D_theta(tp, q->net, x, t) : NULL, *without;
-    ctm_rows rows = ctm__drop_labels(tp);
-    without = q->w != 1 ? ctm_D_theta(tp, q->net, x, t) : NULL;
-    tp->rows = rows;
-    return ctm__guided(tp, q->w, with, without, t);
-}
-
-CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w) {
-    ctm__guidance *q = ctm__guidance_new(a, net, w);
-    ctm_denoiser *D = ctm_net_denoiser(a, q->net);
-    D->name = "guided network";
-    D->impl = q;
-    D->denoise = ctm__guided_denoise;
-    return D;
-}
-
 // =====================================================================================================================
 // CHAPTER 17. ONE TRAINING STEP
 //
@@ -7026,6 +6963,70 @@ CTM__DEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tens
         index[k] = i;
     }
     return ctm_gather_rows(tp, y, index, keep);
+}
+
+// ---- guidance by the label
+// A network learns p(x_0 | label) and, from the rows whose label was dropped, p(x_0). Classifier-free guidance goes from the one
+// past the other [eq:guidance]:      g_w = w·g(label) + (1-w)·g(no label).
+typedef struct ctm__guidance { ctm_net *net; double w; } ctm__guidance;
+
+static ctm__guidance *ctm__guidance_new(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = (ctm__guidance *)ctm_alloc(a, sizeof *q);
+    CTM__REQUIRE(net->classes > 0, "guidance: the network \"%s\" knows no classes", net->kind);
+    CTM__REQUIRE(ctm_is_finite(w), "guidance: the weight must be a number");
+    q->net = ctm_net_view(a, net, 0);
+    q->w = w;
+    return q;
+}
+
+// From here on no row has a label. Returns what to put back into tp->rows.
+static ctm_rows ctm__drop_labels(ctm_tape *tp) {
+    ctm_rows rows = tp->rows;
+    tp->rows.label = NULL;
+    return rows;
+}
+
+// w·a + (1-w)·b, where a or b is NULL if its weight is zero.
+static ctm_tensor *ctm__guided(ctm_tape *tp, double w, ctm_tensor *a, ctm_tensor *b, const ctm_tensor *t) {
+    if (!a || !b) return a ? a : b;
+    return ctm_mix_rows(tp, ctm_fill(ctm__coefficients(tp, "w", t), w), a, ctm_fill(ctm__coefficients(tp, "1-w", t), 1 - w), b);
+}
+
+static ctm_tensor *ctm__guided_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
+    const ctm__guidance *q = (const ctm__guidance *)self->impl;
+    ctm_tensor *with = q->w != 0 ? ctm_G_theta(tp, q->net, x, t, s) : NULL, *without;
+    ctm_rows rows = ctm__drop_labels(tp);
+    without = q->w != 1 ? ctm_G_theta(tp, q->net, x, t, s) : NULL;
+    tp->rows = rows;
+    return ctm__guided(tp, q->w, with, without, t);
+}
+
+// [eq:guidance]  G is affine in g, so mixing G's mixes g's.
+CTM__DEF ctm_jump *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = ctm__guidance_new(a, net, w);
+    ctm_jump *G = ctm_net_jump(a, q->net);
+    G->name = "guided ctm";
+    G->impl = q;
+    G->jump = ctm__guided_jump;
+    return G;
+}
+
+static ctm_tensor *ctm__guided_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_tensor *x, ctm_tensor *t) {
+    const ctm__guidance *q = (const ctm__guidance *)self->impl;
+    ctm_tensor *with = q->w != 0 ? ctm_D_theta(tp, q->net, x, t) : NULL, *without;
+    ctm_rows rows = ctm__drop_labels(tp);
+    without = q->w != 1 ? ctm_D_theta(tp, q->net, x, t) : NULL;
+    tp->rows = rows;
+    return ctm__guided(tp, q->w, with, without, t);
+}
+
+CTM__DEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w) {
+    ctm__guidance *q = ctm__guidance_new(a, net, w);
+    ctm_denoiser *D = ctm_net_denoiser(a, q->net);
+    D->name = "guided network";
+    D->impl = q;
+    D->denoise = ctm__guided_denoise;
+    return D;
 }
 
 // =====================================================================================================================

@@ -468,17 +468,14 @@ static ctm_net *bench_concat_net(ctm_arena *a, const ctm_noise *z, int with_s) {
     return net;
 }
 
-// The teacher walks two grid steps, always.
-static void bench_times(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]) {
-    ctm_rng rng = ctm_stream(cfg->seed, "bench.times");
-    int last = cfg->noise.N - 1;
-    i[0] = floor((last - 1) * ctm_uniform(&rng, step, 2 * index));
-    i[1] = i[0] + 2;
-    i[2] = i[1] + floor((last - i[1] + 1) * ctm_uniform(&rng, step, 2 * index + 1));
-}
-
 // One step as the peer times it: batch 256, teacher network with two Heun steps, L2 at time zero, DSM on 256 rows, adaptive
 // weight, RAdam, EMA.
+static void bench_times(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]) {
+    ctm_rng rng = ctm_stream(cfg->seed, "bench");
+    i[0] = (int)(16 * ctm_uniform(&rng, step, 2 * index));
+    i[1] = i[0] + 2;
+    i[2] = i[1] + (int)((18 - i[1]) * ctm_uniform(&rng, step, 2 * index + 1));
+}
 static void bench_ctm_step_mlp(ctm_ctx *ctx, int threads) {
     ctm_arena a;
     ctm_config cfg = ctm_recipe_authors();

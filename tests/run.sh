@@ -15,7 +15,7 @@ part() {                                # part LANE COMMAND...: its output is sh
 }
 {
     part a build/test_float
-    for t in programs claims examples docs tags links book notebook; do part a sh tests/test_$t.sh; done
+    for t in programs claims examples docs tags links counts book notebook; do part a sh tests/test_$t.sh; done
 } &
 part b build/test_double
 part b build/test_fuzz

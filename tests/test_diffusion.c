@@ -181,7 +181,7 @@ static ctm_denoiser *ring(ctm_arena *a) {
 // ---- chapter 11: the grid -------------------------------------------------------------------------------------------
 
 // [eq:karras_grid] t_0 = 80, t_{N-1} = .002, strictly decreasing, the tables to 6 digits.
-static void test_invariant_11_grid_tables(void) {
+static void test_grid_falls_from_80_to_0002_as_in_the_tables(void) {
     static const double grid_18[18] = {80, 57.585985, 40.785574, 28.374585, 19.352453, 12.910082, 8.400935, 5.315195, 3.256822, 1.923340,
                                        1.088171, .585348, .296442, .139516, .059947, .022935, .007528, .002};
     static const double ends_40[6] = {80, 69.450946, 60.117395, .006437, .003677, .002};
@@ -219,7 +219,7 @@ static void test_invariant_11_grid_tables(void) {
 }
 
 // [eq:karras_grid] get_t(0) = 80, get_t(1) = .002, get_t(i/(N-1)) is the grid; fractional indices are the substeps' ends.
-static void test_invariant_18_continuous_times(void) {
+static void test_fractional_indices_are_the_ends_of_substeps(void) {
     golden_file *g = golden_open("schedule");
     ctm_noise z = ctm_noise_default();
     size_t n, i;
@@ -279,7 +279,7 @@ static void test_schedule_golden(void) {
 }
 
 // [eq:edm] c_skip²(t²+sd²) + c_out² = sd²; karras_weight·c_out² = 1; c_in²(t²+sd²) = 1.
-static void test_invariant_5_edm_identities(void) {
+static void test_edm_scalings_keep_their_identities(void) {
     ctm_noise z = ctm_noise_default();
     double t, skip, out;
     for (t = 0.002; t < 81; t *= 1.3) {
@@ -297,7 +297,7 @@ static void test_invariant_5_edm_identities(void) {
 // ---- chapter 13: the parametrisation --------------------------------------------------------------------------------
 
 // [eq:G] G(x,t,t) = x bit for bit, for any weights, alone or among rows that move.
-static void test_invariant_1_no_jump_is_identity(void) {
+static void test_jump_to_its_own_level_is_the_identity(void) {
     static const double level[9] = {80, 57.585985, 12.91, 3, 1, 0.7, 0.1, 0.0123, 0.002};
     room r;
     ctm_net *net;
@@ -317,7 +317,7 @@ static void test_invariant_1_no_jump_is_identity(void) {
 }
 
 // [eq:G] g = (G - (s/t)x)/(1 - s/t) away from s = t.
-static void test_invariant_2_g_from_G(void) {
+static void test_g_is_recovered_from_G(void) {
     static const double t_[6] = {80, 80, 5, 2, 0.5, 0.004}, s_[6] = {0.002, 5, 1, 0.002, 0.1, 0.002};
     room r;
     ctm_net *net;
@@ -353,8 +353,8 @@ static ctm_net *constant_net(ctm_arena *a, int dim, int value) {
     return net;
 }
 
-// [eq:g] [eq:G] With F = 0, edm: D = c_skip·x and G = x·(s/t + (1 - s/t)·c_skip).  Invariant 4: G is affine in F, dG/dF = (1-s/t)·c_out.
-static void test_invariant_3_4_zero_network_and_slope(void) {
+// [eq:g] [eq:G] With F = 0, edm: D = c_skip·x and G = x·(s/t + (1 - s/t)·c_skip). G is affine in F, dG/dF = (1-s/t)·c_out.
+static void test_zero_network_gives_c_skip_and_the_slope(void) {
     room r;
     double t, s, skip, out, tol = rounding(1e-6, 1e-13);
     ctm_net *zero, *one, *three;
@@ -378,7 +378,7 @@ static void test_invariant_3_4_zero_network_and_slope(void) {
 }
 
 // [eq:G] The euler form with g replaced by the denoiser is one Euler step x + (s-t)(x-D)/t.  [eq:pf_ode]
-static void test_invariant_7_euler_form(void) {
+static void test_G_with_the_denoiser_is_one_euler_step(void) {
     room r;
     ctm_denoiser *D;
     double t = 3, s = 0.7, from = 0, to = 1, x_[2] = {1.1, -2.3}, d[2];
@@ -399,7 +399,7 @@ static void test_invariant_7_euler_form(void) {
 }
 
 // [eq:D_from_g] The denoiser recovered from g makes dG/ds at s = t equal (x - D)/t.
-static void test_invariant_8_denoiser_recovery(void) {
+static void test_slope_of_G_in_s_gives_the_denoiser(void) {
     static const double level[5] = {60, 5, 1, 0.2, 0.01};
     room r;
     ctm_net *net;
@@ -428,7 +428,7 @@ static void test_invariant_8_denoiser_recovery(void) {
 }
 
 // [eq:G] The outer jump at s = sigma_min changes nothing, and its Jacobian is the identity.
-static void test_invariant_9_outer_jump_at_the_end(void) {
+static void test_jump_from_the_end_is_the_identity_and_so_is_its_gradient(void) {
     static const double s_[4] = {0.002, 1, 0.002, 0.3};
     room r;
     ctm_net *net;
@@ -541,7 +541,7 @@ static void test_jump_refuses_what_cannot_be(void) {
 // ---- chapter 11: exact denoisers ------------------------------------------------------------------------------------
 
 // [eq:D_gmm] [eq:flow] Gaussian data: exact flow, denoiser and g against the closed form, and the values of section 13.
-static void test_invariant_20_gaussian_flow(void) {
+static void test_gaussian_flow_has_its_closed_form(void) {
     static const double v[5][4] = {{1, 2, 1, .542326144547}, {1, 2, .5, .342997170285}, {1, 2, .002, .242537565314},
                                    {80, 80, .002, .499994234567}, {.7, .5, .1, .504777178565}};
     room r;
@@ -573,7 +573,7 @@ static void test_invariant_20_gaussian_flow(void) {
 }
 
 // [eq:flow] 1-D mixtures: the flow is F_s^{-1}(F_t(x)); the values of section 13.
-static void test_invariant_21_mixture_flow(void) {
+static void test_mixture_flow_has_the_recorded_values(void) {
     static const double a[9][4] = {{1, 2, 1, .9625039774}, {1, 2, .5, 1.1844003393}, {1, 2, .002, 1.3376198991}, {1, 80, .002, .8017586327},
                                    {40, 80, .002, 1.4106050769}, {120, 80, .002, 1.8327486468}, {-.2, .5, .002, -.8140624202},
                                    {.7, .5, .1, 1.0659751611}, {.7, .5, .499, .7011671425}};
@@ -783,7 +783,7 @@ static void test_mixture_jacobian(void) {
 }
 
 // [eq:tweedie] (D - x)/t² is the gradient of the log density.
-static void test_invariant_64_score_is_gradient(void) {
+static void test_score_is_the_gradient_of_the_density(void) {
     static const double at[4][2] = {{0.3, -0.2}, {0.72, 0.03}, {-2, 1}, {30, -40}}, ts[4] = {0.1, 0.05, 1, 40};
     room r;
     ctm_denoiser *D;
@@ -879,7 +879,7 @@ static ctm_denoiser counting(counted *c, const ctm_denoiser *inner) {
 }
 
 // [eq:heun] Orders on Gaussian data, x = 1, t = 2 -> 1, n uniform steps (rho = 1 makes the grid uniform): section 13's tables.
-static void test_invariant_22_solver_orders(void) {
+static void test_euler_has_order_one_and_heun_order_two(void) {
     static const double heun[6] = {1.06e-2, 2.70e-3, 6.58e-4, 1.603e-4, 3.94e-5, 9.77e-6}, euler[6] = {1.29e-2, 7.03e-3, 3.61e-3, 1.82e-3, 9.13e-4, 4.57e-4};
     static const double heun_digit[6] = {5.1e-5, 5.1e-6, 5.1e-7, 5.1e-8, 5.1e-8, 5.1e-9}, euler_digit[6] = {5.1e-5, 5.1e-6, 5.1e-6, 5.1e-6, 5.1e-7, 5.1e-7};
     room r;
@@ -970,7 +970,7 @@ static void test_solver_rows_and_fractions(void) {
 }
 
 // [eq:heun] 18 nodes of Heun from x = 80 on N(0, .5²) end at .527633, not at the flow's .499994; substeps approach it.
-static void test_invariant_23_heun_18_nodes(void) {
+static void test_heun_on_18_levels_ends_where_it_should(void) {
     room r;
     ctm_denoiser *D;
     ctm_noise z = ctm_noise_default();
@@ -988,7 +988,7 @@ static void test_invariant_23_heun_18_nodes(void) {
 }
 
 // [eq:heun] One Heun step in the form of g: g_Heun = D_t + (t/2s)(D_s' - D_t), in the euler outer form.
-static void test_invariant_10_heun_in_g_form(void) {
+static void test_heun_step_has_the_form_of_g(void) {
     room r;
     ctm_denoiser *D;
     ctm_noise z = ctm_noise_default();
@@ -1037,7 +1037,7 @@ static void test_solver_refuses_what_cannot_be(void) {
 // ---- the exact flow -------------------------------------------------------------------------------------------------
 
 // [eq:g] g(x,t,s) -> D as s -> t, with an error that halves with the gap.
-static void test_invariant_24_g_tends_to_D(void) {
+static void test_g_tends_to_the_denoiser(void) {
     room r;
     ctm_denoiser *D;
     double x = 0.7, t = 0.5, d, gap, last = 0;
@@ -1054,7 +1054,7 @@ static void test_invariant_24_g_tends_to_D(void) {
 }
 
 // [eq:flow] Semigroup: G(G(x,t,u),u,s) = G(x,t,s).
-static void test_invariant_25_semigroup(void) {
+static void test_exact_jumps_compose(void) {
     static const double level[3] = {5, 0.6, 0.01};
     room r;
     ctm_denoiser *D;
@@ -1075,7 +1075,7 @@ static void test_invariant_25_semigroup(void) {
 }
 
 // [eq:flow] [eq:pf_ode] dG/ds = (G - D(G,s))/s and dG/dt + (dG/dx)(x - D(x,t))/t = 0, by finite differences.
-static void test_invariant_26_lagrangian_eulerian(void) {
+static void test_exact_jumps_solve_both_differential_equations(void) {
     static const double at[4][3] = {{1, 2, 0.5}, {-0.4, 1, 0.1}, {30, 80, 1}, {0.9, 0.3, 0.05}};
     room r;
     ctm_denoiser *D;
@@ -1096,7 +1096,7 @@ static void test_invariant_26_lagrangian_eulerian(void) {
 }
 
 // [eq:flow] Monotone in 1-D (trajectories never cross); odd for symmetric data.
-static void test_invariant_27_monotone_and_odd(void) {
+static void test_paths_do_not_cross_and_are_odd(void) {
     room r;
     ctm_denoiser *D;
     double x, last = -1e300;
@@ -1113,7 +1113,7 @@ static void test_invariant_27_monotone_and_odd(void) {
 }
 
 // [eq:flow] Scaling data, x and all times scales G; shifting data and x shifts G.
-static void test_invariant_28_scale_and_shift(void) {
+static void test_flow_scales_and_shifts_with_the_data(void) {
     static const double scaled[2] = {-4.5, 4.5}, shifted[2] = {-1.1, 1.9};
     room r;
     ctm_denoiser *D, *K, *S;
@@ -1131,7 +1131,7 @@ static void test_invariant_28_scale_and_shift(void) {
 }
 
 // [eq:flow] The ODE of a point mass at m: D = m, G = m + (s/t)(x - m); the drift at x = D is zero.
-static void test_invariant_29_point_mass(void) {
+static void test_point_mass_has_straight_paths(void) {
     room r;
     ctm_denoiser *D;
     ctm_noise z = ctm_noise_default();
@@ -1602,17 +1602,17 @@ static void test_times_and_levels_are_functions_of_seed_step_and_row(void) {
 }
 
 static void run_diffusion(void) {
-    RUN(invariant_11_grid_tables); RUN(invariant_18_continuous_times); RUN(schedule_golden); RUN(invariant_5_edm_identities);
-    RUN(invariant_1_no_jump_is_identity); RUN(invariant_2_g_from_G); RUN(invariant_3_4_zero_network_and_slope); RUN(invariant_7_euler_form);
-    RUN(invariant_8_denoiser_recovery); RUN(invariant_9_outer_jump_at_the_end); RUN(param_golden_concat); RUN(param_golden_film);
+    RUN(grid_falls_from_80_to_0002_as_in_the_tables); RUN(fractional_indices_are_the_ends_of_substeps); RUN(schedule_golden); RUN(edm_scalings_keep_their_identities);
+    RUN(jump_to_its_own_level_is_the_identity); RUN(g_is_recovered_from_G); RUN(zero_network_gives_c_skip_and_the_slope); RUN(G_with_the_denoiser_is_one_euler_step);
+    RUN(slope_of_G_in_s_gives_the_denoiser); RUN(jump_from_the_end_is_the_identity_and_so_is_its_gradient); RUN(param_golden_concat); RUN(param_golden_film);
     RUN(jump_refuses_what_cannot_be);
-    RUN(invariant_20_gaussian_flow); RUN(invariant_21_mixture_flow); RUN(mixture_against_second_opinion); RUN(empirical_golden);
-    RUN(mixture_denoise_all_isas); RUN(mixture_same_bits_for_threads); RUN(mixture_jacobian); RUN(invariant_64_score_is_gradient);
+    RUN(gaussian_flow_has_its_closed_form); RUN(mixture_flow_has_the_recorded_values); RUN(mixture_against_second_opinion); RUN(empirical_golden);
+    RUN(mixture_denoise_all_isas); RUN(mixture_same_bits_for_threads); RUN(mixture_jacobian); RUN(score_is_the_gradient_of_the_density);
     RUN(mixture_refuses_nonsense);
-    RUN(solver_golden_concat); RUN(solver_golden_film); RUN(invariant_22_solver_orders); RUN(solver_wastes_no_evaluation);
-    RUN(solver_rows_and_fractions); RUN(invariant_23_heun_18_nodes); RUN(invariant_10_heun_in_g_form); RUN(solver_refuses_what_cannot_be);
-    RUN(invariant_24_g_tends_to_D); RUN(invariant_25_semigroup); RUN(invariant_26_lagrangian_eulerian); RUN(invariant_27_monotone_and_odd);
-    RUN(invariant_28_scale_and_shift); RUN(invariant_29_point_mass); RUN(flow_accuracy); RUN(flow_always_ends); RUN(flow_jump_rows); RUN(net_jump);
+    RUN(solver_golden_concat); RUN(solver_golden_film); RUN(euler_has_order_one_and_heun_order_two); RUN(solver_wastes_no_evaluation);
+    RUN(solver_rows_and_fractions); RUN(heun_on_18_levels_ends_where_it_should); RUN(heun_step_has_the_form_of_g); RUN(solver_refuses_what_cannot_be);
+    RUN(g_tends_to_the_denoiser); RUN(exact_jumps_compose); RUN(exact_jumps_solve_both_differential_equations); RUN(paths_do_not_cross_and_are_odd);
+    RUN(flow_scales_and_shifts_with_the_data); RUN(point_mass_has_straight_paths); RUN(flow_accuracy); RUN(flow_always_ends); RUN(flow_jump_rows); RUN(net_jump);
     RUN(times_are_in_order_on_every_grid); RUN(authors_times_have_the_joint_distribution_of_the_oracle);
     RUN(authors_times_have_the_moments_of_the_formula); RUN(authors_times_have_one_h_for_a_batch);
     RUN(points_and_images_times_have_their_joint_distributions); RUN(points_times_begin_most_often_where_modes_part);

@@ -52,7 +52,7 @@ while read -r file; do
 done <"$list"
 
 # A table with measured numbers (decimals in at least two of its rows) has a command in backticks, or in an indented block, in its section.
-for file in README.md PAPER_NOTES.md; do
+for file in README.md PAPER_NOTES.md docs/results.md docs/diary.md; do
     awk -v file="$file" '
         function done() { if (rows >= 2) { print (command ? "ok" : file ": no command near the table at line " start); } rows = 0; table = 0 }
         /^#/ { done(); command = 0 }

@@ -360,7 +360,7 @@ static void net_check_flow(const double *s_) {
     net_end();
 }
 static void test_net_gradient_through_ema(void) { net_check_flow(net_s); }                     // invariants 31, 32
-static void test_net_gradient_at_sigma_min(void) {                                             // invariant 33
+static void test_net_gradient_at_sigma_min(void) {
     static const double s_[NET_B] = {0.002, 0.002, 0.002, 0.002, 0.002};
     net_check_flow(s_);
 }
@@ -403,10 +403,10 @@ static void test_net_optimiser_golden(void) {
     golden_close(g);
 }
 
-// Invariant 48: RAdam's first five updates are lr·m̂ and nothing else (ten times the gradient, ten times the step); from the
+// RAdam's first five updates are lr·m̂ and nothing else (ten times the gradient, ten times the step); from the
 // sixth on the size of the gradient cancels. So for beta2 = .999 and .9.
 // [eq:radam]
-static void test_invariant_48_radam_first_steps(void) {
+static void test_radam_is_momentum_for_five_steps(void) {
     static const double beta2[2] = {0.999, 0.9};
     int b, step;
     net_begin();
@@ -440,7 +440,7 @@ static void test_invariant_48_radam_first_steps(void) {
     net_end();
 }
 
-// Invariant 44: with constant weights the average closes in by `rate` each step; and equal numbers stay equal.
+// with constant weights the average closes in by `rate` each step; and equal numbers stay equal.
 // [eq:ema]
 static void test_net_ema(void) {
     static const double rate[3] = {0.999, 0.9999, 0.5};
@@ -682,7 +682,7 @@ static void run_networks(void) {
     RUN(net_gradient_through_ema);
     RUN(net_gradient_at_sigma_min);
     RUN(net_optimiser_golden);
-    RUN(invariant_48_radam_first_steps);
+    RUN(radam_is_momentum_for_five_steps);
     RUN(net_ema);
     RUN(net_same_bits);
     RUN(net_labels);

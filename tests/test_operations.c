@@ -476,7 +476,7 @@ static void test_op_distance(void) {
             }
             want = op_distance_kind == CTM_L2 ? sum / D : op_distance_kind == CTM_L1 ? abs_sum / D : sqrt(sum + 0.09) - 0.3;
             CHECK_CLOSE(out->data[n], want, OP_TOLERANCE * (1 + want));
-            CHECK(out->data[n] == back->data[n]);               // symmetric (invariant 41)
+            CHECK(out->data[n] == back->data[n]);               // symmetric
         }
         op_check(op_distance_kind == CTM_L2 ? "distance L2" : op_distance_kind == CTM_L1 ? "distance L1" : "distance HUBER", 2, in, op_do_distance);
     }

@@ -119,7 +119,7 @@ static ctm_tensor *start_noise(room *r, int rows, int dim) {
 }
 
 // [alg:gamma] gamma = 0 uses no random numbers after x_T: no stream is needed, and two runs agree bit for bit, as does a stream's presence.
-static void test_invariant_51_gamma_0_is_deterministic(void) {
+static void test_gamma_0_needs_no_noise(void) {
     room r;
     ctm_jump *G;
     ctm_sampler how = ctm_sampler_default();
@@ -147,7 +147,7 @@ static ctm_tensor *counted_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *
     jumps_made++;
     return inner->jump(tp, inner, x, t, s);
 }
-static void test_invariant_52_chain_and_evaluations(void) {
+static void test_chain_of_n_jumps_evaluates_n_times(void) {
     room r;
     ctm_net *net;
     ctm_jump *G, C;
@@ -201,7 +201,7 @@ static int take_moments(void *user, int n, double t, const ctm_tensor *x) {
     m->var[m->n++] = sum / (double)x->len;
     return n == m->n;
 }
-static void test_invariant_53_variance_is_kept(void) {
+static void test_variance_is_kept_for_every_gamma(void) {
     room r;
     ctm_net *net;
     ctm_jump *G;
@@ -236,7 +236,7 @@ static void test_invariant_53_variance_is_kept(void) {
     room_close(&r);
 }
 
-// [alg:gamma] 54: the noise is gamma·t' where s > sigma_min, sqrt(t'² - s²) in any case; gamma -> 1 gives s -> .002.
+// [alg:gamma] the noise is gamma·t' where s > sigma_min, sqrt(t'² - s²) in any case; gamma -> 1 gives s -> .002.
 static double seen_s[16];
 static int seen_n;
 static ctm_tensor *spying_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
@@ -244,7 +244,7 @@ static ctm_tensor *spying_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor *x
     seen_s[seen_n++] = (double)s->data[0];
     return ctm_matrix(tp, "zero", x->shape[0], x->shape[1]);                     // everything lands on 0: what follows is the noise alone
 }
-static void test_invariant_54_levels_and_noise(void) {
+static void test_gamma_legs_have_the_formulas_levels_and_noise(void) {
     static const double ts[4] = {80, 10, 0.5, 0.002}, gammas[4] = {0.2, 0.8, 0.99999999, 1};
     ctm_real noise[4] = {1, -2, 0.5, 1};
     int k, form;
@@ -484,7 +484,7 @@ static void test_likelihood_golden(void) {
 }
 
 // [eq:loglik] Gaussian data: the closed form to 1e-4; prior N(0, 80²) as in section 7.2, or the exact N(0, 80² + c²).
-static void test_invariant_60_gaussian_likelihood(void) {
+static void test_gaussian_likelihood_has_its_closed_form(void) {
     room r;
     ctm_denoiser *D;
     ctm_noise z = ctm_noise_default();
@@ -775,8 +775,8 @@ static void test_likelihood_probes_golden(void) {
 
 // ---- the samplers on the score --------------------------------------------------------------------------------------
 
-// [alg:ddim] 7: with D in place of g, the jump's form (s/t)x + (1 - s/t)D is Euler's step x + (s-t)(x-D)/t.
-static void test_invariant_7_ddim_is_euler(void) {
+// [alg:ddim] with D in place of g, the jump's form (s/t)x + (1 - s/t)D is Euler's step x + (s-t)(x-D)/t.
+static void test_ddim_step_is_eulers(void) {
     room r;
     ctm_net *net;
     ctm_denoiser *D;
@@ -802,8 +802,8 @@ static void test_invariant_7_ddim_is_euler(void) {
     room_close(&r);
 }
 
-// [alg:heun] 23: Heun on the 18-node grid carries x = 80 to 0.527633, where the exact flow ends at 0.499994.
-static void test_invariant_23_heun_of_18_nodes(void) {
+// [alg:heun] Heun on the 18-node grid carries x = 80 to 0.527633, where the exact flow ends at 0.499994.
+static void test_heun_sampler_of_18_levels_ends_where_it_should(void) {
     static const double zero[1] = {0};
     room r;
     ctm_denoiser *D;
@@ -830,8 +830,8 @@ static double mean_square_change(const ctm_tensor *x, const ctm_tensor *y) {
     return sum / (double)x->len;
 }
 
-// [alg:churn] 55: S_churn = 0 uses no noise and changes nothing; else x gains S_noise²·(t^² - t²), within [S_min,S_max] only.
-static void test_invariant_55_churn(void) {
+// [alg:churn] S_churn = 0 uses no noise and changes nothing; else x gains S_noise²·(t^² - t²), within [S_min,S_max] only.
+static void test_churn_raises_the_level_as_edm_does(void) {
     static const double ts[2] = {2, 1};
     room r;
     ctm_denoiser N;
@@ -900,8 +900,8 @@ static void test_score_samplers_keep_the_data(void) {
     room_close(&r);
 }
 
-// [alg:gamma] 56: equally spaced indices of a finer grid are the nodes of a few jumps; a chain that stops early leaves noise of that level.
-static void test_invariant_56_indices(void) {
+// [alg:gamma] equally spaced indices of a finer grid are the nodes of a few jumps; a chain that stops early leaves noise of that level.
+static void test_equally_spaced_indices_are_the_nodes_of_few_jumps(void) {
     static const double nodes[5] = {80, 17.5278319646, 2.515219, .1697527563, .002};
     room r;
     ctm_net *net;
@@ -966,9 +966,9 @@ static ctm_tensor *some_points(room *r, const char *stream, int rows, int dim, d
     return x;
 }
 
-// [alg:edit] 57: the known part comes out exactly in the paper's form, whatever gamma, and in the authors' with gamma = 1; with their
+// [alg:edit] the known part comes out exactly in the paper's form, whatever gamma, and in the authors' with gamma = 1; with their
 // noise at the end it has a standard deviation of .002·sqrt(1 + gamma²) otherwise.
-static void test_invariant_57_known_region(void) {
+static void test_known_region_comes_out_as_given(void) {
     enum { B = 4000 };
     static const double ts[4] = {80, 5, 0.3, 0.002};
     static const unsigned char first[2] = {1, 0};
@@ -1002,7 +1002,7 @@ static void test_invariant_57_known_region(void) {
     room_close(&r);
 }
 
-// [alg:edit] 57: the transforms of colourisation and super-resolution are orthogonal, their known components are the luminance and
+// [alg:edit] the transforms of colourisation and super-resolution are orthogonal, their known components are the luminance and
 // the means (first column proportional to the weights, positive sum), and the output has the reference's.
 static void check_orthogonal(room *r, const ctm_known *known) {
     int dim = known->dim, i, j, d;
@@ -1023,7 +1023,7 @@ static void check_orthogonal(room *r, const ctm_known *known) {
             CHECK_CLOSE(dot, i == j, rounding(1e-6, 1e-14));
         }
 }
-static void test_invariant_57_transforms(void) {
+static void test_transforms_are_orthogonal(void) {
     enum { SIZE = 4, P = 2, B = 5 };
     static const double ts[4] = {80, 5, 0.3, 0.002}, w[3] = {0.2989, 0.5870, 0.1140};
     room r;
@@ -1069,8 +1069,8 @@ static void test_invariant_57_transforms(void) {
     room_close(&r);
 }
 
-// [alg:edit] 58: with everything known the result is the reference; with nothing, plain sampling (gamma 0 and 1 draw the same noise).
-static void test_invariant_58_all_or_nothing(void) {
+// [alg:edit] with everything known the result is the reference; with nothing, plain sampling (gamma 0 and 1 draw the same noise).
+static void test_all_known_or_nothing_known_are_limits(void) {
     static const double ts[5] = {80, 20, 3, 0.2, 0.002};
     static const unsigned char all[2] = {1, 1}, none[2] = {0, 0};
     room r;
@@ -1160,9 +1160,9 @@ static double loss_of(const ctm_tensor *x, const double *aim) {
     return sum / x->shape[0];
 }
 
-// [eq:guide] [alg:trajectory] 59: guidance lowers the loss against the unguided run from the same noise, and more scale lowers it more;
+// [eq:guide] [alg:trajectory] guidance lowers the loss against the unguided run from the same noise, and more scale lowers it more;
 // with scale 0 the gradient form is plain sampling and Langevin steps leave the distribution as it is.
-static void test_invariant_59_guidance(void) {
+static void test_guidance_lowers_the_loss(void) {
     enum { B = 2000, STEPS = 8 };
     static double aim[2] = {0.7, 0};
     room r;
@@ -1576,9 +1576,9 @@ static void test_labels_go_with_their_rows(void) {
 
 // ---- likelihood: probes, tolerance, bound ---------------------------------------------------------------------------
 
-// [eq:hutchinson] 61: signs are exact where the Jacobian is diagonal, so one probe gives the exact divergence on a Gaussian; normal
+// [eq:hutchinson] signs are exact where the Jacobian is diagonal, so one probe gives the exact divergence on a Gaussian; normal
 // probes are not. On a mixture the mean over probes converges.
-static void test_invariant_61_hutchinson(void) {
+static void test_hutchinson_is_unbiased(void) {
     enum { N = 12, MANY = 256 };
     static const double zero[2] = {0, 0};
     room r;
@@ -1619,9 +1619,9 @@ static void test_invariant_61_hutchinson(void) {
     room_close(&r);
 }
 
-// [eq:loglik] 60: Gaussian and mixture by steps of the point's own length, within 1e-4 nats of the closed form; a point's result does
+// [eq:loglik] Gaussian and mixture by steps of the point's own length, within 1e-4 nats of the closed form; a point's result does
 // not depend on its neighbours; a looser tolerance costs accuracy, and fewer evaluations.
-static void test_invariant_60_adaptive_likelihood(void) {
+static void test_adaptive_likelihood_reaches_its_tolerance(void) {
     enum { N = 24 };
     static const double zero[2] = {0, 0};
     room r;
@@ -1663,8 +1663,8 @@ static void test_invariant_60_adaptive_likelihood(void) {
     room_close(&r);
 }
 
-// [eq:bits] 62: -ln p/(n·ln 2) + log2(units); the authors' 128 adds 7.
-static void test_invariant_62_bits(void) {
+// [eq:bits] -ln p/(n·ln 2) + log2(units); the authors' 128 adds 7.
+static void test_bits_per_dimension_count_the_scaling(void) {
     CHECK_CLOSE(ctm_bits_per_dim(-3 * log(2.0), 3, 128), 8, 1e-12);
     CHECK_CLOSE(ctm_bits_per_dim(0, 5, 128), 7, 1e-12);
     CHECK_CLOSE(ctm_bits_per_dim(0, 5, 1), 0, 1e-12);
@@ -1672,7 +1672,7 @@ static void test_invariant_62_bits(void) {
     CHECK_CLOSE(ctm_bits_per_dim(2.0, 4, 1), -0.5 / log(2.0), 1e-12);
 }
 
-// [eq:elbo] 63: on Gaussian data N(0, 0.5²) with the exact score the bound is tight in expectation, 8.05 bits per dimension; the
+// [eq:elbo] on Gaussian data N(0, 0.5²) with the exact score the bound is tight in expectation, 8.05 bits per dimension; the
 // authors' residual makes that 7.75 (one run of their script, with its luck: 7.70 +- 0.06), and costs up to 0.72 on concentrated data; a wrong score makes it looser, never tighter. All
 // integrands are quadratic in the noises and in x_0, so signs in place of normals give the expectations exactly.
 typedef struct bent { const ctm_denoiser *inner; double factor; } bent;
@@ -1700,7 +1700,7 @@ static double expected_bits(room *r, const ctm_denoiser *D, double std, int form
     CHECK(ctm_elbo(&r->tape, D, &z, &how, 1, x, bound));
     return ctm_bits_per_dim(bound[0], 1, 128);
 }
-static void test_invariant_63_elbo(void) {
+static void test_elbo_is_below_the_likelihood(void) {
     static const double zero[2] = {0, 0}, factor[4] = {0.98, 0.99, 1.01, 1.05};
     double truth = 7 + 0.5 * log(2 * 3.14159265358979324 * 0.25) / log(2.0) + 0.5 / log(2.0), tight, wrong, sum = 0, bound[3000];
     room r;
@@ -1848,15 +1848,15 @@ static void test_likelihood_says_no(void) {
 }
 
 static void run_sampling(void) {
-    RUN(no_noise_between_equal_levels); RUN(sampler_golden); RUN(invariant_51_gamma_0_is_deterministic); RUN(invariant_52_chain_and_evaluations); RUN(invariant_53_variance_is_kept);
-    RUN(invariant_54_levels_and_noise); RUN(samplers_refuse_bad_arguments); RUN(watch_stops); RUN(sample_points_is_the_long_way);
+    RUN(no_noise_between_equal_levels); RUN(sampler_golden); RUN(gamma_0_needs_no_noise); RUN(chain_of_n_jumps_evaluates_n_times); RUN(variance_is_kept_for_every_gamma);
+    RUN(gamma_legs_have_the_formulas_levels_and_noise); RUN(samplers_refuse_bad_arguments); RUN(watch_stops); RUN(sample_points_is_the_long_way);
     RUN(heun_sampler_is_the_solver); RUN(sampler_shape_panics);
     RUN(score_samplers_golden); RUN(edit_golden); RUN(guide_golden); RUN(likelihood_probes_golden);
-    RUN(invariant_7_ddim_is_euler); RUN(invariant_23_heun_of_18_nodes); RUN(invariant_55_churn); RUN(score_samplers_keep_the_data);
-    RUN(invariant_56_indices); RUN(two_step_by_hand); RUN(invariant_57_known_region); RUN(invariant_57_transforms);
-    RUN(invariant_58_all_or_nothing); RUN(edit_fills_in_what_fits); RUN(edit_that_ends_early); RUN(stroke_keeps_and_forgets); RUN(invariant_59_guidance); RUN(langevin_without_a_pull); RUN(rejection);
+    RUN(ddim_step_is_eulers); RUN(heun_sampler_of_18_levels_ends_where_it_should); RUN(churn_raises_the_level_as_edm_does); RUN(score_samplers_keep_the_data);
+    RUN(equally_spaced_indices_are_the_nodes_of_few_jumps); RUN(two_step_by_hand); RUN(known_region_comes_out_as_given); RUN(transforms_are_orthogonal);
+    RUN(all_known_or_nothing_known_are_limits); RUN(edit_fills_in_what_fits); RUN(edit_that_ends_early); RUN(stroke_keeps_and_forgets); RUN(guidance_lowers_the_loss); RUN(langevin_without_a_pull); RUN(rejection);
     RUN(all_samplers_watch); RUN(all_samplers_same_bits); RUN(all_samplers_give_memory_back); RUN(others_refuse_bad_arguments);
-    RUN(labels_go_with_their_rows); RUN(invariant_61_hutchinson); RUN(invariant_60_adaptive_likelihood); RUN(invariant_62_bits);
-    RUN(invariant_63_elbo); RUN(elbo_levels); RUN(likelihood_streams); RUN(likelihood_says_no);
-    RUN(likelihood_golden); RUN(invariant_60_gaussian_likelihood); RUN(mixture_likelihood); RUN(likelihood_refuses); RUN(likelihood_rows);
+    RUN(labels_go_with_their_rows); RUN(hutchinson_is_unbiased); RUN(adaptive_likelihood_reaches_its_tolerance); RUN(bits_per_dimension_count_the_scaling);
+    RUN(elbo_is_below_the_likelihood); RUN(elbo_levels); RUN(likelihood_streams); RUN(likelihood_says_no);
+    RUN(likelihood_golden); RUN(gaussian_likelihood_has_its_closed_form); RUN(mixture_likelihood); RUN(likelihood_refuses); RUN(likelihood_rows);
 }

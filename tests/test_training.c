@@ -525,7 +525,7 @@ static void tri_levels(ctm_tape *tp, ctm_tensor **t, ctm_tensor **u, ctm_tensor 
 }
 
 // [eq:L_ctm] With student, EMA and solver all the exact flow of a Gaussian, x_est = x_target and the loss is zero, for every (t,u,s).
-static void test_invariant_30_exact_flow_has_no_loss(void) {
+static void test_exact_flow_has_no_loss(void) {
     room r;
     ctm_net *net;
     ctm_jump *flow;
@@ -588,7 +588,7 @@ static void tri_points(ctm_real x[14]) {
 
 // [eq:x_target] The target is a constant: whether it is computed from the same weights or handed in, the gradient has the same bits;
 // the EMA's weights receive none even if they could, and the teacher is not on the tape.
-static void test_invariant_31_target_is_constant(void) {
+static void test_target_gets_no_gradient(void) {
     room r;
     ctm_net *theta, *ema, *open_ema;
     ctm_real x[14], target[14], *first;
@@ -622,7 +622,7 @@ static void test_invariant_31_target_is_constant(void) {
 
 // [eq:x_est] The gradient passes through the frozen EMA's input into theta: finite differences with the target held fixed; with the
 // target following theta the differences are others.
-static void test_invariant_32_gradient_through_ema(void) {
+static void test_gradient_passes_through_the_average(void) {
     room r;
     ctm_net *theta, *ema;
     ctm_real x[14], target[14];
@@ -655,7 +655,7 @@ static void test_invariant_32_gradient_through_ema(void) {
 }
 
 // [eq:x_est] At s = sigma_min the outer jump is nothing: the gradient is that of the inner term alone, bit for bit.
-static void test_invariant_33_no_outer_jump_at_the_end(void) {
+static void test_estimate_at_the_end_needs_no_second_jump(void) {
     room r;
     ctm_net *theta, *ema;
     ctm_real *first;
@@ -687,7 +687,7 @@ static void test_invariant_33_no_outer_jump_at_the_end(void) {
 
 // [eq:x_target] Global: s = u, the target at s is the solver's own point. Local with s = sigma_min (CD): the target is one jump to
 // the end by the inner network, no outer jump.
-static void test_invariant_34_local_and_global(void) {
+static void test_local_and_global_targets_are_special_cases(void) {
     room r;
     ctm_net *theta, *ema;
     ctm_tensor *u, *s, *x_u, *y, *at_s, *zero, *cd;
@@ -707,7 +707,7 @@ static void test_invariant_34_local_and_global(void) {
 }
 
 // [eq:x_target] When s = u the inner jump of the target is the identity, so x_target = G_ema(x_u, u, sigma_min), whoever is inner.
-static void test_invariant_35_target_when_s_is_u(void) {
+static void test_target_is_the_teachers_point_where_s_is_u(void) {
     room r;
     ctm_net *theta, *ema;
     ctm_tensor *u, *x_u, *y, *direct, *at_s;
@@ -725,8 +725,8 @@ static void test_invariant_35_target_when_s_is_u(void) {
     room_close(&r);
 }
 
-// [eq:lambda] 39: scaling; lambda·|grad X| = |grad L| up to 1e-4. 40: the clamps.
-static void test_invariant_39_40_adaptive_weight(void) {
+// [eq:lambda] scaling; lambda·|grad X| = |grad L| up to 1e-4. 40: the clamps.
+static void test_adaptive_weight_balances_and_is_clamped(void) {
     ctm_real L[4] = {3, 0, -4, 0}, X[4] = {0, 6, 0, 8}, Y[4], zero[4] = {0, 0, 0, 0}, tiny[4] = {(ctm_real)1e-3, 0, 0, 0};
     double base = ctm_adaptive_weight(L, X, 4);
     int i;
@@ -742,8 +742,8 @@ static void test_invariant_39_40_adaptive_weight(void) {
     CHECK(ctm_adaptive_weight(zero, zero, 4) == 0);
 }
 
-// 44: [eq:ema] after k steps of constant theta, EMA - theta has shrunk by rate^k.
-static void test_invariant_44_ema_shrinks(void) {
+// [eq:ema] after k steps of constant theta, EMA - theta has shrunk by rate^k.
+static void test_average_closes_in_geometrically(void) {
     room r;
     ctm_real theta[20], ema[20];
     int i, k;
@@ -754,13 +754,13 @@ static void test_invariant_44_ema_shrinks(void) {
     room_close(&r);
 }
 
-// 47: [eq:film] With map_s zeroed, a student that has the teacher's weights is the teacher for every s, and G is one Euler step; and
+// [eq:film] With map_s zeroed, a student that has the teacher's weights is the teacher for every s, and G is one Euler step; and
 // the trainer starts with EMAs equal to the student.
 static void no_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
     (void)user; (void)rng; (void)step; (void)index;
     x0[0] = x0[1] = 0;
 }
-static void test_invariant_47_student_from_teacher(void) {
+static void test_student_from_teachers_weights_jumps_as_euler(void) {
     static const double t_[5] = {80, 10, 1, 0.3, 0.01}, s_[5] = {0.002, 9, 0.5, 0.002, 0.005};
     room r;
     ctm_net *teacher, *student;
@@ -798,8 +798,8 @@ static void test_invariant_47_student_from_teacher(void) {
     room_close(&r);
 }
 
-// 50: self-taught without DSM, the degenerate student g = 0, G = (s/t)x has zero loss on any data; its DSM loss is not zero.
-static void test_invariant_50_degenerate_student(void) {
+// self-taught without DSM, the degenerate student g = 0, G = (s/t)x has zero loss on any data; its DSM loss is not zero.
+static void test_student_that_forgets_the_data_has_no_loss(void) {
     room r;
     ctm_net *zero;
     ctm_denoiser *self;
@@ -1007,8 +1007,8 @@ static void test_step_by_hand_variants(void) {
     check_step_by_hand(&c, 2);
 }
 
-// Invariant 49. Cutting the batch otherwise changes rounding only (also when the cuts are uneven or some shards get no row).
-static void test_invariant_49_shards_agree(void) {
+// Cutting the batch otherwise changes rounding only (also when the cuts are uneven or some shards get no row).
+static void test_shards_change_rounding_only(void) {
     static const int shards[5] = {1, 4, 7, 24, 60};
     ctm_config c = small_config();
     ctm_real *g_ctm = NULL, *g_dsm = NULL;
@@ -1072,7 +1072,7 @@ static void poisoned_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_
     pair_draw(NULL, rng, step, index, x0);
     if (p->armed && step == 3 && index == 17 && memcmp(rng, &p->stream, sizeof *rng) == 0) x0[1] = (ctm_real)p->value;
 }
-static void test_invariant_46_non_finite_changes_nothing(void) {
+static void test_non_finite_loss_changes_nothing(void) {
     int isa, term, kind;
     for (isa = 0; isa < CTM_ISA_COUNT; isa++)
         for (term = 0; term < 2; term++)
@@ -1104,14 +1104,14 @@ static void test_invariant_46_non_finite_changes_nothing(void) {
             }
 }
 
-// 36, 37: [eq:L_dsm] on N(0, sd²) a zero network is the perfect denoiser: DSM is weight·posterior variance = 1 for every t, its expected
+// [eq:L_dsm] on N(0, sd²) a zero network is the perfect denoiser: DSM is weight·posterior variance = 1 for every t, its expected
 // gradient is zero, and regression on the exact denoiser has no loss at all.
 static void gauss_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
     (void)user;
     x0[0] = (ctm_real)(0.5 * ctm_normal(rng, step, 2 * index));
     x0[1] = (ctm_real)(0.5 * ctm_normal(rng, step, 2 * index + 1));
 }
-static void test_invariant_36_37_perfect_denoiser(void) {
+static void test_perfect_denoiser_has_the_least_dsm_loss(void) {
     double zero[2] = {0, 0};
     ctm_config c = small_authors();
     room r;
@@ -1692,8 +1692,8 @@ static void test_gan_step_by_hand(void) {
     }
 }
 
-// 38: [eq:L_disc] hinge: 2 at zero logits, 0 once real >= 1 and fake <= -1; the student's gradient is -1/n per logit.
-static void test_invariant_38_hinge(void) {
+// [eq:L_disc] hinge: 2 at zero logits, 0 once real >= 1 and fake <= -1; the student's gradient is -1/n per logit.
+static void test_hinge_and_log_losses_have_their_known_values(void) {
     room r;
     ctm_tensor *zero, *high, *low, *fake, *L;
     int i;
@@ -1719,9 +1719,9 @@ static void test_invariant_38_hinge(void) {
     room_close(&r);
 }
 
-// 43, 45: the discriminator's step leaves student, averages and their optimiser as they are, the student's step the discriminator;
+// the discriminator's step leaves student, averages and their optimiser as they are, the student's step the discriminator;
 // with gan_period 1 both move at once, each as in its own step.
-static void test_invariant_43_45_steps_apart(void) {
+static void test_student_and_discriminator_take_turns(void) {
     ctm_config c = gan_config();
     full_run n, start, both, one;
     int step;
@@ -1776,8 +1776,8 @@ static void test_gan_start(void) {
     full_close(&without);
 }
 
-// 39, 40: [eq:lambda] the adversary's weight within its clamps, or fixed.
-static void test_invariant_40_lambda_gan(void) {
+// [eq:lambda] the adversary's weight within its clamps, or fixed.
+static void test_lambda_gan_is_clamped_or_fixed(void) {
     ctm_config c = gan_config();
     full_run n;
     double lambda;
@@ -1839,7 +1839,7 @@ static void test_gan_shards_agree(void) {
     full_close(&b);
 }
 
-// 46: a discriminator whose loss is no number stops the step it spoils, named; nothing changes.
+// a discriminator whose loss is no number stops the step it spoils, named; nothing changes.
 static void test_gan_non_finite_changes_nothing(void) {
     int turn;
     for (turn = 0; turn < 2; turn++) {
@@ -1861,9 +1861,9 @@ static void test_gan_non_finite_changes_nothing(void) {
     }
 }
 
-// Invariant 41: no distance to itself, the same both ways, and a weight multiplies its own row alone.
+// no distance to itself, the same both ways, and a weight multiplies its own row alone.
 // [eq:L_ctm]
-static void test_invariant_41_distances(void) {
+static void test_distances_are_zero_for_equals_and_have_their_formulas(void) {
     static const int kind[3] = {CTM_L2, CTM_L1, CTM_HUBER};
     room r;
     int k, i;
@@ -2148,15 +2148,15 @@ static void run_training(void) {
     RUN(loss_golden_soft); RUN(loss_golden_paper_role); RUN(loss_golden_local_and_global); RUN(loss_golden_film); RUN(loss_golden_diagonal);
     RUN(train_golden_ten_steps);
     RUN(op_relu); RUN(op_softplus); RUN(loss_golden_forms); RUN(loss_golden_weights); RUN(loss_golden_gan); RUN(label_golden);
-    RUN(invariant_30_exact_flow_has_no_loss); RUN(invariant_31_target_is_constant); RUN(invariant_32_gradient_through_ema);
-    RUN(invariant_33_no_outer_jump_at_the_end); RUN(invariant_34_local_and_global); RUN(invariant_35_target_when_s_is_u);
-    RUN(invariant_39_40_adaptive_weight); RUN(invariant_44_ema_shrinks); RUN(invariant_47_student_from_teacher); RUN(invariant_50_degenerate_student);
-    RUN(step_by_hand_default); RUN(step_by_hand_authors); RUN(step_by_hand_paper); RUN(step_by_hand_variants); RUN(invariant_49_shards_agree);
-    RUN(training_same_bits_for_threads); RUN(invariant_46_non_finite_changes_nothing); RUN(invariant_36_37_perfect_denoiser);
+    RUN(exact_flow_has_no_loss); RUN(target_gets_no_gradient); RUN(gradient_passes_through_the_average);
+    RUN(estimate_at_the_end_needs_no_second_jump); RUN(local_and_global_targets_are_special_cases); RUN(target_is_the_teachers_point_where_s_is_u);
+    RUN(adaptive_weight_balances_and_is_clamped); RUN(average_closes_in_geometrically); RUN(student_from_teachers_weights_jumps_as_euler); RUN(student_that_forgets_the_data_has_no_loss);
+    RUN(step_by_hand_default); RUN(step_by_hand_authors); RUN(step_by_hand_paper); RUN(step_by_hand_variants); RUN(shards_change_rounding_only);
+    RUN(training_same_bits_for_threads); RUN(non_finite_loss_changes_nothing); RUN(perfect_denoiser_has_the_least_dsm_loss);
     RUN(training_learns_the_flow); RUN(wide_data); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense); RUN(no_schedule);
     RUN(training_memory_is_steady);
-    RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(invariant_38_hinge);
-    RUN(invariant_43_45_steps_apart); RUN(gan_start); RUN(invariant_40_lambda_gan); RUN(full_training_same_bits_for_threads);
-    RUN(gan_shards_agree); RUN(gan_non_finite_changes_nothing); RUN(invariant_41_distances); RUN(own_distance); RUN(cm_recipes_depart_from_points_in_what_they_say);
+    RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(hinge_and_log_losses_have_their_known_values);
+    RUN(student_and_discriminator_take_turns); RUN(gan_start); RUN(lambda_gan_is_clamped_or_fixed); RUN(full_training_same_bits_for_threads);
+    RUN(gan_shards_agree); RUN(gan_non_finite_changes_nothing); RUN(distances_are_zero_for_equals_and_have_their_formulas); RUN(own_distance); RUN(cm_recipes_depart_from_points_in_what_they_say);
     RUN(paper_and_authors_recipes_are_as_published); RUN(cm_learns_the_flow); RUN(labels_are_learned); RUN(gan_keeps_the_modes); RUN(full_trainer_refuses_nonsense);
 }

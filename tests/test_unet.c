@@ -946,9 +946,9 @@ static void test_op_frequencies(void) {
     op_end();
 }
 
-// Invariant 19: ln 1 = 0, so the sines at t = 1 are zeros and the cosines ones; 1000·ln(t)/4 at both ends of the grid.
+// ln 1 = 0, so the sines at t = 1 are zeros and the cosines ones; 1000·ln(t)/4 at both ends of the grid.
 // [eq:unet]
-static void test_invariant_19_frequencies_at_one(void) {
+static void test_frequencies_at_level_one_are_zeros_and_ones(void) {
     ctm_tensor *t, *out;
     int k;
     op_begin();
@@ -964,10 +964,10 @@ static void test_invariant_19_frequencies_at_one(void) {
     op_end();
 }
 
-// Invariant 42, for the augmentations we have: every pixel comes from at most size/8 away in each direction, mirrored or not; one
+// for the augmentations we have: every pixel comes from at most size/8 away in each direction, mirrored or not; one
 // contrast from 0.5 to 1.5 and one brightness within 0.25 serve the whole image; nothing is cut out, and a flat image stays flat.
 // [eq:L_disc]
-static void test_invariant_42_augment(void) {
+static void test_augmentation_moves_mirrors_and_recolours_within_its_limits(void) {
     enum { SIZE = 16, PIXELS = SIZE * SIZE, ROWS = 40 };
     const ctm_rng rng = ctm_stream(5, "disc.augment");
     ctm_tensor *x, *y;
@@ -1793,7 +1793,7 @@ static void run_unet(void) {
     RUN(op_norm_conv);
     RUN(op_attention);
     RUN(op_dropout);
-    RUN(op_frequencies); RUN(invariant_19_frequencies_at_one); RUN(invariant_42_augment);
+    RUN(op_frequencies); RUN(frequencies_at_level_one_are_zeros_and_ones); RUN(augmentation_moves_mirrors_and_recolours_within_its_limits);
     RUN(op_images_used_twice);
     RUN(op_images_composite);
     RUN(unet_golden);

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static size_t length;
     char *words[FLAGS_WORDS + 1], *p;
     volatile int status = -1;
-    int n = 0, i;
+    int n = 0;
     if (!flags_err) { flags_err = open_memstream(&said, &length); flags_out = fopen("/dev/null", "w"); }
     if (size < 2 || size >= FLAGS_TEXT || memchr(data, 0, size)) return 0;
     memcpy(text, data, size);
