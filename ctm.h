@@ -539,11 +539,11 @@ CTMDEF ctm_rows ctm_pick_rows(ctm_tape *tp, const int *index, int n);
 CTMDEF ctm_tensor *ctm_result(ctm_tape *tp, const char *op, int ndim, const int *shape, int n, ctm_tensor *const *src,
                               void (*backward)(ctm_tape *tp, ctm_tensor *out));
 CTMDEF ctm_tensor *ctm_done(ctm_tensor *out);              // its last line, when out->data is filled in; returns out
-// Is a backward pass right? Makes the scalar L = build(user, inner, x) of the leaf x (ctm_wants_grad first) on a tape of its own in
+// Is a backward pass right? Makes the scalar L = build(user, own, x) of the leaf x (ctm_wants_grad first) on a tape of its own in
 // tp's arena, walks back, leaves dL/dx in x->grad, and compares it with central differences of step h. Returns the largest difference
 // over the largest slope: some 1e-9 in double with h = 1e-5, 1e-3 in float with h = 1e-2. 1 if all slopes are zero: then nothing was
 // checked. 1e30 if one is not finite. build must give the same L each time.
-CTMDEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *inner, ctm_tensor *x), void *user,
+CTMDEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *own, ctm_tensor *x), void *user,
                             ctm_tensor *x, double h);
 
 // ---- CHAPTER 8. OPERATIONS ------------------------------------------------------------------------------------------
@@ -875,7 +875,7 @@ CTMDEF double ctm_level_uniform(const ctm_config *cfg, uint64_t step, uint64_t i
 // end [B,D], or with ema NULL the point at s; *at_s, if at_s is not NULL, becomes the point at s.
 CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s,
                              ctm_tensor **at_s);                                       // [eq:x_est]
-CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
+CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *net, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
                                 ctm_tensor **at_s);                                    // [eq:x_target], not recorded
 // From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
 // Weights of L_CTM by the noise levels of a row, for cfg.weight.  [eq:weights]
@@ -2140,20 +2140,20 @@ static double ctm__moved(ctm_tape *tp, ctm_tensor *(*build)(void *, ctm_tape *, 
     return L;
 }
 
-CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *inner, ctm_tensor *x), void *user,
+CTM__DEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *own, ctm_tensor *x), void *user,
                               ctm_tensor *x, double h) {
     ctm_mark m = ctm_arena_mark(tp->arena);
-    ctm_tape inner;
+    ctm_tape own;
     double worst = 0, largest = 0;
     size_t i;
     CTM__REQUIRE(x->grad != NULL, "ctm_gradcheck: the leaf \"%s\" has no gradient: ctm_wants_grad gives it one", x->name);
-    ctm_tape_init(&inner, tp->ctx, tp->arena);                   // a tape of its own: what tp holds stays out of it
+    ctm_tape_init(&own, tp->ctx, tp->arena);                   // a tape of its own: what tp holds stays out of it
     memset(x->grad, 0, x->len * sizeof(ctm_real));
-    ctm_backward(&inner, build(user, &inner, x));
+    ctm_backward(&own, build(user, &own, x));
     ctm_arena_release(tp->arena, m);
-    inner.recording = 0;
+    own.recording = 0;
     for (i = 0; i < x->len; i++) {
-        double right, left, up = ctm__moved(&inner, build, user, x, i, h, &right), down = ctm__moved(&inner, build, user, x, i, -h, &left);
+        double right, left, up = ctm__moved(&own, build, user, x, i, h, &right), down = ctm__moved(&own, build, user, x, i, -h, &left);
         double slope = (up - down) / (right - left), grad = (double)x->grad[i];
         if (!ctm_is_finite(slope - grad)) { worst = 1e30; largest = 1; break; }
         worst = ctm__dmax(worst, fabs(slope - grad));
@@ -4467,7 +4467,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
     level = (ctm_real *)ctm_alloc(tp->arena, (size_t)B * sizeof(ctm_real));
     for (i = 0; i < B; i++) level[i] = (ctm_real)ctm__grid_level(&grid, from[order[i]]);
     for (j = 0, n = B; j < most; j++) {
-        ctm_mark inner = ctm_arena_mark(tp->arena);
+        ctm_mark before = ctm_arena_mark(tp->arena);
         ctm_tensor *t, *t_next;
         while (n > 0 && steps[order[n - 1]] <= j) n--;
         t = ctm_vector(tp, "t", n);
@@ -4478,7 +4478,7 @@ CTM__DEF ctm_tensor *ctm_solve(ctm_tape *tp, const ctm_denoiser *D, const ctm_no
             t_next->data[i] = level[i] = (ctm_real)ctm__grid_level(&grid, from[r] + (to[r] - from[r]) * (j + 1) / steps[r]);
         }
         ctm__solver_step(tp, D, method, ctm_rows_of(tp, sorted, n), t, t_next);
-        ctm_arena_release(tp->arena, inner);
+        ctm_arena_release(tp->arena, before);
     }
     for (i = 0; i < B; i++) memcpy(out->data + order[i] * dim, sorted->data + i * dim, row);
     ctm_arena_release(tp->arena, m);
@@ -5417,12 +5417,12 @@ CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_t
 }
 
 // [eq:x_target]  x_target = G_ema( G_sg(x_u,u,s), s, 0 ), x_u = Solver(x_t,t,u). A constant.
-CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *inner, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u,
+CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *net, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u,
                                   ctm_tensor *s, ctm_tensor **at_s) {
-    ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", u->shape[0]), inner->noise.sigma_min), *x_s, *x_0;
+    ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", u->shape[0]), net->noise.sigma_min), *x_s, *x_0;
     int recording = tp->recording;
     tp->recording = 0;                                  // stop-gradient: nothing of the target is differentiated
-    x_s = ctm_G_theta(tp, inner, x_u, u, s);
+    x_s = ctm_G_theta(tp, net, x_u, u, s);
     if (x_s != x_u) ctm_name(x_s, "x_target(s)");      // where no row moves it is x_u itself
     if (at_s) *at_s = x_s;
     x_0 = ema ? ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_target") : x_s;
