@@ -877,13 +877,13 @@ CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_ten
                              ctm_tensor **at_s);                                       // [eq:x_est]
 CTMDEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *net, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u, ctm_tensor *s,
                                 ctm_tensor **at_s);                                    // [eq:x_target], not recorded
-// From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
 // Weights of L_CTM by the noise levels of a row, for cfg.weight.  [eq:weights]
 CTMDEF double ctm_weight_uniform(const ctm_noise *z, double t, double s);         // 1: the paper's, and every recipe's here
 CTMDEF double ctm_weight_snr(const ctm_noise *z, double t, double s);             // t^-2, the signal-to-noise ratio
 CTMDEF double ctm_weight_truncated_snr(const ctm_noise *z, double t, double s);   // max(t^-2, 1)
 CTMDEF double ctm_weight_karras(const ctm_noise *z, double t, double s);          // t^-2 + sigma_data^-2 = 1/c_out²: that of L_DSM
 CTMDEF double ctm_weight_uniform_g(const ctm_noise *z, double t, double s);       // 1/(1 - s/t): undoes the factor of g in G
+// From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants none).
 // (From [B,D] to [B]: ctm_linear with a column of numbers [D,1] and ctm_reshape, or an operation of your own.) Called by several
@@ -6858,13 +6858,13 @@ static int ctm__check_loss(ctm_ctx *ctx, const ctm_tensor *c, int recorded) {
 static ctm_tensor *ctm__loss_gradient(ctm_tape *tp, const ctm_guide *guide, const ctm_tensor *x, double t) {
     ctm_tensor *grad = ctm_matrix(tp, "grad c", x->shape[0], x->shape[1]), *leaf, *c;
     ctm_mark m = ctm_arena_mark(tp->arena);
-    ctm_tape inner;
-    ctm_tape_init(&inner, tp->ctx, tp->arena);
-    inner.rows = tp->rows;
-    leaf = ctm_wants_grad(&inner, ctm__copy_of(&inner, "x", x));
-    c = guide->loss(guide->user, &inner, leaf, t);
-    if (ctm__check_loss(tp->ctx, c, inner.count)) {
-        ctm_backward(&inner, c);
+    ctm_tape own;
+    ctm_tape_init(&own, tp->ctx, tp->arena);
+    own.rows = tp->rows;
+    leaf = ctm_wants_grad(&own, ctm__copy_of(&own, "x", x));
+    c = guide->loss(guide->user, &own, leaf, t);
+    if (ctm__check_loss(tp->ctx, c, own.count)) {
+        ctm_backward(&own, c);
         memcpy(grad->data, leaf->grad, x->len * sizeof(ctm_real));
     } else {
         grad = NULL;
@@ -8320,7 +8320,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      in the second-level cache. dx is the same with turned filters; dw runs the transforms the other way, dU = V^T·dM for each of
 //      the 16 places, in blocks of 64 x 64 channels. It pays for even H and W and at least 16 channels on both sides.
 //
-// The inner tile is the one piece of code that must know the register width. So this file includes itself, once for each
+// The tile is the one piece of code that must know the register width. So this file includes itself, once for each
 // instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
 // what it may use; ctm_init then picks the best that the processor has. All fast rows (exp, SiLU, norms, optimiser) share this.
 
