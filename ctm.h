@@ -1,4 +1,4 @@
-/* ctm.h - Consistency Trajectory Models from scratch, in one C99 header - v0.2.0 - public domain or MIT (text at the end)
+/* ctm.h - Consistency Trajectory Models from scratch, in one C99 header - v0.3.0 - public domain or MIT (text at the end)
 
    This file trains and samples the models of Kim et al., "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory
    of Diffusion" (ICLR 2024). It holds tensors, reverse-mode differentiation, networks, teachers and their ODE solvers, the CTM
@@ -36,33 +36,35 @@
 
    THE MODEL is the first line. G mixes the point x with the output g of the network, so that G(x,t,t) = x holds for any weights. What must
    g be? It is x minus t times the mean slope of the path between t and s. As s approaches t, the mean slope becomes the slope at t,
-   and g becomes the denoiser D(x,t) (chapter 13). So the model still knows the score of the data, which is (D - x)/t². At s = 0, G is
-   what is called a consistency model: noise to data in one jump. The jumps between the two are new.
+   and g becomes the denoiser D(x,t) (chapter 13). So the model still knows the score, the slope of the log-density of noised data,
+   which is (D - x)/t² (chapter 11). At s = 0, G is what is called a consistency model: noise to data in one jump. The jumps to other
+   levels s are new.
 
-   THE LOSS is the second line. A jump from t to s must agree with this detour: the teacher walks from t to u, and the student jumps
+   THE LOSS is the second line. A jump from t to s must agree with this detour: the teacher walks from t to u, and G_ema jumps
    from u to s. Why not let the teacher walk the whole way to s? That costs many solver steps. Why not a tiny step of the teacher? Then
-   the target is almost entirely the student's own guess, and errors pile up. The paper draws u anywhere between t and s and calls this soft
-   matching: some targets are nearly the teacher's, the others make the jumps agree with one another.
+   the target is almost entirely the student's own guess, and errors pile up. The paper draws u anywhere between t and s and calls
+   this soft matching: some targets are nearly the teacher's, the others make the jumps agree with one another.
    The two points at s are noisy, and a distance between noisy points says little. So G_ema carries both on to time 0, where d is a
    distance between samples. G_ema is the moving average of the student's weights. It changes slowly, so the student does not chase a
    target that flees; and its weights get no gradient. The gradient runs through its input into G. In the target everything is constant.
 
-   THE DIAGONAL. Where s is close to t, the factor 1 - s/t nearly vanishes, and L_CTM hardly teaches g anything. So denoising score matching
-   (DSM) is added at s = t: the loss L_DSM compares g(x_t,t,t) with x_0 [eq:L_dsm], and the best guess of x_0 is D. This is why a
-   training step runs the network on two batches. An adversary may be added, too: a second network that learns to tell samples from
-   data. In all, L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, with new t, u, s for every row of every batch.
+   THE DIAGONAL of the square of all t and s is s = t. Near it the factor 1 - s/t nearly vanishes, and L_CTM hardly teaches g anything.
+   So denoising score matching (DSM) is added at s = t: the loss L_DSM compares g(x_t,t,t) with x_0 [eq:L_dsm], and the best guess of
+   x_0 is D. This is why a training step runs the network on two batches. An adversary may be added, too: a second network that learns
+   to tell samples from data. In all, L = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN, with new noise levels for every row of every
+   batch.
 
    SAMPLING is the third line. From t, jump below the next noise level t', then add fresh noise eps up to it. With gamma = 0 there is
    no noise, and the jumps follow one path of the ODE; with gamma = 1 every jump goes to time 0.
 
    "Time 0" is sigma_min = 0.002 in all code, as the network is given ln s: pass sigma_min to go all the way.
 
-   All of this is ctm_recipe_paper() (chapter 15). A recipe is a function that returns the settings of a training run. ctm_recipe_authors()
-   has what differs in the code that the authors published. ctm_recipe_points() and ctm_recipe_images() are ours: they depart from the
-   paper where measurements told us to, and say why. The end of the file lists all deviations.
+   All of this but the adversary is ctm_recipe_paper() (chapter 15). A recipe is a function that returns the settings of a training
+   run. ctm_recipe_authors() has what differs in the code that the authors published. ctm_recipe_points() and ctm_recipe_images() are
+   ours: they depart from the paper where measurements told us to, and say why. The end of the file lists all deviations.
 
-   If you read only five functions: ctm_G_theta (chapter 13), ctm_solve (12), ctm__ctm_loss (17), ctm_train_step (17), and
-   ctm_sample_gamma (18). Three ways through the file: "CTM in an hour" is the opening comments of chapters 11-18 and these five
+   If you read only six functions: ctm_G_theta (chapter 13), ctm_solve (12), ctm_x_target (16), ctm__ctm_loss (17), ctm_train_step (17),
+   and ctm_sample_gamma (18). Three ways through the file: "CTM in an hour" is the opening comments of chapters 11-18 and these six
    functions; "differentiation from nothing" is chapters 5-8; "just use it" is the program below, then the interface.
    examples/00_mini.c has the whole method in 300 lines of plain C, without this header.
 
@@ -200,17 +202,18 @@
      CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing (but CTM_PANIC's)
      CTM_NO_IMAGES       no operations, networks and distances for images: compiles in half the time
      CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
+     CTM_SELF            this file's name, if it is not "ctm.h"
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
      CTM_PANIC(msg,file,line)                     for mistakes; must not return; default prints and calls abort()
      CTM_NO_MEMORY(msg,file,line)                 must not return either; default: CTM_PANIC if you define that, else it prints one
                                                   line and calls exit(1)
 
-   These two may leave by longjmp, or by throw where the implementation is compiled as C++, if the context runs on one thread
-   (ctx.threads = 1, or CTM_NO_OPENMP): no jump can leave a thread for another. What was complete before the call that was left stays
-   complete: the context, networks, trainers, arenas. What that call was to make is not there; a training step that was left can be
-   made again, with the same bits. Forget results on the tape in use and call ctm_tape_init for it. ctm_trainer_free and
-   ctm_arena_free give back everything, as ever.
+   CTM_PANIC and CTM_NO_MEMORY may leave by longjmp, or by throw where the implementation is compiled as C++, if the context runs on
+   one thread (ctx.threads = 1, or CTM_NO_OPENMP), as no jump can leave a thread for another. Whatever was complete before the call that
+   was left stays complete: the context, networks, trainers, arenas. What that call was to make is not there; a training step that
+   was left can be made again, with the same bits. Forget results on the tape in use and call ctm_tape_init for it. ctm_trainer_free
+   and ctm_arena_free give back everything, as ever.
 */
 
 #if defined(__STRICT_ANSI__) && (defined(__cplusplus) ? __cplusplus < 201103L : !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L)
@@ -224,8 +227,8 @@
 /* Nothing to read before INTERFACE: these lines keep this file and yours out of each other's way. Here the formulas have their letters,
    and in your file a letter may be a macro: I is one in <complex.h>, and you may have an N. So such macros are put aside, and at the
    end of this file they are again what they were. (Where yours is called N, only your own line "cfg.noise.N" cannot be written.)
-   Likewise some warnings rest up to there: a parameter here may be called as a variable of yours, numbers are compared that were copied,
-   not computed, C++ gets casts as C has them, and clang knows float_control (further down) on some machines only. */
+   Some warnings are switched off up to there, too: a parameter here may have the name of a variable of yours, numbers are compared that
+   were copied, not computed, C++ gets casts as C has them, and clang knows float_control (further down) on some machines only. */
 #ifdef __GNUC__
 #  pragma GCC diagnostic push
 #  pragma GCC diagnostic ignored "-Wshadow"
@@ -326,9 +329,9 @@ CTM__NAMES(CTM__ASIDE)
 #endif
 
 #define CTM_VERSION_MAJOR 0
-#define CTM_VERSION_MINOR 2
+#define CTM_VERSION_MINOR 3
 #define CTM_VERSION_PATCH 0
-#define CTM_VERSION "0.2.0"
+#define CTM_VERSION "0.3.0"
 
 #ifdef CTM_STATIC
 #  if defined(__GNUC__)
@@ -434,7 +437,7 @@ typedef struct ctm_arena {
 typedef struct ctm_mark { struct ctm__block *block; size_t block_used, used; } ctm_mark;
 
 CTMDEF void     ctm_arena_init(ctm_arena *a, ctm_ctx *ctx, const char *name);   // empty: takes nothing from the system yet
-CTMDEF void    *ctm_alloc(ctm_arena *a, size_t bytes);         // zeroed, aligned to 64; panics when the system has no more
+CTMDEF void    *ctm_alloc(ctm_arena *a, size_t bytes);         // zeroed, aligned to 64; CTM_NO_MEMORY if the system has no more
 CTMDEF void    *ctm_alloc_raw(ctm_arena *a, size_t bytes);     // the same, not zeroed
 CTMDEF ctm_mark ctm_arena_mark(ctm_arena *a);                  // where it stands now, to come back to
 CTMDEF void     ctm_arena_release(ctm_arena *a, ctm_mark m);   // forgets all that was allocated since the mark
@@ -444,7 +447,7 @@ CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everythi
 
 // Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside the
 // pieces of another parallel_for that is itself shared among threads, it runs on the calling thread alone.
-// A fork copies one thread. With gcc's OpenMP a child whose parent has already used several waits for the others for ever: fork before
+// A fork copies one thread. With gcc's OpenMP a child whose parent used several threads waits for the others for ever: fork before
 // the first work is shared, or set threads = 1 in the child.
 CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
 
@@ -460,7 +463,7 @@ struct ctm_tensor {
     int         ndim, shape[4];// [B,H,W,C], [B,D], [B], or [] for a scalar (ndim 0); row-major, contiguous, always
     size_t      len;           // product of the shape
     ctm_real   *data;
-    ctm_real   *grad;          // dL/d(this), same layout; a leaf whose grad is NULL gets none: that is stop-gradient
+    ctm_real   *grad;          // dL/d(this), same layout. A leaf whose grad is NULL gets none: it is a constant
     int         wants;         // a recorded result: a gradient will reach it (its buffer may come and go, see keep_grads)
     ctm_tensor *src[8];        // what it was computed from
     void      (*backward)(ctm_tape *tp, ctm_tensor *out);   // adds out's contribution to src[i]->grad
@@ -518,7 +521,7 @@ struct ctm_tape {
     int          keep_grads;   // 1: every result keeps its gradient, to be looked at. 0: buffers are recycled as backward walks
     struct ctm__buffer *pool;  // gradient buffers that are free again
     ctm_rows     rows;         // of the batch at hand; yours to set (labels) before you sample
-    int          drops;        // dropouts since the tape was reset
+    int          drops;        // number of the next dropout; every jump begins at a multiple of 128
     ctm_mark     start;        // where the arena stood when the tape was made
 };
 
@@ -542,7 +545,8 @@ CTMDEF ctm_tensor *ctm_done(ctm_tensor *out);              // its last line, whe
 // Is a backward pass right? Makes the scalar L = build(user, own, x) of the leaf x (ctm_wants_grad first) on a tape of its own in
 // tp's arena, walks back, leaves dL/dx in x->grad, and compares it with central differences of step h. Returns the largest difference
 // over the largest slope: some 1e-9 in double with h = 1e-5, 1e-3 in float with h = 1e-2. 1 if all slopes are zero: then nothing was
-// checked. 1e30 if one is not finite. build must give the same L each time.
+// checked. 1e30 if one is not finite. build must give the same L each time. With ctm_mul, for example: build returns
+// ctm_weighted_mean(own, ctm_reshape(own, ctm_mul(own, x, x), 1, n, 0, 0, 0), NULL, 1) for an x of n numbers.
 CTMDEF double ctm_gradcheck(ctm_tape *tp, ctm_tensor *(*build)(void *user, ctm_tape *own, ctm_tensor *x), void *user,
                             ctm_tensor *x, double h);
 
@@ -618,7 +622,7 @@ typedef struct ctm_noise {
 enum { CTM_MAX_PARAMS = 2560 };      // room for a U-Net of 128 blocks
 typedef struct ctm_net ctm_net;
 struct ctm_net {
-    char        kind[16];          // "mlp", "unet", "mlp-disc", or yours
+    char        kind[16];          // "mlp", "unet", "mlp-disc", "conv-disc", "vgg16", or yours
     ctm_ctx    *ctx;
     ctm_arena  *arena;             // where it lives
     int         dim;               // D, the data's dimension (input and output)
@@ -636,7 +640,6 @@ struct ctm_net {
     int         size, channels;    // images: dim = size·size·channels, pixels row by row, channels innermost. Points: 0
     int         classes;           // 0: the network takes no labels
     void       *plan;              // what forward needs to know beyond that; shared by copies
-    int         is_view;           // theta belongs to another network
 };
 
 // The MLP for points with FiLM from the embeddings of t and s [eq:film]. Sizes from cfg. Weights drawn from cfg->seed. With
@@ -664,7 +667,8 @@ CTMDEF ctm_net *ctm_net_new(ctm_arena *a, const char *kind, const ctm_noise *noi
 CTMDEF int      ctm_param(ctm_arena *a, ctm_net *net, const char *name, int rows, int cols); // -> its number. cols 0: a vector
 CTMDEF int      ctm_param_conv(ctm_arena *a, ctm_net *net, const char *name, int k, int in, int out);  // a window [k,k,in,out]
 CTMDEF void     ctm_net_ready(ctm_arena *a, ctm_net *net);                // allocates theta (zeros) and grad
-CTMDEF void     ctm_net_init(ctm_net *net, uint64_t seed, double last_gain); // weights uniform(±sqrt(6/(fan_in+fan_out))), biases 0
+CTMDEF void     ctm_net_init(ctm_net *net, uint64_t seed, double last_gain); // weights uniform(±sqrt(6/(fan_in+fan_out))), biases 0;
+                                                                           // the output layer's times last_gain
 CTMDEF ctm_net *ctm_net_clone(ctm_arena *a, const ctm_net *net);          // own theta (a copy), no gradient: an EMA
 CTMDEF ctm_net *ctm_net_view(ctm_arena *a, const ctm_net *net, int with_grad); // same theta, own gradient or none
 CTMDEF int      ctm_net_copy_matching(ctm_net *to, const ctm_net *from);  // copies parameters with equal name and shape; how many
@@ -762,8 +766,9 @@ typedef struct ctm_trainer ctm_trainer;
 // noised data x_t [B,D], and the grid indices of t and u [B]. Their labels and their numbers in the whole batch are in tp->rows.
 typedef struct ctm_batch { ctm_tensor *t, *u, *s, *w, *x0, *x_t; double *i_t, *i_u; } ctm_batch;
 
-// A choice that is a formula is a function. Each of these may be one of yours: several threads call it at once, and what it says
-// must hang on its arguments alone. The training step stops with its name and the row if its answer cannot be used.
+// A choice that is a formula is a function. Each of these may be one of yours. Several threads call it at once, and its result must
+// depend on its arguments alone; random numbers come from a stream of your own, ctm_stream(cfg->seed, "my times"), by step and index. If
+// the result cannot be used, the training step panics with the function's name and the row.
 // Grid indices of row `index` in step `step`: i[0] of t, i[1] of u, i[2] of s, real numbers with 0 <= i[0] < i[1] <= i[2] <= N-1.
 typedef void        (*ctm_times_fn)(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);
 // The point x_u [B,D] at level u from which the target jumps. No gradient flows through it.
@@ -775,7 +780,8 @@ typedef double      (*ctm_weight_fn)(const ctm_noise *z, double t, double s);   
 
 enum { CTM_GAN_NONE, CTM_GAN_HINGE, CTM_GAN_LOG, CTM_GAN_MINIMAX };
 
-// Everything that decides a training run. A recipe (chapter 15) fills it in; change what you like before ctm_trainer_new copies it.
+// What decides a training run, beside the data, the labels and the teacher. A recipe (chapter 15) fills it in; change what you like
+// before ctm_trainer_new copies it.
 struct ctm_config {
     char recipe[32];               // the recipe's name, which files of weights and checkpoints keep. Yours if the recipe is yours
     ctm_noise noise;               // copied into a network when that is made: set it before
@@ -822,7 +828,7 @@ struct ctm_config {
                                    // of `steps`, where it stays: with 0, further steps change nothing
     double ema_rate[4];            // ema[0] is G_ema of the losses and the one to sample from; 0 ends the list
     int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning
-    int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces (decides rounding, not threads)
+    int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces: another number rounds otherwise
     long   steps;                  // of the learning rate's schedule; the loop is yours. 0: no schedule
     uint64_t seed;
 };
@@ -842,7 +848,7 @@ CTMDEF ctm_config ctm_recipe_points(void);     // ours for points that have an e
 CTMDEF ctm_config ctm_recipe_images(void);     // ours for images with a learned teacher
 CTMDEF ctm_config ctm_recipe_cd(void);         // consistency distillation (Song et al.): s the end, u one grid step after t  [eq:cm]
 CTMDEF ctm_config ctm_recipe_ct(void);         // consistency training: the same without a teacher
-// A teacher learned from data, with the student's sizes, seed and classes: L_DSM alone, lower learning rate (see ctm_trainer_new).
+// A teacher learned from data, with the student's sizes, seed and classes: L_DSM alone, optimiser of its own (see ctm_trainer_new).
 CTMDEF ctm_config ctm_recipe_teacher(const ctm_config *student);
 // The recipe of that name: "paper", "authors", "points", "images", "cd", "ct". 1; or 0 with ctm_error, which says so.
 CTMDEF int ctm_recipe_named(ctm_ctx *ctx, const char *name, ctm_config *cfg);
@@ -855,11 +861,13 @@ CTMDEF void ctm_times_authors(const ctm_config *cfg, uint64_t step, uint64_t ind
 CTMDEF void ctm_times_points(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // short jumps, u = s  [eq:law_gap]
 CTMDEF void ctm_times_images(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // the same, and jumps to the end
 CTMDEF void ctm_times_cm(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);       // u one grid step after t, s the end
-// For cfg.teach: Heun's method on the teacher, or on g_ema(x,t,t) if there is none; without a teacher the average's own jump
-// G_ema(x_t,t,u), or one such jump for each grid step [eq:self_teach]; x_0 + u·eps with the noise of x_t, right on average for short ways.
+// For cfg.teach.
+// Heun's method on the teacher, or on g_ema(x,t,t) if there is none.
 CTMDEF ctm_tensor *ctm_teach_solver(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+// Without a teacher: the average's own jump G_ema(x_t,t,u), or one such jump for each grid step.  [eq:self_teach]
 CTMDEF ctm_tensor *ctm_teach_jump(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
 CTMDEF ctm_tensor *ctm_teach_jumps(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
+// Without a teacher: x_0 + u·eps with the noise of x_t, right on average for short ways.
 CTMDEF ctm_tensor *ctm_teach_data(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b);
 // For cfg.aim.
 CTMDEF ctm_tensor *ctm_aim_data(ctm_tape *tp, const ctm_trainer *tr, ctm_tensor *x0, ctm_tensor *x_t, ctm_tensor *t);     // x_0
@@ -982,8 +990,8 @@ CTMDEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, c
 // on is trained beside the student, with its own optimiser. Call before the first step and before ctm_checkpoint_load.
 CTMDEF void ctm_trainer_adversary(ctm_arena *a, ctm_trainer *tr, ctm_net *disc);
 // One step of the algorithm. 1; or 0 with a line in ctm_error: a loss or a gradient was not finite (L_* and grad_norm show which), or
-// the processes' sums failed. Weights, averages, optimisers and step are then as before. Another try would fail on the same
-// draws: change the settings, or go back to a checkpoint.  [alg:train]
+// the processes' sums failed. Weights, averages, optimisers and step are then as before. After a number that is not
+// finite another try fails on the same draws: change the settings, or go back to a checkpoint.  [alg:train]
 CTMDEF int  ctm_train_step(ctm_trainer *tr);
 CTMDEF void ctm_losses_shard(ctm_shard *sh);           // the losses and gradients of one shard; the heart of it is ctm__ctm_loss
 CTMDEF void ctm_trainer_free(ctm_trainer *tr);         // gives back the shards' arenas
@@ -1007,7 +1015,7 @@ typedef struct ctm_sampler {
                                        // second, ...; index = row·D + column
     uint64_t       first_row;          // global number of row 0
     const ctm_real *noise;             // instead of rng: recorded noise [draws,B,D]
-    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // called after step n (1..), at level t; 0 stops. NULL: none
+    int          (*watch)(void *user, int n, double t, const ctm_tensor *x);   // after step n (1..), at level t; 0 stops there; may be NULL
     void          *user;
     double         S_churn, S_min, S_max, S_noise;  // steps on a score (not ancestral): noise added before each, as in EDM; the default
                                        // is none, with any level allowed
@@ -1039,15 +1047,15 @@ CTMDEF int ctm_sample_points(ctm_net *net, ctm_real *x, int n, int jumps, double
 // data. 1; or 0 with ctm_error if D has no score or `how` is no good. (Steps below 1 panic, and so does a D that is not made of tape
 // operations.) A network must be frozen (a moving average, or a view without gradient), as backward passes would add to its gradients.
 
-// How a likelihood is computed; ctm_likelihood_default() has the values after each semicolon.
+// How a likelihood is computed. ctm_likelihood_default() has the values that are named as default.
 typedef struct ctm_likelihood {
-    int    method;                     // CTM_HEUN, CTM_RK4 or CTM_ADAPTIVE; CTM_RK4. On the demo's ring 80 of its steps are good to 1e-4,
-                                       // where Heun's err by 0.02
-    int    steps;                      // of the first two: intervals of Karras' levels; 80
-    double tol;                        // of the third: the error allowed in a step, in nats and in x, relative to 0.1 + their size; 1e-6
-    double prior_var;                  // the density at sigma_max is that of N(0, (sigma_max² + prior_var)·I); 0
-    int    probes;                     // how many estimate the divergence; 0: it is exact. ctm_elbo: the number of draws, 0 is one; 0
-    int    form;                       // ctm_elbo: CTM_FORM_AUTHORS repeats the slip of the authors' residual; CTM_FORM_PAPER
+    int    method;                     // CTM_HEUN, CTM_RK4 (default) or CTM_ADAPTIVE. For eight Gaussians on a ring 80 steps of RK4 are
+                                       // good to 1e-4, and 80 of Heun to 0.02
+    int    steps;                      // of the first two: intervals of Karras' levels (default 80)
+    double tol;                        // of the third: error allowed in a step, in nats and in x, relative to 0.1 + size (default 1e-6)
+    double prior_var;                  // the density at sigma_max is that of N(0, (sigma_max² + prior_var)·I) (default 0)
+    int    probes;                     // random vectors that estimate the divergence (default 0: it is exact); ctm_elbo: draws, 0 counts as 1
+    int    form;                       // ctm_elbo: CTM_FORM_AUTHORS repeats the slip of the authors' residual (default CTM_FORM_PAPER)
     const ctm_rng *rng;                // stream of the probes (index = row·D + column, step = probe; ctm_elbo: 4·draw + 0..3)
     uint64_t first_row;                // global number of row 0
     const double *recorded;            // instead of rng: [probes,n,D]; ctm_elbo: [draws,n,1+3D], each row u, noise, residual's noise, probe
@@ -1056,7 +1064,8 @@ CTMDEF ctm_likelihood ctm_likelihood_default(void);
 // ln p of n points x [n,D] by the probability-flow ODE, into logp[n]. how NULL: the default.  [eq:loglik] [eq:hutchinson]
 CTMDEF int ctm_loglik(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n, const ctm_real *x,
                       double *logp);
-// Unbiased estimates of a lower bound of log p, two evaluations of D and one backward pass a draw; bound[n].  [eq:elbo]
+// Unbiased estimates of a lower bound of log p, two evaluations of D and one backward pass a draw; bound[n]. `how` must
+// have rng or recorded.  [eq:elbo]
 CTMDEF int ctm_elbo(ctm_tape *tp, const ctm_denoiser *D, const ctm_noise *z, const ctm_likelihood *how, size_t n,
                     const ctm_real *x, double *bound);
 // Bits per dimension of the data before scaling, where one unit of the model is per_unit units of the data: 127.5 for pixels 0..255
@@ -1081,8 +1090,8 @@ typedef struct ctm_known {
     int    per_row;
     ctm_transform_fn transform;        // NULL: A = I
     void  *user;
-    double clamp;                      // > 0: at gamma = 1 estimates are limited to [-clamp,clamp], as the authors do (but not when
-                                       // inpainting); 0: never
+    double clamp;                      // > 0: at gamma = 1 estimates are limited to [-clamp,clamp]; 0: never. The authors do so, except
+                                       // when inpainting
 } ctm_known;
 CTMDEF ctm_known ctm_known_mask(int dim, const unsigned char *mask, int per_row);      // inpainting; the mask stays yours
 // One average w·x is known of every group of m components, w [m]. Group g holds index[g·m] .. index[g·m+m-1], each component in one
@@ -1125,7 +1134,7 @@ CTMDEF ctm_tensor *ctm_sample_reject(ctm_tape *tp, const ctm_jump *G, ctm_tensor
 // ---- CHAPTER 21. FILES: WEIGHTS AND CHECKPOINTS ---------------------------------------------------------------------
 
 #ifndef CTM_NO_STDIO
-// Files. Paths are UTF-8, on Windows too. These functions say what failed in errno, not in ctm_error.
+// Files. Paths are UTF-8, on Windows too. The functions down to ctm_output_drop say what failed in errno, not in ctm_error.
 enum { CTM_PATH = 1024 };              // bytes that a path to write to may have, with its ending
 typedef enum ctm_kind { CTM_NOTHING, CTM_FILE, CTM_FOLDER, CTM_DEVICE } ctm_kind;
 CTMDEF ctm_kind ctm_path_kind(const char *path);                   // what is there; CTM_DEVICE: a pipe and all else, too
@@ -1185,7 +1194,8 @@ CTMDEF void ctm_writer_meta(ctm_writer *w, const char *key, const char *value);
 CTMDEF void ctm_writer_add(ctm_writer *w, const char *name, const ctm_real *data, int ndim, const int *shape, int transposed);
 CTMDEF int  ctm_writer_save(ctm_writer *w, const char *path);
 
-// A network with its settings. Weights have PyTorch's names and layout ([out,in]). The network is new, in arena `a`; cfg may be NULL.
+// A network with its settings. Weights have PyTorch's names and layout ([out,in]). The network is new, in arena `a`. A file is loaded
+// only if its network is an "mlp" or a "unet"; for one of yours see ctm_net_read. ctm_load's cfg may be NULL, ctm_save's may not.
 // The functions whose names end in _file read a file that is open already, so that one that is looked into is not read twice.
 CTMDEF int      ctm_save(ctm_arena *scratch, const ctm_net *net, const ctm_config *cfg, const char *path);
 CTMDEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg);             // NULL with ctm_error
@@ -1198,9 +1208,10 @@ CTMDEF int      ctm_save_with(ctm_arena *scratch, const ctm_net *net, const ctm_
 CTMDEF int      ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix);
 // Everything that a training run needs to go on bit for bit: the student, its averages, the optimiser, the discriminator and its
 // optimiser, the step, the figures of the last step (L_ctm to disc_fake), and the settings. Loading does not set the settings: make the
-// trainer with what ctm_config_read finds, or with the same as before. The bits also need the same draw and label, and arithmetic that
-// rounds alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or nobody can tell, loading succeeds
-// and leaves a line about it in tr->note.
+// trainer with what ctm_config_read finds, or with the same as before. Refused is a checkpoint of another recipe (by its name and its
+// functions), of another network, with a discriminator where the trainer has none or the other way round. The bits also need the same
+// draw and label, and arithmetic that rounds alike (chapter 1). A checkpoint says which arithmetic wrote it; where this one's differs, or
+// nobody can tell, loading succeeds and leaves a line about it in tr->note.
 CTMDEF int      ctm_checkpoint_save(ctm_arena *scratch, const ctm_trainer *tr, const char *path, const char *const *pairs);
 CTMDEF int      ctm_checkpoint_load(ctm_arena *scratch, ctm_trainer *tr, const char *path);
 CTMDEF int      ctm_checkpoint_load_file(ctm_trainer *tr, const ctm_file *f);
@@ -1880,12 +1891,12 @@ CTM__DEF int ctm_first_nonfinite(const ctm_tensor *x, size_t *where) {
 }
 
 #if defined(__GNUC__)
-#  define CTM__SEAT __attribute__((__noinline__))
+#  define CTM__NOINLINE __attribute__((__noinline__))
 #else
-#  define CTM__SEAT
+#  define CTM__NOINLINE
 #endif
-CTM__DEF CTM__SEAT void ctm_on_record(ctm_tensor *t)   { (void)t; }
-CTM__DEF CTM__SEAT void ctm_on_backward(ctm_tensor *t) { (void)t; }
+CTM__DEF CTM__NOINLINE void ctm_on_record(ctm_tensor *t)   { (void)t; }
+CTM__DEF CTM__NOINLINE void ctm_on_backward(ctm_tensor *t) { (void)t; }
 
 #ifndef CTM_NO_STDIO
 static void ctm__print_row(const char *label, const ctm_real *v, size_t n) {
@@ -2009,7 +2020,7 @@ static ctm_tensor *ctm__result(ctm_tape *tp, const char *op, int ndim, int d0, i
     return ctm_result(tp, op, ndim, shape, 4, src, backward);
 }
 
-// One of the shape of its first input.
+// A result of the shape of its first input.
 static ctm_tensor *ctm__result_like(ctm_tape *tp, const char *op, ctm_tensor *a, ctm_tensor *b,
                                     void (*backward)(ctm_tape *, ctm_tensor *)) {
     ctm_tensor *src[2];
@@ -2064,7 +2075,7 @@ static ctm_real *ctm__grad_first(ctm_tape *tp, ctm_tensor *x, int *add) {
     return x->grad;
 }
 
-// The same for one that adds.
+// x's gradient, for an operation that adds to it.
 CTM__DEF ctm_real *ctm_grad(ctm_tape *tp, ctm_tensor *x) {
     int add;
     ctm_real *grad = ctm__grad_first(tp, x, &add);
@@ -2254,7 +2265,7 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv);     // d
 //
 // In the backward function ctm_grad is NULL for an input that wants no gradient. That cannot happen to the only input of an operation,
 // which is then not recorded; with two inputs test both, as ctm__add_backward does. ctm_gradcheck tells whether a backward function is
-// right. What it needs from the forward pass may be kept in out->saved (ctm_alloc of tp->arena), out->iarg, out->arg.
+// right. What the backward function needs from the forward pass may be kept in out->saved (ctm_alloc of tp->arena), out->iarg, out->arg.
 // =====================================================================================================================
 
 // op: add        out = a + b                        same shapes
@@ -2421,7 +2432,7 @@ CTM__DEF ctm_tensor *ctm_film_silu(ctm_tape *tp, ctm_tensor *h, ctm_tensor *film
 // op: concat     out = [a | b] along the last dimension      a [..,P]  b [..,Q]  out [..,P+Q]
 // Backward       da += left part of dout;  db += right part of dout         Saves nothing    Test  op_concat
 typedef struct ctm__concat_job { ctm_real *a, *b, *both; size_t P, Q, rows; int split, add_a, add_b; } ctm__concat_job;
-enum { CTM__ROWS = 256 };      // pixels in one piece of work
+enum { CTM__ROWS = 256 };      // rows (of images: pixels) in one piece of work
 
 static void ctm__part_from(const ctm_real *from, ctm_real *to, size_t n, int add) {
     size_t i;
@@ -2604,7 +2615,7 @@ CTM__DEF ctm_tensor *ctm_distance(ctm_tape *tp, ctm_tensor *a, ctm_tensor *b, in
     size_t D = ctm__row_len(a), d;
     ctm_tensor *out;
     int n;
-    CTM__SHAPES(a->ndim == 2 && ctm__same_shape(a, b), "ctm_distance", "both must be [B,D] and equal", a, b);
+    CTM__SHAPES(a->ndim == 2 && ctm__same_shape(a, b), "ctm_distance", "both must be [B,D], of equal shape", a, b);
     CTM__REQUIRE(kind == CTM_L2 || kind == CTM_L1 || kind == CTM_HUBER, "ctm_distance: %d is no kind of distance", kind);
     out = ctm__result(tp, "distance", 1, a->shape[0], 0, a, b, NULL, NULL, ctm__distance_backward);
     out->iarg[0] = kind;
@@ -2677,6 +2688,7 @@ CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *
     return ctm_done(out);
 }
 
+// y = c·x, or y += c·x, cut into pieces for the threads.
 typedef struct ctm__scaled_job {
     const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add;
 } ctm__scaled_job;
@@ -2963,7 +2975,7 @@ static ctm__conv_grads ctm__conv_wanted(ctm_tape *tp, ctm_tensor *out) {
     d.dw = ctm_grad(tp, out->src[1]);
     return d;
 }
-// x: what was convolved; dx: its gradient, set or added, or NULL. dx may be x itself: by then x has served.
+// x: what was convolved; dx: its gradient, set or added, or NULL. dx may be x itself, as x is not read any more when dx is written.
 static void ctm__conv_back(ctm_tape *tp, ctm_tensor *out, const ctm__conv_grads *d, ctm__conv *g, ctm_real *dx, int add) {
     double alpha = out->arg[1];
     if (d->dres || d->db || d->dshift) ctm__conv_rest_backward(tp, out, d->db, d->dshift, d->dres, d->add_res, alpha);
@@ -3029,7 +3041,7 @@ CTM__DEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_te
 // op: norm_conv  out = alpha·(a * w + b[o] + shift[n,o] + res),  a = silu(group_norm(x, gamma, beta))
 // Backward       as conv with a for x, then as group_norm with da for dout      Saves mean and rstd of the groups   Test  op_norm_conv
 // The two operations in one, so that a lives in scratch only: it is made anew in the backward pass (one sweep over x). A
-// U-Net's activations in memory are then x, h and little else, about half.
+// U-Net's activations in memory are then x, h and little else: half of what two operations would keep.
 static void ctm__norm_conv_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0], *gamma = out->src[5], *beta = out->src[6];
     ctm__conv_grads d = ctm__conv_wanted(tp, out);
@@ -3458,7 +3470,7 @@ CTM__DEF int ctm_param_conv(ctm_arena *a, ctm_net *net, const char *name, int k,
     return net->count++;
 }
 
-// Where parameter p begins in theta: every parameter starts on a 64-byte line.
+// The room of parameter p in theta: its length, rounded up to 16 numbers, so that every parameter begins on a line of the cache.
 static size_t ctm__param_room(const ctm_net *net, int p) { return (net->param[p]->len + 15) / 16 * 16; }
 
 static void ctm__net_place(ctm_net *net) {
@@ -3517,7 +3529,6 @@ CTM__DEF ctm_net *ctm_net_clone(ctm_arena *a, const ctm_net *net) {
     ctm_net *copy = ctm__net_copy(a, net);
     copy->theta = (ctm_real *)ctm_alloc_raw(a, net->len * sizeof(ctm_real));
     memcpy(copy->theta, net->theta, net->len * sizeof(ctm_real));
-    copy->is_view = 0;
     ctm__net_place(copy);
     return copy;
 }
@@ -3525,7 +3536,6 @@ CTM__DEF ctm_net *ctm_net_clone(ctm_arena *a, const ctm_net *net) {
 CTM__DEF ctm_net *ctm_net_view(ctm_arena *a, const ctm_net *net, int with_grad) {
     ctm_net *copy = ctm__net_copy(a, net);
     if (with_grad) copy->grad = (ctm_real *)ctm_alloc(a, net->len * sizeof(ctm_real));
-    copy->is_view = 1;
     ctm__net_place(copy);
     return copy;
 }
@@ -3634,8 +3644,8 @@ static ctm_tensor *ctm__mlp_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, c
     return ctm_linear(tp, h, w[0], w[1]);                                        // F                         [B,D]
 }
 
-// [eq:film]  Registers the parameters in the order in which ctm__mlp_forward takes them. They have no memory yet: a file is compared
-// with their names and shapes first.
+// [eq:film]  Registers the parameters in the order in which ctm__mlp_forward takes them. They have no memory yet, so
+// that a file can be compared with their names and shapes before memory is taken for it.
 static ctm_net *ctm__mlp_bare(ctm_arena *a, const ctm_config *cfg, int dim, int with_s) {
     int H = cfg->hidden, L = cfg->layers, E = cfg->embed, F = 2 * CTM__TIME_FREQS + 1, l;
     ctm_net *net = ctm_net_new(a, "mlp", &cfg->noise, dim, with_s);
@@ -3751,7 +3761,7 @@ static ctm_tensor *ctm__unet_norm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *
     return ctm_norm_conv(tp, x, norm[0], norm[1], ctm__groups(x->shape[3]), 1e-6, conv[0], conv[1], shift, res, alpha);
 }
 
-// If no gradient will pass through x, it alone is kept of all that was made since the mark.
+// Forgets all that was made since the mark, except x, if no gradient will pass through it.
 static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
     ctm_tensor copy = *x, *moved;
     if (x->wants) return x;
@@ -3774,7 +3784,7 @@ static ctm_tensor *ctm__unet_block(ctm_tape *tp, ctm_net *net, const ctm__ublock
     ctm_tensor *h, *shift, *skip = x;
     shift = ctm_linear(tp, e_t, affine[0], affine[1]);
     if (e_s) shift = ctm_add(tp, shift, ctm_linear(tp, e_s, affine_s[0], affine_s[1]));
-    // as good as after doubling, for a quarter of the work
+    // a 1x1 convolution may come before the doubling, where it is a quarter of the work
     if (b->resample > 0) skip = ctm_up(tp, ctm_conv(tp, x, skip_w[0], skip_w[1], NULL, NULL, 1));
     else if (b->skip)    skip = ctm_conv(tp, b->resample ? ctm_down(tp, x) : x, skip_w[0], skip_w[1], NULL, NULL, 1);
     if (b->resample) {
@@ -4288,7 +4298,7 @@ static void ctm__gmm_piece(void *arg, int p) {
 }
 
 // op: mixture    out = D(x,t) of [eq:D_gmm]         x [B,dim]  t [B]  out [B,dim]
-// Backward       dx += a·dout + (1-a)/v·sum_k r_k (m_k - m̄)((m_k - m̄)·dout)       Saves nothing     Test  op_mixture
+// Backward       dx += a·dout + (1-a)/v·sum_k r_k (m_k - m̄)((m_k - m̄)·dout)       Saves the mixture     Test  op_mixture
 static void ctm__gmm_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0], *t = out->src[1];
     ctm_real *dx = ctm_grad(tp, x);
@@ -4628,19 +4638,19 @@ CTM__DEF void ctm_exact_flow(ctm_ctx *ctx, const ctm_denoiser *D, size_t n, cons
 // =====================================================================================================================
 // CHAPTER 13. THE JUMP
 //
-// The solution of the ODE from t to s can be written with x in front:
+// The solution of the ODE from t to s can be written as a mixture of x and of a function g:
 //
 //        G(x,t,s) = (s/t)·x + (1 - s/t)·g(x,t,s)                                                 [eq:G]
-//        g(x,t,s) = x + t/(t-s) · integral from t to s of (x_u - D(x_u,u))/u du                  [eq:g]
+//        g(x,t,s) = x + t/(t-s) · integral from t to s of (x_r - D(x_r,r))/r dr                  [eq:g]
 //
-// where x_u is the point at level u on the path through x. So g is x minus t times the mean slope between t and s. Why this form? Three
+// where x_r is the point at level r on the path through x. So g is x minus t times the mean slope between t and s. Why this form? Three
 // reasons. G(x,t,t) = x holds whatever the network says, as the boundary condition of a jump should. As s approaches t, the mean slope
 // becomes the slope at t, and g becomes the denoiser: g(x,t,t) = D(x,t). So one network is a denoiser, a score and a jump. And with D
 // in the place of g the formula is one step of Euler's method: all that a CTM adds is that g may depend on s, so that the step is exact
 // however long it is.
 // =====================================================================================================================
 
-// [eq:g]  The network that learns it: g(x,t,s) = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s), as in [eq:edm].
+// [eq:g] [eq:edm]  The integral is what g should be; the network that learns it is g(x,t,s) = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s).
 CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
     ctm_tensor *c_in = ctm__coefficients(tp, "c_in", t), *c_skip = ctm__coefficients(tp, "c_skip", t);
     ctm_tensor *c_out = ctm__coefficients(tp, "c_out", t), *scaled, *F;
@@ -4661,7 +4671,7 @@ CTM__DEF ctm_tensor *ctm_g_theta(ctm_tape *tp, ctm_net *net, ctm_tensor *x, ctm_
 }
 
 // Rows with s = t stay where they are, so the network is asked about the others only: about half of the authors' targets have
-// u = s, and all jumps that end at sigma_min have nothing left for the outer jump to do.
+// u = s, and all jumps that end at sigma_min have nothing left for the second jump, to time zero, to do.
 typedef struct ctm__moving { int n; const int *index; ctm_tensor *x, *t, *s; ctm_rows all; } ctm__moving;
 
 static ctm__moving ctm__moving_rows(ctm_tape *tp, const ctm_net *net, ctm_tensor *x, ctm_tensor *t, ctm_tensor *s) {
@@ -4677,7 +4687,7 @@ static ctm__moving ctm__moving_rows(ctm_tape *tp, const ctm_net *net, ctm_tensor
                      net->noise.sigma_min);
         if (s->data[i] < t->data[i]) index[m.n++] = i;
     }
-    if (tp->rows.dropout) tp->drops = (tp->drops / 128 + 1) * 128;               // the draws of this jump, whether any row moves or not
+    if (tp->rows.dropout) tp->drops = (tp->drops / 128 + 1) * 128;         // every jump has 128 masks of its own, even if nothing moves
     m.x = x; m.t = t; m.s = s;
     m.all = tp->rows;
     if (m.n == 0 || m.n == B) return m;
@@ -5058,7 +5068,7 @@ static int ctm__same_recipe(const ctm_config *cfg, const ctm_file *f) {
 // CHAPTER 15. RECIPES
 //
 // A recipe is a function that returns settings. Read ctm_recipe_paper first: it is the algorithm that the opening of this file teaches
-// and that the chapters explain. Each of the others is a departure from it, with the reason beside the line.
+// and that the chapters explain. The others depart from it, and say why.
 //
 // What a recipe decides above all is which jumps are practised, since a network is good at what it practises. Three grid indices are
 // drawn for every row: i_t where the jump begins, i_u where the teacher stops, i_s where the jump ends. Grid indices grow while noise
@@ -5071,13 +5081,13 @@ static int ctm__same_recipe(const ctm_config *cfg, const ctm_file *f) {
 // The paper uses soft matching [eq:law_paper]: i_t is uniform among all indices but the last, i_s among those after i_t, and i_u among
 // those after i_t up to i_s. (The paper's text leaves these distributions open.)
 //
-// The authors' code [eq:law_h] first draws how far the teacher walks, h grid steps with P(h) ~ h, the same h for the whole batch; then i_t
-// among the indices that leave room, i_u = i_t + h, and i_s uniform from i_u to the end. Nearly half of its draws have u = s, nearly a
-// third start at T, and only one in 153 has h = 1: it hardly ever practises short jumps.
+// The authors' code [eq:law_h] first draws how far the teacher walks, h grid steps with P(h) proportional to h, the same h for the whole
+// batch; then i_t among the indices that leave room, i_u = i_t + h, and i_s uniform from i_u to the end. Nearly half of its draws
+// have u = s, nearly a third start at T, and only one in 153 has h = 1: it hardly ever practises short jumps.
 //
 // Our distribution for points [eq:law_gap] comes from that observation. A chain of jumps needs short ones, so the gap k between t
-// and s has P(k) ~ k^-0.7, and u = s, so that the target is the teacher's own point. One draw in ten is made as in the authors' code, to
-// make the jumps agree with one another.
+// and s has P(k) proportional to k^-0.7, and u = s, so that the target is the teacher's own point. One draw in ten is made as in the
+// authors' code, to make the jumps agree with one another.
 // =====================================================================================================================
 
 CTM__DEF ctm_config ctm_recipe_paper(void) {
@@ -5116,15 +5126,15 @@ CTM__DEF ctm_config ctm_recipe_authors(void) {
 // has the same best student and far less noise in the gradient. The teacher is cheap, so it takes three solver steps for an
 // interval of the grid; with one, the error of the solver would be the largest of all.
 CTM__DEF ctm_config ctm_recipe_points(void) {
-    ctm_config c = ctm_recipe_authors();
+    ctm_config c = ctm_recipe_paper();
     snprintf(c.recipe, sizeof c.recipe, "points");
     c.times = ctm_times_points;
+    c.target_ema = 0; c.level = ctm_level_authors;     // as in the authors' code
     c.substeps = 3;
     c.share_at_s = 0.5;                // a jump to a large s is also judged by itself, before the average carries it on
     c.distance = CTM_HUBER;            // rows at the border between two modes miss by much: they shall not rule the gradient
     c.aim = ctm_aim_teacher; c.diagonal_batch = 128; c.lambda_dsm = 0.5; c.adaptive = 0;
-    c.optimiser = CTM_ADAM; c.lr = 7e-3; c.beta2 = 0.99; c.clip = 0.2; c.warmup = 0.02; c.final_lr = 0;
-    c.ema_rate[1] = 0; c.ema_warmup = 1;
+    c.optimiser = CTM_ADAM; c.lr = 7e-3; c.beta2 = 0.99; c.clip = 0.2; c.warmup = 0.02;      // found by trying: docs/diary.md
     return c;
 }
 
@@ -5142,7 +5152,8 @@ CTM__DEF ctm_config ctm_recipe_images(void) {
     return c;
 }
 
-// [eq:cm] A consistency model knows one end of jumps, and its teacher one grid interval: d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) ).
+// [eq:cm] A consistency model jumps to time zero only, and its teacher walks one grid interval:
+//        d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) )
 // Its boundary condition G(x,sigma_min,sigma_min) = x holds here as well, since s/t = 1 there. All else is as in `points`.
 CTM__DEF ctm_config ctm_recipe_cd(void) {
     ctm_config c = ctm_recipe_points();
@@ -5162,9 +5173,9 @@ CTM__DEF ctm_config ctm_recipe_ct(void) {
 }
 
 // A teacher has no jumps, and its noise levels are all EDM's. The authors' levels put half of the rows high up, which suits a student
-// whose other loss looks after the low levels; a teacher so trained blurs what lies close together (of 25 small modes in a 5 x 5 square it
-// loses its way to many). L_DSM aims at x_0 and not at its mean, so its gradient is noisier than that of L_CTM: more rows are
-// averaged in a step, the steps are shorter, and Adam remembers more of them.
+// whose other loss looks after the low levels; a teacher that is trained so blurs what lies close together (it misses
+// many of 25 small modes in a 5 x 5 square). L_DSM aims at x_0 and not at its mean, so its gradient is noisier than that of L_CTM: more
+// rows are averaged in a step, the steps are shorter, and Adam remembers more of them.
 CTM__DEF ctm_config ctm_recipe_teacher(const ctm_config *student) {
     ctm_config c = *student;
     snprintf(c.recipe, sizeof c.recipe, "teacher");
@@ -5172,7 +5183,7 @@ CTM__DEF ctm_config ctm_recipe_teacher(const ctm_config *student) {
     c.gan = CTM_GAN_NONE;
     c.aim = ctm_aim_data; c.level = ctm_level_edm; c.diagonal_batch = 2 * c.batch; c.adaptive = 0;
     c.optimiser = CTM_ADAM; c.lr = 2e-3; c.beta2 = 0.999;
-    c.clip = student->clip * 0.5 / student->noise.sigma_data;    // L_DSM has no unit: its gradient does not grow with the data
+    c.clip = student->clip * 0.5 / student->noise.sigma_data;    // undoes the factor S/0.5 of YOUR OWN DATA: L_DSM does not grow with S
     return c;
 }
 
@@ -5203,7 +5214,7 @@ static int ctm__pick_by_power(double r, int lo, int hi, double power) {
 // Turns r, uniform in (0,1), into a whole number that is uniform in lo..hi.
 static int ctm__pick(double r, int lo, int hi) { return ctm__imin(hi, lo + (int)(r * (hi - lo + 1))); }
 
-// Three uniform numbers of row `index`; which of them it reads is up to every distribution. The row has numbers 8·index .. 8·index+7.
+// Uniform number `which`, 0 to 7, of row `index`.
 static double ctm__chance(const ctm_config *c, uint64_t step, uint64_t index, int which) {
     ctm_rng rng = ctm_stream(c->seed, "times");
     return ctm_uniform(&rng, step, 8 * index + (uint64_t)which);
@@ -5355,8 +5366,8 @@ CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t i
 // CHAPTER 16. LOSSES
 //
 // A jump from t to s must agree with a detour: the teacher walks from t to u, and a jump from u leads to s (chapter 15 says where u lies,
-// and why). Both points at s are noisy, and noise would drown their distance. So the average ema carries both on to time zero, where a
-// distance between points is a distance between samples:
+// and why). At a high level s both points are mostly what is left of x_t, and the same small difference between them may lead to the same
+// sample or to another. So the average ema carries both on to time zero, where a distance between points is a distance between samples:
 //
 //        x_est    = G_ema( G_theta(x_t,t,s), s, 0 )                                   [eq:x_est]
 //        x_target = G_ema( G_sg( Solver(x_t,t,u), u, s ), s, 0 )                      [eq:x_target]
@@ -5379,10 +5390,10 @@ CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t i
 // How much should each loss count? L_CTM shrinks as the student learns, and a fixed lambda would let L_DSM take over. So lambda gives
 // both the same pull at the last layer of the network [eq:lambda].
 //
-// Without a teacher the average teaches itself [eq:self_teach]: x_u is the end of the ODE of g_ema(x,t,t) (the paper, ctm_teach_solver), or
-// of one jump G_ema(x_t,t,u) (the authors' code, ctm_teach_jump), or of a jump for each grid step. Any G that composes and has
-// G(x,t,t) = x makes L_CTM zero then, for example (s/t)·x; only L_DSM ties the student to the data. Consistency training
-// (ctm_teach_data) has x_u = x_0 + u·eps with the noise of x_t: right on average as u -> t, too noisy a target for long ways.
+// Without a teacher the average teaches itself [eq:self_teach]: x_u is where the ODE of g_ema(x,t,t) arrives at u (the paper,
+// ctm_teach_solver), or the end of one jump G_ema(x_t,t,u) (the authors' code, ctm_teach_jump), or of a jump for each grid step. Any G
+// that composes and has G(x,t,t) = x makes L_CTM zero then, for example (s/t)·x; only L_DSM ties the student to the data. Consistency
+// training (ctm_teach_data) has x_u = x_0 + u·eps with the noise of x_t: right on average as u -> t, too noisy a target for long ways.
 //
 // An adversary may sharpen what L_CTM blurs. A discriminator, with logits l on data and l' on fakes x_est, learns to tell the two
 // apart, and the student learns to be taken for data:
@@ -5467,7 +5478,7 @@ static void ctm__vgg(ctm_tape *tp, const ctm_lpips *q, ctm_tensor *x, ctm_tensor
     int side = ctm__vgg_side(q->size), l, k;
     x = ctm_reshape(tp, x, 4, x->shape[0], q->size, q->size, q->channels);
     if (side != q->size) x = ctm_resize(tp, x, side, side);
-    x = ctm_conv(tp, x, q->scale, q->shift, NULL, NULL, 1);                  // at a resolution of its own: its zeros outside are VGG's
+    x = ctm_conv(tp, x, q->scale, q->shift, NULL, NULL, 1);                  // its zeros outside are those of VGG's first layer
     for (l = 0; l < CTM__VGG_BLOCKS; l++) {
         if (l) x = q->pool == CTM_POOL_MAX ? ctm_max_pool(tp, x) : ctm_down(tp, x);
         for (k = 0; k < ctm__vgg_convs[l]; k++, w += 2) x = ctm_relu(tp, ctm_conv(tp, x, w[0], w[1], NULL, NULL, 1));
@@ -5518,7 +5529,7 @@ CTM__DEF ctm_tensor *ctm_gan_student_loss(ctm_tape *tp, int kind, ctm_tensor *fa
     return ctm_name(ctm_weighted_mean(tp, each, NULL, n), "L_gan");
 }
 
-// How much l falls short of being `sign` times large, for every logit: the hinge, or the logarithm.
+// The loss of every logit that should be high (sign 1) or low (sign -1): the hinge, or the logarithm.
 static ctm_tensor *ctm__misjudged(ctm_tape *tp, int kind, ctm_tensor *l, double sign) {
     ctm_tensor *minus = ctm_scale(tp, l, -sign);
     if (kind != CTM_GAN_HINGE) return ctm_softplus(tp, minus);
@@ -5660,7 +5671,7 @@ static ctm_batch ctm__draw_batch(ctm_shard *sh) {
     return b;
 }
 
-// The point at u that the target starts from. A constant, and made without dropout: who teaches does so with all of its units.
+// The point at u that the target starts from. It is a constant, and made without dropout.
 static ctm_tensor *ctm__x_u(ctm_shard *sh, const ctm_batch *b) {
     ctm_tape *tp = &sh->tape;
     ctm_rows rows = tp->rows;
@@ -5689,7 +5700,7 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     ctm_trainer *tr = sh->tr;
     const ctm_config *cfg = &tr->cfg;
     ctm_tape *tp = &sh->tape;
-    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *to_zero = cfg->share_at_s < 1 ? ema : NULL;
+    ctm_net *theta = sh->theta_ctm, *ema = tr->ema[0], *outer = cfg->share_at_s < 1 ? ema : NULL;
     ctm_tensor *x_u = NULL, *est_s = NULL, *x_est = NULL, *target_s = NULL, *x_target = NULL, *d = NULL, *d_s = NULL, *L = NULL;
 
     // Draw data, the noise levels t > u >= s, and the noised point.
@@ -5699,8 +5710,8 @@ static ctm_tensor *ctm__ctm_loss(ctm_shard *sh) {
     x_u = ctm__x_u(sh, &b);
 
     // The target jumps from u to s, and on to time zero; the estimate jumps from t to s, and on to time zero.
-    x_target = ctm_x_target(tp, cfg->target_ema ? ema : theta, to_zero, x_u, b.u, b.s, &target_s);
-    x_est = ctm_x_est(tp, theta, to_zero, b.x_t, b.t, b.s, &est_s);
+    x_target = ctm_x_target(tp, cfg->target_ema ? ema : theta, outer, x_u, b.u, b.s, &target_s);
+    x_est = ctm_x_est(tp, theta, outer, b.x_t, b.t, b.s, &est_s);
 
     // Compare them at time zero, where a distance is one between samples; or at s, or both ways.
     if (cfg->share_at_s > 0) d_s = ctm__measure(tp, tr, ctm__unit_scale(tp, &cfg->noise, est_s, b.s),
@@ -5747,7 +5758,7 @@ static ctm_tensor *ctm__logits(ctm_shard *sh, ctm_net *disc, ctm_tensor *x) {
     return l;
 }
 
-// What the discriminator is to take for data: the estimate of L_CTM.
+// The student's fake: the estimate of L_CTM.
 static ctm_tensor *ctm__fake(ctm_shard *sh, const ctm_batch *b) {
     return ctm_x_est(&sh->tape, sh->theta_gan, sh->tr->ema[0], b->x_t, b->t, b->s, NULL);
 }
@@ -5759,7 +5770,7 @@ static ctm_tensor *ctm__gan_loss(ctm_shard *sh) {
     return ctm_gan_student_loss(&sh->tape, sh->tr->cfg.gan, l, (double)sh->tr->cfg.batch * l->shape[1]);
 }
 
-// L_D of one shard: fakes are constants, made by the student as it is.
+// L_disc of one shard: fakes are constants, made by the student as it is.
 static ctm_tensor *ctm__disc_loss(ctm_shard *sh) {
     ctm_tape *tp = &sh->tape;
     ctm_batch b = ctm__draw_batch(sh);
@@ -5804,11 +5815,11 @@ CTM__DEF void ctm_losses_shard(ctm_shard *sh) {
     int turn = ctm__turn(tr);
     sh->L_ctm = sh->L_dsm = sh->L_gan = sh->L_disc = sh->disc_real = sh->disc_fake = 0;
     if (turn & CTM__TURN_STUDENT) {
-        if (tr->cfg.times && sh->rows > 0)                     sh->L_ctm = ctm__loss_and_gradient(sh, sh->theta_ctm, ctm__ctm_loss);
-        if (tr->cfg.aim && sh->drows > 0)      sh->L_dsm = ctm__loss_and_gradient(sh, sh->theta_dsm, ctm__dsm_loss);
-        if (ctm__adversary_on(tr) && sh->rows > 0)                   sh->L_gan = ctm__loss_and_gradient(sh, sh->theta_gan, ctm__gan_loss);
+        if (tr->cfg.times && sh->rows > 0)        sh->L_ctm = ctm__loss_and_gradient(sh, sh->theta_ctm, ctm__ctm_loss);
+        if (tr->cfg.aim && sh->drows > 0)         sh->L_dsm = ctm__loss_and_gradient(sh, sh->theta_dsm, ctm__dsm_loss);
+        if (ctm__adversary_on(tr) && sh->rows > 0) sh->L_gan = ctm__loss_and_gradient(sh, sh->theta_gan, ctm__gan_loss);
     }
-    if (turn & CTM__TURN_DISC && sh->rows > 0)                       sh->L_disc = ctm__loss_and_gradient(sh, sh->disc, ctm__disc_loss);
+    if (turn & CTM__TURN_DISC && sh->rows > 0) sh->L_disc = ctm__loss_and_gradient(sh, sh->disc, ctm__disc_loss);
 }
 
 static void ctm__shard_work(void *arg, int i) { ctm_losses_shard(((ctm_trainer *)arg)->shard + i); }
@@ -5992,7 +6003,7 @@ static void ctm__total_gradient(ctm_trainer *tr) {
     tr->grad_norm = sqrt(tr->ctx->kernels->sumsq(len, total));
 }
 
-// The same sums for the discriminator; its gradient is then in disc->grad.
+// As ctm__sum_student, for the discriminator; its gradient is then in disc->grad.
 static int ctm__sum_disc(ctm_trainer *tr) {
     int i;
     memset(tr->disc->grad, 0, tr->disc->len * sizeof(ctm_real));
@@ -6081,7 +6092,7 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
 // A model that jumps from any level to any other can make a sample in one jump. Several jumps are better, since each of them has less
 // to do; but then each starts where the one before it ended, and inherits its error. Fresh noise hides an error: a point that is a little
 // wrong at level s is, with enough noise on it, as good as any other at the level t' above. On the other hand noise leads back to levels
-// that had been left already, so the same total noise takes longer ways. How much noise is best is a question of the model, so it is a
+// that had been left already, so the whole way down gets longer. How much noise is best is a question of the model, so it is a
 // number, gamma. From level t, gamma-sampling [alg:gamma] jumps below the next level t' and then adds noise up to it:
 //
 //        s = sqrt(1-gamma²)·t'        x  <-  G(x,t,s) + gamma·t'·eps
@@ -6233,7 +6244,7 @@ static ctm__leg *ctm__gamma_legs(const ctm__walk *w, int n, const double *ts) {
     return leg;
 }
 
-// [alg:gamma]  x <- G(x, t, s) + sqrt(t'² - s²)·eps with s = sqrt(1-gamma²)·t', for n levels.
+// [alg:gamma]  x <- G(x, t, s) + sqrt(t'² - s²)·eps with s = sqrt(1-gamma²)·t', for n jumps.
 CTM__DEF ctm_tensor *ctm_sample_gamma(ctm_tape *tp, const ctm_jump *G, ctm_tensor *x, int n, const double *ts,
                                       const ctm_sampler *how) {
     ctm__walk w = ctm__walk_of(tp, G, how);
@@ -7872,7 +7883,8 @@ static int ctm__read_param(const ctm_file *f, const char *name, const ctm_tensor
     return 1;
 }
 
-// The values of a network's parameters, or of what goes with each of them, such as the optimiser's averages. NULL: see above.
+// The values of a network's parameters, or of what goes with each of them, such as the optimiser's averages. With `values` NULL they
+// are looked at only.
 static int ctm__read_values(const ctm_net *net, const ctm_file *f, const char *prefix, int squares, ctm_real *values) {
     int p;
     for (p = 0; p < net->count; p++) {
@@ -7992,7 +8004,7 @@ CTM__DEF ctm_net *ctm_load_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg
 }
 
 CTM__DEF ctm_net *ctm_load(ctm_arena *a, const char *path, ctm_config *cfg) {
-    ctm_arena *scratch = ctm__guest(a, "file");        // of the file nothing stays
+    ctm_arena *scratch = ctm__guest(a, "file");        // it is freed below: nothing of the file stays
     ctm_file *f = ctm_file_read(scratch, path);
     ctm_net *net = f ? ctm_load_file(a, f, cfg) : NULL;
     ctm__guest_free(a, scratch);
@@ -9800,7 +9812,8 @@ CTM__NAMES(CTM__BACK)
    - OpenMP's threads spin while they wait. On a machine that is busy with other work, set OMP_WAIT_POLICY=passive in the environment, or
      a step of a millisecond may take ten.
 
-   DEVIATIONS FROM THE PAPER (PAPER_NOTES.md says more about each; ctm_recipe_paper() has d2 to d5 alone)
+   DEVIATIONS FROM THE PAPER (PAPER_NOTES.md says more about each; of these ctm_recipe_paper() has d2 to d6, without clip)
+   d0 squares in place of LPIPS, no adversary; the optimiser's numbers are for points, and ours
    d1 ctm_recipe_points(): which (t,u,s) are trained, comparison at s, an exact denoiser's answers as targets, and its numbers
    d2 Tweedie's formula has t², where the paper's main text prints t
    d3 an adaptive lambda is clamped to [0, 1e4] with 1e-4 under the fraction, as in the authors' code
@@ -9827,6 +9840,7 @@ CTM__NAMES(CTM__BACK)
    Convolutional Neural Networks. CVPR 2016 (Winograd).
 
    HISTORY
+   0.3.0  recipes with names, choices as functions, a book in reading order, a ladder of lessons; Windows, WebAssembly, big-endian
    0.2.0  images, all samplers, the adversary, likelihood bounds, editing and guidance, teachers by a recipe of their own
    0.1.0  points from end to end
 

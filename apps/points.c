@@ -871,7 +871,7 @@ int main(int argc, char **argv) {
 
    $ build/points train --data ring --out out/demo
    build/points train --data ring --teacher exact --recipe points --seed 1 --steps 42000 --out out/demo
-   ctm.h 0.2.0, all cores, avx512
+   ctm.h 0.3.0, all cores, avx512
    recipe             points
    noise.sigma_min    0.002      noise.sigma_max    80         noise.sigma_data   0.5        noise.rho          7
    ...

@@ -178,7 +178,7 @@ def configuration(tensors, path):
 def metadata(config, with_s):
     noise = {'noise.sigma_min': .002, 'noise.sigma_max': 80, 'noise.sigma_data': .5, 'noise.rho': 7, 'noise.N': 18, 'noise.inner': 0,
              'noise.outer': 0, 'hidden': 128, 'layers': 3, 'embed': 64}        # the last three are of networks for points
-    values = {'format': 'model', 'version': '0.2.0', 'network': 'unet', 'dim': config['size'] ** 2 * config['channels'], 'with_s': int(with_s), **noise, **config}
+    values = {'format': 'model', 'version': '0.3.0', 'network': 'unet', 'dim': config['size'] ** 2 * config['channels'], 'with_s': int(with_s), **noise, **config}
     return {'ctm.' + k: str(v) for k, v in values.items()}
 
 

@@ -271,8 +271,8 @@ cat >"$tmp/list" <<'END'
 - return ctm__dmin(sqrt(L) / (sqrt(X) + 1e-4), 1e4);
 + return sqrt(L) / (sqrt(X) + 1e-4);
 = 17 online and EMA change places in the target
-- cfg->target_ema ? ema : theta, to_zero
-+ cfg->target_ema ? theta : ema, to_zero
+- cfg->target_ema ? ema : theta, outer
++ cfg->target_ema ? theta : ema, outer
 = 17 the target is compared at s without scaling
 - ctm__unit_scale(tp, &cfg->noise, target_s, b.s));
 + target_s);

@@ -192,10 +192,10 @@ static void test_net_clone_and_view(void) {
     clone = ctm_net_clone(&net_memory, net);
     view = ctm_net_view(&net_memory, net, 1);
     frozen = ctm_net_view(&net_memory, net, 0);
-    CHECK(clone->theta != net->theta && clone->grad == NULL && !clone->is_view);
+    CHECK(clone->theta != net->theta && clone->grad == NULL);
     CHECK(memcmp(clone->theta, net->theta, net->len * sizeof(ctm_real)) == 0);
-    CHECK(view->theta == net->theta && view->grad != NULL && view->grad != net->grad && view->is_view);
-    CHECK(frozen->theta == net->theta && frozen->grad == NULL && frozen->is_view);
+    CHECK(view->theta == net->theta && view->grad != NULL && view->grad != net->grad);
+    CHECK(frozen->theta == net->theta && frozen->grad == NULL);
     for (p = 0; p < net->count; p++) {
         CHECK(clone->param[p]->data - clone->theta == net->param[p]->data - net->theta && clone->param[p]->grad == NULL);
         CHECK(view->param[p]->data == net->param[p]->data && view->param[p]->grad - view->grad == net->param[p]->grad - net->grad);
