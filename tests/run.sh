@@ -25,6 +25,7 @@ wait
 if [ "$1" = long ]; then
     part b sh tests/mutate.sh --texts
     part b sh tests/test_header.sh long
+    part b sh tests/test_notebook.sh long
     for t in exercises debug mpi convert windows wasi builds emulated long; do part b sh tests/test_$t.sh; done
 fi
 cat "$dir"/*.log >"$dir/all"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The notebook: what is stored in it, and that it runs from top to bottom (half a minute). The latter is skipped, and counted as
-# skipped, without Jupyter.
-# usage: sh tests/test_notebook.sh
+# The notebook: what is stored in it; with "long" also that it runs from top to bottom (half a minute), which is skipped, and counted
+# as skipped, without Jupyter.
+# usage: sh tests/test_notebook.sh [long]
 cd "$(dirname "$0")/.." || exit 1
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"; rm -f notebook/broken.$$.ipynb' EXIT
@@ -41,6 +41,7 @@ PYTHON
 check "it is below 600 kB" test "$(wc -c <notebook/ctm.ipynb)" -lt 600000
 check "its outputs are kept, in order, without errors, widgets or paths" $python "$dir/look.py" notebook/ctm.ipynb
 
+test "$1" = long || finish
 if ! $python -c 'import nbconvert, ipykernel' 2>/dev/null; then skip "running the notebook (no Jupyter)"; finish; fi
 check "it runs from top to bottom" sh notebook/run.sh notebook/ctm.ipynb "$dir/again.ipynb"
 check "and the new outputs are as they should be" $python "$dir/look.py" "$dir/again.ipynb"

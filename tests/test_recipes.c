@@ -124,7 +124,7 @@ static void test_every_setting_from_text(void) {
         }
         for (k = 0; k < 2; k++) {
             double end = k ? s->most : s->least;
-            ctm__real_text(text, sizeof text, 17, real ? nextafter(end, k ? 1e300 : -1e300) : end + (k ? 1 : -1));
+            ctm__real_text(text, sizeof text, 17, !real ? end + (k ? 1 : -1) : end == 0 ? -1e-300 : nextafter(end, k ? 1e300 : -1e300));
             if (!real) snprintf(text, sizeof text, "%.0f", end + (k ? 1 : -1));
             refused_setting(&ctx, &cfg, name, text, real ? "a number from" : "a whole number from");
         }
