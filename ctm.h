@@ -1054,7 +1054,7 @@ typedef struct ctm_likelihood {
     int    steps;                      // of the first two: intervals of Karras' levels (default 80)
     double tol;                        // of the third: error allowed in a step, in nats and in x, relative to 0.1 + size (default 1e-6)
     double prior_var;                  // the density at sigma_max is that of N(0, (sigma_max² + prior_var)·I) (default 0)
-    int    probes;                     // random vectors that estimate the divergence (default 0: it is exact); ctm_elbo: draws, 0 counts as 1
+    int    probes;                     // random vectors for the divergence (default 0: it is exact); for ctm_elbo draws, 0 counts as 1
     int    form;                       // ctm_elbo: CTM_FORM_AUTHORS repeats the slip of the authors' residual (default CTM_FORM_PAPER)
     const ctm_rng *rng;                // stream of the probes (index = row·D + column, step = probe; ctm_elbo: 4·draw + 0..3)
     uint64_t first_row;                // global number of row 0
