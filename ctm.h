@@ -2830,6 +2830,10 @@ static void ctm__norm_piece(void *arg, int n, void *scratch) {
     ctm__norm_spread(j, stats, mean, a);
     j->kernels->norm(j->P, j->C, j->x + at, mean, a, j->beta, j->silu, j->out + at);
 }
+// The two means of the card are sums over pixels of s1[c] = sum dv and s2[c] = sum dv·(x - mean) (norm_sums), weighted by gamma and
+// divided by the count: m1 = mean of gamma·dv, m2 = mean of gamma·dv·x̂, as x̂ = (x - mean)·rstd. Then, with a = rstd·gamma,
+//        dx = a·dv - k1 - k2·(x - mean),   k1 = rstd·m1,   k2 = rstd²·m2                          (norm_backward)
+// and s1 is the sample's part of dbeta, rstd·s2 that of dgamma.
 static void ctm__norm_backward_piece(void *arg, int n, void *scratch) {
     const ctm__norm_job *j = (const ctm__norm_job *)arg;
     size_t C = (size_t)j->C, at = (size_t)n * j->P * C;
@@ -5090,6 +5094,7 @@ static int ctm__same_recipe(const ctm_config *cfg, const ctm_file *f) {
 // authors' code, to make the jumps agree with one another.
 // =====================================================================================================================
 
+// The numbers of the paper's recipe stand in the table of chapter 14, its formulas are the functions below.
 CTM__DEF ctm_config ctm_recipe_paper(void) {
     ctm_config c;
     int i;
