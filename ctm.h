@@ -113,8 +113,8 @@
 
    YOUR OWN DATA. A function like draw() hands it out. For points, shift and scale each column to mean 0 and standard deviation 0.5;
    images in [-1,1] have about that as they are. Then the numbers of the recipes fit. (For data of another standard deviation S, set
-   cfg.noise to sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S. With ctm_recipe_points also multiply huber_c, lambda_dsm and clip by
-   S/0.5.)
+   cfg.noise to sigma_data = S, sigma_max = 160·S, sigma_min = 0.004·S. With recipes of ours also multiply huber_c and clip by S/0.5,
+   and lambda_dsm where adaptive is 0.)
    A teacher is a formula (ctm_mixture), the rows of a table of up to some thousands (ctm_empirical: a perfect student of it returns those
    very rows), or a network that was trained on them (ctm_recipe_teacher). Without one, pass NULL: then the average teaches the
    student (chapter 16). ctm_recipe_points() aims L_DSM at the teacher's D(x_t,t), which needs a teacher; the paper's aims it at x_0.
@@ -191,11 +191,11 @@
    MEMORY IN ONE SENTENCE: everything lives in an arena you made, until you release or free that arena; nothing is freed singly (except a
    trainer, whose shards have arenas of their own: ctm_trainer_free).
 
-   ERRORS IN TWO: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
+   ERRORS: a mistake in your program (shapes that do not fit) stops at once in CTM_PANIC with names and shapes;
    a fault of the outside world (a file, a number that turned out infinite) returns 0 or NULL and ctm_error(ctx) has one line about it.
    Running out of memory is the world's fault too, but no function has a way to go on: it prints one line and exits with status 1.
 
-   MACROS you may define before the #include (the same in every file):
+   MACROS you may define before the #include (the same in every file, but for CTM_IMPLEMENTATION):
      CTM_IMPLEMENTATION  in exactly one file      CTM_STATIC        all functions static; then each file
                                                                       defines CTM_IMPLEMENTATION, too
      CTM_REAL_DOUBLE     double instead of float  CTM_NO_SIMD       no vector extensions: plain loops only
@@ -812,7 +812,7 @@ struct ctm_config {
     ctm_level_fn  level;
     int           diagonal_batch;  // its rows (s = t is the diagonal of the square of all t and s)
     double        lambda_dsm;      // its weight, a factor on the adaptive one. Without L_CTM it is taken as 1
-    int           adaptive;        // 1: L_DSM and L_GAN are given the pull of L_CTM [eq:lambda]
+    int           adaptive;        // 1: scales L_DSM and L_GAN to the gradient of L_CTM at the last layer [eq:lambda]
     // L_GAN; the trainer needs a discriminator, see ctm_trainer_adversary
     int    gan;                    // CTM_GAN_NONE, CTM_GAN_HINGE (authors' code), CTM_GAN_LOG, CTM_GAN_MINIMAX (the paper to the letter)
     int    gan_period;             // one step in gan_period trains the student, the others the discriminator; 1: both in every step
@@ -850,7 +850,7 @@ CTMDEF ctm_config ctm_recipe_cd(void);         // consistency distillation (Song
 CTMDEF ctm_config ctm_recipe_ct(void);         // consistency training: the same without a teacher
 // A teacher learned from data, with the student's sizes, seed and classes: L_DSM alone, optimiser of its own (see ctm_trainer_new).
 CTMDEF ctm_config ctm_recipe_teacher(const ctm_config *student);
-// The recipe of that name: "paper", "authors", "points", "images", "cd", "ct". 1; or 0 with ctm_error, which says so.
+// The recipe of that name: "paper", "authors", "points", "images", "cd", "ct". 1; or 0 with ctm_error, which lists them.
 CTMDEF int ctm_recipe_named(ctm_ctx *ctx, const char *name, ctm_config *cfg);
 
 // For cfg.times. All of them use the random stream "times" of cfg->seed.
@@ -859,7 +859,7 @@ CTMDEF void ctm_times_local(const ctm_config *cfg, uint64_t step, uint64_t index
 CTMDEF void ctm_times_global(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // as paper, u = s
 CTMDEF void ctm_times_authors(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);  // P(h) ~ h grid steps t to u  [eq:law_h]
 CTMDEF void ctm_times_points(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // short jumps, u = s  [eq:law_gap]
-CTMDEF void ctm_times_images(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // the same, and jumps to the end
+CTMDEF void ctm_times_images(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);   // to the end, or as points
 CTMDEF void ctm_times_cm(const ctm_config *cfg, uint64_t step, uint64_t index, double i[3]);       // u one grid step after t, s the end
 // For cfg.teach.
 // Heun's method on the teacher, or on g_ema(x,t,t) if there is none.
@@ -891,7 +891,7 @@ CTMDEF double ctm_weight_snr(const ctm_noise *z, double t, double s);           
 CTMDEF double ctm_weight_truncated_snr(const ctm_noise *z, double t, double s);   // max(t^-2, 1)
 CTMDEF double ctm_weight_karras(const ctm_noise *z, double t, double s);          // t^-2 + sigma_data^-2 = 1/c_out²: that of L_DSM
 CTMDEF double ctm_weight_uniform_g(const ctm_noise *z, double t, double s);       // 1/(1 - s/t): undoes the factor of g in G
-// From the gradients of two losses with respect to the n weights of the last layer; between 0 and 1e4.
+// The factor on X that makes its gradient as long as that of L, from both gradients at the n weights of the last layer; 0 to 1e4.
 CTMDEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad_X, size_t n);  // [eq:lambda]
 // A distance of your own, d(a,b) [B] of a, b [B,D], made of tape operations so that it has a gradient with respect to a (b wants none).
 // (From [B,D] to [B]: ctm_linear with a column of numbers [D,1] and ctm_reshape, or an operation of your own.) Called by several
@@ -983,7 +983,7 @@ struct ctm_trainer {
 // is a network; one that is not (ctm_mixture) knows nothing of them.
 CTMDEF ctm_trainer *ctm_trainer_new(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                     ctm_draw_fn draw, void *user);
-// The same for one of several processes (*all is copied): cfg, weights and, on resuming, checkpoint must be equal on each.  [alg:train]
+// The same for one of several processes (*all is copied): cfg, weights and, on resuming, checkpoint must be equal on each.
 CTMDEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg, ctm_net *theta, const ctm_denoiser *teacher,
                                           ctm_draw_fn draw, void *user, const ctm_processes *all);
 // Gives the trainer its adversary for cfg.gan: a network with forward(x [B,D], NULL, NULL) -> logits [B,K], which from cfg.gan_start
@@ -4161,7 +4161,7 @@ CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_re
 //        g = c_skip(t)·x + c_out(t)·F(c_in(t)·x, t, s)        c_in = 1/sqrt(t² + sd²)            [eq:edm]
 //        edm:   c_skip = sd²/(t² + sd²)                       c_out = t·sd/sqrt(t² + sd²)
 //        cm:    the same with t - sigma_min for t, except under c_out's root, so that g = x at sigma_min
-//        none:  c_skip = 0, c_out = 1, for networks that make g themselves
+//        none:  c_skip = 0, c_out = 1, for networks that make g themselves, of c_in·x
 // =====================================================================================================================
 
 static void ctm__check_points(const char *op, const ctm_tensor *x, const ctm_tensor *t, int dim) {
@@ -4311,7 +4311,7 @@ static void ctm__gmm_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_mark m = ctm_arena_mark(tp->arena);
     double *xd = (double *)ctm_alloc(tp->arena, (size_t)(3 * dim) * sizeof(double)), *bar = xd + dim, *acc = bar + dim;
     double *r = (double *)ctm_alloc(tp->arena, (size_t)g->K * sizeof(double));
-    for (n = 0; n < x->shape[0]; n++) {
+    for (n = 0; dx && n < x->shape[0]; n++) {              // t is a constant: it gets no gradient
         const ctm_real *dout = out->grad + n * dim;
         double tt = (double)t->data[n], v = g->c * g->c + tt * tt, a = g->c * g->c / v, top, sum = 0;
         for (d = 0; d < dim; d++) { xd[d] = (double)x->data[n * dim + d]; bar[d] = acc[d] = 0; }
@@ -4769,7 +4769,8 @@ static ctm_tensor *ctm__flow_jump(ctm_tape *tp, const ctm_jump *self, ctm_tensor
 
 CTM__DEF ctm_jump *ctm_flow_jump(ctm_arena *a, const ctm_denoiser *D, const ctm_noise *z) {
     ctm_jump *G = (ctm_jump *)ctm_alloc(a, sizeof *G);
-    CTM__REQUIRE(D->exact != NULL && D->dim <= CTM__FLOW_DIM, "ctm_flow_jump: the denoiser \"%s\" has no exact formula", D->name);
+    CTM__REQUIRE(D->exact != NULL, "ctm_flow_jump: the denoiser \"%s\" has no exact formula", D->name);
+    CTM__REQUIRE(D->dim <= CTM__FLOW_DIM, "ctm_flow_jump: %d dimensions, but at most %d can be", D->dim, CTM__FLOW_DIM);
     G->name = "exact flow";
     G->dim = D->dim;
     G->noise = *z;
@@ -5144,8 +5145,8 @@ CTM__DEF ctm_config ctm_recipe_points(void) {
 }
 
 // Ours for images. The teacher is a network here, so every solver step costs two of its evaluations, and D(x,t) is not exact. The student
-// begins as a copy of the teacher: it need not learn to denoise, only not forget it, and half a batch of L_DSM will do. The numbers are
-// for a small network and a short training, where many small steps learn more than few large ones.
+// should begin as a copy of the teacher (ctm_net_copy_matching): it need not learn to denoise, only not forget it, and half a batch of
+// L_DSM will do. The numbers are for a small network and a short training, where many small steps learn more than few large ones.
 CTM__DEF ctm_config ctm_recipe_images(void) {
     ctm_config c = ctm_recipe_points();
     snprintf(c.recipe, sizeof c.recipe, "images");
@@ -5303,6 +5304,10 @@ CTM__DEF void ctm_times_images(const ctm_config *c, uint64_t step, uint64_t inde
 }
 
 // ---- teach: the point x_u from which the target jumps
+// Without a teacher the average teaches itself [eq:self_teach]: x_u is where the ODE of g_ema(x,t,t) arrives at u (the paper,
+// ctm_teach_solver), or the end of one jump G_ema(x_t,t,u) (the authors' code, ctm_teach_jump), or of a jump for each grid step. Any G
+// that composes and has G(x,t,t) = x makes L_CTM zero then, for example (s/t)·x; only L_DSM ties the student to the data. Consistency
+// training (ctm_teach_data) has x_u = x_0 + u·eps with the noise of x_t: right on average as u -> t, too noisy a target for long ways.
 
 CTM__DEF ctm_tensor *ctm_teach_solver(ctm_tape *tp, const ctm_trainer *tr, const ctm_batch *b) {
     const ctm_denoiser *D = tr->teacher ? tr->teacher : tr->self;
@@ -5371,8 +5376,8 @@ CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t i
 // CHAPTER 16. LOSSES
 //
 // A jump from t to s must agree with a detour: the teacher walks from t to u, and a jump from u leads to s (chapter 15 says where u lies,
-// and why). At a high level s both points are mostly what is left of x_t, and the same small difference between them may lead to the same
-// sample or to another. So the average ema carries both on to time zero, where a distance between points is a distance between samples:
+// and why). At a high level s both points are mostly what is left of the noise, and a small difference between them may or may not change
+// the sample. So the average ema carries both on to time zero, where a distance between points is a distance between samples:
 //
 //        x_est    = G_ema( G_theta(x_t,t,s), s, 0 )                                   [eq:x_est]
 //        x_target = G_ema( G_sg( Solver(x_t,t,u), u, s ), s, 0 )                      [eq:x_target]
@@ -5386,7 +5391,7 @@ CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t i
 //
 // Near s = t the factor 1 - s/t damps whatever L_CTM could teach about g(x,t,t), so denoising score matching is added there:
 //
-//        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²/D,    w = 1/c_out²                  [eq:L_dsm]
+//        L_DSM = E w(t)·|g_theta(x_t,t,t) - x_0|²/D,    w = 1/c_out² = t^-2 + sd^-2     [eq:L_dsm]
 //
 // It is the mean of squares over the D coordinates, and w gives every noise level the same say. The rows of L_DSM have noise levels
 // of their own, those at which denoising is hard to learn, and no jumps, so they make a batch and a forward pass of their own. Where the
@@ -5394,31 +5399,6 @@ CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t i
 //
 // How much should each loss count? L_CTM shrinks as the student learns, and a fixed lambda would let L_DSM take over. So lambda gives
 // both the same pull at the last layer of the network [eq:lambda].
-//
-// Without a teacher the average teaches itself [eq:self_teach]: x_u is where the ODE of g_ema(x,t,t) arrives at u (the paper,
-// ctm_teach_solver), or the end of one jump G_ema(x_t,t,u) (the authors' code, ctm_teach_jump), or of a jump for each grid step. Any G
-// that composes and has G(x,t,t) = x makes L_CTM zero then, for example (s/t)·x; only L_DSM ties the student to the data. Consistency
-// training (ctm_teach_data) has x_u = x_0 + u·eps with the noise of x_t: right on average as u -> t, too noisy a target for long ways.
-//
-// An adversary may sharpen what L_CTM blurs. A discriminator, with logits l on data and l' on fakes x_est, learns to tell the two
-// apart, and the student learns to be taken for data:
-//
-//                    student [eq:L_gan]         discriminator [eq:L_disc]
-//        hinge       E -l'                      E max(0, 1 - l) + E max(0, 1 + l')                   (the authors' code)
-//        log         E -ln p'                   E -ln p + E -ln(1 - p'),   p = 1/(1 + exp(-l))       (same optimum, live gradient)
-//        minimax     E  ln(1 - p')              the same                                             (the paper to the letter)
-//
-// -ln p is softplus(-l) and -ln(1-p) softplus(l), finite for any logit. Where the discriminator wins early, minimax leaves the
-// student no gradient: hence the middle line.
-//
-// For images the authors' d is LPIPS: how far two images are apart to a network that was trained to recognise things, VGG16, and
-// weighted by what people found similar [eq:lpips]. With φ_l(x) [H,W,C] its features at five depths, each pixel's scaled to length 1,
-//
-//        d(a,b) = sum over l of  mean over pixels of  sum over channels k of  w_l[k]·(φ_l(a)[k] - φ_l(b)[k])²,      w_l >= 0
-//
-//     image -> 224 x 224 -> (x - shift)/scale -> conv conv φ_0 pool  conv conv φ_1 pool  conv conv conv φ_2 pool  ... φ_3 pool ... φ_4
-//
-// with 3x3 convolutions, a ReLU after each. The weights are the user's: no file of them comes with ctm.h.
 // =====================================================================================================================
 
 // [eq:x_est]  x_est = G_ema( G_theta(x_t,t,s), s, 0 ). Recorded: theta gets its gradient through ema's input.
@@ -5435,15 +5415,15 @@ CTM__DEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_t
 // [eq:x_target]  x_target = G_ema( G_sg(x_u,u,s), s, 0 ), x_u = Solver(x_t,t,u). A constant.
 CTM__DEF ctm_tensor *ctm_x_target(ctm_tape *tp, ctm_net *net, ctm_net *ema, ctm_tensor *x_u, ctm_tensor *u,
                                   ctm_tensor *s, ctm_tensor **at_s) {
-    ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", u->shape[0]), net->noise.sigma_min), *x_s, *x_0;
+    ctm_tensor *zero = ctm_fill(ctm_vector(tp, "zero", u->shape[0]), net->noise.sigma_min), *x_s, *end;
     int recording = tp->recording;
     tp->recording = 0;                                  // stop-gradient: nothing of the target is differentiated
     x_s = ctm_G_theta(tp, net, x_u, u, s);
     if (x_s != x_u) ctm_name(x_s, "x_target(s)");      // where no row moves it is x_u itself
     if (at_s) *at_s = x_s;
-    x_0 = ema ? ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_target") : x_s;
+    end = ema ? ctm_name(ctm_G_theta(tp, ema, x_s, s, zero), "x_target") : x_s;
     tp->recording = recording;
-    return x_0;
+    return end;
 }
 
 // [eq:weights]
@@ -5469,6 +5449,16 @@ CTM__DEF double ctm_adaptive_weight(const ctm_real *grad_L, const ctm_real *grad
 }
 
 #ifndef CTM_NO_IMAGES
+// ---- LPIPS
+// For images the authors' d is LPIPS: how far two images are apart to a network that was trained to recognise things, VGG16, and
+// weighted by what people found similar [eq:lpips]. With φ_l(x) [H,W,C] its features at five depths, each pixel's scaled to length 1,
+//
+//        d(a,b) = sum over l of  mean over pixels of  sum over channels k of  w_l[k]·(φ_l(a)[k] - φ_l(b)[k])²,      w_l >= 0
+//
+//     image -> 224 x 224 -> (x - shift)/scale -> conv conv φ_0 pool  conv conv φ_1 pool  conv conv conv φ_2 pool  ... φ_3 pool ... φ_4
+//
+// with 3x3 convolutions, a ReLU after each. The weights are the user's: no file of them comes with ctm.h.
+
 // The convolutions before each of the five features, and their numbers in torchvision's list of VGG16's layers.
 enum { CTM__VGG_BLOCKS = 5, CTM__VGG_CONVS = 13 };
 static const int ctm__vgg_convs[CTM__VGG_BLOCKS] = {2, 2, 3, 3, 3};
@@ -5518,6 +5508,18 @@ CTM__DEF ctm_tensor *ctm_lpips_distance(void *lpips, ctm_tape *tp, ctm_tensor *a
     return ctm_name(d, "lpips");
 }
 #endif
+
+// ---- the adversary
+// An adversary may sharpen what L_CTM blurs. A discriminator, with logits l on data and l' on fakes x_est, learns to tell the two
+// apart, and the student learns to be taken for data:
+//
+//                    student [eq:L_gan]         discriminator [eq:L_disc]
+//        hinge       E -l'                      E max(0, 1 - l) + E max(0, 1 + l')                   (the authors' code)
+//        log         E -ln p'                   E -ln p + E -ln(1 - p'),   p = 1/(1 + exp(-l))       (same optimum, never without gradient)
+//        minimax     E  ln(1 - p')              the same                                             (the paper to the letter)
+//
+// -ln p is softplus(-l) and -ln(1-p) softplus(l), finite for any logit. Where the discriminator wins early, minimax leaves the
+// student no gradient: hence the middle line.
 
 static void ctm__check_logits(int kind, const ctm_tensor *l) {
     CTM__SHAPES(l->ndim == 2, "adversarial loss", "logits must be [B,K]", l, NULL);
@@ -9817,7 +9819,7 @@ CTM__NAMES(CTM__BACK)
    - OpenMP's threads spin while they wait. On a machine that is busy with other work, set OMP_WAIT_POLICY=passive in the environment, or
      a step of a millisecond may take ten.
 
-   DEVIATIONS FROM THE PAPER (PAPER_NOTES.md says more about each; of these ctm_recipe_paper() has d2 to d6, without clip)
+   DEVIATIONS FROM THE PAPER (PAPER_NOTES.md says more about each; of these ctm_recipe_paper() has d0 and d2 to d6, without clip)
    d0 squares in place of LPIPS, no adversary; the optimiser's numbers are for points, and ours
    d1 ctm_recipe_points(): which (t,u,s) are trained, comparison at s, an exact denoiser's answers as targets, and its numbers
    d2 Tweedie's formula has t², where the paper's main text prints t

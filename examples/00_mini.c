@@ -190,13 +190,13 @@ static double norm_of_last_layer(const double *grad) {
 /* RAdam (Liu et al.): Adam, but while the mean of the squares is young and unreliable (rho <= 5) it is left out. */
 static double m[WEIGHTS], v[WEIGHTS];
 static void radam(const double *grad, int k, double lr) {
-    double b1 = 1 - pow(0.9, k), b2 = pow(0.999, k), rho_inf = 2 / (1 - 0.999) - 1, rho = rho_inf - 2 * k * b2 / (1 - b2), r;
+    double b1 = 1 - pow(0.9, k), b2 = 1 - pow(0.999, k), rho_inf = 2 / (1 - 0.999) - 1, rho = rho_inf - 2 * k * (1 - b2) / b2, r;
     int i;
     r = rho > 5 ? sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) : 0;
     for (i = 0; i < WEIGHTS; i++) {
         m[i] = 0.9 * m[i] + 0.1 * grad[i];
         v[i] = 0.999 * v[i] + 0.001 * grad[i] * grad[i];
-        theta[i] -= lr * m[i] / b1 * (rho > 5 ? r * sqrt(1 - b2) / (sqrt(v[i]) + 1e-8) : 1);
+        theta[i] -= lr * m[i] / b1 * (rho > 5 ? r * sqrt(b2) / (sqrt(v[i]) + 1e-8) : 1);
     }
 }
 
