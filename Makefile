@@ -80,7 +80,7 @@ build/test_fuzz: $(wildcard tests/fuzz/*.c tests/fuzz/*.h) $(HELPERS) build/ctm.
 build/bench: tests/bench.c ctm.h | build
 	$(BUILD) tests/bench.c -o $@ -lm
 build/test_mini: tests/test_mini.c examples/00_mini.c ctm.h | build
-	$(BUILD) $(NO_G) -O1 tests/test_mini.c -o $@ -lm
+	$(BUILD) $(NO_G) -O1 -DCTM_NO_IMAGES tests/test_mini.c -o $@ -lm
 build/test_float: $(wildcard tests/*.c tests/*.h) ctm.h | build
 	$(BUILD) $(NO_G) -O1 tests/main.c -o $@ -lm
 build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
