@@ -565,7 +565,7 @@ static inline const args_option *args_find(const args_option *o, int n, const ch
     length = strcspn(argument, "=");
     if (argument[length] == '=') *value = argument + length + 1;
     for (i = 0; i < n; i++)
-        if (strlen(o[i].name) == length && strncmp(o[i].name, argument, length) == 0) return &o[i];
+        if (strcmp(o[i].name, ARGS_ANY) != 0 && strlen(o[i].name) == length && strncmp(o[i].name, argument, length) == 0) return &o[i];
     for (i = 0; i < n; i++) {
         const args_rest *rest = (const args_rest *)o[i].target;
         if (o[i].kind == ARGS_REST && strcmp(o[i].name, ARGS_ANY) == 0 && args_name(argument, name) &&

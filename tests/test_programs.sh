@@ -95,6 +95,7 @@ absent "$tmp/bad/model.safetensors" "$tmp/bad/metrics.csv"
 flag() { name="$*"; part=$1; refuses "$name" 2 "$part" $points train "$@" --out "$tmp/flag"; }
 flag --steps -5; flag --steps 1e99; flag --steps 0; flag --seed abc; flag --threads x; flag --stepps 5
 "$points" train --stepps 5 2>&1 | grep -q -- '--steps' && ok || bad "an unknown flag gets no suggestion"
+"$points" train --SETTING 5 2>&1 | grep -q 'unknown flag --SETTING' && ok || bad "a word of the help is taken for a flag"
 refuses "unknown data" 2 "rign" $points train --data rign --out "$tmp/flag"
 refuses "unknown teacher" 2 "did you mean exact?" $points train --data ring --teacher exakt --out "$tmp/flag"
 absent "$tmp/flag"
