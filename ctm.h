@@ -352,8 +352,8 @@ extern "C" {
 // =====================================================================================================================
 // Unless a declaration says otherwise:
 // - Shapes stand in brackets: [B,D] is B rows of D numbers, [B] one number a row, [] a scalar; [B,H,W,C] images, channels innermost.
-// - t, u, s, sigma are noise levels: standard deviations in the units of x, between sigma_min and sigma_max. Data have the standard
-//   deviation sigma_data in the same units.
+// - t, u, s, sigma are noise levels: standard deviations in the units of x, between sigma_min and sigma_max (those of L_DSM may lie
+//   outside). Data have the standard deviation sigma_data in the same units.
 // - Results live in the arena that was given, or in the tape's, and go with it. Arguments stay yours. A pointer that is kept (a
 //   network, a denoiser, a stream, a `user`) must outlive what keeps it; names and settings are copied.
 // - An impossible shape or number is a mistake in your program: CTM_PANIC. An int result is 1 for success, 0 for a failure that has
@@ -879,7 +879,8 @@ CTMDEF double ctm_level_uniform(const ctm_config *cfg, uint64_t step, uint64_t i
 
 // ---- CHAPTER 16. LOSSES ---------------------------------------------------------------------------------------------
 
-// x_est: G_theta(x_t,t,s), a point at s, carried to time zero by the frozen ema; x_target likewise from x_u. x [B,D], times [B] -> the
+// x_est: G_theta(x_t,t,s), a point at s, carried to time zero by the frozen ema; x_target likewise from x_u, where
+// `net` jumps to s. x [B,D], times [B] -> the
 // end [B,D], or with ema NULL the point at s; *at_s, if at_s is not NULL, becomes the point at s.
 CTMDEF ctm_tensor *ctm_x_est(ctm_tape *tp, ctm_net *theta, ctm_net *ema, ctm_tensor *x_t, ctm_tensor *t, ctm_tensor *s,
                              ctm_tensor **at_s);                                       // [eq:x_est]
@@ -4416,7 +4417,7 @@ CTM__DEF ctm_tensor *ctm_score(ctm_tape *tp, const ctm_denoiser *D, ctm_tensor *
 // the probability-flow ODE. Why does it lead to samples and not just to the likeliest point? More noise blurs the density as heat
 // spreads: dp/dt = t·Laplace(p). Points that move with velocity v change their density by dp/dt = -div(p·v). With v = -t·grad log p the two
 // are the same, because p·grad log p = grad p; and by [eq:tweedie] that v is (x - D)/t. So points that are distributed as p_t, and then
-// follow the ODE, are distributed as the data's density at every other level.
+// follow the ODE, are distributed as p_s at every other level s.
 //
 // A step of Euler's method from t to t' < t takes the slope at t. Heun's method [eq:heun] then averages it with the slope at the end:
 //
@@ -5160,7 +5161,8 @@ CTM__DEF ctm_config ctm_recipe_images(void) {
 
 // [eq:cm] A consistency model jumps to time zero only, and its teacher walks one grid interval:
 //        d( G(x_t,t,sigma_min), G_ema(x_u,u,sigma_min) )
-// Its boundary condition G(x,sigma_min,sigma_min) = x holds here as well, since s/t = 1 there. All else is as in `points`.
+// Its boundary condition G(x,sigma_min,sigma_min) = x holds here as well, since s/t = 1 there. Besides, there is no L_DSM, the average
+// makes the target, and nothing is compared at s. All else is as in `points`.
 CTM__DEF ctm_config ctm_recipe_cd(void) {
     ctm_config c = ctm_recipe_points();
     snprintf(c.recipe, sizeof c.recipe, "cd");
@@ -5181,7 +5183,7 @@ CTM__DEF ctm_config ctm_recipe_ct(void) {
 // A teacher has no jumps, and its noise levels are all EDM's. The authors' levels put half of the rows high up, which suits a student
 // whose other loss looks after the low levels; a teacher that is trained so blurs what lies close together (it misses
 // many of 25 small modes in a 5 x 5 square). L_DSM aims at x_0 and not at its mean, so its gradient is noisier than that of L_CTM: more
-// rows are averaged in a step, the steps are shorter, and Adam remembers more of them.
+// rows are averaged in a step; and beside `points` the steps are shorter and Adam remembers more of them.
 CTM__DEF ctm_config ctm_recipe_teacher(const ctm_config *student) {
     ctm_config c = *student;
     snprintf(c.recipe, sizeof c.recipe, "teacher");
@@ -5251,7 +5253,8 @@ CTM__DEF void ctm_times_cm(const ctm_config *c, uint64_t step, uint64_t index, d
     i[2] = c->noise.N - 1;
 }
 
-// [eq:law_h]  h with P(h) ~ h in 1..M, the same for all rows that have the same number `which_h`; then i_t, i_u = i_t + h, i_s.
+// [eq:law_h]  h with P(h) ~ h in 1..M (17 in the authors' code), the same for all rows that have the same number `which_h`; then i_t, i_u
+// = i_t + h, i_s.
 static void ctm__times_by_h(const ctm_config *c, uint64_t step, uint64_t index, uint64_t which_h, int M, double i[3]) {
     ctm_rng rng_h = ctm_stream(c->seed, "times.h");
     int last = c->noise.N - 1, h = ctm__pick_by_power(ctm_uniform(&rng_h, step, which_h), 1, ctm__imin(M, last), 1);
@@ -5364,7 +5367,8 @@ CTM__DEF double ctm_level_authors(const ctm_config *c, uint64_t step, uint64_t i
     ctm_rng rng = ctm_stream(c->seed, "dsm.sigma");
     uint64_t half = (uint64_t)c->diagonal_batch / 2;
     if (index < half) return ctm_level_edm(c, step, index);
-    return ctm_t_of_index(&c->noise, 0.7 * ctm_uniform(&rng, step, index + half % 2) * (c->noise.N - 1));  // past a pair: see chapter 2
+    index += half % 2;                                 // after an odd half the next number shares bits with the last normal: chapter 2
+    return ctm_t_of_index(&c->noise, 0.7 * ctm_uniform(&rng, step, index) * (c->noise.N - 1));
 }
 
 CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t index) {
@@ -5398,7 +5402,8 @@ CTM__DEF double ctm_level_uniform(const ctm_config *c, uint64_t step, uint64_t i
 // teacher is exact, its mean D(x_t,t) may replace the noisy x_0 (ctm_aim_teacher): the same best student, far less noise.
 //
 // How much should each loss count? L_CTM shrinks as the student learns, and a fixed lambda would let L_DSM take over. So lambda gives
-// both the same pull at the last layer of the network [eq:lambda].
+// both gradients the same length at the last layer of the network [eq:lambda]. (With the exact D(x_t,t) as aim L_DSM shrinks, too, and
+// ctm_recipe_points has a fixed lambda.)
 // =====================================================================================================================
 
 // [eq:x_est]  x_est = G_ema( G_theta(x_t,t,s), s, 0 ). Recorded: theta gets its gradient through ema's input.
@@ -6068,10 +6073,10 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
     int turn = ctm__turn(tr);
     ctm__check_trainer(tr);
 
-    // Losses and gradients, shard by shard; then their sums, in order, and the total gradient.
+    // Losses and gradients, shard by shard.
     ctm_parallel_for(tr->ctx, tr->shards, ctm__shard_work, tr);
 
-    // A loss that is no number changes nothing, neither the student nor the discriminator.
+    // Their sums, in order, and the total gradient. What is no number changes nothing, neither the student nor the discriminator.
     if (turn & CTM__TURN_STUDENT) {
         if (!ctm__sum_student(tr)) return ctm__not_summed(tr);
         ctm__total_gradient(tr);
