@@ -7948,11 +7948,12 @@ CTM__DEF int ctm_net_read(ctm_net *net, const ctm_file *f, const char *prefix) {
     return ctm__net_fits(net, f, prefix) && ctm__read_values(net, f, prefix, 0, net->theta);
 }
 
-// Metadata that must be one of two words.
-static int ctm__meta_is(const ctm_file *f, const char *key, const char *word, const char *other) {
+// Metadata that must be one of two words; NULL with ctm_error.
+static const char *ctm__meta_word(const ctm_file *f, const char *key, const char *word, const char *other) {
     const char *text = ctm_file_meta(f, key);
-    if (text && (strcmp(text, word) == 0 || strcmp(text, other) == 0)) return 1;
-    return ctm__fail(f->ctx, "%s: \"%s\" in its metadata is \"%.40s\", expected %s or %s", f->path, key, text ? text : "", word, other);
+    if (text && (strcmp(text, word) == 0 || strcmp(text, other) == 0)) return text;
+    ctm__fail(f->ctx, "%s: \"%s\" in its metadata is \"%.40s\", expected %s or %s", f->path, key, text ? text : "", word, other);
+    return NULL;
 }
 
 #ifdef CTM_NO_IMAGES
@@ -7980,23 +7981,24 @@ static ctm_net *ctm__unet_of_file(ctm_arena *a, const ctm_file *f, const ctm_con
 
 // The network that a file's metadata describe, without memory for its weights yet; NULL with ctm_error.
 static ctm_net *ctm__net_of_file(ctm_arena *a, const ctm_file *f, ctm_config *cfg) {
-    const char *format = ctm_file_meta(f, "ctm.format"), *dim = ctm_file_meta(f, "ctm.dim");
+    const char *format = ctm_file_meta(f, "ctm.format"), *dim = ctm_file_meta(f, "ctm.dim"), *kind, *with_s;
     long long d;
-    int with_s;
     if (!format) { ctm__fail(f->ctx, "%s: has none of ctm.h's metadata; a model was expected", f->path); return NULL; }
     if (strcmp(format, "model") != 0) {
         ctm__fail(f->ctx, "%s: holds a %.40s, but a model was expected", f->path, format);
         return NULL;
     }
-    if (!ctm__meta_is(f, "ctm.network", "mlp", "unet") || !ctm__meta_is(f, "ctm.with_s", "0", "1")) return NULL;
+    kind = ctm__meta_word(f, "ctm.network", "mlp", "unet");
+    if (!kind) return NULL;
+    with_s = ctm__meta_word(f, "ctm.with_s", "0", "1");
+    if (!with_s) return NULL;
     if (!dim || !ctm__whole_read(dim, 1, 0x4000000, &d)) {
         ctm__fail(f->ctx, "%s: \"ctm.dim\" in its metadata is \"%.40s\", expected the dimension of the data", f->path, dim ? dim : "");
         return NULL;
     }
     if (!ctm_config_read(f, cfg)) return NULL;
-    with_s = ctm_file_meta(f, "ctm.with_s")[0] == '1';
-    if (ctm_file_meta(f, "ctm.network")[0] == 'm') return ctm__mlp_bare(a, cfg, (int)d, with_s);
-    return ctm__unet_of_file(a, f, cfg, d, with_s);
+    if (strcmp(kind, "mlp") == 0) return ctm__mlp_bare(a, cfg, (int)d, with_s[0] == '1');
+    return ctm__unet_of_file(a, f, cfg, d, with_s[0] == '1');
 }
 
 // Memory and weights for a network that has none, once the file is known to fit: a file may claim a size of any kind.
