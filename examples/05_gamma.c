@@ -114,9 +114,10 @@ int main(void) {
         }
     }
     fprintf(svg, "</svg>\n");
-    if (fclose(svg) != 0) { perror("gamma.svg"); return 1; }
+    if (ferror(svg) | fclose(svg)) { perror("gamma.svg"); return 1; }
     ctm_trainer_free(tr);
     ctm_arena_free(&memory);
+    if (fflush(stdout) != 0) { perror("gamma"); return 1; }
     return 0;
 }
 /* OUTPUT, numbers within 30 %
