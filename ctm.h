@@ -2225,12 +2225,12 @@ typedef struct ctm__kernels {
     void (*wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *scratch);
     void (*wino_weights)(const ctm__conv *g, int i0, int o0, int t0, int t1, ctm_real *du, ctm_real *scratch);
     void (*wino_weights_end)(const ctm__conv *g, int i0, int o0, int row0, int row1, int parts, const ctm_real *du, size_t part);
-    void (*channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq);
-    void (*norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
+    void (*channel_sums)(size_t P, size_t C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq);
+    void (*norm)(size_t P, size_t C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
                  int silu, ctm_real *out);
-    void (*norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+    void (*norm_sums)(size_t P, size_t C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                       const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2);
-    void (*norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+    void (*norm_backward)(size_t P, size_t C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                           const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add);
     void (*softmax)(int n, double scale, ctm_real *row);
     void (*softmax_backward)(int n, double scale, const ctm_real *p, ctm_real *dp);
@@ -2811,7 +2811,7 @@ static void ctm__norm_statistics(const ctm__norm_job *j, const ctm_real *x, ctm_
     double count = (double)j->P * each;
     memset(sum, 0, (size_t)j->C * sizeof *sum);
     memset(sumsq, 0, (size_t)j->C * sizeof *sumsq);
-    j->kernels->channel_sums(j->P, j->C, x, x, sum, sumsq);
+    j->kernels->channel_sums(j->P, (size_t)j->C, x, x, sum, sumsq);
     for (g = 0; g < j->groups; g++) {
         double mean = 0, var = 0;
         for (c = g * each; c < (g + 1) * each; c++) mean += ((double)sum[c] + (double)j->P * (double)x[c]) / count;
@@ -2829,7 +2829,7 @@ static void ctm__norm_piece(void *arg, int n, void *scratch) {
     ctm_real *mean = (ctm_real *)scratch, *a = mean + C, *stats = j->stats + (size_t)n * 2 * (size_t)j->groups;
     if (!j->again) ctm__norm_statistics(j, j->x + at, stats, mean, a);
     ctm__norm_spread(j, stats, mean, a);
-    j->kernels->norm(j->P, j->C, j->x + at, mean, a, j->beta, j->silu, j->out + at);
+    j->kernels->norm(j->P, C, j->x + at, mean, a, j->beta, j->silu, j->out + at);
 }
 // The two means of the card are sums over pixels of s1[c] = sum dv and s2[c] = sum dv·(x - mean) (norm_sums), weighted by gamma and
 // divided by the count: m1 = mean of gamma·dv, m2 = mean of gamma·dv·x̂, as x̂ = (x - mean)·rstd. Then, with a = rstd·gamma,
@@ -2843,7 +2843,7 @@ static void ctm__norm_backward_piece(void *arg, int n, void *scratch) {
     int each = j->C / j->groups, g, c;
     double count = (double)j->P * each;
     ctm__norm_spread(j, stats, mean, a);
-    j->kernels->norm_sums(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, s1, s2);
+    j->kernels->norm_sums(j->P, C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, s1, s2);
     for (g = 0; g < j->groups; g++) {
         double rstd = (double)stats[j->groups + g], m1 = 0, m2 = 0;
         for (c = g * each; c < (g + 1) * each; c++) {
@@ -2856,7 +2856,7 @@ static void ctm__norm_backward_piece(void *arg, int n, void *scratch) {
             s2[c] *= (ctm_real)rstd;
         }
     }
-    if (j->dx) j->kernels->norm_backward(j->P, j->C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, k1, k2, j->dx + at, j->add);
+    if (j->dx) j->kernels->norm_backward(j->P, C, j->x + at, j->dout + at, mean, a, j->beta, j->silu, k1, k2, j->dx + at, j->add);
 }
 static void ctm__norm_of(ctm__norm_job *j, ctm_tape *tp, const ctm_tensor *out, const ctm_tensor *x, const ctm_tensor *gamma,
                          const ctm_tensor *beta) {
@@ -2946,7 +2946,7 @@ static void ctm__sums_piece(void *arg, int n) {
     size_t C = (size_t)j->C, p, step = 64;
     for (p = 0; p < j->P; p += step) {
         size_t count = j->P - p < step ? j->P - p : step, at = ((size_t)n * j->P + p) * C;
-        if (j->sum)  j->kernels->channel_sums(count, j->C, j->dout + at, NULL, j->sum + (size_t)n * C, NULL);
+        if (j->sum)  j->kernels->channel_sums(count, C, j->dout + at, NULL, j->sum + (size_t)n * C, NULL);
         if (j->dres) j->kernels->scaled(count * C, j->alpha, j->dout + at, j->dres + at, j->add);
     }
 }
@@ -8391,6 +8391,9 @@ static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7)
 #define CTM__GLUE(a, b)  CTM__GLUE2(a, b)
 #define CTM__FN(name)    CTM__GLUE(ctm__##name, CTM__SUFFIX)     // ctm__tile_avx512, ...
 
+enum { CTM__WIDEST = 16 };                                       // lanes of the widest vector
+static const ctm_real ctm__zeros[3 * CTM__WIDEST] = {0};         // as wide as any tile
+
 static CTM__INLINE float   ctm__float_of(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }
 static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &v, 4); return b; }
 #endif /* first part of the implementation */
@@ -8400,8 +8403,13 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #define CTM__PASS
 #  define CTM__SUFFIX _portable
 #  define CTM__W  1
-#  define CTM__MR 4
-#  define CTM__NV 3
+#  ifdef CTM__VECTORS                                            // the tile to compare the others with
+#    define CTM__MR 1
+#    define CTM__NV 1
+#  else
+#    define CTM__MR 4
+#    define CTM__NV 3
+#  endif
 #  define CTM__TARGET
 #  include CTM_SELF
 #  if defined(CTM__VECTORS) && (defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__) || defined(__VSX__))
@@ -8470,14 +8478,33 @@ typedef ctm_real CTM__FN(vecu) __attribute__((vector_size(CTM__W * 4), aligned(4
 #  define CTM__SELECT(m, a, b)   ((V)(((VI)(a) & (m)) | ((VI)(b) & ~(m))))
 #endif
 
+// The end of a row, m numbers that fill no vector: beside zeros, and put back. They are calls, so that the loops around them stay short.
+CTM__FUN CTM__NOINLINE const ctm_real *CTM__FN(part)(ctm_real *part, const ctm_real *p, size_t m) {
+    size_t at = 0;
+    memset(part, 0, CTM__WIDEST * sizeof *part);
+    if (m & 8) { memcpy(part, p, 8 * sizeof *p); at = 8; }
+    if (m & 4) { memcpy(part + at, p + at, 4 * sizeof *p); at += 4; }
+    if (m & 2) { memcpy(part + at, p + at, 2 * sizeof *p); at += 2; }
+    if (m & 1) part[at] = p[at];
+    return part;
+}
+CTM__FUN CTM__NOINLINE void CTM__FN(put)(ctm_real *p, const ctm_real *part, size_t m) {
+    size_t at = 0;
+    if (m & 8) { memcpy(p, part, 8 * sizeof *p); at = 8; }
+    if (m & 4) { memcpy(p + at, part + at, 4 * sizeof *p); at += 4; }
+    if (m & 2) { memcpy(p + at, part + at, 2 * sizeof *p); at += 2; }
+    if (m & 1) p[at] = part[at];
+}
+
 // The first m of W lanes from and to memory; missing lanes are zero.
 CTM__FUN CTM__INLINE void CTM__FN(load)(V *v, const ctm_real *p, size_t m) {
-    if (m >= CTM__W) *v = CTM__LOADU(p);
-    else { memset(v, 0, sizeof *v); memcpy(v, p, m * sizeof *p); }
+    ctm_real part[CTM__WIDEST];
+    *v = CTM__LOADU(CTM__W == 1 || m >= CTM__W ? p : CTM__FN(part)(part, p, m));
 }
 CTM__FUN CTM__INLINE void CTM__FN(store)(ctm_real *p, const V *v, size_t m) {
-    if (m >= CTM__W) memcpy(p, v, sizeof *v);
-    else memcpy(p, v, m * sizeof *p);
+    ctm_real part[CTM__WIDEST];
+    if (CTM__W == 1 || m >= CTM__W) memcpy(p, v, sizeof *v);
+    else { memcpy(part, v, sizeof *v); CTM__FN(put)(p, part, m); }
 }
 
 CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof *v); *v = c - *v; }
@@ -8513,55 +8540,49 @@ CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM_
     }
 }
 
-// One tile of a matrix product.
-CTM__FUN CTM__INLINE void CTM__FN(tile)(const int MR, const int NV, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
+// One tile of a matrix product: `count` rows of C, the sums of which begin at the rows of `from` (zeros, the bias, or C itself). Rows that
+// the tile has to spare repeat the last one, and are not stored.
+CTM__FUN CTM__INLINE void CTM__FN(tile)(const int MR, const int NV, int count, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                                         const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
-                                        const ctm_real *bias, int add) {
+                                        const ctm_real *from, ptrdiff_t from_row) {
     V acc[CTM__MR][CTM__NV];
     const ctm_real *row[CTM__MR];
     int i, j;
     CTM__UNROLL
     for (i = 0; i < MR; i++) {
-        row[i] = A + i * a_row;
+        int at = ctm__imin(i, count - 1);
+        row[i] = A + at * a_row;
         CTM__UNROLL
-        for (j = 0; j < NV; j++) {
-            if (add)       CTM__FN(load)(&acc[i][j], C + i * c_row + j * CTM__W, CTM__W);
-            else if (bias) CTM__FN(load)(&acc[i][j], bias + j * CTM__W, CTM__W);
-            else           memset(&acc[i][j], 0, sizeof(V));
-        }
+        for (j = 0; j < NV; j++) acc[i][j] = CTM__LOADU(from + at * from_row + j * CTM__W);
     }
     CTM__FN(run)(MR, NV, acc, K, row, a_step, B, b_step);
     CTM__UNROLL
     for (i = 0; i < MR; i++) {
+        if (i >= count) break;
         CTM__UNROLL
         for (j = 0; j < NV; j++) memcpy(C + i * c_row + j * CTM__W, &acc[i][j], sizeof(V));
     }
 }
 
-// All M rows of NV vectors of columns: full tiles, then tiles of 4, 2 and 1 rows.
+// All M rows of NV vectors of columns: full tiles, and a row or two alone where most of a tile would be to spare.
 CTM__FUN CTM__INLINE void CTM__FN(panel)(const int NV, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                                          const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
-                                         const ctm_real *bias, int add) {
-    int i = 0;
-    for (; i + CTM__MR <= M; i += CTM__MR)
-        CTM__FN(tile)(CTM__MR, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
-    if (CTM__MR > 4 && i + 4 <= M) {
-        CTM__FN(tile)(4, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
-        i += 4;
+                                         const ctm_real *from, ptrdiff_t from_row) {
+    int i = 0, rows;
+    for (; i < M; i += rows) {
+        rows = M - i > CTM__MR / 4 ? ctm__imin(CTM__MR, M - i) : 1;
+        if (rows == 1) CTM__FN(tile)(1, NV, 1, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, from + i * from_row, from_row);
+        else           CTM__FN(tile)(CTM__MR, NV, rows, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row,
+                                     from + i * from_row, from_row);
     }
-    if (i + 2 <= M) {
-        CTM__FN(tile)(2, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
-        i += 2;
-    }
-    if (i < M) CTM__FN(tile)(1, NV, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, bias, add);
 }
 
 // The same with the width as a variable.
-CTM__FUN void CTM__FN(block)(int nv, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
-                             ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
-    if (nv == CTM__NV) CTM__FN(panel)(CTM__NV, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
-    else if (nv == 2)  CTM__FN(panel)(2, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
-    else               CTM__FN(panel)(1, M, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
+CTM__FUN CTM__NOINLINE void CTM__FN(block)(int nv, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
+                                           ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *from, ptrdiff_t from_row) {
+    if (CTM__NV == 1 || nv == CTM__NV) CTM__FN(panel)(CTM__NV, M, K, A, a_row, a_step, B, b_step, C, c_row, from, from_row);
+    else if (CTM__NV > 2 && nv == 2) CTM__FN(panel)(2, M, K, A, a_row, a_step, B, b_step, C, c_row, from, from_row);
+    else CTM__FN(panel)(1, M, K, A, a_row, a_step, B, b_step, C, c_row, from, from_row);
 }
 
 // How wide the next panel is when so many vectors are left: four are 2 + 2, as a panel of one vector feeds the tile badly.
@@ -8581,23 +8602,19 @@ CTM__FUN int CTM__FN(panel_at)(int N, int p, int *first) {
 
 // The last N < W columns: B's columns are copied beside zeros, 128 rows at a time, and C's tile goes through a small copy.
 CTM__FUN void CTM__FN(edge)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
-                            ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
+                            ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *from, ptrdiff_t from_row) {
     ctm_real b[128 * CTM__W], c[CTM__MR * CTM__W];
     size_t n = (size_t)N * sizeof *c;
     int k0, i, r;
     memset(b, 0, sizeof b);
     memset(c, 0, sizeof c);
-    for (k0 = 0; k0 < K || k0 == 0; k0 += 128) {
-        int kn = ctm__imin(128, K - k0), more = k0 > 0 || add;
+    for (k0 = 0; k0 < K || k0 == 0; k0 += 128, from = C, from_row = c_row) {
+        int kn = ctm__imin(128, K - k0);
         for (r = 0; r < kn; r++) memcpy(b + r * CTM__W, B + (k0 + r) * b_step, n);
         for (i = 0; i < M; i += CTM__MR) {
             int m = ctm__imin(CTM__MR, M - i);
-            for (r = 0; r < m; r++) {
-                if (more)      memcpy(c + r * CTM__W, C + (i + r) * c_row, n);
-                else if (bias) memcpy(c + r * CTM__W, bias, n);
-                else           memset(c + r * CTM__W, 0, n);
-            }
-            CTM__FN(block)(1, m, kn, A + i * a_row + k0 * a_step, a_row, a_step, b, CTM__W, c, CTM__W, NULL, 1);
+            for (r = 0; r < m; r++) memcpy(c + r * CTM__W, from + (i + r) * from_row, n);
+            CTM__FN(block)(1, m, kn, A + i * a_row + k0 * a_step, a_row, a_step, b, CTM__W, c, CTM__W, c, CTM__W);
             for (r = 0; r < m; r++) memcpy(C + (i + r) * c_row, c + r * CTM__W, n);
         }
     }
@@ -8605,12 +8622,13 @@ CTM__FUN void CTM__FN(edge)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_
 
 CTM__FUN void CTM__FN(gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B,
                             ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
-    int j = 0, nv;
-    for (; j + CTM__W <= N; j += nv * CTM__W) {
+    int j, nv;
+    for (j = 0; j < N; j += nv * CTM__W) {
+        const ctm_real *from = add ? C + j : bias ? bias + j : ctm__zeros;
         nv = CTM__FN(width)((N - j) / CTM__W);
-        CTM__FN(block)(nv, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
+        if (nv) CTM__FN(block)(nv, M, K, A, a_row, a_step, B + j, b_step, C + j, c_row, from, add ? c_row : 0);
+        else { CTM__FN(edge)(M, N - j, K, A, a_row, a_step, B + j, b_step, C + j, c_row, from, add ? c_row : 0); break; }
     }
-    if (j < N) CTM__FN(edge)(M, N - j, K, A, a_row, a_step, B + j, b_step, C + j, c_row, bias ? bias + j : NULL, add);
 }
 
 #ifndef CTM_NO_IMAGES
@@ -8655,9 +8673,21 @@ CTM__FUN CTM__INLINE void CTM__FN(finish)(const ctm__conv *g, size_t p, int o, s
     CTM__FN(store)(g->out + at, v, m);
 }
 
+// The sums of a tile, for the first `count` pixels from p0 on, which lie in the samples n.
+CTM__FUN CTM__NOINLINE void CTM__FN(conv_out)(int nv, const ctm__conv *g, int p0, int count, const int *n, int o, V (*sum)[CTM__NV]) {
+    int i, j;
+    for (j = 0; j < nv && o + j * CTM__W < g->O; j++) {
+        V bias;
+        for (i = 0; i < count; i++) {
+            if (i == 0 || n[i] != n[i - 1]) CTM__FN(bias)(g, (size_t)n[i], o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias);
+            CTM__FN(finish)(g, (size_t)(p0 + i), o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias, &sum[i][j]);
+        }
+    }
+}
+
 // MR pixels from p0 on, `count` of which exist, times one panel of output channels from o on.
 CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, int p0, int count, const ctm_real *panel, int o) {
-    V acc[CTM__MR][CTM__NV];
+    V acc[CTM__MR][CTM__NV], sum[CTM__MR][CTM__NV];
     const ctm_real *centre[CTM__MR], *row[CTM__MR];
     int y[CTM__MR], x[CTM__MR], n[CTM__MR], i, j, dy, dx, r = g->k / 2;
     memset(acc, 0, sizeof acc);
@@ -8687,13 +8717,12 @@ CTM__FUN CTM__INLINE void CTM__FN(conv_tile)(const int NV, const ctm__conv *g, i
             }
             if (any) CTM__FN(run)(CTM__MR, NV, acc, g->I, row, 1, panel, NV * CTM__W);
         }
-    for (j = 0; j < NV && o + j * CTM__W < g->O; j++) {
-        V bias;
-        for (i = 0; i < count; i++) {
-            if (i == 0 || n[i] != n[i - 1]) CTM__FN(bias)(g, (size_t)n[i], o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias);
-            CTM__FN(finish)(g, (size_t)(p0 + i), o + j * CTM__W, (size_t)(g->O - o - j * CTM__W), &bias, &acc[i][j]);
-        }
+    CTM__UNROLL
+    for (i = 0; i < CTM__MR; i++) {
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) sum[i][j] = acc[i][j];
     }
+    CTM__FN(conv_out)(NV, g, p0, count, n, o, sum);
 }
 
 CTM__FUN void CTM__FN(conv_panel)(const ctm__conv *g, int panel, int p0, int p1) {
@@ -8705,17 +8734,30 @@ CTM__FUN void CTM__FN(conv_panel)(const ctm__conv *g, int panel, int p0, int p1)
         int count = ctm__imin(CTM__MR, p1 - p);
         const ctm_real *ahead = g->x + (size_t)(p + 2 * CTM__MR + r * g->W) * (size_t)g->I, *stop = ahead + CTM__MR * g->I;
         for (; ahead < stop && ahead < last; ahead += 64 / sizeof(ctm_real)) CTM__PREFETCH(ahead);
-        if (nv == CTM__NV) CTM__FN(conv_tile)(CTM__NV, g, p, count, w, o);
-        else if (nv == 2)  CTM__FN(conv_tile)(2, g, p, count, w, o);
-        else               CTM__FN(conv_tile)(1, g, p, count, w, o);
+        if (CTM__NV == 1 || nv == CTM__NV) CTM__FN(conv_tile)(CTM__NV, g, p, count, w, o);
+        else if (CTM__NV > 2 && nv == 2) CTM__FN(conv_tile)(2, g, p, count, w, o);
+        else CTM__FN(conv_tile)(1, g, p, count, w, o);
     }
+}
+
+// dw += the sums of a tile: `count` rows of it, columns o.. of O.
+CTM__FUN CTM__NOINLINE void CTM__FN(weights_out)(int nv, int count, size_t O, int o, V (*sum)[CTM__NV], ctm_real *dw) {
+    int i, j;
+    for (i = 0; i < count; i++, dw += O)
+        for (j = 0; j < nv && (size_t)(o + j * CTM__W) < O; j++) {
+            size_t m = O - (size_t)(o + j * CTM__W);
+            V e;
+            CTM__FN(load)(&e, dw + j * CTM__W, m);
+            e += sum[i][j];
+            CTM__FN(store)(dw + j * CTM__W, &e, m);
+        }
 }
 
 // dw[tap][i][o] += sum over pixels of x[pixel + tap][i]·dout[pixel][o], for MR input channels from i0 on, one tap and one panel,
 // over the image rows r0..r1-1. dout's panel of those rows has been copied to `d`, and multiplied by alpha.
 CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g, int tap, int i0, int o, int r0,
                                                 int r1, const ctm_real *d) {
-    V acc[CTM__MR][CTM__NV];
+    V acc[CTM__MR][CTM__NV], sum[CTM__MR][CTM__NV];
     const ctm_real *row[CTM__MR];
     int half = g->k / 2, dy = tap / g->k - half, dx = tap % g->k - half, count = ctm__imin(CTM__MR, g->I - i0), i, j, r;
     int x0 = dx < 0 ? -dx : 0, n = ctm__imin(g->W, g->W - dx) - x0;          // pixels of a row whose neighbour dx exists
@@ -8728,14 +8770,12 @@ CTM__FUN CTM__INLINE void CTM__FN(weights_tile)(const int NV, const ctm__conv *g
         for (i = 0; i < CTM__MR; i++) row[i] = x + ctm__imin(i, count - 1);
         CTM__FN(run)(CTM__MR, NV, acc, n, row, g->I, d + ((ptrdiff_t)(r - r0) * g->W + x0) * NV * CTM__W, NV * CTM__W);
     }
-    for (i = 0; i < count; i++)
-        for (j = 0; j < NV && o + j * CTM__W < g->O; j++) {
-            size_t m = (size_t)(g->O - o - j * CTM__W);
-            V e;
-            CTM__FN(load)(&e, dw + (size_t)i * (size_t)g->O + j * CTM__W, m);
-            e += acc[i][j];
-            CTM__FN(store)(dw + (size_t)i * (size_t)g->O + j * CTM__W, &e, m);
-        }
+    CTM__UNROLL
+    for (i = 0; i < CTM__MR; i++) {
+        CTM__UNROLL
+        for (j = 0; j < NV; j++) sum[i][j] = acc[i][j];
+    }
+    CTM__FN(weights_out)(NV, count, (size_t)g->O, o, sum, dw);
 }
 
 // ctm__channels_each input channels from i0 on, one panel, all taps, all pixels, a block of image rows at a time: a block of x and dout
@@ -8768,9 +8808,9 @@ CTM__FUN void CTM__FN(conv_weights)(const ctm__conv *g, int i0, int panel, ctm_r
                 for (i = i0; i < i1; i += 64 / (int)sizeof(ctm_real)) CTM__PREFETCH(g->x + ahead * (size_t)g->I + i);
             }
             for (i = i0; i < i1; i += CTM__MR) {
-                if (nv == CTM__NV) CTM__FN(weights_tile)(CTM__NV, g, tap, i, o, r, r1, scratch);
-                else if (nv == 2)  CTM__FN(weights_tile)(2, g, tap, i, o, r, r1, scratch);
-                else               CTM__FN(weights_tile)(1, g, tap, i, o, r, r1, scratch);
+                if (CTM__NV == 1 || nv == CTM__NV) CTM__FN(weights_tile)(CTM__NV, g, tap, i, o, r, r1, scratch);
+                else if (CTM__NV > 2 && nv == 2) CTM__FN(weights_tile)(2, g, tap, i, o, r, r1, scratch);
+                else CTM__FN(weights_tile)(1, g, tap, i, o, r, r1, scratch);
             }
         }
     }
@@ -8934,44 +8974,46 @@ CTM__FUN CTM__INLINE void CTM__FN(wino_ask)(const ctm__conv *g, const ctm_real *
     }
 }
 
-// One tile, m channels from c on: the 16 pixels under it -> 16 planes of v.
-CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const size_t m, const ctm_real *const *p, int c, ctm_real *v, size_t plane) {
+// One vector of channels of one tile: the 16 pixels under it -> 16 planes of v.
+CTM__FUN CTM__INLINE void CTM__FN(wino_input_at)(const ctm_real *const *p, int c, ctm_real *v, size_t plane) {
     V d[16], u[16];
     int k;
     CTM__UNROLL
-    for (k = 0; k < 16; k++) CTM__FN(load)(&d[k], p[k] + c, m);
+    for (k = 0; k < 16; k++) d[k] = CTM__LOADU(p[k] + c);
     CTM__FN(wino_input)(d, u);
     CTM__UNROLL
-    for (k = 0; k < 16; k++) CTM__FN(store)(v + (size_t)k * plane, &u[k], m);
+    for (k = 0; k < 16; k++) memcpy(v + (size_t)k * plane, &u[k], sizeof(V));
 }
 // v[16][tile][channel] for tn tiles from t0 on, channels c0..c0+cn-1 of x.
 CTM__FUN void CTM__FN(wino_inputs)(const ctm__conv *g, int t0, int tn, int c0, int cn, ctm_real *v, size_t plane) {
     CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
+    ctm_real part[16][CTM__WIDEST], end[16 * CTM__W];
     const ctm_real *p[16];
-    int t, c;
+    int t, c, k;
     for (t = t0; t < t0 + tn; t++, v += cn) {
         if (t + CTM__AHEAD < g->tiles) CTM__FN(wino_ask)(g, g->x, g->I, &ahead, c0, cn);
         CTM__FN(wino_pixels)(g, g->x, g->I, &at, p);
-        for (c = 0; c + CTM__W <= cn; c += CTM__W) CTM__FN(wino_input_at)(CTM__W, p, c0 + c, v + c, plane);
-        if (c < cn) CTM__FN(wino_input_at)((size_t)(cn - c), p, c0 + c, v + c, plane);
+        for (c = 0; c + CTM__W <= cn; c += CTM__W) CTM__FN(wino_input_at)(p, c0 + c, v + c, plane);
+        if (c < cn) {
+            for (k = 0; k < 16; k++) p[k] = CTM__FN(part)(part[k], p[k] + c0 + c, (size_t)(cn - c));
+            CTM__FN(wino_input_at)(p, 0, end, CTM__W);
+            for (k = 0; k < 16; k++) CTM__FN(put)(v + (size_t)k * plane + c, end + k * CTM__W, (size_t)(cn - c));
+        }
         CTM__FN(place_next)(g, &at);
         CTM__FN(place_next)(g, &ahead);
     }
 }
 
-// y = A^T·m·A for lanes o.. of one tile at pixel p, out of the planes m.
-CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const size_t lanes, const ctm__conv *g, size_t p, size_t n, int o,
-                                                  const ctm_real *m, size_t plane) {
+// y = A^T·m·A for channels from o on of one tile at pixel p, out of the planes m.
+CTM__FUN CTM__INLINE void CTM__FN(wino_output_at)(const ctm__conv *g, size_t p, size_t n, int o, const ctm_real *m, size_t plane) {
     V in[16], y[4], bias;
+    size_t lanes = (size_t)(g->O - o);
     int k;
     CTM__UNROLL
-    for (k = 0; k < 16; k++) CTM__FN(load)(&in[k], m + (size_t)k * plane, CTM__W);
+    for (k = 0; k < 16; k++) in[k] = CTM__LOADU(m + (size_t)k * plane);
     CTM__FN(wino_output)(in, y);
     CTM__FN(bias)(g, n, o, lanes, &bias);
-    CTM__FN(finish)(g, p, o, lanes, &bias, &y[0]);
-    CTM__FN(finish)(g, p + 1, o, lanes, &bias, &y[1]);
-    CTM__FN(finish)(g, p + (size_t)g->W, o, lanes, &bias, &y[2]);
-    CTM__FN(finish)(g, p + (size_t)g->W + 1, o, lanes, &bias, &y[3]);
+    for (k = 0; k < 4; k++) CTM__FN(finish)(g, p + (size_t)(k / 2 * g->W + k % 2), o, lanes, &bias, &y[k]);
 }
 
 // Everything for tn tiles (rows: tn up to a multiple of MR, the spare ones zero): transform in, 16 products for each panel,
@@ -8992,40 +9034,41 @@ CTM__FUN void CTM__FN(wino_tiles)(const ctm__conv *g, int t0, int tn, ctm_real *
         for (k = 0; k < 16; k++)
             CTM__FN(block)(nv, rows, g->I, v + (size_t)k * v_plane, g->I, 1,
                            g->packed + (size_t)o * (size_t)(16 * g->I) + (size_t)k * (size_t)(g->I * width), width,
-                           m + (size_t)k * m_plane, width, NULL, 0);
+                           m + (size_t)k * m_plane, width, ctm__zeros, 0);
         at = CTM__FN(place_of)(g, t0);
         for (t = 0; t < tn; t++, CTM__FN(place_next)(g, &at)) {
             size_t p = CTM__FN(place_pixel)(g, &at);
             const ctm_real *from = m + (size_t)(t * width);
-            for (c = 0; c + CTM__W <= width && o + c + CTM__W <= g->O; c += CTM__W)
-                CTM__FN(wino_output_at)(CTM__W, g, p, (size_t)at.n, o + c, from + c, m_plane);
-            if (c < width && o + c < g->O) CTM__FN(wino_output_at)((size_t)(g->O - o - c), g, p, (size_t)at.n, o + c, from + c, m_plane);
+            for (c = 0; c < width && o + c < g->O; c += CTM__W)
+                CTM__FN(wino_output_at)(g, p, (size_t)at.n, o + c, from + c, m_plane);
         }
     }
 }
 
-// One tile of dout, its four pixels -> 16 planes of m.
-CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const size_t lanes, const ctm_real *y, size_t right, size_t below,
-                                                   ctm_real *m, size_t plane) {
+// One vector of channels of one tile of dout: its four pixels -> 16 planes of m.
+CTM__FUN CTM__INLINE void CTM__FN(wino_doutput_at)(const ctm_real *const *p, int c, ctm_real *m, size_t plane) {
     V d[4], u[16];
     int k;
-    CTM__FN(load)(&d[0], y, lanes);
-    CTM__FN(load)(&d[1], y + right, lanes);
-    CTM__FN(load)(&d[2], y + below, lanes);
-    CTM__FN(load)(&d[3], y + below + right, lanes);
+    CTM__UNROLL
+    for (k = 0; k < 4; k++) d[k] = CTM__LOADU(p[k] + c);
     CTM__FN(wino_doutput)(d, u);
     CTM__UNROLL
-    for (k = 0; k < 16; k++) CTM__FN(store)(m + (size_t)k * plane, &u[k], lanes);
+    for (k = 0; k < 16; k++) memcpy(m + (size_t)k * plane, &u[k], sizeof(V));
 }
 CTM__FUN void CTM__FN(wino_doutputs)(const ctm__conv *g, int t0, int tn, int o0, int on, ctm_real *m, size_t plane) {
     CTM__FN(place) at = CTM__FN(place_of)(g, t0), ahead = CTM__FN(place_of)(g, t0 + CTM__AHEAD);
-    size_t right = (size_t)g->O, below = (size_t)g->W * (size_t)g->O;
-    int t, c;
+    ctm_real part[4][CTM__WIDEST], end[16 * CTM__W];
+    const ctm_real *p[4];
+    int t, c, k;
     for (t = t0; t < t0 + tn; t++, m += on) {
-        const ctm_real *y = g->dout + CTM__FN(place_pixel)(g, &at) * right + o0;
         if (t + CTM__AHEAD < g->tiles) CTM__FN(wino_ask)(g, g->dout, g->O, &ahead, o0, on);
-        for (c = 0; c + CTM__W <= on; c += CTM__W) CTM__FN(wino_doutput_at)(CTM__W, y + c, right, below, m + c, plane);
-        if (c < on) CTM__FN(wino_doutput_at)((size_t)(on - c), y + c, right, below, m + c, plane);
+        for (k = 0; k < 4; k++) p[k] = g->dout + (CTM__FN(place_pixel)(g, &at) + (size_t)(k / 2 * g->W + k % 2)) * (size_t)g->O + o0;
+        for (c = 0; c + CTM__W <= on; c += CTM__W) CTM__FN(wino_doutput_at)(p, c, m + c, plane);
+        if (c < on) {
+            for (k = 0; k < 4; k++) p[k] = CTM__FN(part)(part[k], p[k] + c, (size_t)(on - c));
+            CTM__FN(wino_doutput_at)(p, 0, end, CTM__W);
+            for (k = 0; k < 16; k++) CTM__FN(put)(m + (size_t)k * plane + c, end + k * CTM__W, (size_t)(on - c));
+        }
         CTM__FN(place_next)(g, &at);
         CTM__FN(place_next)(g, &ahead);
     }
@@ -9147,12 +9190,14 @@ CTM__FUN CTM__INLINE void CTM__FN(vsincos)(const V *in, V *sine, V *cosine) {
 
 CTM__FUN void CTM__FN(exp_rows)(size_t n, const ctm_real *x, ctm_real *y) {
     size_t i;
+    ctm_real part[CTM__WIDEST];
     V v, e;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, x + i, n - i);
+    for (i = 0; i + CTM__W <= n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, CTM__W);
         CTM__FN(vexp)(&v, &e);
-        CTM__FN(store)(y + i, &e, n - i);
+        CTM__FN(store)(y + i, &e, CTM__W);
     }
+    if (CTM__W > 1 && i < n) { CTM__FN(exp_rows)(CTM__W, CTM__FN(part)(part, x + i, n - i), part); CTM__FN(put)(y + i, part, n - i); }
 }
 CTM__FUN void CTM__FN(log_rows)(size_t n, const ctm_real *x, ctm_real *y) {
     size_t i;
@@ -9183,14 +9228,19 @@ CTM__FUN CTM__INLINE void CTM__FN(vsigmoid)(const V *x, V *sig) {
 // out = x·sigmoid(x); sig (if not NULL) is kept for the backward pass.
 CTM__FUN void CTM__FN(silu)(size_t n, const ctm_real *x, ctm_real *out, ctm_real *sig) {
     size_t i;
+    ctm_real part[CTM__WIDEST], kept[CTM__WIDEST];
     V v, g;
-    for (i = 0; i < n; i += CTM__W) {
-        CTM__FN(load)(&v, x + i, n - i);
+    for (i = 0; i + CTM__W <= n; i += CTM__W) {
+        CTM__FN(load)(&v, x + i, CTM__W);
         CTM__FN(vsigmoid)(&v, &g);
         v = v * g;
-        CTM__FN(store)(out + i, &v, n - i);
-        if (sig) CTM__FN(store)(sig + i, &g, n - i);
+        CTM__FN(store)(out + i, &v, CTM__W);
+        if (sig) CTM__FN(store)(sig + i, &g, CTM__W);
     }
+    if (CTM__W == 1 || i == n) return;
+    CTM__FN(silu)(CTM__W, CTM__FN(part)(part, x + i, n - i), part, kept);
+    CTM__FN(put)(out + i, part, n - i);
+    if (sig) CTM__FN(put)(sig + i, kept, n - i);
 }
 // d silu/dx = sig + x·sig·(1 - sig) = sig + out·(1 - sig)
 CTM__FUN void CTM__FN(silu_backward)(size_t n, const ctm_real *sig, const ctm_real *out, const ctm_real *dout, ctm_real *dx) {
@@ -9313,33 +9363,33 @@ CTM__FUN double CTM__FN(sumsq)(size_t n, const ctm_real *x) {
 
 #ifndef CTM_NO_IMAGES
 // ---- norms, attention, resampling: P pixels of C channels, swept in the order of memory
-// Every sweep is written for m lanes, which is the constant W but at the end of a row that W does not divide.
-#define CTM__SWEEP(P, C, step, at)                                                       \
-    for (p = 0; p < (P); p++, step) {                                                    \
-        for (c = 0; c + CTM__W <= (size_t)(C); c += CTM__W) { const size_t m = CTM__W; at; } \
-        if (c < (size_t)(C)) { const size_t m = (size_t)(C) - c; at; }                   \
-    }
-// sum[c] += x - from[c];  sumsq[c] += (x - from[c])².  from may be NULL (zeros), sumsq too.
-CTM__FUN CTM__INLINE void CTM__FN(sums_at)(const size_t m, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
+// A sweep does `at` for m lanes: the constant W, and then what W does not divide. In most of it yes, too, is a constant.
+#define CTM__WHOLE(at) for (p = 0; p < P; p++) for (c = 0; c + CTM__W <= C; c += CTM__W) { const size_t m = CTM__W; at; }
+#define CTM__SWEEP(flag, at)                                                                                      \
+    if (flag) { const int yes = 1; CTM__WHOLE(at) } else { const int yes = 0; CTM__WHOLE(at) }                    \
+    for (p = 0, c = C / CTM__W * CTM__W; c < C && p < P; p++) { const int yes = (flag); const size_t m = C - c; at; }
+// sum[c] += x - from[c];  sumsq[c] += (x - from[c])².  Without sumsq: sum[c] += x.
+CTM__FUN CTM__INLINE void CTM__FN(sums_at)(size_t m, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
     V v, s;
     CTM__FN(load)(&v, x, m);
-    if (from) { CTM__FN(load)(&s, from, m); v -= s; }
+    if (sumsq) {
+        CTM__FN(load)(&s, from, m);
+        v -= s;
+        CTM__FN(load)(&s, sumsq, m);
+        s += v * v;
+        CTM__FN(store)(sumsq, &s, m);
+    }
     CTM__FN(load)(&s, sum, m);
     s += v;
     CTM__FN(store)(sum, &s, m);
-    if (!sumsq) return;
-    CTM__FN(load)(&s, sumsq, m);
-    s += v * v;
-    CTM__FN(store)(sumsq, &s, m);
 }
-CTM__FUN void CTM__FN(channel_sums)(size_t P, int C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
+CTM__FUN void CTM__FN(channel_sums)(size_t P, size_t C, const ctm_real *x, const ctm_real *from, ctm_real *sum, ctm_real *sumsq) {
     size_t p, c;
-    if (sumsq) { CTM__SWEEP(P, C, x += C, CTM__FN(sums_at)(m, x + c, from + c, sum + c, sumsq + c)) }
-    else       { CTM__SWEEP(P, C, x += C, CTM__FN(sums_at)(m, x + c, NULL, sum + c, NULL)) }
+    CTM__SWEEP(sumsq != NULL, CTM__FN(sums_at)(m, x + p * C + c, yes ? from + c : NULL, sum + c, yes ? sumsq + c : NULL))
 }
 // out = f((x - mean[c])·a[c] + beta[c]),  f the identity or SiLU
-CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
-                                           const int silu, ctm_real *out) {
+CTM__FUN CTM__INLINE void CTM__FN(norm_at)(size_t m, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
+                                           int silu, ctm_real *out) {
     V v, e, g;
     CTM__FN(load)(&v, x, m);
     CTM__FN(load)(&e, mean, m);
@@ -9350,15 +9400,14 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_at)(const size_t m, const ctm_real *x, co
     if (silu) { CTM__FN(vsigmoid)(&v, &g); v *= g; }
     CTM__FN(store)(out, &v, m);
 }
-CTM__FUN void CTM__FN(norm)(size_t P, int C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
+CTM__FUN void CTM__FN(norm)(size_t P, size_t C, const ctm_real *x, const ctm_real *mean, const ctm_real *a, const ctm_real *beta,
                             int silu, ctm_real *out) {
     size_t p, c;
-    if (silu) { CTM__SWEEP(P, C, (x += C, out += C), CTM__FN(norm_at)(m, x + c, mean + c, a + c, beta + c, 1, out + c)) }
-    else      { CTM__SWEEP(P, C, (x += C, out += C), CTM__FN(norm_at)(m, x + c, mean + c, a + c, beta + c, 0, out + c)) }
+    CTM__SWEEP(silu, CTM__FN(norm_at)(m, x + p * C + c, mean + c, a + c, beta + c, yes, out + p * C + c))
 }
 // dv = dout·f'(v), with v made anew from x: cheaper than a third array in memory. centred = x - mean.
-CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
-                                           const ctm_real *beta, const int silu, V *centred, V *dv) {
+CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+                                           const ctm_real *beta, int silu, V *centred, V *dv) {
     V v, e, g;
     CTM__FN(load)(&v, x, m);
     CTM__FN(load)(&e, mean, m);
@@ -9372,9 +9421,8 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_dv)(const size_t m, const ctm_real *x, co
     *dv *= CTM__MADD((ctm_real)1 - g, v * g, g);
 }
 // s1[c] += dv;  s2[c] += dv·(x - mean[c])
-CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
-                                                const ctm_real *a, const ctm_real *beta, const int silu, ctm_real *s1,
-                                                ctm_real *s2) {
+CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
+                                                const ctm_real *a, const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2) {
     V v, e, d;
     CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
     CTM__FN(load)(&e, s1, m);
@@ -9384,18 +9432,15 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_sums_at)(const size_t m, const ctm_real *
     e = CTM__MADD(d, v, e);
     CTM__FN(store)(s2, &e, m);
 }
-CTM__FUN void CTM__FN(norm_sums)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+CTM__FUN void CTM__FN(norm_sums)(size_t P, size_t C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                                  const ctm_real *beta, int silu, ctm_real *s1, ctm_real *s2) {
     size_t p, c;
-    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C),
-                           CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, s1 + c, s2 + c)) }
-    else      { CTM__SWEEP(P, C, (x += C, dout += C),
-                           CTM__FN(norm_sums_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, s1 + c, s2 + c)) }
+    CTM__SWEEP(silu, CTM__FN(norm_sums_at)(m, x + p * C + c, dout + p * C + c, mean + c, a + c, beta + c, yes, s1 + c, s2 + c))
 }
 // dx = a[c]·dv - k1[c] - k2[c]·(x - mean[c]), set or added
-CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
-                                                    const ctm_real *a, const ctm_real *beta, const int silu, const ctm_real *k1,
-                                                    const ctm_real *k2, ctm_real *dx, const int add) {
+CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(size_t m, const ctm_real *x, const ctm_real *dout, const ctm_real *mean,
+                                                    const ctm_real *a, const ctm_real *beta, int silu, const ctm_real *k1,
+                                                    const ctm_real *k2, ctm_real *dx, int add) {
     V v, e, d;
     CTM__FN(norm_dv)(m, x, dout, mean, a, beta, silu, &v, &d);
     CTM__FN(load)(&e, a, m);
@@ -9407,14 +9452,13 @@ CTM__FUN CTM__INLINE void CTM__FN(norm_backward_at)(const size_t m, const ctm_re
     if (add) { CTM__FN(load)(&e, dx, m); d += e; }
     CTM__FN(store)(dx, &d, m);
 }
-CTM__FUN void CTM__FN(norm_backward)(size_t P, int C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
+CTM__FUN void CTM__FN(norm_backward)(size_t P, size_t C, const ctm_real *x, const ctm_real *dout, const ctm_real *mean, const ctm_real *a,
                                      const ctm_real *beta, int silu, const ctm_real *k1, const ctm_real *k2, ctm_real *dx, int add) {
     size_t p, c;
-    if (silu) { CTM__SWEEP(P, C, (x += C, dout += C, dx += C),
-                           CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 1, k1 + c, k2 + c, dx + c, add)) }
-    else      { CTM__SWEEP(P, C, (x += C, dout += C, dx += C),
-                           CTM__FN(norm_backward_at)(m, x + c, dout + c, mean + c, a + c, beta + c, 0, k1 + c, k2 + c, dx + c, add)) }
+    CTM__SWEEP(silu, CTM__FN(norm_backward_at)(m, x + p * C + c, dout + p * C + c, mean + c, a + c, beta + c, yes, k1 + c, k2 + c,
+                                               dx + p * C + c, add))
 }
+#undef CTM__WHOLE
 #undef CTM__SWEEP
 // row <- exp(scale·row - top) / sum;  spare lanes of the last vector do not count.
 CTM__FUN void CTM__FN(softmax)(int n_, double scale_, ctm_real *row) {
