@@ -12,7 +12,7 @@ long="learn gan_keeps lpips_trains wide_data unet_memory unet_training_dropout u
 
 machine() {                             # machine NAME: everything on one processor, in a folder of its own; counts go to its file
     cc=$1-linux-gnu-gcc run=qemu-$1 dir=$tmp/$1 passed=0 failed=0 skipped=0
-    mkdir "$dir"
+    mkdir "$dir" "$dir/out"
     check() {                           # check WHAT COMMAND...: must succeed
         what=$1; shift
         if "$@" >"$dir/log" 2>&1; then passed=$((passed + 1))
@@ -32,15 +32,15 @@ machine() {                             # machine NAME: everything on one proces
 
     check "the header compiles" $cc -O2 -g0 -DCTM_NO_OPENMP -DCTM_IMPLEMENTATION -x c -c ctm.h -o "$dir/ctm.o"
     for program in points images edit; do check "$program compiles" build $program -DCTM_LINKED apps/$program.c "$dir/ctm.o"; done
-    points="$run $dir/points" images="$run $dir/images" edit="$run $dir/edit" model="$dir/images/model.safetensors"
-    check "points train" $points train --steps 40 --noises 1000 --compare-steps 0 --threads 1 --quiet --out "$dir/points"
-    check "points train ends with its figures" test -s "$dir/points/metrics.csv" -a -s "$dir/points/model.safetensors"
+    points="$run $dir/points" images="$run $dir/images" edit="$run $dir/edit" model="$dir/out/images/model.safetensors"
+    check "points train" $points train --steps 40 --noises 1000 --compare-steps 0 --threads 1 --quiet --out "$dir/out/points"
+    check "points train ends with its figures" test -s "$dir/out/points/metrics.csv" -a -s "$dir/out/points/model.safetensors"
     check "images synth" $images synth --n 12 --seed 5 --out "$dir/shapes.bin" --quiet
     check "images train" $images train --data "$dir/shapes.bin" --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 16 --batch 2 --shards 1 \
-          --teacher-steps 2 --steps 2 --seed 3 --threads 1 --quiet --out "$dir/images"
+          --teacher-steps 2 --steps 2 --seed 3 --threads 1 --quiet --out "$dir/out/images"
     check "images sample" $images sample --weights "$model" --n 2 --seed 2 --quiet --out "$dir/sample.png"
-    check "images eval" $images eval --weights "$model" --teacher "$dir/images/teacher.safetensors" --data "$dir/shapes.bin" --n 2 --likelihood 1 \
-          --quiet --out "$dir/eval"
+    check "images eval" $images eval --weights "$model" --teacher "$dir/out/images/teacher.safetensors" --data "$dir/shapes.bin" --n 2 --likelihood 1 \
+          --quiet --out "$dir/out/eval"
     check "edit" $edit inpaint --weights "$model" --data "$dir/shapes.bin" --box 4,4,16,16 --n 2 --nfe 2 --threads 1 --quiet --out "$dir/edit.png"
     echo "$passed $failed $skipped" >"$dir.counts"
 }
