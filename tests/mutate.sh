@@ -97,8 +97,8 @@ cat >"$tmp/list" <<'END'
 - wanted |= ctm__wants(src[i]);
 + wanted |= i == 0 && ctm__wants(src[i]);
 = 22 long sums forget their first part
-- more = k0 > 0 || add;
-+ more = add;
+- k0 += 128, from = C, from_row = c_row)
++ k0 += 128)
 = 22 a piece of the product starts at the wrong row
 - g->A + i * g->a_row,
 + g->A + i * g->a_step,
