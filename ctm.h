@@ -8573,8 +8573,8 @@ CTM__FUN CTM__INLINE void CTM__FN(panel)(const int NV, int M, int K, const ctm_r
         rows = M - i > CTM__MR / 4 ? ctm__imin(CTM__MR, M - i) : 1;
         if (rows == 1)
             CTM__FN(tile)(1, NV, 1, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, from + i * from_row, from_row);
-        else           CTM__FN(tile)(CTM__MR, NV, rows, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row,
-                                     from + i * from_row, from_row);
+        else
+            CTM__FN(tile)(CTM__MR, NV, rows, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, from + i * from_row, from_row);
     }
 }
 

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.." || exit 1
 root=$(pwd)
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-long="learn gan_keeps lpips_trains wide_data unet_memory unet_training_dropout unet_same_bits"
+long="learn gan_keeps lpips_trains lpips_golden in_proportion_to load_without_memory unet_rows unet_copies edit_fills_in samplers_keep wide_data unet_memory unet_training_dropout unet_same_bits"
 
 machine() {                             # machine NAME: everything on one processor, in a folder of its own; counts go to its file
     cc=$1-linux-gnu-gcc run=qemu-$1 dir=$tmp/$1 passed=0 failed=0 skipped=0
@@ -33,7 +33,7 @@ machine() {                             # machine NAME: everything on one proces
     check "the header compiles" $cc -O2 -g0 -DCTM_NO_OPENMP -DCTM_IMPLEMENTATION -x c -c ctm.h -o "$dir/ctm.o"
     for program in points images edit; do check "$program compiles" build $program -DCTM_LINKED apps/$program.c "$dir/ctm.o"; done
     points="$run $dir/points" images="$run $dir/images" edit="$run $dir/edit" model="$dir/out/images/model.safetensors"
-    check "points train" $points train --steps 40 --noises 1000 --compare-steps 0 --threads 1 --quiet --out "$dir/out/points"
+    check "points train" $points train --hidden 16 --layers 1 --steps 40 --noises 1000 --compare-steps 0 --threads 1 --quiet --out "$dir/out/points"
     check "points train ends with its figures" test -s "$dir/out/points/metrics.csv" -a -s "$dir/out/points/model.safetensors"
     check "images synth" $images synth --n 12 --seed 5 --out "$dir/shapes.bin" --quiet
     check "images train" $images train --data "$dir/shapes.bin" --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 16 --batch 2 --shards 1 \
