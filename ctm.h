@@ -1725,12 +1725,20 @@ CTM__DEF void ctm_arena_free(ctm_arena *a) {
 // takes a piece, because a piece writes only its own results, and sums over pieces are made afterwards, in their order.
 // =====================================================================================================================
 
+static int ctm__threads(const ctm_ctx *ctx) {                    // that a loop begun here would get
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+    return omp_in_parallel() ? 1 : ctx->threads > 0 ? ctx->threads : omp_get_max_threads();
+#else
+    (void)ctx;
+    return 1;
+#endif
+}
+
 CTM__DEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
     int i;
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
-    int threads = ctx->threads > 0 ? ctx->threads : omp_get_max_threads();
-    if (threads > 1 && n > 1 && !omp_in_parallel()) {
-        if (threads > n) threads = n;
+    int threads = ctm__imin(n, ctm__threads(ctx));
+    if (threads > 1) {
         #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
         for (i = 0; i < n; i++) work(arg, i);
         return;
@@ -1746,9 +1754,8 @@ static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work
     ctm_mark m = ctm_arena_mark(a);
     int i;
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
-    int threads = a->ctx->threads > 0 ? a->ctx->threads : omp_get_max_threads();
-    if (threads > n) threads = n;
-    if (threads > 1 && !omp_in_parallel()) {
+    int threads = ctm__imin(n, ctm__threads(a->ctx));
+    if (threads > 1) {
         unsigned char *scratch;
         bytes = (bytes + 4095) / 4096 * 4096 + 64;               // not all at the same place of the cache
         scratch = (unsigned char *)ctm_alloc_raw(a, bytes * (size_t)threads);
@@ -2197,7 +2204,7 @@ typedef struct ctm__conv {
 #endif
 
 typedef struct ctm__kernels {
-    int lanes;
+    int lanes, panel;                                            // numbers in a vector; columns of a full tile
     int (*panel_at)(int N, int p, int *first);
     void (*gemm)(int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step, const ctm_real *B, ptrdiff_t b_step,
                  ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add);
@@ -8314,8 +8321,9 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //   3. A tile: 239. Hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
 //      MR·NV multiply-adds. With 8 x 3 that is 24 independent sums (a sum takes 4 cycles, and two can start in each: 8 would
 //      just do) and 24 multiply-adds for 11 loads. From here on the arithmetic is the limit, not the memory. The registers decide
-//      how large a tile is: AVX-512 has 32, of which 24 hold sums and 3 hold B; AVX2 has 16, so 4 x 3 there, and 4 x 2 with vectors
-//      of four. What is left over goes to tiles of 4, 2, 1 rows and fewer vectors; the last four vectors are cut 2 + 2.
+//      how large a tile is: AVX-512 has 32, of which 24 hold sums and 3 hold B; AVX2 has 16, so 4 x 3 there; of vectors of four, arm64
+//      holds 8 x 2 or, as clang compiles it, 8 x 3, and others 4 x 2. Where rows are left over, the tile repeats the last one; where
+//      columns are, it has fewer vectors, and the last four are cut 2 + 2.
 //   4. Strides: a convolution from 4.1 (its loops) to 201. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code
 //      multiplies by A transposed, which is what a weight gradient needs. And the rows of A need not be evenly spaced: the tile
 //      takes a list of row pointers. So the rows can be PIXELS. With activations as [B,H,W,C], channels innermost, a convolution is
@@ -8329,10 +8337,11 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      and transposed. The gradient with respect to w is the same tile with rows = input channels, k = pixels: for one tap it
 //      walks along each image row over those pixels whose neighbour exists, the sums staying in registers for some 256 pixels;
 //      dout's columns of these pixels are copied together first, so that all taps and channels find them in the cache.
-//   5. Panels: 115 to 201 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall
-//      on few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into
-//      panels as wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies 256 rows of
-//      48 or 96 columns at a time for each piece of work: small beside the 256 or more rows of C that it serves.
+//   5. Copies: 18 to 67 for n = 2048 (on a core with AVX2 and a peak of 95, where the tile alone makes 51 of n = 512). The tile walks down
+//      B in steps of b_step. If that is a large power of two, the rows fall on few places of the cache and push each other out, so B is
+//      copied first. A convolution copies its weights once, into panels as wide as the tile, [panel][tap][input channel][width], zeros
+//      filling the last. A large product copies blocks of both: 256 rows of B, as panels, serve up to 1,024 rows of C; 256 columns of
+//      96 rows of A, which would lie pages apart, serve up to 768 columns. The blocks stay in the second-level cache, a panel in the first.
 //   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
@@ -8377,6 +8386,13 @@ static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7)
 #else
 #  define CTM__UNROLL
 #endif
+#if defined(__clang__)
+#  define CTM__TWICE _Pragma("clang loop unroll_count(2)")
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#  define CTM__TWICE _Pragma("GCC unroll 2")
+#else
+#  define CTM__TWICE
+#endif
 #if defined(__GNUC__)
 #  define CTM__INLINE inline __attribute__((__always_inline__, __unused__))
 #else
@@ -8416,8 +8432,17 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__HAS_V128 1
 #    define CTM__SUFFIX _v128
 #    define CTM__W  4
-#    define CTM__MR 4
-#    define CTM__NV 2
+#    ifdef __aarch64__                                           // 32 registers; with three vectors gcc keeps sums in memory
+#      define CTM__MR 8
+#      ifdef __clang__
+#        define CTM__NV 3
+#      else
+#        define CTM__NV 2
+#      endif
+#    else
+#      define CTM__MR 4
+#      define CTM__NV 2
+#    endif
 #    define CTM__TARGET
 #    if defined(__aarch64__) && defined(__clang__) && __clang_major__ >= 16
 #      define CTM__FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
@@ -8519,7 +8544,8 @@ CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof
 #endif
 
 // THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
-// are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this.
+// are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this. (Two
+// values of k in one turn: a processor that shares its decoder between two threads has no room for a loop's own instructions.)
 CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM__NV], int K, const ctm_real *const *row,
                                        ptrdiff_t a_step, const ctm_real *B, ptrdiff_t b_step) {
     const ctm_real *A[CTM__MR];
@@ -8528,6 +8554,7 @@ CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM_
     int i, j;
     CTM__UNROLL
     for (i = 0; i < MR; i++) A[i] = row[i];
+    CTM__TWICE
     for (k = 0; k < K; k++, B += b_step) {
         CTM__UNROLL
         for (j = 0; j < NV; j++) b[j] = CTM__LOADU(B + j * CTM__W);
@@ -8568,13 +8595,18 @@ CTM__FUN CTM__INLINE void CTM__FN(tile)(const int MR, const int NV, int count, i
 CTM__FUN CTM__INLINE void CTM__FN(panel)(const int NV, int M, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                                          const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row,
                                          const ctm_real *from, ptrdiff_t from_row) {
-    int i = 0, rows;
+    int i = 0, rows, r;
     for (; i < M; i += rows) {
         rows = M - i > CTM__MR / 4 ? ctm__imin(CTM__MR, M - i) : 1;
+        for (r = i + rows; r < i + 2 * rows && r < M; r++) {     // the next tile's rows of C
+            CTM__PREFETCH(C + r * c_row);
+            CTM__PREFETCH(C + r * c_row + NV * CTM__W - 1);
+        }
         if (rows == 1)
             CTM__FN(tile)(1, NV, 1, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, from + i * from_row, from_row);
         else
-            CTM__FN(tile)(CTM__MR, NV, rows, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row, from + i * from_row, from_row);
+            CTM__FN(tile)(CTM__MR, NV, rows, K, A + i * a_row, a_row, a_step, B, b_step, C + i * c_row, c_row,
+                          from + i * from_row, from_row);
     }
 }
 
@@ -9582,7 +9614,7 @@ CTM__FUN void CTM__FN(mixture)(int n, int dim, int K, const ctm_real *mean, cons
 }
 
 static const ctm__kernels CTM__FN(kernels) = {
-    CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows),
+    CTM__W, CTM__NV * CTM__W, CTM__FN(panel_at), CTM__FN(gemm), CTM__FN(exp_rows), CTM__FN(log_rows), CTM__FN(sincos_rows),
     CTM__FN(silu), CTM__FN(silu_backward),
     CTM__FN(film), CTM__FN(film_backward), CTM__FN(adam), CTM__FN(ema), CTM__FN(axpy), CTM__FN(sumsq), CTM__FN(mixture), CTM__FN(scaled),
 #ifndef CTM_NO_IMAGES
@@ -9667,27 +9699,51 @@ static void ctm__gemm_piece(void *arg, int p) {
                           g->B + j, g->b_step, g->C + i * g->c_row + j, g->c_row, g->bias ? g->bias + j : NULL, g->add);
 }
 
-// Step 5 of the story: CTM__DEPTH rows and at most CTM__PANEL columns of B are copied together, then used for all rows of this
-// piece of C. The copy is each thread's own, and no part of its stack: it is 96 KB (double: 192), and some stacks have 128.
-enum { CTM__DEPTH = 256, CTM__PANEL = 96 };
+// Step 5 of the story: a block of B is copied into panels, [panel][k][column], and serves all rows of this piece of C; blocks of A's rows
+// are copied next to it, and serve all its columns. The copies are each thread's own, and no part of its stack: some stacks have 128 KB.
+enum { CTM__DEPTH = 256, CTM__ACROSS = 768, CTM__DOWN = 96 };
 static void ctm__gemm_packed(void *arg, int p, void *scratch) {
     const ctm__gemm_job *g = (const ctm__gemm_job *)arg;
-    int down = (g->M + g->m - 1) / g->m, j = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j),
-        i1 = ctm__imin(g->M, i0 + g->m), k0, k, i;
-    ctm_real *panel = (ctm_real *)scratch;
+    const ctm__kernels *kernels = g->ctx->kernels;
+    int down = (g->M + g->m - 1) / g->m, j0 = p / down * g->n, i0 = p % down * g->m, n = ctm__imin(g->n, g->N - j0),
+        i1 = ctm__imin(g->M, i0 + g->m), by_rows = g->a_step == 1, k0, k, i, j, r;
+    ctm_real *a = (ctm_real *)scratch, *b = a + CTM__DOWN * CTM__DEPTH;
     for (k0 = 0; k0 < g->K; k0 += CTM__DEPTH) {
         int depth = ctm__imin(CTM__DEPTH, g->K - k0);
-        for (k = 0; k < depth; k++) memcpy(panel + k * n, g->B + (k0 + k) * g->b_step + j, (size_t)n * sizeof *panel);
-        for (i = i0; i < i1; i += 64)
-            g->ctx->kernels->gemm(ctm__imin(64, i1 - i), n, depth, g->A + i * g->a_row + k0 * g->a_step, g->a_row, g->a_step, panel, n,
-                                  g->C + i * g->c_row + j, g->c_row, k0 == 0 && g->bias ? g->bias + j : NULL, g->add || k0 > 0);
+        for (j = 0; j < n; j += kernels->panel) {
+            int width = ctm__imin(kernels->panel, n - j);
+            for (k = 0; k < depth; k++)
+                memcpy(b + j * depth + k * width, g->B + (k0 + k) * g->b_step + j0 + j, (size_t)width * sizeof *b);
+        }
+        for (i = i0; i < i1; i += CTM__DOWN) {
+            int m = ctm__imin(CTM__DOWN, i1 - i);
+            const ctm_real *from = g->A + i * g->a_row + k0 * g->a_step;
+            if (by_rows) for (r = 0; r < m; r++) memcpy(a + r * depth, from + r * g->a_row, (size_t)depth * sizeof *a);
+            else for (k = 0; k < depth; k++) for (r = 0; r < m; r++) a[k * m + r] = from[r * g->a_row + k * g->a_step];
+            for (j = 0; j < n; j += kernels->panel) {
+                int width = ctm__imin(kernels->panel, n - j);
+                kernels->gemm(m, width, depth, a, by_rows ? depth : 1, by_rows ? 1 : m, b + j * depth, width, g->C + i * g->c_row + j0 + j,
+                              g->c_row, k0 == 0 && g->bias ? g->bias + j0 + j : NULL, g->add || k0 > 0);
+            }
+        }
     }
+}
+
+// Pieces as large as the caches allow, but at least one for each thread if that leaves 64 columns and 128 rows: how many there are.
+static int ctm__gemm_cut(ctm__gemm_job *g, int threads, int panel) {
+    int across = (g->N + CTM__ACROSS * threads - 1) / (CTM__ACROSS * threads) * threads;
+    g->n = (g->N + across - 1) / across;
+    if (g->n < 64) g->n = 64;
+    g->n = (g->n + panel - 1) / panel * panel;
+    across = (g->N + g->n - 1) / g->n;
+    for (g->m = 1024; g->m > 128 && (g->M + g->m - 1) / g->m * across < threads; ) g->m /= 2;
+    return (g->M + g->m - 1) / g->m * across;
 }
 
 CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptrdiff_t a_row, ptrdiff_t a_step,
                        const ctm_real *B, ptrdiff_t b_step, ctm_real *C, ptrdiff_t c_row, const ctm_real *bias, int add) {
     ctm__gemm_job g;
-    int pieces, packed = M >= 256 && N >= 256 && K >= 256;
+    int packed = M >= 256 && N >= 256 && K >= 256;
     if (M <= 0 || N <= 0) return;
     if ((double)M * N * K < 5e5) {
         ctx->kernels->gemm(M, N, K, A, a_row, a_step, B, b_step, C, c_row, bias, add);
@@ -9696,16 +9752,16 @@ CTM__DEF void ctm_gemm(ctm_ctx *ctx, int M, int N, int K, const ctm_real *A, ptr
     g.ctx = ctx; g.M = M; g.N = N; g.K = K; g.add = add;
     g.A = A; g.B = B; g.bias = bias; g.C = C;
     g.a_row = a_row; g.a_step = a_step; g.b_step = b_step; g.c_row = c_row;
-    g.m = packed ? (M >= 1024 ? 1024 : 256) : M >= 64 ? 64 : M;
-    g.n = packed ? (N >= 1536 ? CTM__PANEL : CTM__PANEL / 2) : M >= 64 ? N : ctm__imin(N, CTM__PANEL);
-    pieces = ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n);
     if (packed) {
-        ctm_arena panels;
-        ctm_arena_init(&panels, ctx, "panels");
-        ctm__parallel_scratch(&panels, pieces, CTM__DEPTH * CTM__PANEL * sizeof(ctm_real), ctm__gemm_packed, &g);
-        ctm_arena_free(&panels);
+        ctm_arena copies;
+        int pieces = ctm__gemm_cut(&g, ctm__threads(ctx), ctx->kernels->panel);
+        ctm_arena_init(&copies, ctx, "copies");
+        ctm__parallel_scratch(&copies, pieces, CTM__DEPTH * (size_t)(g.n + CTM__DOWN) * sizeof(ctm_real), ctm__gemm_packed, &g);
+        ctm_arena_free(&copies);
     } else {
-        ctm_parallel_for(ctx, pieces, ctm__gemm_piece, &g);
+        g.m = M >= 64 ? 64 : M;
+        g.n = M >= 64 ? N : ctm__imin(N, 96);
+        ctm_parallel_for(ctx, ((M + g.m - 1) / g.m) * ((N + g.n - 1) / g.n), ctm__gemm_piece, &g);
     }
 }
 

@@ -1,6 +1,7 @@
 """The shapes of `make bench` in PyTorch, written to be quick rather than instructive.
 usage: bench_peers.py THREADS NAME...     names as build/bench prints them; prints `peer NAME VALUE UNIT` for each
-       bench_peers.py THREADS rss_unet_fwd_c64     (or rss_sample_onestep_c64) the process's peak memory: run on its own"""
+       bench_peers.py THREADS rss_unet_fwd_c64     (or rss_sample_onestep_c64) the process's peak memory: run on its own
+       bench_peers.py THREADS blas                 which library PyTorch's matrix products come from: one word and its path"""
 import math
 import os
 import resource
@@ -223,8 +224,22 @@ def measure(name):
     raise SystemExit(f'bench_peers.py: no peer for "{name}"')
 
 
+def blas():
+    """The libraries that are mapped after a product tell; netlib's, the reference, is the one called just libblas."""
+    torch.mm(torch.ones(64, 64), torch.ones(64, 64))
+    with open('/proc/self/maps') as f:
+        paths = sorted({line.split()[-1] for line in f if '/' in line})
+    for word in ('openblas', 'mkl_core', 'blis', 'atlas', 'blas'):
+        for path in map(os.path.realpath, paths):
+            if word in os.path.basename(path) or (word == 'openblas' and word in path and 'blas' in os.path.basename(path)):
+                return ('netlib' if word == 'blas' else word.replace('_core', '')), path
+    return 'unknown', '(linked into PyTorch)'
+
+
 for name in sys.argv[2:]:
-    if name.startswith('rss_'):
+    if name == 'blas':
+        print(*blas())
+    elif name.startswith('rss_'):
         C = int(name.split('_c')[1])
         work, parameters = sample_work(C) if 'sample' in name else unet_work(C, 'fwdbwd' in name)
         for _ in range(3):

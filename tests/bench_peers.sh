@@ -1,12 +1,33 @@
 #!/bin/sh
-# ctm.h and PyTorch (with OpenBLAS and oneDNN) in turn, in one run, with the ratio of their medians. OpenBLAS is told to use its
-# AVX-512 kernels, which it does not choose by itself on every processor.
-# usage: sh tests/bench_peers.sh [ROUNDS [NAME...]]        names as build/bench prints them; default: all below
+# ctm.h and PyTorch (with oneDNN and whichever BLAS it has) in turn, in one run, with the ratio of their medians and the spread of each.
+# OpenBLAS does not choose the fastest of its kernels on every processor, so all that this one can run are tried, and the fastest is taken.
+# usage: sh tests/bench_peers.sh [ROUNDS [NAME...]]        names as build/bench prints them; default: five rounds of all below
 cd "$(dirname "$0")/.." || exit 1
-export OPENBLAS_CORETYPE="${PEER_CORETYPE-SKYLAKEX}"      # whatever the environment says
+unset OPENBLAS_CORETYPE
 python=${PYTHON:-/usr/bin/python3}
-"$python" -c 'import torch' 2>/dev/null || { echo "bench-peers needs PyTorch with OpenBLAS (Debian: python3-torch libopenblas0-pthread); none was found in $python" >&2; exit 1; }
-rounds=${1:-3}
+needs="bench-peers needs PyTorch with OpenBLAS (Debian: apt-get install python3-torch libopenblas0-pthread)"
+"$python" -c 'import torch' 2>/dev/null || { echo "$needs; none was found in $python" >&2; exit 1; }
+blas=$("$python" tests/bench_peers.py 2 blas) || exit 1
+case $blas in netlib*) echo "$needs; PyTorch's products come from $blas, which is many times slower" >&2; exit 1;; esac
+echo "PyTorch's matrix products: $blas"
+has() { grep -m 1 '^flags' /proc/cpuinfo 2>/dev/null | grep -qw "$1"; }
+case $blas in openblas*)
+    cores=default
+    has avx2 && has fma && cores="$cores HASWELL ZEN"
+    has avx512f && has avx512vl && has avx512bw && has avx512dq && cores="$cores SKYLAKEX"
+    fastest=0
+    for core in $cores; do
+        if [ $core = default ]; then unset OPENBLAS_CORETYPE; else export OPENBLAS_CORETYPE=$core; fi
+        rate=$(OMP_NUM_THREADS=2 "$python" tests/bench_peers.py 2 gemm_n1024 2>/dev/null | awk '{ print $3 }')
+        echo "  kernels $core: ${rate:-they do not run here} ${rate:+GFLOP/s}"
+        if awk "BEGIN { exit !(${rate:-0} > $fastest) }"; then fastest=$rate best=$core; fi
+    done
+    if [ "${best:-default}" = default ]; then unset OPENBLAS_CORETYPE; else export OPENBLAS_CORETYPE=$best; fi
+    echo "  taken: ${best:-default}";;
+esac
+grep -m 1 '^model name' /proc/cpuinfo 2>/dev/null
+build/bench nothing                                        # says which instruction set ctm.h takes
+rounds=${1:-5}
 [ $# -gt 0 ] && shift
 names=${*:-gemm_n512 gemm_n1024 gemm_n2048 conv3x3_fwd_c64h32 conv3x3_fwd_c128h16 conv3x3_fwd_c256h8 conv3x3_fwdbwd_c64h32 conv3x3_fwdbwd_c128h16 conv3x3_fwdbwd_c256h8
        unet_fwd_c32 unet_fwdbwd_c32 unet_fwd_c64 unet_fwdbwd_c64 unet_fwd_c128 unet_fwdbwd_c128 sample_onestep_c32 sample_onestep_c64 sample_onestep_c128 ctm_step_mlp ctm_step_unet_c32 ctm_step_unet_c64}
@@ -28,9 +49,12 @@ for name in $names; do
         function median(text,   a, n, i, j, x) {
             n = split(text, a, " ")
             for (i = 2; i <= n; i++) for (j = i; j > 1 && a[j-1] + 0 > a[j] + 0; j--) { x = a[j]; a[j] = a[j-1]; a[j-1] = x }
+            least = a[1]; most = a[n]
             return a[int((n + 1) / 2)] }
-        END { ours = median(v["bench"]); theirs = median(v["peer"])
-              printf "%-26s ctm.h %8.4g %-8s PyTorch %8.4g %-8s ratio %.2f", name, ours, unit, theirs, unit, unit == "ms" ? theirs / ours : ours / theirs
+        function spread() { return sprintf("(%.4g to %.4g)", least, most) }
+        END { ours = median(v["bench"]); around = spread(); theirs = median(v["peer"])
+              printf "%-26s ctm.h %8.4g %-8s %-20s PyTorch %8.4g %-8s %-20s ratio %.2f", name, ours, unit, around, theirs, unit, spread(),
+                     unit == "ms" ? theirs / ours : ours / theirs
               if (v["winograd"] != "") printf "   Winograd %8.4g  ratio %.2f", median(v["winograd"]), median(v["winograd"]) / theirs
               printf "\n" }' "$log"
 done

@@ -10,6 +10,16 @@ tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 long="learn gan_keeps lpips_trains lpips_golden in_proportion_to load_without_memory unet_rows unet_copies edit_fills_in samplers_keep wide_data unet_memory unet_training_dropout unet_same_bits"
 
+# The inner loop of the tile as arm64's compiler writes it: 16 fused multiply-adds at least, and no load or store of the stack.
+tile() {
+    aarch64-linux-gnu-gcc -O2 -S -DCTM_NO_IMAGES -DCTM_IMPLEMENTATION -x c ctm.h -o "$tmp/tile.s" || return 1
+    awk '/^ctm__block_v128:/ { on = 1 } /\.cfi_endproc/ { on = 0 } !on { next } /^\.L/ { fused = stack = 0; top = $1 }
+         /\tfmla\t/ { fused++ } /\[sp|\[x29/ { stack++ } /\tf(mul|add)\t/ { apart++ }
+         /\tb(ne|\.ne|gt|lt)\t/ && $2 ":" == top && fused > best { best = fused; spilled = stack }
+         END { printf "%d fused multiply-adds in the loop, %d of the stack, %d not fused\n", best, spilled, apart
+               exit !(best >= 16 && spilled == 0 && apart == 0) }' "$tmp/tile.s"
+}
+
 machine() {                             # machine NAME: everything on one processor, in a folder of its own; counts go to its file
     cc=$1-linux-gnu-gcc run=qemu-$1 dir=$tmp/$1 passed=0 failed=0 skipped=0
     mkdir "$dir" "$dir/out"
@@ -20,6 +30,7 @@ machine() {                             # machine NAME: everything on one proces
     }
     build() { out=$1; shift; $cc -O2 -g0 -static -DCTM_NO_OPENMP "$@" -o "$dir/$out" -lm; }
 
+    [ $1 = aarch64 ] && check "all sums of the tile are in registers, and fused" tile
     check "the tests compile" build tests "-DCTM_TEST_DATA=\"$root/tests/golden\"" tests/main.c
     CTM_TEST_SKIP=$long check "the tests" $run "$dir/tests"
     set -- $(tail -n 1 "$dir/log" | tr -d ,)      # float: N passed N failed N skipped
