@@ -25,7 +25,7 @@ case $blas in openblas*)
     if [ "${best:-default}" = default ]; then unset OPENBLAS_CORETYPE; else export OPENBLAS_CORETYPE=$best; fi
     echo "  taken: ${best:-default}";;
 esac
-grep -m 1 '^model name' /proc/cpuinfo 2>/dev/null
+sed -n '/^model name/{s/.*: //p;q;}' /proc/cpuinfo 2>/dev/null
 build/bench nothing                                        # says which instruction set ctm.h takes
 rounds=${1:-5}
 [ $# -gt 0 ] && shift

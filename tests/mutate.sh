@@ -88,8 +88,8 @@ cat >"$tmp/list" <<'END'
 - ctm__count_memory(a->ctx, 0, b->size);
 + ctm__count_memory(a->ctx, 0, 0);
 = 4 threads inside threads
-- threads > 1 && n > 1 && !omp_in_parallel()
-+ threads > 1 && n > 1
+- omp_in_parallel() ? 1 : ctx->threads > 0
++ ctx->threads > 0
 = 7 a loss has gradient 2
 - grad[0] += 1;
 + grad[0] += 2;
@@ -99,6 +99,12 @@ cat >"$tmp/list" <<'END'
 = 22 long sums forget their first part
 - k0 += 128, from = C, from_row = c_row)
 + k0 += 128)
+= 22 a copied block of B starts at the wrong row
+- g->B + (k0 + k) * g->b_step + j0 + j,
++ g->B + k * g->b_step + j0 + j,
+= 22 a copied block of a transposed A has its rows mixed up
+- a[k * m + r] = from[r * g->a_row + k * g->a_step];
++ a[k * m + r] = from[r * g->a_step + k * g->a_row];
 = 22 a piece of the product starts at the wrong row
 - g->A + i * g->a_row,
 + g->A + i * g->a_step,

@@ -648,6 +648,7 @@ static void test_base_gemm(void) {
             base_one_gemm(&ctx, 1, 49, 33, mode);
             base_one_gemm(&ctx, 33, 1, 49, mode);
             base_one_gemm(&ctx, 8, 48, 130, mode);
+            if (mode % 5 == 1) base_one_gemm(&ctx, 259, 301, 270, mode);     // blocks of both factors copied; A turned, or not
         }
         ctm_gemm(&ctx, 0, 5, 3, NULL, 1, 1, NULL, 1, NULL, 1, NULL, 0);       // nothing to do
         ctm_gemm(&ctx, 5, 0, 3, NULL, 1, 1, NULL, 1, NULL, 1, NULL, 0);
@@ -709,6 +710,7 @@ static void test_base_gemm_bits(void) {
         base_gemm_bits(&ctx, 201, 67, 70);
         base_gemm_bits(&ctx, 33, 250, 140);
         base_gemm_bits(&ctx, 64, 128, 128);
+        base_gemm_bits(&ctx, 260, 290, 300);
     }
 }
 
