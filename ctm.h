@@ -8341,7 +8341,7 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      B in steps of b_step. If that is a large power of two, the rows fall on few places of the cache and push each other out, so B is
 //      copied first. A convolution copies its weights once, into panels as wide as the tile, [panel][tap][input channel][width], zeros
 //      filling the last. A large product copies blocks of both: 256 rows of B, as panels, serve up to 1,024 rows of C; 256 columns of
-//      96 rows of A, which would lie pages apart, serve up to 768 columns. That block stays in the second-level cache, a panel in the first.
+//      96 rows of A, which would lie pages apart, serve up to 768 columns. It stays in the second-level cache, a panel in the first.
 //   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
