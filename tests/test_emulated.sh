@@ -1,7 +1,7 @@
 #!/bin/sh
 # Other processors, emulated: arm64, whose compilers fuse multiply-adds unasked, and s390x, whose bytes lie the other way round. The
 # header's tests, the bits of the portable kernels against those of this machine, and the programs: points to its last figure, images
-# and edit on drawn shapes. Needs Debian's gcc-aarch64-linux-gnu, gcc-s390x-linux-gnu and qemu-user; what is missing counts as skipped.
+# and edit on an idx file of tiny images. Needs Debian's gcc-aarch64-linux-gnu, gcc-s390x-linux-gnu and qemu-user; what is missing counts as skipped.
 # Tests that train for long are left out (emulated, they take minutes). The two processors run side by side.
 # usage: sh tests/test_emulated.sh [aarch64|s390x]
 cd "$(dirname "$0")/.." || exit 1
@@ -47,12 +47,13 @@ machine() {                             # machine NAME: everything on one proces
     check "points train" $points train --hidden 16 --layers 1 --steps 40 --noises 1000 --compare-steps 0 --threads 1 --quiet --out "$dir/out/points"
     check "points train ends with its figures" test -s "$dir/out/points/metrics.csv" -a -s "$dir/out/points/model.safetensors"
     check "images synth" $images synth --n 12 --seed 5 --out "$dir/shapes.bin" --quiet
-    check "images train" $images train --data "$dir/shapes.bin" --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 16 --batch 2 --shards 1 \
+    { printf '\000\000\010\003\000\000\000\014\000\000\000\010\000\000\000\010'; head -c 768 ctm.h; } >"$dir/images.idx"     # 12 images of 8 x 8
+    check "images train" $images train --data "$dir/images.idx" --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn 4 --batch 2 --shards 1 \
           --teacher-steps 2 --steps 2 --seed 3 --threads 1 --quiet --out "$dir/out/images"
     check "images sample" $images sample --weights "$model" --n 2 --seed 2 --quiet --out "$dir/sample.png"
-    check "images eval" $images eval --weights "$model" --teacher "$dir/out/images/teacher.safetensors" --data "$dir/shapes.bin" --n 2 --likelihood 1 \
+    check "images eval" $images eval --weights "$model" --teacher "$dir/out/images/teacher.safetensors" --data "$dir/images.idx" --n 2 --likelihood 1 \
           --quiet --out "$dir/out/eval"
-    check "edit" $edit inpaint --weights "$model" --data "$dir/shapes.bin" --box 4,4,16,16 --n 2 --nfe 2 --threads 1 --quiet --out "$dir/edit.png"
+    check "edit" $edit inpaint --weights "$model" --data "$dir/images.idx" --box 1,1,4,4 --n 2 --nfe 2 --threads 1 --quiet --out "$dir/edit.png"
     echo "$passed $failed $skipped" >"$dir.counts"
 }
 
