@@ -8313,18 +8313,19 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 }
 #endif
 
-// THE STORY OF SPEED, with what each step gained: GFLOP/s printed by `build/bench story` on one core whose multiply-add peak is 265.
-// Products are 512 x 512 x 512 (1.7 to 239) or 2048 (step 5), convolutions 3x3, 64 -> 64 channels, 32 x 32 pixels, batch 16.
+// THE STORY OF SPEED, with what each step gained: GFLOP/s printed by `build/bench story` on one core with AVX2, whose multiply-add peak
+// was 91 (`build/bench fma_peak`; medians of five). Products are 512 x 512 x 512 (1.0 to 54) or 2048 (step 5), convolutions 3x3,
+// 64 -> 64 channels, 32 x 32 pixels, batch 16.
 //
-//   1. Three loops: 1.7. Every multiply-add loads two numbers, and waits for the sum before it.
-//   2. Vectors: 18. Let j run over the W lanes of a register: B's row is read W numbers at a time, A's entry is repeated.
-//   3. A tile: 239. Hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
-//      MR·NV multiply-adds. With 8 x 3 that is 24 independent sums (a sum takes 4 cycles, and two can start in each: 8 would
-//      just do) and 24 multiply-adds for 11 loads. From here on the arithmetic is the limit, not the memory. The registers decide
-//      how large a tile is: AVX-512 has 32, of which 24 hold sums and 3 hold B; AVX2 has 16, so 4 x 3 there; of vectors of four, arm64
-//      holds 8 x 2 or, as clang compiles it, 8 x 3, and others 4 x 2. Where rows are left over, the tile repeats the last one; where
-//      columns are, it has fewer vectors, and the last four are cut 2 + 2.
-//   4. Strides: a convolution from 4.1 (its loops) to 201. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code
+//   1. Three loops: 1.0. Every multiply-add loads two numbers, and waits for the sum before it.
+//   2. Vectors: 6.8. Let j run over the W lanes of a register: B's row is read W numbers at a time, A's entry is repeated.
+//   3. A tile: 54. Hold MR rows x NV vectors of C in registers. For each k, load NV vectors of B and MR numbers of A and do
+//      MR·NV multiply-adds. With 4 x 3 that is 12 independent sums (a sum takes 4 cycles, and two can start in each: 8 would
+//      just do) and 12 multiply-adds for 7 loads. From here on the arithmetic is the limit, as long as the memory keeps up (step 5).
+//      The registers decide how large a tile is. AVX2 has 16, of which 12 hold sums and 3 hold B; AVX-512 has 32, so 8 x 3 there; of
+//      vectors of four, arm64 holds 8 x 2 and others 4 x 2. Where rows are left over, the tile repeats the last one; where columns
+//      are, it has fewer vectors, and the last four are cut 2 + 2.
+//   4. Strides: a convolution from 1.9 (its loops) to 60. A is read at A[i·a_row + k·a_step]. With the two exchanged the same code
 //      multiplies by A transposed, which is what a weight gradient needs. And the rows of A need not be evenly spaced: the tile
 //      takes a list of row pointers. So the rows can be PIXELS. With activations as [B,H,W,C], channels innermost, a convolution is
 //
@@ -8337,12 +8338,12 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      and transposed. The gradient with respect to w is the same tile with rows = input channels, k = pixels: for one tap it
 //      walks along each image row over those pixels whose neighbour exists, the sums staying in registers for some 256 pixels;
 //      dout's columns of these pixels are copied together first, so that all taps and channels find them in the cache.
-//   5. Copies: 18 to 67 for n = 2048 (on a core with AVX2 and a peak of 95, where the tile alone makes 51 of n = 512). The tile walks down
-//      B in steps of b_step. If that is a large power of two, the rows fall on few places of the cache and push each other out, so B is
-//      copied first. A convolution copies its weights once, into panels as wide as the tile, [panel][tap][input channel][width], zeros
-//      filling the last. A large product copies blocks of both: 256 rows of B, as panels, serve up to 1,024 rows of C; 256 columns of
-//      96 rows of A, which would lie pages apart, serve up to 768 columns. It stays in the second-level cache, a panel in the first.
-//   6. Fewer multiplications, Winograd: 377, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
+//   5. Copies: 19 to 62 for n = 2048. The tile walks down B in steps of b_step. If that is a large power of two, the rows fall on
+//      few places of the cache and push each other out, so B is copied first. A convolution copies its weights once, into panels as
+//      wide as the tile, [panel][tap][input channel][width], zeros filling the last. A large product copies blocks of both: 256 rows
+//      of B, as panels, serve up to 1,024 rows of C; 256 columns of 96 rows of A, which would lie pages apart, serve up to 768
+//      columns. A's block stays in the second-level cache, B's panel in the first.
+//   6. Fewer multiplications, Winograd: 100, counted as direct ones. Two neighbouring outputs of a 3-tap filter are
 //      y0 = d0·g0 + d1·g1 + d2·g2  and  y1 = d1·g0 + d2·g1 + d3·g2: six products. But also
 //
 //           m1 = (d0 - d2)·g0     m2 = (d1 + d2)·(g0 + g1 + g2)/2     m3 = (d2 - d1)·(g0 - g1 + g2)/2     m4 = (d1 - d3)·g2
@@ -8381,16 +8382,12 @@ static int ctm__channels_each(int k, int I) { return ctm__imin(((I + 1) / 2 + 7)
 #endif
 #if defined(__clang__)
 #  define CTM__UNROLL _Pragma("clang loop unroll(full)")
+#  define CTM__TWICE  _Pragma("clang loop unroll_count(2)")
 #elif defined(__GNUC__) && !defined(__TINYC__)
 #  define CTM__UNROLL _Pragma("GCC unroll 16")    // without it gcc -O2 keeps the tile in memory
+#  define CTM__TWICE  _Pragma("GCC unroll 2")
 #else
 #  define CTM__UNROLL
-#endif
-#if defined(__clang__)
-#  define CTM__TWICE _Pragma("clang loop unroll_count(2)")
-#elif defined(__GNUC__) && !defined(__TINYC__)
-#  define CTM__TWICE _Pragma("GCC unroll 2")
-#else
 #  define CTM__TWICE
 #endif
 #if defined(__GNUC__)
@@ -8432,17 +8429,12 @@ static CTM__INLINE int32_t ctm__bits_of(float v)       { int32_t b; memcpy(&b, &
 #    define CTM__HAS_V128 1
 #    define CTM__SUFFIX _v128
 #    define CTM__W  4
-#    ifdef __aarch64__                                           // 32 registers; with three vectors gcc keeps sums in memory
+#    ifdef __aarch64__
 #      define CTM__MR 8
-#      ifdef __clang__
-#        define CTM__NV 3
-#      else
-#        define CTM__NV 2
-#      endif
 #    else
 #      define CTM__MR 4
-#      define CTM__NV 2
 #    endif
+#    define CTM__NV 2                                            // of 8 x 3 gcc keeps some sums in memory, even with 32 registers
 #    define CTM__TARGET
 #    if defined(__aarch64__) && defined(__clang__) && __clang_major__ >= 16
 #      define CTM__FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
@@ -8545,7 +8537,7 @@ CTM__FUN CTM__INLINE void CTM__FN(splat)(V *v, ctm_real c) { memset(v, 0, sizeof
 
 // THE TILE. acc[i][j] += A_i[k·a_step] · B[k·b_step + j] for K values of k: MR rows by pointer, NV vectors of columns. MR and NV
 // are constants wherever this is inlined, so the loops over i and j unroll and acc lives in registers. Everything fast is this. (Two
-// values of k in one turn: a processor that shares its decoder between two threads has no room for a loop's own instructions.)
+// values of k in one turn of the loop: fewer instructions that only count and jump.)
 CTM__FUN CTM__INLINE void CTM__FN(run)(const int MR, const int NV, V (*acc)[CTM__NV], int K, const ctm_real *const *row,
                                        ptrdiff_t a_step, const ctm_real *B, ptrdiff_t b_step) {
     const ctm_real *A[CTM__MR];

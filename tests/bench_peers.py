@@ -2,6 +2,7 @@
 usage: bench_peers.py THREADS NAME...     names as build/bench prints them; prints `peer NAME VALUE UNIT` for each
        bench_peers.py THREADS rss_unet_fwd_c64     (or rss_sample_onestep_c64) the process's peak memory: run on its own
        bench_peers.py THREADS blas                 which library PyTorch's matrix products come from: one word and its path"""
+import ctypes
 import math
 import os
 import resource
@@ -225,15 +226,18 @@ def measure(name):
 
 
 def blas():
-    """The libraries that are mapped after a product tell; netlib's, the reference, is the one called just libblas."""
-    torch.mm(torch.ones(64, 64), torch.ones(64, 64))
+    """The library that the symbol of the matrix product leads to, looked up as PyTorch's own library does; netlib's is the reference."""
     with open('/proc/self/maps') as f:
-        paths = sorted({line.split()[-1] for line in f if '/' in line})
-    for word in ('openblas', 'mkl_core', 'blis', 'atlas', 'blas'):
-        for path in map(os.path.realpath, paths):
-            if word in os.path.basename(path) or (word == 'openblas' and word in path and 'blas' in os.path.basename(path)):
-                return ('netlib' if word == 'blas' else word.replace('_core', '')), path
-    return 'unknown', '(linked into PyTorch)'
+        maps = [line.split() for line in f if '/' in line]
+    try:
+        own = ctypes.CDLL(next(line[-1] for line in maps if 'libtorch_cpu' in line[-1]))
+        at = ctypes.cast(own.sgemm_, ctypes.c_void_p).value
+    except (StopIteration, AttributeError):
+        return 'unknown', '(linked into PyTorch)'
+    for span, *_, path in maps:
+        if int(span.split('-')[0], 16) <= at < int(span.split('-')[1], 16):
+            return next((word for word in ('openblas', 'mkl', 'blis', 'atlas') if word in path), 'netlib'), path
+    return 'unknown', hex(at)
 
 
 for name in sys.argv[2:]:

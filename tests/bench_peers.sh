@@ -18,7 +18,7 @@ case $blas in openblas*)
     fastest=0
     for core in $cores; do
         if [ $core = default ]; then unset OPENBLAS_CORETYPE; else export OPENBLAS_CORETYPE=$core; fi
-        rate=$(OMP_NUM_THREADS=2 "$python" tests/bench_peers.py 2 gemm_n1024 2>/dev/null | awk '{ print $3 }')
+        rate=$({ OMP_NUM_THREADS=2 "$python" tests/bench_peers.py 2 gemm_n1024; } 2>/dev/null | awk '{ print $3 }')
         echo "  kernels $core: ${rate:-they do not run here} ${rate:+GFLOP/s}"
         if awk "BEGIN { exit !(${rate:-0} > $fastest) }"; then fastest=$rate best=$core; fi
     done

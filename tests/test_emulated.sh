@@ -1,14 +1,15 @@
 #!/bin/sh
 # Other processors, emulated: arm64, whose compilers fuse multiply-adds unasked, and s390x, whose bytes lie the other way round. The
 # header's tests, the bits of the portable kernels against those of this machine, and the programs: points to its last figure, images
-# and edit on an idx file of tiny images. Needs Debian's gcc-aarch64-linux-gnu, gcc-s390x-linux-gnu and qemu-user; what is missing counts as skipped.
-# Tests that train for long are left out (emulated, they take minutes). The two processors run side by side.
+# and edit on an idx file of tiny images. Needs Debian's gcc-aarch64-linux-gnu, gcc-s390x-linux-gnu and qemu-user; what is missing
+# counts as skipped. Tests that take long are left out (emulated, they take minutes). The two processors run side by side.
 # usage: sh tests/test_emulated.sh [aarch64|s390x]
 cd "$(dirname "$0")/.." || exit 1
 root=$(pwd)
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-long="learn gan_keeps lpips_trains lpips_golden in_proportion_to load_without_memory unet_rows unet_copies edit_fills_in samplers_keep wide_data unet_memory unet_training_dropout unet_same_bits"
+long="learn gan_keeps lpips_trains lpips_golden in_proportion_to load_without_memory unet_rows unet_copies edit_fills_in samplers_keep
+      wide_data unet_memory unet_training_dropout unet_same_bits"
 
 # The inner loop of the tile as arm64's compiler writes it: 16 fused multiply-adds at least, and no load or store of the stack.
 tile() {

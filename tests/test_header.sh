@@ -338,7 +338,8 @@ for compiler in gcc clang $(more clang-14 clang-19); do
 done
 for compiler in gcc $(more clang); do   # the optimiser warns of more (maybe-uninitialized, ...)
     for simd in -DCTM_NO_SIMD $(more -UCTM_NO_SIMD); do
-        if here $compiler; then job "$compiler -O2 $simd" $compiler -O2 $simd -std=c99 $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/o2.$compiler$simd.o"; fi
+        level=-O1; [ "$long" = long ] && level=-O2
+        if here $compiler; then job "$compiler $level $simd" $compiler $level $simd -std=c99 $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/o2.$compiler$simd.o"; fi
     done
 done
 for compiler in g++ clang++ $(more clang++-19); do
@@ -373,7 +374,7 @@ aside() {                               # aside COMPILER AND FLAGS...: all files
 for compiler in gcc clang $(more clang-14 clang-19); do
     if here $compiler; then job "$compiler: macros of one letter, <complex.h>, <tgmath.h>" aside $compiler -std=c11 $strict_c; fi
 done
-for compiler in g++ clang++ $(more clang++-19); do
+for compiler in g++ $(more clang++ clang++-19); do
     if here $compiler; then
         job "$compiler: macros of one letter, <complex.h>, <tgmath.h>" aside $compiler -x c++ -std=c++11 $warn
     fi
