@@ -396,6 +396,7 @@ typedef struct ctm_ctx {
     char   error[512];                  // last error, one line; empty if none
     int    threads;                     // how many OpenMP threads to use; 0: what OpenMP says (OMP_NUM_THREADS, else all cores). Never
                                         // changes a result
+    int    team, most_pieces;           // private (chapter 4): so many of them share a loop inside a piece of another loop; its pieces
     int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
     int    winograd;                    // 3x3 convolutions by Winograd's products: 0 never, 2 wherever height and width are even,
                                         // 1 only from 16 channels and 16 pixels on. They round differently
@@ -446,7 +447,8 @@ CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everythi
 // ---- CHAPTER 4. THREADS ---------------------------------------------------------------------------------------------
 
 // Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside the
-// pieces of another parallel_for that is itself shared among threads, it runs on the calling thread alone.
+// pieces of another parallel_for that is itself shared among threads, it runs on the calling thread alone. (A training step shares its
+// shards in another way: threads that get none help with the loops inside. That needs OpenMP 3.1, which all but MSVC have.)
 // A fork copies one thread. With gcc's OpenMP a child whose parent used several threads waits for the others for ever: fork before
 // the first work is shared, or set threads = 1 in the child.
 CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
@@ -828,7 +830,7 @@ struct ctm_config {
                                    // of `steps`, where it stays: with 0, further steps change nothing
     double ema_rate[4];            // ema[0] is G_ema of the losses and the one to sample from; 0 ends the list
     int    ema_warmup;             // 1: step k uses at most (k+1)/(k+10), so that a short run forgets its beginning
-    int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces: another number rounds otherwise
+    int    batch, shards;          // rows of L_CTM; the batch is cut into this many pieces for the threads: another number rounds otherwise
     long   steps;                  // of the learning rate's schedule; the loop is yours. 0: no schedule
     uint64_t seed;
 };
@@ -924,7 +926,7 @@ typedef void (*ctm_draw_fn)(void *user, const ctm_rng *rng, uint64_t step, uint6
 // several threads like draw.
 typedef int (*ctm_label_fn)(void *user, const ctm_rng *rng, uint64_t step, uint64_t index);
 
-typedef struct ctm_shard {             // one piece of the batch, worked on by one thread
+typedef struct ctm_shard {             // one piece of the batch, worked on by one thread or, if there are more, by several
     ctm_trainer *tr;
     int          first, rows;          // its rows of L_CTM (global numbers first .. first+rows-1)
     int          dfirst, drows;        // its rows of the diagonal term
@@ -966,6 +968,7 @@ struct ctm_trainer {
     char         note[400];            // after ctm_checkpoint_load: a line if the bits may differ from those of a run in one piece
     double       L_ctm, L_dsm, lambda_dsm, grad_norm, lr;   // of the last step
     ctm_real    *g_ctm, *g_dsm;        // gradients of the two losses, summed over shards and processes
+    double      *squares;              // of the total gradient, summed over stretches
     ctm_denoiser *self;                // ema[0] as its own teacher
     // Yours to set between ctm_trainer_new and the first step:
     ctm_label_fn  label; void *label_user;         // classes of the rows; NULL: none (and then cfg.classes must be 0)
@@ -1723,53 +1726,151 @@ CTM__DEF void ctm_arena_free(ctm_arena *a) {
 //
 // There is one tool: n independent pieces of work, cut in the same way whatever the number of threads. It does not matter which thread
 // takes a piece, because a piece writes only its own results, and sums over pieces are made afterwards, in their order.
+//
+// Loops nest: a training step is a loop over shards of the batch (chapter 17), and each layer inside is a loop over rows or pixels. An
+// inner loop runs on the thread that meets it, as long as no thread is without a shard. With 64 threads and 4 shards 60 are, and a layer
+// should run on 16. So it is offered to them as OpenMP tasks. A thread that has nothing to do, and so waits at the end of the outer loop,
+// takes such a task, and then pieces of that layer until none is left. No more threads are woken than the layers have pieces.
 // =====================================================================================================================
 
-static int ctm__threads(const ctm_ctx *ctx) {                    // that a loop begun here would get
+#ifndef CTM_PIECE
+#  define CTM_PIECE(loop, work) work         // yours to define, to time each piece: see tests/bench.c
+#endif
+
+#if defined(_OPENMP) && !defined(CTM_NO_OPENMP) && _OPENMP >= 201107     // tasks and atomic captures
+#  define CTM__TASKS 1
+#else
+#  define CTM__TASKS 0
+#endif
+
+typedef struct ctm__loop {
+    int n, next;                             // pieces; the first that no thread has taken
+    void (*plain)(void *arg, int i);         // the work: with or without scratch memory
+    void (*work)(void *arg, int i, void *scratch);
+    void *arg;
+    unsigned char *scratch;                  // `bytes` for each of the threads that share this loop
+    size_t bytes;
+} ctm__loop;
+
+static int ctm__threads(const ctm_ctx *ctx) {                    // at most so many share a loop that begins here
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
-    return omp_in_parallel() ? 1 : ctx->threads > 0 ? ctx->threads : omp_get_max_threads();
+    if (omp_in_parallel()) return ctx->team;
+    return ctx->threads > 0 ? ctx->threads : omp_get_max_threads();
 #else
     (void)ctx;
     return 1;
 #endif
 }
 
-CTM__DEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
-    int i;
+// How many threads share a loop of n pieces. Of the loops inside other loops, the context remembers the one of most pieces.
+static int ctm__threads_for(ctm_ctx *ctx, int n) {
+#if CTM__TASKS
+    if (omp_in_parallel()) {
+        int most;
+        #pragma omp atomic read
+        most = ctx->most_pieces;
+        if (n > most) {
+            #pragma omp critical(ctm_most_pieces)
+            if (n > ctx->most_pieces) {
+                #pragma omp atomic write
+                ctx->most_pieces = n;
+            }
+        }
+    }
+#endif
+    return ctm__imin(n, ctm__threads(ctx));
+}
+
+// What each of them does: take a piece, until there is none.
+static void ctm__take_pieces(ctm__loop *l, int thread) {
+    unsigned char *scratch = l->scratch + l->bytes * (size_t)thread;
+    for (;;) {
+        int i;
+#if CTM__TASKS
+        #pragma omp atomic capture
+#elif defined(_OPENMP) && !defined(CTM_NO_OPENMP)
+        #pragma omp critical(ctm_next)
+#endif
+        i = l->next++;
+        if (i >= l->n) return;
+        if (l->plain) CTM_PIECE(l, l->plain(l->arg, i));
+        else CTM_PIECE(l, l->work(l->arg, i, scratch));
+    }
+}
+
+static void ctm__share(ctm__loop *l, int threads) {
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
-    int threads = ctm__imin(n, ctm__threads(ctx));
-    if (threads > 1) {
-        #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-        for (i = 0; i < n; i++) work(arg, i);
+    if (threads > 1 && !omp_in_parallel()) {
+        #pragma omp parallel num_threads(threads)
+        ctm__take_pieces(l, omp_get_thread_num());
         return;
     }
-#else
-    (void)ctx;
 #endif
-    for (i = 0; i < n; i++) work(arg, i);
+#if CTM__TASKS
+    if (threads > 1) {
+        int k;
+        for (k = 1; k < threads; k++) {
+            #pragma omp task firstprivate(l, k)
+            ctm__take_pieces(l, k);
+        }
+        ctm__take_pieces(l, 0);
+        #pragma omp taskwait
+        return;
+    }
+#endif
+    (void)threads;
+    ctm__take_pieces(l, 0);
+}
+
+CTM__DEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
+    ctm__loop l;
+    memset(&l, 0, sizeof l);
+    l.n = n; l.plain = work; l.arg = arg;
+    ctm__share(&l, ctm__threads_for(ctx, n));
 }
 
 // The same with `bytes` of scratch memory for each thread.
 static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work)(void *arg, int i, void *scratch), void *arg) {
     ctm_mark m = ctm_arena_mark(a);
-    int i;
-#if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
-    int threads = ctm__imin(n, ctm__threads(a->ctx));
-    if (threads > 1) {
-        unsigned char *scratch;
-        bytes = (bytes + 4095) / 4096 * 4096 + 64;               // not all at the same place of the cache
-        scratch = (unsigned char *)ctm_alloc_raw(a, bytes * (size_t)threads);
-        #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-        for (i = 0; i < n; i++) work(arg, i, scratch + bytes * (size_t)omp_get_thread_num());
-        ctm_arena_release(a, m);
-        return;
+    int threads = ctm__threads_for(a->ctx, n);
+    ctm__loop l;
+    memset(&l, 0, sizeof l);
+    l.n = n; l.work = work; l.arg = arg;
+    l.bytes = (bytes + 4095) / 4096 * 4096 + 64;                 // not all at the same place of the cache
+    l.scratch = (unsigned char *)ctm_alloc_raw(a, l.bytes * (size_t)threads);
+    ctm__share(&l, threads);
+    ctm_arena_release(a, m);
+}
+
+// Work on n numbers, each by itself, in stretches: so many from `at` on.
+enum { CTM__STRETCH = 65536 };
+typedef struct ctm__stretches_job { size_t n; void (*work)(void *arg, size_t at, size_t n); void *arg; } ctm__stretches_job;
+static void ctm__stretch_piece(void *arg, int i) {
+    const ctm__stretches_job *j = (const ctm__stretches_job *)arg;
+    size_t at = (size_t)i * CTM__STRETCH, left = j->n - at;
+    j->work(j->arg, at, left < (size_t)CTM__STRETCH ? left : (size_t)CTM__STRETCH);
+}
+static void ctm__in_stretches(ctm_ctx *ctx, size_t n, void (*work)(void *arg, size_t at, size_t n), void *arg) {
+    ctm__stretches_job j;
+    j.n = n; j.work = work; j.arg = arg;
+    ctm_parallel_for(ctx, (int)((n + CTM__STRETCH - 1) / CTM__STRETCH), ctm__stretch_piece, &j);
+}
+
+// A loop whose pieces are full of loops. Threads beyond n help: a team for each piece, as large as the inner loops of the last time
+// could use.
+static void ctm__parallel_teams(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
+    int threads = ctm__threads_for(ctx, n);
+    ctm__loop l;
+    memset(&l, 0, sizeof l);
+    l.n = n; l.plain = work; l.arg = arg;
+#if CTM__TASKS
+    if (n > 0 && ctm__threads(ctx) > n && !omp_in_parallel()) {
+        ctx->team = ctm__imin((ctm__threads(ctx) + n - 1) / n, ctx->most_pieces);
+        if (ctx->team > 1) threads = ctm__imin(ctm__threads(ctx), n * ctx->team);
     }
 #endif
-    {
-        void *scratch = ctm_alloc_raw(a, bytes);
-        for (i = 0; i < n; i++) work(arg, i, scratch);
-    }
-    ctm_arena_release(a, m);
+    ctm__share(&l, threads);
+    ctx->team = 1;
 }
 
 // =====================================================================================================================
@@ -2696,20 +2797,16 @@ CTM__DEF ctm_tensor *ctm_weighted_mean(ctm_tape *tp, ctm_tensor *d, ctm_tensor *
     return ctm_done(out);
 }
 
-// y = c·x, or y += c·x, cut into pieces for the threads.
-typedef struct ctm__scaled_job {
-    const ctm__kernels *kernels; size_t n; double c; const ctm_real *x; ctm_real *y; int add;
-} ctm__scaled_job;
-enum { CTM__STRETCH = 16384 };     // numbers in one piece of elementwise work
-static void ctm__scaled_piece(void *arg, int p) {
+// y = c·x, or y += c·x
+typedef struct ctm__scaled_job { const ctm__kernels *kernels; double c; const ctm_real *x; ctm_real *y; int add; } ctm__scaled_job;
+static void ctm__scaled_stretch(void *arg, size_t at, size_t n) {
     const ctm__scaled_job *j = (const ctm__scaled_job *)arg;
-    size_t i = (size_t)p * CTM__STRETCH, n = j->n - i < (size_t)CTM__STRETCH ? j->n - i : (size_t)CTM__STRETCH;
-    j->kernels->scaled(n, j->c, j->x + i, j->y + i, j->add);
+    j->kernels->scaled(n, j->c, j->x + at, j->y + at, j->add);
 }
 static void ctm__scaled(ctm_ctx *ctx, size_t n, double c, const ctm_real *x, ctm_real *y, int add) {
     ctm__scaled_job j;
-    j.kernels = ctx->kernels; j.n = n; j.c = c; j.x = x; j.y = y; j.add = add;
-    ctm_parallel_for(ctx, (int)((n + CTM__STRETCH - 1) / CTM__STRETCH), ctm__scaled_piece, &j);
+    j.kernels = ctx->kernels; j.c = c; j.x = x; j.y = y; j.add = add;
+    ctm__in_stretches(ctx, n, ctm__scaled_stretch, &j);
 }
 
 // op: reshape    out = the numbers of x under another shape         shares data
@@ -3780,7 +3877,8 @@ static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
     ctm_arena_release(tp->arena, m);
     moved = (ctm_tensor *)ctm_alloc_raw(tp->arena, sizeof *moved);
     copy.data = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
-    memmove(copy.data, x->data, copy.len * sizeof(ctm_real));     // downwards in the same memory, or out of a released block
+    if (copy.data + x->len > x->data && copy.data < x->data) memmove(copy.data, x->data, x->len * sizeof(ctm_real));
+    else ctm__scaled(tp->ctx, x->len, 1, x->data, copy.data, 0);
     copy.saved = NULL;
     memset(copy.src, 0, sizeof copy.src);
     *moved = copy;
@@ -4122,11 +4220,21 @@ CTM__DEF void ctm_opt_init(ctm_arena *a, ctm_opt *o, int kind, size_t len, doubl
     o->v = (ctm_real *)ctm_alloc(a, len * sizeof(ctm_real));
 }
 
+typedef struct ctm__opt_job {
+    const ctm__kernels *kernels; const ctm_opt *o; ctm_real *theta; const ctm_real *grad; double rate, root; int adaptive;
+} ctm__opt_job;
+static void ctm__opt_stretch(void *arg, size_t at, size_t n) {
+    const ctm__opt_job *j = (const ctm__opt_job *)arg;
+    const ctm_opt *o = j->o;
+    j->kernels->adam(n, j->theta + at, j->grad + at, o->m + at, o->v + at, o->beta1, o->beta2, j->rate, j->root, o->eps, j->adaptive);
+}
+
 // [eq:radam]  theta <- theta - lr·r_k·m̂/(sqrt(v̂) + eps); Adam has r_k = 1, RAdam with rho_k <= 5 takes theta - lr·m̂.
 CTM__DEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_real *grad) {
     double k = (double)++o->k, p1 = 1 - pow(o->beta1, k), p2 = 1 - pow(o->beta2, k);     // the bias corrections
-    double rate = o->lr / p1, root = 1 / sqrt(p2), eps = o->eps;
+    double rate = o->lr / p1, root = 1 / sqrt(p2);
     int adaptive = 1;
+    ctm__opt_job j;
     if (o->kind == CTM_RADAM) {
         double rho_inf = 2 / (1 - o->beta2) - 1, rho = rho_inf - 2 * k * (1 - p2) / p2;
         if (rho > 5) {
@@ -4136,12 +4244,21 @@ CTM__DEF void ctm_opt_step(ctm_ctx *ctx, ctm_opt *o, ctm_real *theta, const ctm_
             adaptive = 0;
         }
     }
-    ctx->kernels->adam(o->len, theta, grad, o->m, o->v, o->beta1, o->beta2, rate, root, eps, adaptive);
+    j.kernels = ctx->kernels; j.o = o; j.theta = theta; j.grad = grad; j.rate = rate; j.root = root; j.adaptive = adaptive;
+    ctm__in_stretches(ctx, o->len, ctm__opt_stretch, &j);
+}
+
+typedef struct ctm__ema_job { const ctm__kernels *kernels; ctm_real *ema; const ctm_real *theta; double rate; } ctm__ema_job;
+static void ctm__ema_stretch(void *arg, size_t at, size_t n) {
+    const ctm__ema_job *j = (const ctm__ema_job *)arg;
+    j->kernels->ema(n, j->ema + at, j->theta + at, j->rate);
 }
 
 // [eq:ema]  ema <- rate·ema + (1 - rate)·theta
 CTM__DEF void ctm_ema_step(ctm_ctx *ctx, size_t len, ctm_real *ema, const ctm_real *theta, double rate) {
-    ctx->kernels->ema(len, ema, theta, rate);
+    ctm__ema_job j;
+    j.kernels = ctx->kernels; j.ema = ema; j.theta = theta; j.rate = rate;
+    ctm__in_stretches(ctx, len, ctm__ema_stretch, &j);
 }
 
 // =====================================================================================================================
@@ -4299,14 +4416,14 @@ static double ctm__gmm_log_density(const ctm_denoiser *self, const double *x, do
 }
 
 typedef struct ctm__gmm_job {
-    ctm_ctx *ctx; const ctm__gmm *g; const ctm_tensor *x, *t; ctm_tensor *out; ctm_real *scratch; int rows; size_t room;
+    const ctm__kernels *kernels; const ctm__gmm *g; const ctm_tensor *x, *t; ctm_tensor *out;
 } ctm__gmm_job;
-static void ctm__gmm_piece(void *arg, int p) {
+static void ctm__gmm_piece(void *arg, int p, void *scratch) {
     const ctm__gmm_job *j = (const ctm__gmm_job *)arg;
-    int first = p * j->rows, n = ctm__imin(j->rows, j->x->shape[0] - first);
+    int first = p * CTM__ROWS, n = ctm__imin(CTM__ROWS, j->x->shape[0] - first);
     size_t at = (size_t)first * (size_t)j->g->dim;
-    j->ctx->kernels->mixture(n, j->g->dim, j->g->K, j->g->mean_r, j->g->log_w_r, j->g->c * j->g->c, j->x->data + at,
-                             j->t->data + first, j->out->data + at, j->scratch + (size_t)p * j->room);
+    j->kernels->mixture(n, j->g->dim, j->g->K, j->g->mean_r, j->g->log_w_r, j->g->c * j->g->c, j->x->data + at,
+                             j->t->data + first, j->out->data + at, (ctm_real *)scratch);
 }
 
 // op: mixture    out = D(x,t) of [eq:D_gmm]         x [B,dim]  t [B]  out [B,dim]
@@ -4340,20 +4457,12 @@ static ctm_tensor *ctm__gmm_denoise(ctm_tape *tp, const ctm_denoiser *self, ctm_
     const ctm__gmm *g = (const ctm__gmm *)self->impl;
     ctm__gmm_job j;
     ctm_tensor *out;
-    ctm_mark m;
-    int pieces;
     ctm__check_points("mixture", x, t, g->dim);
     out = ctm__result(tp, "mixture", 2, x->shape[0], g->dim, x, t, NULL, NULL, ctm__gmm_backward);
     out->saved = (ctm_real *)self->impl;
-    m = ctm_arena_mark(tp->arena);
-    j.rows = ctm__imin(256, x->shape[0]);
-    if (x->shape[0] > 32 * j.rows) j.rows = (x->shape[0] + 31) / 32;      // at most 32 pieces, so at most 32 scratch areas
-    pieces = j.rows ? (x->shape[0] + j.rows - 1) / j.rows : 0;
-    j.ctx = tp->ctx; j.g = g; j.x = x; j.t = t; j.out = out;
-    j.room = (size_t)(2 * g->dim + g->K) * 16;
-    j.scratch = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)pieces * j.room * sizeof(ctm_real));
-    ctm_parallel_for(tp->ctx, pieces, ctm__gmm_piece, &j);
-    ctm_arena_release(tp->arena, m);
+    j.kernels = tp->ctx->kernels; j.g = g; j.x = x; j.t = t; j.out = out;
+    ctm__parallel_scratch(tp->arena, ctm__row_pieces((size_t)x->shape[0]), (size_t)(2 * g->dim + g->K) * 16 * sizeof(ctm_real),
+                          ctm__gmm_piece, &j);
     return ctm_done(out);
 }
 
@@ -5575,9 +5684,9 @@ CTM__DEF ctm_tensor *ctm_gan_disc_loss(ctm_tape *tp, int kind, ctm_tensor *real,
 //        L   = L_CTM + lambda_DSM·L_DSM + lambda_GAN·L_GAN               chapter 16
 //        theta <- theta - RAdam(grad L),   ema <- r·ema + (1-r)·theta    chapter 10
 //
-// Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts. The batch is cut into shards, one for a thread. A
-// shard draws its rows by their numbers in the whole batch, works on its own tape, and leaves its part of each loss and each gradient. The
-// parts are summed in order, so the number of threads changes no bit.
+// Begin with ctm__ctm_loss and ctm_train_step; the other functions are their parts. The batch is cut into shards. A shard
+// draws its rows by their numbers in the whole batch, works on its own tape, and leaves its part of each loss and each gradient. The parts
+// are summed in order, so the number of threads changes no bit.
 //
 // Each loss has its own backward pass, into cleared gradients. Then  total = grad L_CTM + lambda·grad L_DSM + ..  is a sum of arrays,
 // lambda is made of the norms of two of them, and a reader can print the gradient of each loss. L_GAN jumps from the same x_t once more
@@ -5818,12 +5927,14 @@ static int ctm__turn(const ctm_trainer *tr) {
     return (tr->step - tr->cfg.gan_start) % tr->cfg.gan_period == 0 ? CTM__TURN_STUDENT : CTM__TURN_DISC;
 }
 
+static void ctm__zero_stretch(void *arg, size_t at, size_t n) { memset((ctm_real *)arg + at, 0, n * sizeof(ctm_real)); }
+
 // One loss on a tape of its own: its value, and its gradient in net->grad.
 static double ctm__loss_and_gradient(ctm_shard *sh, ctm_net *net, ctm_tensor *(*loss)(ctm_shard *sh)) {
     ctm_tensor *L;
     ctm_tape_reset(&sh->tape);
     sh->tape.recording = 1;                            // a jump out of CTM_PANIC may have left the step before in the middle
-    memset(net->grad, 0, net->len * sizeof(ctm_real));
+    ctm__in_stretches(sh->tape.ctx, net->len, ctm__zero_stretch, net->grad);
     L = loss(sh);
     ctm_backward(&sh->tape, L);
     return (double)L->data[0];
@@ -5931,6 +6042,7 @@ CTM__DEF ctm_trainer *ctm_trainer_new_among(ctm_arena *a, const ctm_config *cfg,
     tr->rng_dsm_dropout = ctm_stream(cfg->seed, "dsm.dropout");
     tr->g_ctm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
     tr->g_dsm = (ctm_real *)ctm_alloc(a, theta->len * sizeof(ctm_real));
+    tr->squares = (double *)ctm_alloc(a, (theta->len / CTM__STRETCH + 1) * sizeof(double));
     tr->all = *all;
     first = (int)((int64_t)cfg->shards * all->rank / all->count);
     tr->shards = (int)((int64_t)cfg->shards * (all->rank + 1) / all->count) - first;
@@ -5978,48 +6090,65 @@ static int ctm__sum_values(ctm_trainer *tr, double *a, double *b, double *c) {
     return 1;
 }
 
+static void ctm__sum_stretch(void *arg, size_t at, size_t n) {
+    const ctm_trainer *tr = (const ctm_trainer *)arg;
+    int i, gan = ctm__adversary_on(tr);
+    memset(tr->g_ctm + at, 0, n * sizeof(ctm_real));
+    memset(tr->g_dsm + at, 0, n * sizeof(ctm_real));
+    if (gan) memset(tr->g_gan + at, 0, n * sizeof(ctm_real));
+    for (i = 0; i < tr->shards; i++) {
+        const ctm_shard *sh = tr->shard + i;
+        if (tr->cfg.times && sh->rows > 0) tr->ctx->kernels->axpy(n, 1, sh->theta_ctm->grad + at, tr->g_ctm + at);
+        if (tr->cfg.aim && sh->drows > 0) tr->ctx->kernels->axpy(n, 1, sh->theta_dsm->grad + at, tr->g_dsm + at);
+        if (gan && sh->rows > 0) tr->ctx->kernels->axpy(n, 1, sh->theta_gan->grad + at, tr->g_gan + at);
+    }
+}
+
 // Values and gradients of the student's losses, summed over the shards in order, then over the processes. 0 if that failed.
 static int ctm__sum_student(ctm_trainer *tr) {
     const ctm_config *cfg = &tr->cfg;
     size_t len = tr->theta->len;
     int i, gan = ctm__adversary_on(tr);
-    memset(tr->g_ctm, 0, len * sizeof(ctm_real));
-    memset(tr->g_dsm, 0, len * sizeof(ctm_real));
-    if (gan) memset(tr->g_gan, 0, len * sizeof(ctm_real));
+    ctm__in_stretches(tr->ctx, len, ctm__sum_stretch, tr);
     tr->L_ctm = tr->L_dsm = tr->L_gan = 0;
     for (i = 0; i < tr->shards; i++) {
         const ctm_shard *sh = tr->shard + i;
         tr->L_ctm += sh->L_ctm;
         tr->L_dsm += sh->L_dsm;
         tr->L_gan += sh->L_gan;
-        if (cfg->times && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_ctm->grad, tr->g_ctm);
-        if (cfg->aim && sh->drows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_dsm->grad, tr->g_dsm);
-        if (gan && sh->rows > 0) tr->ctx->kernels->axpy(len, 1, sh->theta_gan->grad, tr->g_gan);
     }
     return (!cfg->times || ctm__sum_array(tr, len, tr->g_ctm)) &&
         (!cfg->aim || ctm__sum_array(tr, len, tr->g_dsm)) &&
            (!gan || ctm__sum_array(tr, len, tr->g_gan)) && ctm__sum_values(tr, &tr->L_ctm, &tr->L_dsm, &tr->L_gan);
 }
 
+static void ctm__total_stretch(void *arg, size_t at, size_t n) {
+    const ctm_trainer *tr = (const ctm_trainer *)arg;
+    ctm_real *total = tr->theta->grad + at;
+    memcpy(total, tr->g_ctm + at, n * sizeof(ctm_real));
+    tr->ctx->kernels->axpy(n, tr->lambda_dsm, tr->g_dsm + at, total);
+    if (ctm__adversary_on(tr)) tr->ctx->kernels->axpy(n, tr->lambda_gan, tr->g_gan + at, total);
+    tr->squares[at / CTM__STRETCH] = tr->ctx->kernels->sumsq(n, total);
+}
+
 // The weights of the losses, and the student's total gradient.
 static void ctm__total_gradient(ctm_trainer *tr) {
     const ctm_config *cfg = &tr->cfg;
     const ctm_tensor *last = tr->theta->param[tr->theta->last_weight];
-    size_t len = tr->theta->len, at = (size_t)(last->data - tr->theta->theta);
-    ctm_real *total = tr->theta->grad;
+    size_t len = tr->theta->len, at = (size_t)(last->data - tr->theta->theta), i;
+    double squares = 0;
     tr->lambda_dsm = !cfg->aim ? 0 : cfg->times ? cfg->lambda_dsm : 1;
     if (cfg->adaptive && cfg->times && cfg->aim)
         tr->lambda_dsm *= ctm_adaptive_weight(tr->g_ctm + at, tr->g_dsm + at, last->len);
-    memcpy(total, tr->g_ctm, len * sizeof(ctm_real));
-    tr->ctx->kernels->axpy(len, tr->lambda_dsm, tr->g_dsm, total);
     tr->lambda_gan = 0;
     if (ctm__adversary_on(tr)) {
         double lambda = 1;
         if (cfg->adaptive) lambda = ctm__dmax(0.01, ctm__dmin(10, ctm_adaptive_weight(tr->g_ctm + at, tr->g_gan + at, last->len)));
         tr->lambda_gan = cfg->lambda_gan * lambda;
-        tr->ctx->kernels->axpy(len, tr->lambda_gan, tr->g_gan, total);
     }
-    tr->grad_norm = sqrt(tr->ctx->kernels->sumsq(len, total));
+    ctm__in_stretches(tr->ctx, len, ctm__total_stretch, tr);
+    for (i = 0; i * CTM__STRETCH < len; i++) squares += tr->squares[i];
+    tr->grad_norm = sqrt(squares);
 }
 
 // As ctm__sum_student, for the discriminator; its gradient is then in disc->grad.
@@ -6051,11 +6180,7 @@ static void ctm__update_student(ctm_trainer *tr) {
     int i;
 
     // Shorten a gradient that is far too long: Adam forgives its size, but one such step can throw the weights far away.
-    if (cfg->clip > 0 && tr->grad_norm > cfg->clip) {
-        ctm_real shorter = (ctm_real)(cfg->clip / tr->grad_norm);
-        size_t w;
-        for (w = 0; w < len; w++) total[w] *= shorter;
-    }
+    if (cfg->clip > 0 && tr->grad_norm > cfg->clip) ctm__scaled(tr->ctx, len, cfg->clip / tr->grad_norm, total, total, 0);
 
     // Update the student, then its moving averages.
     tr->opt.lr = tr->lr = ctm__learning_rate(cfg, tr->step);
@@ -6081,7 +6206,7 @@ CTM__DEF int ctm_train_step(ctm_trainer *tr) {
     ctm__check_trainer(tr);
 
     // Losses and gradients, shard by shard.
-    ctm_parallel_for(tr->ctx, tr->shards, ctm__shard_work, tr);
+    ctm__parallel_teams(tr->ctx, tr->shards, ctm__shard_work, tr);
 
     // Their sums, in order, and the total gradient. What is no number changes nothing, neither the student nor the discriminator.
     if (turn & CTM__TURN_STUDENT) {
@@ -8355,6 +8480,10 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      transformed once for a call (U, as panels); tiles are taken 16 to 128 at a time, so that the 16 planes of their inputs stay
 //      in the second-level cache. dx is the same with turned filters; dw runs the transforms the other way, dU = V^T·dM for each of
 //      the 16 places, in blocks of 64 x 64 channels. It pays for even H and W and at least 16 channels on both sides.
+//   7. Many cores (chapter 4): of a training step on images all loops are shared, within the shards, too; one hundredth of the time is
+//      spent in no loop. What 64 cores would make of it is computed, not measured: `build/bench scaling` times every piece of a step
+//      on one core. For 64 channels and a batch of 64 it predicts 87 % of 16 cores' time for work, 65 % of 64 cores'; for two
+//      cores 18.1 s a step, which took 18.1. Memory is no limit before some 10 GB/s of activations, which that step wants from 64 cores.
 //
 // The tile is the one piece of code that must know the register width. So this file includes itself, once for each
 // instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told
@@ -9672,6 +9801,7 @@ CTM__DEF void ctm_init(ctm_ctx *ctx) {
     for (isa = CTM_ISA_COUNT - 1; !ctm_set_isa(ctx, isa); isa--) { }
     ctx->error[0] = 0;
     ctx->winograd = 1;
+    ctx->team = ctx->most_pieces = 1;
 }
 
 // Products are cut into blocks for the threads. Every entry of C is one sum over k in order, wherever the cuts are (a float
@@ -9808,8 +9938,10 @@ static void ctm__conv_run(ctm_arena *a, const ctm__conv *conv) {
     if (j.winograd) {
         int each = 4096 / g->I / 8 * 8;                          // 4096 numbers in each of the 16 planes: 256 KB of float
         g->tiles = g->B * (g->H / 2) * (g->W / 2);
-        g->tiles_each = each < 16 ? 16 : ctm__imin(each, 128);
-        ctm__parallel_scratch(a, (g->tiles + g->tiles_each - 1) / g->tiles_each,
+        each = each < 16 ? 16 : ctm__imin(each, 128);
+        while (each > 16 && 15 * each >= g->tiles) each = (each / 2 + 7) / 8 * 8;     // at least 16 pieces, for as many cores
+        g->tiles_each = each;
+        ctm__parallel_scratch(a, (g->tiles + each - 1) / each,
                               16 * ((size_t)(g->tiles_each + 8) * (size_t)(g->I + 64) + 32) * sizeof(ctm_real), ctm__wino_piece, &j);
     } else {
         j.across = (g->B * g->H * g->W + CTM__PIXELS - 1) / CTM__PIXELS;
@@ -9845,12 +9977,13 @@ static void ctm__conv_weights_run(ctm_arena *a, const ctm__conv *conv) {
     *g = *conv;
     j.kernels = a->ctx->kernels;
     if (ctm__use_winograd(a->ctx, g)) {
-        int down = (g->I + CTM__WBLOCK - 1) / CTM__WBLOCK, blocks, runs;
+        int down = (g->I + CTM__WBLOCK - 1) / CTM__WBLOCK, blocks, runs, pieces;
         j.across = (g->O + CTM__WBLOCK - 1) / CTM__WBLOCK;
         blocks = down * j.across;
         g->tiles = g->B * (g->H / 2) * (g->W / 2);
         runs = (g->tiles + CTM__WTILES - 1) / CTM__WTILES;       // of tiles that are transformed together
-        j.parts = (8 + blocks - 1) / blocks;
+        pieces = runs * blocks < 64 ? 8 : 16;
+        j.parts = (pieces + blocks - 1) / blocks;
         j.parts = ctm__imin(runs, j.parts + (blocks * j.parts) % 2);     // an even number of pieces: cores come in pairs
         g->tiles_each = (runs + j.parts - 1) / j.parts * CTM__WTILES;
         j.part = 16 * CTM__WBLOCK * CTM__WBLOCK + 16;

@@ -308,7 +308,7 @@ static int train_main(int argc, char **argv) {
         NETWORK_OPTIONS(p.config, r->rest),
         {"teacher",       ARGS_TEXT,   &r->teacher_kind, 0, 0,   NULL, "learned (from the data, before the student; four times --steps, twice unless tiny), none, or a safetensors file"},
         RUN_OPTIONS(*r),
-        {"shards",        ARGS_REST,   &r->rest,         0, 0,   NULL, "pieces of a batch: at most so many threads have work; decides rounding; 4 if not given"},
+        {"shards",        ARGS_REST,   &r->rest,         0, 0,   NULL, "pieces of a batch, shared by the threads; those that get none help inside; decides rounding; 4 if not given"},
         {"flips",         ARGS_CHOICE, &p.flips,         0, 0,   "auto,on,off", "mirror every other image; auto: those in colour"},
         {"lpips",         ARGS_TEXT,   &p.lpips_path,    0, 0,   NULL, "compare by LPIPS at time zero (the paper's): its weights, a safetensors file of apps/to_safetensors.py"},
         {"sheet-seconds", ARGS_REAL,   &r->save_seconds, 0.1, 1e7, NULL, "time between two checkpoints with a contact sheet"},

@@ -2,12 +2,17 @@
 // How each is counted stands in tests/README.md.   usage: build/bench [PART OF A NAME]      ("rss" lines only on request)
 #define _POSIX_C_SOURCE 200809L
 #define CTM_IMPLEMENTATION
+#define CTM_PIECE(loop, work) do { bench_piece_begins(loop); work; bench_piece_ends(loop); } while (0)
+struct ctm__loop;
+static void bench_piece_begins(const struct ctm__loop *l);
+static void bench_piece_ends(const struct ctm__loop *l);
 #include "../apps/args.h"
 #include "../ctm.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 static const char *bench_only = "";
 static int bench_wanted(const char *name) { return strstr(name, bench_only) != NULL; }
@@ -536,6 +541,193 @@ static void bench_points_step(ctm_ctx *ctx, int threads) {
     ctm_arena_free(&a);
 }
 
+// ---- many cores, from a step measured on one
+// Every piece of every loop of a step is timed on one thread, and so is all that lies between. What p cores would take is then computed
+// under the schedule of chapter 4: a core takes the next piece as soon as it has none; with p > shards each shard has p/shards cores.
+// A loop that is offered to k threads costs what such a loop of empty pieces costs, measured on two threads.
+enum { BENCH_CORES = 7, BENCH_MOST = 128 };      // 2, 4, ... 128
+typedef struct bench_trace {
+    int on, depth, shards, shard;
+    double last, began[4];                       // when the last piece ended, or its bookkeeping; when the open ones began
+    double offer[BENCH_CORES];                   // seconds that it costs to share a loop among 2, 4, ...
+    int pieces;                                  // of the open loop
+    double outside[BENCH_CORES], *here;          // the step without its shards; what is being added up
+    double shard_seconds[BENCH_CORES][64], shard_now[BENCH_CORES];
+    double busy[BENCH_CORES][BENCH_MOST];        // of the open loop: when each core gets free
+    double work, serial, serial_outside, loops;  // seconds in all pieces; in no loop, in shards and outside; loops inside shards
+} bench_trace;
+static bench_trace bench_t;
+
+static double bench_clock(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+static int bench_team(int c) {                   // cores that share a loop which begins now
+    int p = 2 << c;
+    return bench_t.depth == 0 ? p : p > bench_t.shards ? p / bench_t.shards : 1;
+}
+static void bench_loop_done(void) {              // the open loop's last core gets free
+    int c, k;
+    for (c = 0; c < BENCH_CORES; c++) {
+        double end = 0;
+        for (k = 0; k < BENCH_MOST; k++) {
+            if (bench_t.busy[c][k] > end) end = bench_t.busy[c][k];
+            bench_t.busy[c][k] = 0;
+        }
+        bench_t.here[c] += end;
+        for (k = 0; k < BENCH_CORES && bench_t.pieces > 1 && ctm__imin(bench_team(c), bench_t.pieces) >= 2 << k; k++)
+            if (ctm__imin(bench_team(c), bench_t.pieces) < 4 << k || k == BENCH_CORES - 1) bench_t.here[c] += bench_t.offer[k];
+    }
+    bench_t.pieces = 0;
+}
+static void bench_gap(double now) {              // time outside pieces counts for every number of cores
+    int c;
+    for (c = 0; c < BENCH_CORES; c++) bench_t.here[c] += now - bench_t.last;
+    *(bench_t.depth ? &bench_t.serial : &bench_t.serial_outside) += now - bench_t.last;
+}
+static void bench_piece_begins(const struct ctm__loop *l) {
+    double now;
+    if (!bench_t.on) return;
+    now = bench_clock();
+    if (l->next == 1) bench_loop_done();         // the first piece: the loop before it is over
+    if (bench_t.depth < 2) bench_gap(now);
+    if (l->plain == ctm__shard_work) {
+        memset(bench_t.shard_now, 0, sizeof bench_t.shard_now);
+        bench_t.here = bench_t.shard_now;
+    } else if (l->next == 1 && bench_t.depth < 2) {
+        bench_t.pieces = l->n;
+        bench_t.loops += bench_t.depth == 1;
+    }
+    bench_t.depth++;
+    bench_t.last = bench_t.began[bench_t.depth] = bench_clock();
+}
+static void bench_piece_ends(const struct ctm__loop *l) {
+    double now;
+    int c, k;
+    if (!bench_t.on) return;
+    now = bench_clock();
+    if (l->plain == ctm__shard_work) {
+        bench_loop_done();
+        bench_gap(now);
+        for (c = 0; c < BENCH_CORES; c++) bench_t.shard_seconds[c][bench_t.shard] = bench_t.shard_now[c];
+        bench_t.shard++;
+        bench_t.here = bench_t.outside;
+        bench_t.depth--;
+    } else {
+        double took = now - bench_t.began[bench_t.depth--];
+        for (c = 0; c < BENCH_CORES && bench_t.depth < 2; c++) {
+            int first = 0, team = bench_team(c);
+            for (k = 1; k < team; k++) if (bench_t.busy[c][k] < bench_t.busy[c][first]) first = k;
+            bench_t.busy[c][first] += took;
+        }
+        if (bench_t.depth < 2) bench_t.work += took;
+    }
+    bench_t.last = bench_clock();
+}
+
+// Seconds of one step on 1, 2, 4, ... 128 cores.
+static void bench_predict(ctm_trainer *tr, double seconds[1 + BENCH_CORES]) {
+    double offer[BENCH_CORES];
+    int c, s, k;
+    memcpy(offer, bench_t.offer, sizeof offer);
+    memset(&bench_t, 0, sizeof bench_t);
+    memcpy(bench_t.offer, offer, sizeof offer);
+    bench_t.shards = tr->shards;
+    bench_t.here = bench_t.outside;
+    bench_t.on = 1;
+    bench_t.last = bench_clock();
+    bench_step_work(tr);
+    bench_loop_done();
+    bench_gap(bench_clock());
+    bench_t.on = 0;
+    seconds[0] = bench_t.work + bench_t.serial + bench_t.serial_outside;
+    for (c = 0; c < BENCH_CORES; c++) {
+        double *busy = bench_t.busy[c], end = 0;
+        memset(busy, 0, sizeof bench_t.busy[c]);
+        for (s = 0; s < tr->shards; s++) {
+            int first = 0;
+            for (k = 1; k < 2 << c; k++) if (busy[k] < busy[first]) first = k;
+            busy[first] += bench_t.shard_seconds[c][s];
+        }
+        for (k = 0; k < BENCH_MOST; k++) if (busy[k] > end) end = busy[k];
+        seconds[c + 1] = bench_t.outside[c] + end;
+    }
+}
+
+// What it costs to share a loop: a team of k, empty pieces, the second thread of two helping.
+typedef struct bench_offers { ctm_ctx *ctx; int k; } bench_offers;
+static void bench_nothing(void *arg, int i) { (void)arg; (void)i; }
+static void bench_offer_piece(void *arg, int i) {
+    const bench_offers *o = (const bench_offers *)arg;
+    int r;
+    for (r = 0; i == 0 && r < 1000; r++) ctm_parallel_for(o->ctx, o->k, bench_nothing, NULL);
+}
+static void bench_offer_work(void *arg) {
+    bench_offers *o = (bench_offers *)arg;
+    ctm__loop l;
+    memset(&l, 0, sizeof l);
+    l.n = 2; l.plain = bench_offer_piece; l.arg = o;
+    o->ctx->team = o->k;
+    ctm__share(&l, 2);
+    o->ctx->team = 1;
+}
+
+static void bench_scaling_of(ctm_ctx *ctx, int C, int batch) {
+    ctm_arena a;
+    ctm_config cfg = ctm_recipe_authors();
+    ctm_trainer *tr;
+    double one, two, best[1 + BENCH_CORES], now[1 + BENCH_CORES], bytes = 0;
+    char name[64];
+    int c, s, r;
+    ctm_arena_init(&a, ctx, "bench");
+    cfg.times = bench_times;
+    cfg.batch = cfg.diagonal_batch = batch;
+    cfg.shards = 4;                              // as ctm_recipe_images has it
+    cfg.ema_rate[1] = 0;
+    cfg.size = 32;
+    cfg.channels = 3;
+    cfg.model_channels = C;
+    cfg.num_blocks = C == 32 ? 1 : 2;
+    tr = ctm_trainer_new(&a, &cfg, ctm_unet(&a, &cfg, 1), ctm_net_denoiser(&a, ctm_unet(&a, &cfg, 0)), bench_images_draw, NULL);
+    for (c = 0; c < BENCH_CORES; c++) {
+        bench_offers o;
+        o.ctx = ctx;
+        o.k = 2 << c;
+        bench_t.offer[c] = bench_median_of(bench_offer_work, &o, 5) / 1000;
+    }
+    ctx->threads = 2;
+    bench_step_work(tr);
+    two = bench_median_of(bench_step_work, tr, 3);
+    ctx->threads = 1;
+    one = bench_median_of(bench_step_work, tr, 3);
+    for (r = 0; r < 3; r++) {                    // the quickest: a neighbour's load is no part of the step
+        bench_predict(tr, now);
+        if (r == 0 || now[0] < best[0]) memcpy(best, now, sizeof best);
+    }
+    for (s = 0; s < tr->shards; s++) bytes += 2.0 * 2 * (double)tr->shard[s].arena.high;     // two losses; written and read
+    printf("# scaling_c%d_b%d: one core %.3f s measured, %.3f as the sum of its pieces; two cores %.3f measured, %.3f predicted\n",
+           C, batch, one, best[0], two, best[1]);
+    printf("#   %.0f loops in the shards; in no loop: %.1f %% of the step in the shards, %.1f %% outside\n", bench_t.loops,
+           100 * bench_t.serial / now[0], 100 * bench_t.serial_outside / now[0]);
+    for (c = 0; c < BENCH_CORES; c++) {
+        snprintf(name, sizeof name, "scaling_c%d_b%d_%dcores", C, batch, 2 << c);
+        bench_line(name, 2, 100 * best[0] / best[c + 1] / (2 << c), "% efficiency");
+        printf("#   %.3f s a step, %.1f us to share a loop among so many, %.1f GB/s of activations and gradients\n", best[c + 1],
+               1e6 * bench_t.offer[c], bytes / best[c + 1] / 1e9);
+    }
+    ctm_trainer_free(tr);
+    ctm_arena_free(&a);
+}
+static void bench_scaling(ctm_ctx *ctx) {
+    int threads = ctx->threads;
+    if (strncmp(bench_only, "scaling", 7) != 0) return;
+    if (bench_wanted("scaling_c32_b16")) bench_scaling_of(ctx, 32, 16);
+    if (bench_wanted("scaling_c64_b16")) bench_scaling_of(ctx, 64, 16);
+    if (bench_wanted("scaling_c64_b64")) bench_scaling_of(ctx, 64, 64);
+    ctx->threads = threads;
+}
+
 int main(int argc, char **argv) {
     static const int conv[5][2] = {{64, 32}, {128, 16}, {128, 32}, {256, 8}, {256, 16}};
     ctm_ctx ctx;
@@ -565,5 +757,6 @@ int main(int argc, char **argv) {
     for (C = 32; C <= 128; C *= 2) bench_sample(&ctx, C);
     for (C = 32; C <= 64; C *= 2) bench_ctm_step_unet(&ctx, C);
     bench_story(&ctx);
+    bench_scaling(&ctx);
     return 0;
 }

@@ -358,6 +358,48 @@ static void test_base_parallel_for(void) {
     }
 }
 
+// More threads than pieces: those without one help with the loops inside. Three pieces of each inner loop must be at work at the same
+// time (each waits for the others), each with scratch memory that nobody else touches.
+#if CTM__TASKS
+typedef struct base_team { ctm_arena memory; int begun, times[3], kept[3]; } base_team;
+static void base_team_piece(void *arg, int i, void *scratch) {
+    base_team *t = (base_team *)arg;
+    double until = omp_get_wtime() + 30;
+    int begun = 0;
+    memset(scratch, i + 1, 100);
+    #pragma omp atomic
+    t->begun++;
+    while (begun < 3 && omp_get_wtime() < until) {
+        #pragma omp atomic read
+        begun = t->begun;
+    }
+    t->times[i]++;
+    t->kept[i] = begun >= 3 && ((unsigned char *)scratch)[0] == i + 1 && ((unsigned char *)scratch)[99] == i + 1;
+}
+static void base_team_outer(void *arg, int i) {
+    base_team *t = (base_team *)arg + i;
+    ctm__parallel_scratch(&t->memory, 3, 100, base_team_piece, t);
+}
+#endif
+static void test_base_teams(void) {
+#if CTM__TASKS
+    base_team t[2];
+    ctm_ctx ctx;
+    int i, k;
+    ctm_init(&ctx);
+    ctx.threads = 6;
+    memset(t, 0, sizeof t);
+    for (i = 0; i < 2; i++) ctm_arena_init(&t[i].memory, &ctx, "team");
+    ctx.most_pieces = 3;                                                    // as if loops of three pieces had been met before
+    ctm__parallel_teams(&ctx, 2, base_team_outer, t);
+    for (i = 0; i < 2; i++) {
+        for (k = 0; k < 3; k++) CHECK(t[i].times[k] == 1 && t[i].kept[k]);
+        ctm_arena_free(&t[i].memory);
+    }
+    CHECK(ctx.team == 1);                                                   // other loops inside loops stay on their thread
+#endif
+}
+
 // ---- chapters 5 and 6
 
 static void test_base_tensors(void) {
@@ -883,7 +925,7 @@ static void run_base(void) {
     RUN(base_arena);
     RUN(base_arena_bounded);
     RUN(base_arena_panics);
-    RUN(base_parallel_for);
+    RUN(base_parallel_for); RUN(base_teams);
     RUN(base_tensors);
     RUN(base_printing);
     RUN(base_tape);

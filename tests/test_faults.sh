@@ -315,7 +315,7 @@ part_threads() {
     compile="$clang -g -O1 -fopenmp -fsanitize=thread"
     prepare
     if $compile tests/main.c -o "$tmp/t" -lm 2>"$tmp/log"; then
-        for t in ${1:-parallel_for same_bits_for_threads}; do
+        for t in ${1:-parallel_for teams same_bits_for_threads}; do
             [ "$t" = long ] && t=
             if OMP_NUM_THREADS=4 "$tmp/t" $t >"$tmp/log" 2>&1 && ! grep -q 'WARNING: ThreadSanitizer' "$tmp/log"; then ok "threads, tests $t: $(tail -n 1 "$tmp/log")"
             else no "threads, tests $t: $(grep -A 12 -m 1 'WARNING: ThreadSanitizer' "$tmp/log" || tail -n 3 "$tmp/log")"; fi

@@ -440,6 +440,38 @@ static void test_radam_is_momentum_for_five_steps(void) {
     net_end();
 }
 
+// An update of more weights than one stretch holds is that of its parts, bit for bit, wherever they are cut and whoever works.
+static void test_updates_of_many_weights(void) {
+    enum { LONG = 2 * CTM__STRETCH + 1001, CUT = CTM__STRETCH + 77 };
+    ctm_arena a;
+    ctm_opt whole, left, right;
+    ctm_real *grad, *one, *two, *ema_one, *ema_two;
+    int step;
+    size_t k, bytes = LONG * sizeof(ctm_real);
+    net_begin();
+    ctm_arena_init(&a, &net_ctx, "updates");
+    grad = (ctm_real *)ctm_alloc(&a, bytes);
+    one = (ctm_real *)ctm_alloc(&a, bytes); two = (ctm_real *)ctm_alloc(&a, bytes);
+    ema_one = (ctm_real *)ctm_alloc(&a, bytes); ema_two = (ctm_real *)ctm_alloc(&a, bytes);
+    ctm_opt_init(&a, &whole, CTM_ADAM, LONG, 0.01);
+    ctm_opt_init(&a, &left, CTM_ADAM, CUT, 0.01);
+    ctm_opt_init(&a, &right, CTM_ADAM, LONG - CUT, 0.01);
+    for (step = 0; step < 3; step++) {
+        for (k = 0; k < LONG; k++) grad[k] = (ctm_real)((double)((k * 7919 + (size_t)step) % 1013) / 500 - 1);
+        net_ctx.threads = 3;
+        ctm_opt_step(&net_ctx, &whole, one, grad);
+        ctm_ema_step(&net_ctx, LONG, ema_one, one, 0.9);
+        net_ctx.threads = 1;
+        ctm_opt_step(&net_ctx, &left, two, grad);
+        ctm_opt_step(&net_ctx, &right, two + CUT, grad + CUT);
+        ctm_ema_step(&net_ctx, CUT, ema_two, two, 0.9);
+        ctm_ema_step(&net_ctx, LONG - CUT, ema_two + CUT, two + CUT, 0.9);
+        CHECK(memcmp(one, two, bytes) == 0 && memcmp(ema_one, ema_two, bytes) == 0 && (double)ema_one[LONG - 1] != 0);
+    }
+    ctm_arena_free(&a);
+    net_end();
+}
+
 // with constant weights the average closes in by `rate` each step; and equal numbers stay equal.
 // [eq:ema]
 static void test_net_ema(void) {
@@ -683,7 +715,7 @@ static void run_networks(void) {
     RUN(net_gradient_at_sigma_min);
     RUN(net_optimiser_golden);
     RUN(radam_is_momentum_for_five_steps);
-    RUN(net_ema);
+    RUN(updates_of_many_weights); RUN(net_ema);
     RUN(net_same_bits);
     RUN(net_labels);
     RUN(net_many_labels);

@@ -1065,6 +1065,54 @@ static void test_training_same_bits_for_threads(void) {
     }
 }
 
+#ifndef CTM_NO_IMAGES
+// A student of images: more threads than shards share the loops inside, and change no bit of weights, averages and losses.
+static void images_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
+    (void)user;
+    ctm_normals(rng, step, 768 * index, 768, x0);
+}
+static void test_training_same_bits_for_teams(void) {
+    static const int threads[4] = {1, 3, 8, 64};
+    ctm_config c = ctm_recipe_images();
+    ctm_real *theta = NULL, *ema = NULL;
+    double L = 0;
+    room r, keep;
+    int q;
+    room_open(&keep);
+    c.size = 16; c.channels = 3; c.model_channels = 16; c.num_blocks = 1; c.channel_mult[1] = 2; c.channel_mult[2] = 0;
+    c.batch = 6; c.diagonal_batch = 4; c.shards = 2; c.clip = 0;
+    for (q = 0; q < 4; q++) {
+        ctm_trainer *tr;
+        size_t bytes, k;
+        double squares = 0;
+        int step;
+        room_open(&r);
+        r.ctx.threads = threads[q];
+        tr = ctm_trainer_new(&r.keep, &c, ctm_unet(&r.keep, &c, 1), NULL, images_draw, NULL);
+        bytes = tr->theta->len * sizeof(ctm_real);
+        for (step = 0; step < 3; step++) CHECK(ctm_train_step(tr));
+        CHECK(tr->theta->len > 2 * CTM__STRETCH);
+        for (k = 0; k < tr->theta->len; k++) squares += (double)tr->theta->grad[k] * (double)tr->theta->grad[k];
+        if (q == 0) {
+            theta = (ctm_real *)ctm_alloc(&keep.keep, bytes);
+            ema = (ctm_real *)ctm_alloc(&keep.keep, bytes);
+            memcpy(theta, tr->theta->theta, bytes);
+            memcpy(ema, tr->ema[0]->theta, bytes);
+            L = tr->L_ctm;
+        }
+        CHECK_CLOSE(tr->grad_norm, sqrt(squares), 1e-5 * tr->grad_norm);    // of more weights than one stretch holds
+        CHECK(memcmp(theta, tr->theta->theta, bytes) == 0 && memcmp(ema, tr->ema[0]->theta, bytes) == 0);
+        CHECK(tr->L_ctm == L);
+#if CTM__TASKS
+        if (threads[q] > 1) CHECK(r.ctx.most_pieces > 2);                   // there was something to share
+#endif
+        ctm_trainer_free(tr);
+        room_close(&r);
+    }
+    room_close(&keep);
+}
+#endif
+
 // A loss that is no number: the term and the step are named, nothing changes, and going on is as if nothing had been.
 typedef struct poison { int armed; ctm_rng stream; double value; } poison;
 static void poisoned_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
@@ -2152,7 +2200,11 @@ static void run_training(void) {
     RUN(estimate_at_the_end_needs_no_second_jump); RUN(local_and_global_targets_are_special_cases); RUN(target_is_the_teachers_point_where_s_is_u);
     RUN(adaptive_weight_balances_and_is_clamped); RUN(average_closes_in_geometrically); RUN(student_from_teachers_weights_jumps_as_euler); RUN(student_that_forgets_the_data_has_no_loss);
     RUN(step_by_hand_default); RUN(step_by_hand_authors); RUN(step_by_hand_paper); RUN(step_by_hand_variants); RUN(shards_change_rounding_only);
-    RUN(training_same_bits_for_threads); RUN(non_finite_loss_changes_nothing); RUN(perfect_denoiser_has_the_least_dsm_loss);
+    RUN(training_same_bits_for_threads);
+#ifndef CTM_NO_IMAGES
+    RUN(training_same_bits_for_teams);
+#endif
+    RUN(non_finite_loss_changes_nothing); RUN(perfect_denoiser_has_the_least_dsm_loss);
     RUN(training_learns_the_flow); RUN(wide_data); RUN(dsm_teacher_learns_the_denoiser); RUN(self_teaching); RUN(trainer_refuses_nonsense); RUN(no_schedule);
     RUN(training_memory_is_steady);
     RUN(rows_by_hand_self_teaching); RUN(rows_by_hand_settings); RUN(rows_by_hand_labels); RUN(diagonal_by_hand); RUN(gan_step_by_hand); RUN(hinge_and_log_losses_have_their_known_values);

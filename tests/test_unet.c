@@ -1359,6 +1359,28 @@ static ctm_tensor *un_pass(ctm_tape *tp, ctm_net *net, int first, int B, ctm_rea
 enum { UN_BATCH = 5, UN_DIM = 16 * 16 * 3 };
 static ctm_real *un_room(size_t n) { return (ctm_real *)ctm_alloc(&un_memory, n * sizeof(ctm_real)); }
 
+// Without a gradient, a result moves down to where its ingredients were: also onto a part of itself.
+static void test_unet_result_moves_down(void) {
+    int gap;
+    un_begin();
+    for (gap = 0; gap < 3; gap++) {
+        ctm_mark m = ctm_arena_mark(op_tape.arena);
+        ctm_tensor *x;
+        int i;
+        if (gap) ctm_alloc(op_tape.arena, gap == 1 ? 256 : 100000);        // shorter than the result, or longer
+        op_tape.recording = 0;
+        x = ctm_matrix(&op_tape, "x", 10, 1000);
+        for (i = 0; i < 10000; i++) x->data[i] = (ctm_real)i;
+        x = ctm__keep_only(&op_tape, m, x);
+        op_tape.recording = 1;
+        CHECK(x->shape[0] == 10 && x->shape[1] == 1000);
+        for (i = 0; i < 10000; i++) if (x->data[i] != (ctm_real)i) break;
+        CHECK(i == 10000);
+        ctm_arena_release(op_tape.arena, m);
+    }
+    un_end();
+}
+
 // Any number of threads: the same bits of the result and of every gradient, with dropout, directly and by Winograd.
 static void test_unet_same_bits(void) {
     static const int threads[4] = {1, 2, 3, 5};
@@ -1801,7 +1823,7 @@ static void run_unet(void) {
     RUN(unet_parameters);
     RUN(unet_authors_size);
     RUN(unet_init);
-    RUN(unet_same_bits);
+    RUN(unet_result_moves_down); RUN(unet_same_bits);
     RUN(unet_rows);
     RUN(unet_labels);
     RUN(unet_copies);
