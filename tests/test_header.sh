@@ -533,6 +533,28 @@ if [ "$long" = long ]; then
         elif here qemu-i386; then part=base run=qemu-i386; job "the float tests for 32 bits, those of test_base" float_tests m32 $wide; part= run=
         else skip "nothing here runs programs for 32 bits"; fi
     else skip "gcc -m32 is not here"; fi
+    cat >"$tmp/sampler.c" <<'C'
+#include "ctm.h"
+#include <stdio.h>
+int main(int argc, char **argv) {
+    ctm_ctx ctx; ctm_arena a; ctm_config cfg; ctm_rng rng = ctm_stream(1, "noise"); ctm_net *net; ctm_real *x; size_t n, i;
+    ctm_init(&ctx); ctm_arena_init(&a, &ctx, "sampler");
+    net = argc > 1 ? ctm_load(&a, argv[1], &cfg) : NULL;
+    if (!net) { printf("%s\n", ctm_error(&ctx)); return 1; }
+    n = 100 * (size_t)net->dim;
+    x = (ctm_real *)ctm_alloc(&a, n * sizeof *x);
+    ctm_normals(&rng, 0, 0, n, x);
+    for (i = 0; i < n; i++) x[i] *= (ctm_real)net->noise.sigma_max;
+    if (!ctm_sample_points(net, x, 100, 4, 0.5, &rng)) { printf("%s\n", ctm_error(&ctx)); return 1; }
+    for (i = 0; i < n; i++) printf("%g\n", (double)x[i]);
+    return 0;
+}
+C
+    small() {                           # loads, samples, and is small
+        gcc -O2 -DCTM_IMPLEMENTATION -DCTM_NO_IMAGES -ffunction-sections -fdata-sections -Wl,--gc-sections -s -I. "$tmp/sampler.c" -o "$tmp/sampler" -lm &&
+        [ "$("$tmp/sampler" examples/demo/model.safetensors | wc -l)" = 200 ] && [ "$(wc -c <"$tmp/sampler")" -lt 150000 ]
+    }
+    if here gcc && [ "$(uname -m)" = x86_64 ]; then job "a program that only samples points is under 150 KB" small; fi
     for level in -O1 -O3 -Os -Og; do job "gcc $level: nothing to say" gcc -std=c99 $level $strict_c -c -I. "$tmp/implementation.c" -o "$tmp/level$level.o"; done
     for before in "" -DCTM_FIRST; do
         if [ -d /usr/include/stb ]; then job "in one file with STB's libraries $before" $cc -w $before -fsyntax-only -I. "$tmp/stb.c"; fi
