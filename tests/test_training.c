@@ -1069,19 +1069,19 @@ static void test_training_same_bits_for_threads(void) {
 // A student of images: more threads than shards share the loops inside, and change no bit of weights, averages and losses.
 static void images_draw(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {
     (void)user;
-    ctm_normals(rng, step, 768 * index, 768, x0);
+    ctm_normals(rng, step, 192 * index, 192, x0);
 }
 static void test_training_same_bits_for_teams(void) {
-    static const int threads[4] = {1, 3, 8, 64};
+    static const int threads[3] = {1, 3, 64};
     ctm_config c = ctm_recipe_images();
     ctm_real *theta = NULL, *ema = NULL;
     double L = 0;
     room r, keep;
     int q;
     room_open(&keep);
-    c.size = 16; c.channels = 3; c.model_channels = 16; c.num_blocks = 1; c.channel_mult[1] = 2; c.channel_mult[2] = 0;
+    c.size = 8; c.channels = 3; c.model_channels = 16; c.attn[0] = 4; c.num_blocks = 1; c.channel_mult[1] = 2; c.channel_mult[2] = 0;
     c.batch = 6; c.diagonal_batch = 4; c.shards = 2; c.clip = 0;
-    for (q = 0; q < 4; q++) {
+    for (q = 0; q < 3; q++) {
         ctm_trainer *tr;
         size_t bytes, k;
         double squares = 0;
@@ -1090,7 +1090,7 @@ static void test_training_same_bits_for_teams(void) {
         r.ctx.threads = threads[q];
         tr = ctm_trainer_new(&r.keep, &c, ctm_unet(&r.keep, &c, 1), NULL, images_draw, NULL);
         bytes = tr->theta->len * sizeof(ctm_real);
-        for (step = 0; step < 3; step++) CHECK(ctm_train_step(tr));
+        for (step = 0; step < 2; step++) CHECK(ctm_train_step(tr));
         CHECK(tr->theta->len > 2 * CTM__STRETCH);
         for (k = 0; k < tr->theta->len; k++) squares += (double)tr->theta->grad[k] * (double)tr->theta->grad[k];
         if (q == 0) {
