@@ -205,6 +205,7 @@
      CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
      CTM_SELF            this file's name, if it is not "ctm.h"
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
+     CTM_PIECE(loop,work)                         around every piece of work that threads share (chapter 4); default: work
      CTM_MALLOC(ctx,n), CTM_FREE(ctx,p)           your allocator; ctx is the ctm_ctx*, its field `user` is yours
      CTM_PANIC(msg,file,line)                     for mistakes; must not return; default prints and calls abort()
      CTM_NO_MEMORY(msg,file,line)                 must not return either; default: CTM_PANIC if you define that, else it prints one
@@ -1735,7 +1736,7 @@ CTM__DEF void ctm_arena_free(ctm_arena *a) {
 // =====================================================================================================================
 
 #ifndef CTM_PIECE
-#  define CTM_PIECE(loop, work) work         // yours to define, to time each piece: see tests/bench.c
+#  define CTM_PIECE(loop, work) work         // tests/bench.c times each piece by it
 #endif
 
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP) && _OPENMP >= 201107     // tasks and atomic captures
@@ -1784,7 +1785,6 @@ static int ctm__threads_for(ctm_ctx *ctx, int n) {
 
 // What each of them does: take a piece, until there is none.
 static void ctm__take_pieces(ctm__loop *l, int thread) {
-    unsigned char *scratch = l->scratch + l->bytes * (size_t)thread;
     for (;;) {
         int i;
 #if CTM__TASKS
@@ -1795,7 +1795,7 @@ static void ctm__take_pieces(ctm__loop *l, int thread) {
         i = l->next++;
         if (i >= l->n) return;
         if (l->plain) CTM_PIECE(l, l->plain(l->arg, i));
-        else CTM_PIECE(l, l->work(l->arg, i, scratch));
+        else CTM_PIECE(l, l->work(l->arg, i, l->scratch + l->bytes * (size_t)thread));
     }
 }
 
@@ -1860,18 +1860,19 @@ static void ctm__in_stretches(ctm_ctx *ctx, size_t n, void (*work)(void *arg, si
 // A loop whose pieces are full of loops. Threads beyond n help: a team for each piece, as large as the inner loops of the last time
 // could use.
 static void ctm__parallel_teams(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg) {
-    int threads = ctm__threads_for(ctx, n);
-    ctm__loop l;
-    memset(&l, 0, sizeof l);
-    l.n = n; l.plain = work; l.arg = arg;
 #if CTM__TASKS
-    if (n > 0 && ctm__threads(ctx) > n && !omp_in_parallel()) {
-        ctx->team = ctm__imin((ctm__threads(ctx) + n - 1) / n, ctx->most_pieces);
-        if (ctx->team > 1) threads = ctm__imin(ctm__threads(ctx), n * ctx->team);
+    int threads = ctm__threads(ctx), team = n > 0 ? ctm__imin((threads + n - 1) / n, ctx->most_pieces) : 1;
+    if (team > 1 && !omp_in_parallel()) {
+        ctm__loop l;
+        memset(&l, 0, sizeof l);
+        l.n = n; l.plain = work; l.arg = arg;
+        ctx->team = team;
+        ctm__share(&l, ctm__imin(threads, n * team));
+        ctx->team = 1;
+        return;
     }
 #endif
-    ctm__share(&l, threads);
-    ctx->team = 1;
+    ctm_parallel_for(ctx, n, work, arg);
 }
 
 // =====================================================================================================================

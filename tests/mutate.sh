@@ -88,11 +88,11 @@ cat >"$tmp/list" <<'END'
 - ctm__count_memory(a->ctx, 0, b->size);
 + ctm__count_memory(a->ctx, 0, 0);
 = 4 threads share one another's scratch memory
-- l->scratch + l->bytes * (size_t)thread;
-+ l->scratch;
+- l->scratch + l->bytes * (size_t)thread)
++ l->scratch)
 = 4 nobody helps a shard
-- if (ctx->team > 1) threads =
-+ if (ctx->team > 64) threads =
+- if (team > 1 && !omp_in_parallel())
++ if (team > 64 && !omp_in_parallel())
 = 4 helpers stay when the loop is over
 - ctx->team = 1;
 + (void)ctx;
