@@ -200,8 +200,8 @@
                                                                       defines CTM_IMPLEMENTATION, too
      CTM_REAL_DOUBLE     double instead of float  CTM_NO_SIMD       no vector extensions: plain loops only
      CTM_NO_OPENMP       one thread               CTM_NO_STDIO      no files, no printing (but CTM_PANIC's)
-     CTM_NO_IMAGES       no operations, networks and distances for images: compiles in half the time. With it, and
-                         -ffunction-sections -Wl,--gc-sections -s, a program that samples points has less than 150,000 bytes
+     CTM_NO_IMAGES       no operations, networks and distances for images: compiles in half the time. With it, gcc -O2
+                         -ffunction-sections -Wl,--gc-sections -s makes a sampler of points of less than 150,000 bytes (x86-64)
      CTM_DEBUG           CTM_PANIC at the first NaN or Inf, after every operation
      CTM_SELF            this file's name, if it is not "ctm.h"
      CTM_LINKED          ignore CTM_IMPLEMENTATION: it is linked from an object file (the Makefile does so, to compile it once)
@@ -398,7 +398,7 @@ typedef struct ctm_ctx {
     char   error[512];                  // last error, one line; empty if none
     int    threads;                     // how many OpenMP threads to use; 0: what OpenMP says (OMP_NUM_THREADS, else all cores). Never
                                         // changes a result
-    int    team, most_pieces;           // private (chapter 4): so many of them share a loop inside a piece of another loop; its pieces
+    int    team, most_pieces;           // private (chapter 4): threads for a loop inside another, and the most pieces that one had
     int    isa;                         // CTM_ISA_*, chosen by ctm_init; change with ctm_set_isa
     int    winograd;                    // 3x3 convolutions by Winograd's products: 0 never, 2 wherever height and width are even,
                                         // 1 only from 16 channels and 16 pixels on. They round differently
@@ -450,7 +450,7 @@ CTMDEF void     ctm_arena_free(ctm_arena *a);                  // gives everythi
 
 // Calls work(arg, i) for i = 0..n-1, shared among the threads. Each i must write only what is its own. Inside the
 // pieces of another parallel_for that is itself shared among threads, it runs on the calling thread alone. (A training step shares its
-// shards in another way: threads that get none help with the loops inside. That needs OpenMP 3.1, which all but MSVC have.)
+// shards in another way: threads that get none help with the loops inside. Before OpenMP 3.1 they are idle.)
 // A fork copies one thread. With gcc's OpenMP a child whose parent used several threads waits for the others for ever: fork before
 // the first work is shared, or set threads = 1 in the child.
 CTMDEF void ctm_parallel_for(ctm_ctx *ctx, int n, void (*work)(void *arg, int i), void *arg);
@@ -1799,6 +1799,7 @@ static void ctm__take_pieces(ctm__loop *l, int thread) {
     }
 }
 
+// The threads of a loop begin to work here, or, if this is inside another loop, are asked for help among those that are at work already.
 static void ctm__share(ctm__loop *l, int threads) {
 #if defined(_OPENMP) && !defined(CTM_NO_OPENMP)
     if (threads > 1 && !omp_in_parallel()) {
@@ -1843,7 +1844,7 @@ static void ctm__parallel_scratch(ctm_arena *a, int n, size_t bytes, void (*work
     ctm_arena_release(a, m);
 }
 
-// Work on n numbers, each by itself, in stretches: so many from `at` on.
+// Work on n numbers, each by itself, in stretches: so many from `at` on. They are long, so that one thread alone does what is little.
 enum { CTM__STRETCH = 65536 };
 typedef struct ctm__stretches_job { size_t n; void (*work)(void *arg, size_t at, size_t n); void *arg; } ctm__stretches_job;
 static void ctm__stretch_piece(void *arg, int i) {
@@ -3889,6 +3890,7 @@ static ctm_tensor *ctm__keep_only(ctm_tape *tp, ctm_mark m, ctm_tensor *x) {
     ctm_arena_release(tp->arena, m);
     moved = (ctm_tensor *)ctm_alloc_raw(tp->arena, sizeof *moved);
     copy.data = (ctm_real *)ctm_alloc_raw(tp->arena, x->len * sizeof(ctm_real));
+    // Onto a part of itself it is moved by one thread, in order.
     if (copy.data + x->len > x->data && copy.data < x->data) memmove(copy.data, x->data, x->len * sizeof(ctm_real));
     else ctm__scaled(tp->ctx, x->len, 1, x->data, copy.data, 0);
     copy.saved = NULL;
@@ -8492,10 +8494,11 @@ CTM__DEF void ctm_conv_naive(int B, int H, int W, int I, int O, int k, const ctm
 //      transformed once for a call (U, as panels); tiles are taken 16 to 128 at a time, so that the 16 planes of their inputs stay
 //      in the second-level cache. dx is the same with turned filters; dw runs the transforms the other way, dU = V^T·dM for each of
 //      the 16 places, in blocks of 64 x 64 channels. It pays for even H and W and at least 16 channels on both sides.
-//   7. Many cores (chapter 4): of a training step on images all loops are shared, within the shards, too; one hundredth of the time is
-//      spent in no loop. What 64 cores would make of it is computed, not measured: `build/bench scaling` times every piece of a step
-//      on one core. For 64 channels and a batch of 64 it predicts 87 % of 16 cores' time for work, 65 % of 64 cores'; for two
-//      cores 18.1 s a step, which took 18.1. Memory is no limit before some 10 GB/s of activations, which that step wants from 64 cores.
+//   7. Many cores (chapter 4): all loops of a training step on images are shared, those within the shards, too. With 64 channels
+//      a hundredth of the time is spent outside of loops. What 64 cores would gain is computed, not measured: `build/bench scaling`
+//      times every piece of a step on one core. For 64 channels and a batch of 64 it predicts that 16 cores work for 87 % of the
+//      time and 64 cores for 65 %, and wants 13.6 GB/s from the memory of the latter. For two cores it predicts 18.1 s a step, and
+//      18.1 s were measured.
 //
 // The tile is the one piece of code that must know the register width. So this file includes itself, once for each
 // instruction set, and the part between "PASS" and "END OF PASS" below is compiled with W, MR, NV set and the compiler told

@@ -501,23 +501,26 @@ static void bench_images_draw(void *user, const ctm_rng *rng, uint64_t step, uin
     (void)user;
     ctm_normals(rng, step, 3072 * index, 3072, x0);
 }
-static void bench_ctm_step_unet(ctm_ctx *ctx, int C) {
-    ctm_arena a;
+static ctm_trainer *bench_images_trainer(ctm_arena *a, int C, int batch, int shards) {
     ctm_config cfg = ctm_recipe_authors();
-    ctm_trainer *tr;
-    char name[32];
-    snprintf(name, sizeof name, "ctm_step_unet_c%d", C);
-    if (!bench_wanted(name)) return;
-    ctm_arena_init(&a, ctx, "bench");
     cfg.times = bench_times;
-    cfg.batch = cfg.diagonal_batch = 16;
-    cfg.shards = 2;
+    cfg.batch = cfg.diagonal_batch = batch;
+    cfg.shards = shards;
     cfg.ema_rate[1] = 0;
     cfg.size = 32;
     cfg.channels = 3;
     cfg.model_channels = C;
     cfg.num_blocks = C == 32 ? 1 : 2;
-    tr = ctm_trainer_new(&a, &cfg, ctm_unet(&a, &cfg, 1), ctm_net_denoiser(&a, ctm_unet(&a, &cfg, 0)), bench_images_draw, NULL);
+    return ctm_trainer_new(a, &cfg, ctm_unet(a, &cfg, 1), ctm_net_denoiser(a, ctm_unet(a, &cfg, 0)), bench_images_draw, NULL);
+}
+static void bench_ctm_step_unet(ctm_ctx *ctx, int C) {
+    ctm_arena a;
+    ctm_trainer *tr;
+    char name[32];
+    snprintf(name, sizeof name, "ctm_step_unet_c%d", C);
+    if (!bench_wanted(name)) return;
+    ctm_arena_init(&a, ctx, "bench");
+    tr = bench_images_trainer(&a, C, 16, 2);
     bench_line(name, 2, bench_median_of(bench_step_work, tr, 5) * 1e3, "ms");
     ctm_trainer_free(tr);
     ctm_arena_free(&a);
@@ -675,21 +678,12 @@ static void bench_offer_work(void *arg) {
 
 static void bench_scaling_of(ctm_ctx *ctx, int C, int batch) {
     ctm_arena a;
-    ctm_config cfg = ctm_recipe_authors();
     ctm_trainer *tr;
     double one, two, best[1 + BENCH_CORES], now[1 + BENCH_CORES], bytes = 0;
     char name[64];
     int c, s, r;
     ctm_arena_init(&a, ctx, "bench");
-    cfg.times = bench_times;
-    cfg.batch = cfg.diagonal_batch = batch;
-    cfg.shards = 4;                              // as ctm_recipe_images has it
-    cfg.ema_rate[1] = 0;
-    cfg.size = 32;
-    cfg.channels = 3;
-    cfg.model_channels = C;
-    cfg.num_blocks = C == 32 ? 1 : 2;
-    tr = ctm_trainer_new(&a, &cfg, ctm_unet(&a, &cfg, 1), ctm_net_denoiser(&a, ctm_unet(&a, &cfg, 0)), bench_images_draw, NULL);
+    tr = bench_images_trainer(&a, C, batch, 4);  // in as many shards as ctm_recipe_images has
     for (c = 0; c < BENCH_CORES; c++) {
         bench_offers o;
         o.ctx = ctx;
