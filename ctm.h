@@ -165,7 +165,7 @@
    OPERATIONS (chapter 8, a card each: synopsis, shapes, backward, saves, test)
        add  sub  mul  scale  square  linear  silu  film_silu  concat  gather_rows  scatter_rows  mix_rows
        time_features  distance  weighted_mean  relu  softplus  reshape  conv  down  up  group_norm  norm_conv
-       attention  dropout  frequencies  mixture (11)  max_pool  resize  unit_channels
+       attention  dropout  fold  unfold  frequencies  mixture (11)  max_pool  resize  unit_channels
 
    EQUATIONS  tag -> function (PAPER_NOTES.md has the paper's numbers and the test of each)
        [eq:x_t] ctm__add_noise                  [eq:tweedie] ctm_score                   [eq:pf_ode] ctm__solver_step
@@ -589,6 +589,8 @@ CTMDEF ctm_tensor *ctm_softplus(ctm_tape *tp, ctm_tensor *x);                   
 CTMDEF ctm_tensor *ctm_conv(ctm_tape *tp, ctm_tensor *x, ctm_tensor *w, ctm_tensor *b, ctm_tensor *shift, ctm_tensor *res, double alpha);
 CTMDEF ctm_tensor *ctm_down(ctm_tape *tp, ctm_tensor *x);       // means of 2x2 pixels: [B,H,W,C] -> [B,H/2,W/2,C]; H and W even
 CTMDEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x);         // every pixel becomes 2x2: [B,H,W,C] -> [B,2H,2W,C]
+CTMDEF ctm_tensor *ctm_fold(ctm_tape *tp, ctm_tensor *x, int p);    // p x p pixels become one: [B,H,W,C] -> [B,H/p,W/p,p·p·C]
+CTMDEF ctm_tensor *ctm_unfold(ctm_tape *tp, ctm_tensor *x, int p);  // the way back: [B,H,W,p·p·C] -> [B,pH,pW,C]
 // Normalises each sample's groups of C/groups channels over all pixels, then ·gamma[c] + beta[c], then SiLU if silu is 1. eps is
 // added to the variance; groups must divide C.
 CTMDEF ctm_tensor *ctm_group_norm(ctm_tape *tp, ctm_tensor *x, ctm_tensor *gamma, ctm_tensor *beta, int groups, double eps, int silu);
@@ -793,6 +795,7 @@ struct ctm_config {
     int hidden, layers, embed;
     // The network for images (ctm_unet): size x size pixels of so many channels (0: points).
     int    size, channels;
+    int    patch;                  // patch x patch pixels are one position of the U-Net (ctm_fold), whose first level is size/patch wide
     int    model_channels;         // width of the U-Net's first level, before channel_mult
     int    channel_mult[8];        // width of every level over model_channels; 0 ends the list
     int    num_blocks;             // blocks per level on the way down (one more on the way up)
@@ -2903,6 +2906,55 @@ CTM__DEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x) {
     return ctm_done(out);
 }
 
+// op: fold       out[y,x,(a,b,c)] = x[p·y+a, p·x+b, c]              x [B,H,W,C], p divides H and W    out [B,H/p,W/p,p·p·C]
+// Backward       dx += dout, in the places where it came from      Saves nothing    Test  op_fold
+// op: unfold     the way back                                       x [B,H,W,p·p·C]   out [B,pH,pW,C]
+// Backward       dx += dout folded                                  Saves nothing    Test  op_unfold
+// (Also known as space-to-depth: the network sees fewer positions and more numbers at each, and loses none.)
+typedef struct ctm__fold_job { int p, W, C, unfold, add; const ctm_real *from; ctm_real *to; } ctm__fold_job;
+static void ctm__fold_piece(void *arg, int row) {                     // of the small image
+    const ctm__fold_job *j = (const ctm__fold_job *)arg;
+    size_t strip = (size_t)j->p * (size_t)j->C, W = (size_t)j->W, p = (size_t)j->p, a, x;       // p pixels side by side
+    for (a = 0; a < p; a++)
+        for (x = 0; x < W; x++) {
+            size_t small = (((size_t)row * W + x) * p + a) * strip, large = (((size_t)row * p + a) * W + x) * strip;
+            ctm__part_from(j->from + (j->unfold ? small : large), j->to + (j->unfold ? large : small), strip, j->add);
+        }
+}
+static void ctm__fold_run(ctm_ctx *ctx, const ctm_tensor *small, const ctm_tensor *large, int unfold, const ctm_real *from, ctm_real *to,
+                          int add) {
+    ctm__fold_job j;
+    j.p = large->shape[1] / small->shape[1]; j.W = small->shape[2]; j.C = large->shape[3];
+    j.unfold = unfold; j.add = add; j.from = from; j.to = to;
+    ctm_parallel_for(ctx, small->shape[0] * small->shape[1], ctm__fold_piece, &j);
+}
+static void ctm__fold_backward(ctm_tape *tp, ctm_tensor *out) {
+    int add;
+    ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
+    ctm__fold_run(tp->ctx, out, out->src[0], 1, out->grad, dx, add);
+}
+CTM__DEF ctm_tensor *ctm_fold(ctm_tape *tp, ctm_tensor *x, int p) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4 && p > 0 && x->shape[1] % p == 0 && x->shape[2] % p == 0, "ctm_fold",
+                "x must be [B,H,W,C], and p divide H and W", x, NULL);
+    out = ctm__result_image(tp, "fold", x->shape[0], x->shape[1] / p, x->shape[2] / p, p * p * x->shape[3], 1, &x, ctm__fold_backward);
+    ctm__fold_run(tp->ctx, out, x, 0, x->data, out->data, 0);
+    return ctm_done(out);
+}
+static void ctm__unfold_backward(ctm_tape *tp, ctm_tensor *out) {
+    int add;
+    ctm_real *dx = ctm__grad_first(tp, out->src[0], &add);
+    ctm__fold_run(tp->ctx, out->src[0], out, 0, out->grad, dx, add);
+}
+CTM__DEF ctm_tensor *ctm_unfold(ctm_tape *tp, ctm_tensor *x, int p) {
+    ctm_tensor *out;
+    CTM__SHAPES(x->ndim == 4 && p > 0 && x->shape[3] % (p * p) == 0, "ctm_unfold", "x must be [B,H,W,C], and p·p divide C", x, NULL);
+    out = ctm__result_image(tp, "unfold", x->shape[0], x->shape[1] * p, x->shape[2] * p, x->shape[3] / (p * p), 1, &x,
+                            ctm__unfold_backward);
+    ctm__fold_run(tp->ctx, x, out, 1, x->data, out->data, 0);
+    return ctm_done(out);
+}
+
 // op: group_norm   out = f(v),  v = (x - mean)·rstd·gamma[c] + beta[c]   x, out [B,H,W,C]  gamma, beta [C]  f = SiLU or nothing
 // Backward         dv = dout·f'(v);  x̂ = (x - mean)·rstd;  dbeta += sum dv;  dgamma += sum dv·x̂
 //                  dx += rstd·(gamma·dv - mean of gamma·dv - x̂·mean of gamma·dv·x̂)       Saves mean, rstd   Test  op_group_norm
@@ -3824,6 +3876,9 @@ CTM__DEF ctm_net *ctm_mlp(ctm_arena *a, const ctm_config *cfg, int dim, int with
 //     with attention:  out = (proj·attention(qkv·norm2(out)) + out) / sqrt(2)
 //
 // Both terms of such a sum have about the same variance, which the factors 1/sqrt(2) keep. A teacher has no affine_s.
+//
+// A convolution over 28 x 28 pixels costs as much as one over 14 x 14 with twice the channels on both sides, which has four times the
+// weights. With `patch` = 2 the network therefore begins at 14 x 14 positions, each with the numbers of 2 x 2 pixels (ctm_fold).
 
 typedef struct ctm__ublock {
     int resample;                   // -1: halves the image before conv0, +1: doubles it
@@ -3831,7 +3886,7 @@ typedef struct ctm__ublock {
     int first;                      // number of its first parameter
 } ctm__ublock;
 typedef struct ctm__unet {
-    int embed, blocks_down, blocks;              // E; blocks on the way down, and in all
+    int embed, patch, blocks_down, blocks;       // E; pixels for a position; blocks on the way down, and in all
     double dropout;
     ctm__ublock block[128];
 } ctm__unet;
@@ -3960,6 +4015,7 @@ static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, 
     if (net->with_s) { e_s = ctm__unet_embed(tp, s, label, net->param, w); w += 4; }
 
     x = ctm_reshape(tp, x, 4, B, net->size, net->size, net->channels);
+    if (u->patch > 1) x = ctm_fold(tp, x, u->patch);
     skips[n++] = x = ctm_conv(tp, x, w[0], w[1], NULL, NULL, 1);
     for (i = 0; i < u->blocks_down; i++) {                                       // downwards: everything is kept for the way up
         ctm_mark m = ctm_arena_mark(tp->arena);
@@ -3973,11 +4029,12 @@ static ctm_tensor *ctm__unet_forward(ctm_tape *tp, ctm_net *net, ctm_tensor *x, 
         x = ctm__keep_only(tp, decoder, x);
     }
     x = ctm__unet_norm_conv(tp, x, last, last + 2, NULL, NULL, 1);
+    if (u->patch > 1) x = ctm_unfold(tp, x, u->patch);
     return ctm_reshape(tp, x, 2, B, net->dim, 0, 0);
 }
 
 CTM__DEF int ctm_unet_fits(ctm_ctx *ctx, const ctm_config *cfg) {
-    int levels = 0, blocks, i, l, c, n = 0, skip[64];
+    int levels = 0, blocks, i, l, c, n = 0, skip[64], side;
     while (levels < 8 && cfg->channel_mult[levels] > 0) levels++;
     if (cfg->size < 1 || cfg->size > 4096 || cfg->channels < 1 || cfg->channels > 1024)
         return ctm__fail(ctx, "U-Net for images of %d x %d with %d channels?", cfg->size, cfg->size, cfg->channels);
@@ -3985,17 +4042,21 @@ CTM__DEF int ctm_unet_fits(ctm_ctx *ctx, const ctm_config *cfg) {
         return ctm__fail(ctx, "U-Net: %d x %d pixels of %d channels are too many numbers", cfg->size, cfg->size, cfg->channels);
     if (!levels || cfg->num_blocks < 1 || cfg->num_blocks > 12)
         return ctm__fail(ctx, "U-Net with %d levels of %d blocks?", levels, cfg->num_blocks);
-    if (cfg->size % (1 << (levels - 1)))
-        return ctm__fail(ctx, "U-Net: size %d cannot be halved %d times, as %d levels need", cfg->size, levels - 1, levels);
+    if (cfg->patch < 1 || cfg->size % cfg->patch || cfg->patch * cfg->patch > 1024 / cfg->channels)
+        return ctm__fail(ctx, "U-Net: size %d cannot be cut into patches of %d x %d pixels, at most 1024 numbers each", cfg->size,
+                         cfg->patch, cfg->patch);
+    side = cfg->size / cfg->patch;
+    if (side % (1 << (levels - 1)))
+        return ctm__fail(ctx, "U-Net: size %d cannot be halved %d times, as %d levels need", side, levels - 1, levels);
     if (cfg->model_channels < 4 || cfg->model_channels > 4096 || cfg->model_channels % 4)
         return ctm__fail(ctx, "U-Net: model_channels is %d, but a multiple of 4 was expected", cfg->model_channels);
     if (cfg->classes < 0 || cfg->classes > 100000) return ctm__fail(ctx, "U-Net with %d classes?", cfg->classes);
     if (!(cfg->dropout >= 0 && cfg->dropout < 1)) return ctm__fail(ctx, "U-Net: dropout %g is no probability below 1", cfg->dropout);
     for (i = 0; i < 4 && cfg->attn[i]; i++) {
-        for (l = 0; l < levels && cfg->size >> l != cfg->attn[i]; l++) { }
+        for (l = 0; l < levels && side >> l != cfg->attn[i]; l++) { }
         if (l == levels)
-            return ctm__fail(ctx, "U-Net: attention at resolution %d, but the levels are %d down to %d", cfg->attn[i], cfg->size,
-                             cfg->size >> (levels - 1));
+            return ctm__fail(ctx, "U-Net: attention at resolution %d, but the levels are %d down to %d", cfg->attn[i], side,
+                             side >> (levels - 1));
     }
     for (l = 0; l < levels; l++)
         if (cfg->channel_mult[l] > 64) return ctm__fail(ctx, "U-Net: channel_mult %d is too large", cfg->channel_mult[l]);
@@ -4039,11 +4100,13 @@ static void ctm__unet_init(ctm_net *net, uint64_t seed) {
 
 // [eq:unet]  Registers the blocks in the order of ctm__unet_forward, under the authors' names.
 static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) {
-    int width = cfg->model_channels, levels = 0, c = width, l, b, n = 0, skip[64];
+    int width = cfg->model_channels, levels = 0, c = width, l, b, n = 0, skip[64], side, numbers;
     ctm_net *net;
     ctm__unet *u;
     char name[32];
     CTM__REQUIRE(ctm_unet_fits(a->ctx, cfg), "ctm_unet: %s", a->ctx->error);
+    side = cfg->size / cfg->patch;
+    numbers = cfg->channels * cfg->patch * cfg->patch;           // of a position
     while (levels < 8 && cfg->channel_mult[levels] > 0) levels++;
     net = ctm_net_new(a, "unet", &cfg->noise, cfg->size * cfg->size * cfg->channels, with_s);
     net->plan = u = (ctm__unet *)ctm_alloc(a, sizeof *u);
@@ -4051,6 +4114,7 @@ static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) 
     net->channels = cfg->channels;
     net->classes = cfg->classes;
     u->embed = 4 * width;
+    u->patch = cfg->patch;
     u->dropout = cfg->dropout;
     if (cfg->classes) ctm__unet_param(a, net, "", "map_label", 0, cfg->classes, width);
     ctm__unet_param(a, net, "", "map_layer0", 0, width, u->embed);
@@ -4058,11 +4122,11 @@ static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) 
     if (with_s) ctm__unet_param(a, net, "", "map_layer0_s", 0, width, u->embed);
     if (with_s) ctm__unet_param(a, net, "", "map_layer1_s", 0, u->embed, u->embed);
 
-    snprintf(name, sizeof name, "enc.%dx%d_conv", cfg->size, cfg->size);
-    ctm__unet_param(a, net, "", name, 3, cfg->channels, width);
+    snprintf(name, sizeof name, "enc.%dx%d_conv", side, side);
+    ctm__unet_param(a, net, "", name, 3, numbers, width);
     skip[n++] = c;
     for (l = 0; l < levels; l++) {
-        int size = cfg->size >> l, out = width * cfg->channel_mult[l];
+        int size = side >> l, out = width * cfg->channel_mult[l];
         if (l) { ctm__unet_add(a, net, "enc", size, "down", c, c, -1, 0, 0); skip[n++] = c; }
         for (b = 0; b < cfg->num_blocks; b++) {
             snprintf(name, sizeof name, "block%d", b);
@@ -4072,7 +4136,7 @@ static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) 
     }
     u->blocks_down = u->blocks;
     for (l = levels - 1; l >= 0; l--) {
-        int size = cfg->size >> l, out = width * cfg->channel_mult[l];
+        int size = side >> l, out = width * cfg->channel_mult[l];
         if (l == levels - 1) {
             ctm__unet_add(a, net, "dec", size, "in0", c, c, 0, 1, 0);
             ctm__unet_add(a, net, "dec", size, "in1", c, c, 0, 0, 0);
@@ -4083,10 +4147,10 @@ static ctm_net *ctm__unet_bare(ctm_arena *a, const ctm_config *cfg, int with_s) 
             c = out;
         }
     }
-    snprintf(name, sizeof name, "dec.%dx%d_aux_norm", cfg->size, cfg->size);
+    snprintf(name, sizeof name, "dec.%dx%d_aux_norm", side, side);
     ctm__unet_param(a, net, "", name, 0, 0, c);
-    snprintf(name, sizeof name, "dec.%dx%d_aux_conv", cfg->size, cfg->size);
-    ctm__unet_param(a, net, "", name, 3, c, cfg->channels);
+    snprintf(name, sizeof name, "dec.%dx%d_aux_conv", side, side);
+    ctm__unet_param(a, net, "", name, 3, c, numbers);
     net->forward = ctm__unet_forward;
     return net;
 }
@@ -4936,7 +5000,8 @@ static const ctm__setting ctm__settings[] = {
     CTM__SETTING(noise.sigma_data, 'd', 0.5, 1e-12, 1e12),  CTM__SETTING(noise.rho, 'd', 7, 0.1, 1e6),
     CTM__SETTING(noise.N, 'i', 18, 2, 100000),              CTM__SETTING(noise.inner, 'i', CTM_INNER_EDM, 0, CTM_INNER_NONE),
     CTM__SETTING(hidden, 'i', 64, 1, 65536), CTM__SETTING(layers, 'i', 4, 1, 64), CTM__SETTING(embed, 'i', 32, 1, 65536),
-    CTM__SETTING(size, 'i', 0, 0, 65536), CTM__SETTING(channels, 'i', 0, 0, 65536), CTM__SETTING(model_channels, 'i', 32, 1, 65536),
+    CTM__SETTING(size, 'i', 0, 0, 65536), CTM__SETTING(channels, 'i', 0, 0, 65536), CTM__SETTING(patch, 'i', 1, 1, 65536),
+    CTM__SETTING(model_channels, 'i', 32, 1, 65536),
     CTM__SETTING(channel_mult[0], 'i', 1, 0, 65536), CTM__SETTING(channel_mult[1], 'i', 2, 0, 65536),
     CTM__SETTING(channel_mult[2], 'i', 2, 0, 65536), CTM__SETTING(channel_mult[3], 'i', 0, 0, 65536),
     CTM__SETTING(channel_mult[4], 'i', 0, 0, 65536), CTM__SETTING(channel_mult[5], 'i', 0, 0, 65536),

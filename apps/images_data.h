@@ -87,12 +87,13 @@ static int check_labels(dataset *d, int classes, const char *path, char *err, si
 
 // ---- The network -------------------------------------------------------------------------------------------------------
 //
-// --config names a size; --model-channels, --channel-mult, --num-blocks, --attn, --classes and --dropout are settings of ctm.h.
+// --config names a size; --patch, --model-channels, --channel-mult, --num-blocks, --attn, --classes and --dropout are settings of ctm.h.
 
 enum { TINY, COMPACT, DDPMPP };
 
 #define NETWORK_OPTIONS(config, rest)                                                                                            \
     {"config",         ARGS_CHOICE, &(config), 0, 0, "tiny,compact,ddpmpp", "size of the network; ddpmpp is the paper's"},          \
+    {"patch",          ARGS_REST, &(rest), 0, 0, NULL, "so many by so many pixels are one position of the network; 1 if not given"}, \
     {"model-channels", ARGS_REST, &(rest), 0, 0, NULL, "width of the first level; the --config's if not given"},                    \
     {"channel-mult",   ARGS_REST, &(rest), 0, 0, NULL, "width of every level over that, A,B,..."},                                  \
     {"num-blocks",     ARGS_REST, &(rest), 0, 0, NULL, "blocks per level"},                                                         \
@@ -122,7 +123,7 @@ static int levels_of(const ctm_config *c) {
 
 // An odd size leaves one level, with attention between all of its pixels. That goes for small images; for large ones say what does.
 static int check_bottom(const ctm_config *c, const settings *set, char *err, size_t errlen) {
-    const int levels = levels_of(c), bottom = c->size >> (levels - 1), more = (c->size + 7)/8*8 - c->size;
+    const int levels = levels_of(c), bottom = c->size/c->patch >> (levels - 1), more = (c->size + 7)/8*8 - c->size;
     if (settings_given(set, "channel-mult") || bottom <= 64 || more == 0) return 1;
     return args_fail(err, errlen, "images of %d x %d pixels cannot be halved often enough for attention over those of the last level, %d x %d; "
                      "pad them to %d x %d: numpy.pad(x, ((0,0),(0,%d),(0,%d),(0,0)), 'edge') of uint8 [n,h,w,c]", c->size, c->size, bottom, bottom, c->size + more,
@@ -131,10 +132,13 @@ static int check_bottom(const ctm_config *c, const settings *set, char *err, siz
 
 // The network of that --config for images of this size, as the flags want it. 0 with a line: there is none.
 static int network_config(ctm_ctx *ctx, ctm_config *c, int which, const settings *set, int size, int channels, char *err, size_t errlen) {
-    preset(c, which, size);
+    int side;                                            // of the network's first level
+    if (!settings_apply(set, c, err, errlen)) return 0;
+    side = size/c->patch;
+    preset(c, which, side);
     if (!settings_apply(set, c, err, errlen)) return 0;
     memset(c->attn, 0, sizeof c->attn);
-    if (levels_of(c) > 1) c->attn[0] = which == TINY && c->channel_mult[2] ? size/4 : size/2;
+    if (levels_of(c) > 1) c->attn[0] = which == TINY && c->channel_mult[2] ? side/4 : side/2;
     if (c->classes) c->label_dropout = LABEL_DROPOUT;
     if (!settings_apply(set, c, err, errlen)) return 0;
     c->size = size;
@@ -144,7 +148,7 @@ static int network_config(ctm_ctx *ctx, ctm_config *c, int which, const settings
 }
 
 static void print_shape(const ctm_config *c, size_t parameters, int with_s) {
-    printf("network: %d x %d x %d, model_channels %d, channel_mult", c->size, c->size, c->channels, c->model_channels);
+    printf("network: %d x %d x %d, patch %d, model_channels %d, channel_mult", c->size, c->size, c->channels, c->patch, c->model_channels);
     for (int i = 0; i < 8 && c->channel_mult[i]; i++) printf(i ? ",%d" : " %d", c->channel_mult[i]);
     printf(", num_blocks %d, attention at", c->num_blocks);
     for (int i = 0; i < 4 && c->attn[i]; i++) printf(i ? ",%d" : " %d", c->attn[i]);

@@ -399,6 +399,15 @@ cat >"$tmp/list" <<'END'
 = 9 the branch of s is left out
 - if (e_s) shift = ctm_add(tp, shift, ctm_linear(tp, e_s, affine_s[0], affine_s[1]));
 + if (e_s) (void)affine_s;
+= 8 folding mixes up the rows of a patch
+- (((size_t)row * W + x) * p + a) * strip,
++ (((size_t)row * W + x) * p + (p - 1 - a)) * strip,
+= 8 the gradient of folding is not put back in its place
+- ctm__fold_run(tp->ctx, out, out->src[0], 1, out->grad, dx, add);
++ ctm__fold_run(tp->ctx, out, out->src[0], 0, out->grad, dx, add);
+= 9 a U-Net with patches does not fold its images
+- if (u->patch > 1) x = ctm_fold(tp, x, u->patch);
++ if (u->patch > 1) x = ctm_reshape(tp, x, 4, B, net->size / u->patch, net->size / u->patch, net->dim / (net->size * net->size) * u->patch * u->patch);
 = 9 the result of a pass without recording is freed
 - else ctm__scaled(tp->ctx, x->len, 1, x->data, copy.data, 0);
 + else memset(copy.data, 0, x->len * sizeof(ctm_real));

@@ -287,6 +287,7 @@ set_of odd '|u1' False '4, 9, 9, 3' 972;    refuses "an odd size" 2 "size 9 cann
 refuses "sets of two sizes" 1 "as in" $images train --data "$set,$tmp/i.idx" $small --out "$tmp/z"
 refuses "no such file" 1 "cannot read" $images train --data "$tmp/none.bin" $small --out "$tmp/z"
 refuses "no data" 2 "--data" $images train --out "$tmp/z"
+refuses "patches that do not divide the images" 2 "patches of 3 x 3 pixels" $images train --data "$tmp/i.idx" --patch 3 --out "$tmp/no"
 refuses "a network that does not fit" 2 "halved" $images train --data "$tmp/i.idx" --channel-mult 1,1,1,1,1 --attn none --out "$tmp/z"
 refuses "attention at no level" 2 "attention at resolution 5" $images train --data "$set" --attn 5 --out "$tmp/z"
 refuses "seconds and steps" 2 "--seconds" $images train --data "$set" --steps 5 --seconds 5 --out "$tmp/z"

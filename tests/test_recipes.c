@@ -26,7 +26,7 @@ static void check_departures(ctm_config a, ctm_config b, const char *want) {
 static void test_recipes_number_by_number(void) {
     static const char *const paper =
         "recipe=paper noise.sigma_min=0.002 noise.sigma_max=80 noise.sigma_data=0.5 noise.rho=7 noise.N=18 noise.inner=0 hidden=64 layers=4 "
-        "embed=32 size=0 channels=0 model_channels=32 channel_mult[0]=1 channel_mult[1]=2 channel_mult[2]=2 channel_mult[3]=0 "
+        "embed=32 size=0 channels=0 patch=1 model_channels=32 channel_mult[0]=1 channel_mult[1]=2 channel_mult[2]=2 channel_mult[3]=0 "
         "channel_mult[4]=0 channel_mult[5]=0 channel_mult[6]=0 channel_mult[7]=0 num_blocks=1 attn[0]=16 attn[1]=0 attn[2]=0 attn[3]=0 "
         "dropout=0 classes=0 label_dropout=0 times=paper teach=solver substeps=1 target_ema=1 share_at_s=0 distance=0 huber_c=0.03 "
         "weight=uniform aim=data level=edm diagonal_batch=256 lambda_dsm=1 adaptive=1 gan=0 gan_period=2 gan_start=0 lambda_gan=1 "

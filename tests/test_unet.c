@@ -192,6 +192,45 @@ static double un_dot(const ctm_tensor *a, const ctm_tensor *b) {
 // Sizes of both tests: B, H, W, C.
 static const int un_sizes[6][4] = {{1, 2, 2, 1}, {3, 2, 4, 3}, {1, 8, 6, 17}, {3, 4, 2, 48}, {1, 6, 14, 5}, {2, 16, 16, 100}};
 
+static ctm_tensor *un_do_fold(ctm_tape *tp, ctm_tensor **in) { return ctm_fold(tp, in[0], 2); }
+static ctm_tensor *un_do_unfold(ctm_tape *tp, ctm_tensor **in) { return ctm_unfold(tp, in[0], 2); }
+static void test_op_fold(void) {
+    ctm_tensor *in[1], *out, *back;
+    int s, p, n, r, q, c;
+    op_begin();
+    for (s = 0; s < 6; s++) {
+        int B = un_sizes[s][0], H = un_sizes[s][1], W = un_sizes[s][2], C = un_sizes[s][3];
+        in[0] = un_image("x", B, H, W, C);
+        for (p = 1; p <= 2; p++) {
+            out = ctm_fold(&op_tape, in[0], p);
+            CHECK(out->ndim == 4 && out->shape[0] == B && out->shape[1] == H / p && out->shape[2] == W / p && out->shape[3] == p * p * C);
+            for (n = 0; n < B; n++) for (r = 0; r < H; r++) for (q = 0; q < W; q++) for (c = 0; c < C; c++)
+                CHECK(in[0]->data[((n * H + r) * W + q) * C + c] ==
+                      out->data[((n * (H / p) + r / p) * (W / p) + q / p) * p * p * C + ((r % p) * p + q % p) * C + c]);
+            back = ctm_unfold(&op_tape, out, p);
+            CHECK(back->shape[1] == H && back->shape[2] == W && back->shape[3] == C);
+            CHECK(memcmp(back->data, in[0]->data, in[0]->len * sizeof(ctm_real)) == 0);
+        }
+        if (in[0]->len <= 600) un_check("fold", 1, in, un_do_fold);
+    }
+    un_same_bits("fold", un_do_fold, in, 1);
+    CHECK(PANICS(ctm_fold(&op_tape, un_image("odd", 1, 3, 4, 2), 2)));
+    CHECK_TEXT(test_panic, "\"odd\" [1,3,4,2]");
+    CHECK(PANICS(ctm_fold(&op_tape, un_image("even", 1, 4, 4, 2), 0)));
+    op_end();
+}
+static void test_op_unfold(void) {
+    ctm_tensor *in[1];
+    op_begin();
+    in[0] = un_image("x", 2, 3, 2, 12);
+    un_check("unfold", 1, in, un_do_unfold);
+    in[0] = un_image("x", 3, 16, 8, 100);
+    un_same_bits("unfold", un_do_unfold, in, 1);
+    CHECK(PANICS(ctm_unfold(&op_tape, un_image("six", 1, 4, 4, 6), 2)));
+    CHECK_TEXT(test_panic, "\"six\" [1,4,4,6]");
+    op_end();
+}
+
 static void test_op_down(void) {
     ctm_tensor *in[1], *out, *y;
     int s, n, r, q, c, isa, best;
@@ -1417,6 +1456,46 @@ static void test_unet_same_bits(void) {
     un_end();
 }
 
+// With patches the network is the one of the folded images, whose channels are the patches' numbers; a file keeps the patch.
+static void test_unet_patch(void) {
+    ctm_config cfg = un_small_config(), loaded;
+    ctm_net *net, *folded, *read;
+    ctm_tensor *x, *t, *s, *y, *want;
+    const char *path = "un_patch.safetensors";
+    un_begin();
+    cfg.patch = 2;
+    cfg.attn[0] = 4;
+    cfg.channel_mult[2] = 0;
+    net = un_small(&cfg, 1);
+    cfg.patch = 1; cfg.size = 8; cfg.channels = 12;
+    folded = un_small(&cfg, 1);
+    CHECK(net->dim == 16 * 16 * 3 && net->len == folded->len && memcmp(net->theta, folded->theta, net->len * sizeof(ctm_real)) == 0);
+    op_tape.recording = 0;
+    x = ctm_reshape(&op_tape, un_image("x", 2, 16, 16, 3), 2, 2, net->dim, 0, 0);
+    t = un_levels(&op_tape, "t", 0, 2, 1);
+    s = un_levels(&op_tape, "s", 0, 2, 0.5);
+    y = net->forward(&op_tape, net, x, t, s);
+    want = folded->forward(&op_tape, folded,
+                           ctm_reshape(&op_tape, ctm_fold(&op_tape, ctm_reshape(&op_tape, x, 4, 2, 16, 16, 3), 2), 2, 2, net->dim, 0, 0), t, s);
+    want = ctm_unfold(&op_tape, ctm_reshape(&op_tape, want, 4, 2, 8, 8, 12), 2);
+    CHECK(y->len == want->len && memcmp(y->data, want->data, y->len * sizeof(ctm_real)) == 0);
+    cfg.patch = 2; cfg.size = 16; cfg.channels = 3;
+    CHECK(ctm_save(&un_memory, net, &cfg, path));
+    read = ctm_load(&un_memory, path, &loaded);
+    CHECK(read != NULL && loaded.patch == 2 && loaded.size == 16);
+    if (read) CHECK(memcmp(read->forward(&op_tape, read, x, t, s)->data, y->data, y->len * sizeof(ctm_real)) == 0);
+    remove(path);
+    op_tape.recording = 1;
+    cfg.patch = 3;
+    CHECK(PANICS(ctm_unet(&un_memory, &cfg, 1)));
+    CHECK_TEXT(test_panic, "patches of 3 x 3");
+    cfg.patch = 0;
+    CHECK(PANICS(ctm_unet(&un_memory, &cfg, 1)));
+    cfg.patch = 8;                                           // 2 positions cannot be halved as often as attention at 4 wants
+    CHECK(PANICS(ctm_unet(&un_memory, &cfg, 1)));
+    un_end();
+}
+
 // Pictures do not see each other: a batch is its rows one by one, with the same labels, levels and dropout; gradients add up.
 static void test_unet_rows(void) {
     ctm_config cfg = un_small_config();
@@ -1803,6 +1882,8 @@ static void run_unet(void) {
     RUN(op_reshape);
     RUN(op_concat_images);
     RUN(op_down);
+    RUN(op_fold);
+    RUN(op_unfold);
     RUN(op_up);
     RUN(op_conv);
     RUN(op_conv_plain);
@@ -1823,7 +1904,7 @@ static void run_unet(void) {
     RUN(unet_parameters);
     RUN(unet_authors_size);
     RUN(unet_init);
-    RUN(unet_result_moves_down); RUN(unet_same_bits);
+    RUN(unet_result_moves_down); RUN(unet_patch); RUN(unet_same_bits);
     RUN(unet_rows);
     RUN(unet_labels);
     RUN(unet_copies);
