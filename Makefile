@@ -13,7 +13,7 @@ BUILD    = $(CC) $(CFLAGS) $(WARN) $(OPENMP) $(CPPFLAGS)
 LINKED   = $(BUILD) -DCTM_LINKED
 HELPERS  = $(wildcard apps/*.h)
 APPS     = points images edit claims                       # apps/NAME.c
-LESSONS := $(shell ls examples/*.c | sed -n 's,^examples/0[1-9]_\(.*\)\.c$$,\1,p')          # examples/0N_NAME.c
+LESSONS := $(shell ls examples/*.c | grep -v /00_ | sed -n 's,^examples/[0-9][0-9]_\(.*\)\.c$$,\1,p')          # examples/NN_NAME.c
 
 MAKEFLAGS += --jobs=2      # compile two programs at a time
 
@@ -68,7 +68,7 @@ build/ctm.o: ctm.h | build                           # the implementation, once 
 	$(BUILD) -DCTM_IMPLEMENTATION -x c -c ctm.h -o $@
 build/mini: examples/00_mini.c | build
 	$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) $< -o $@ -lm
-$(foreach lesson,$(LESSONS),$(eval build/$(lesson): $(wildcard examples/0?_$(lesson).c)))
+$(foreach lesson,$(LESSONS),$(eval build/$(lesson): $(wildcard examples/??_$(lesson).c)))
 $(LESSONS:%=build/%): build/ctm.o
 	$(LINKED) $(filter %.c,$^) build/ctm.o -o $@ -lm
 $(APPS:%=build/%): build/%: apps/%.c $(HELPERS) build/ctm.o

@@ -1195,6 +1195,7 @@ CTMDEF int              ctm_file_get(const ctm_file *f, const ctm_entry *e, doub
 // as a text that is no UTF-8 or a name that occurs twice.
 typedef struct ctm_writer {
     ctm_ctx *ctx; ctm_arena *arena;
+    int half;                          // 1: numbers are rounded to half precision, F16, which ends at 65504
     int count, metas;
     struct ctm__item *item; ctm_pair *meta;
 } ctm_writer;
@@ -7943,22 +7944,48 @@ static char *ctm__json_quote(char *out, const char *text) {
     return out;
 }
 
-static void ctm__put_real(unsigned char *p, ctm_real v) {
+// v as F16, the nearest with 10 bits of fraction and an exponent from -14 on; 0x7C00 or more where it is too large.
+static uint64_t ctm__half_bits(double v) {
+    int e;
+    double fraction;
+    frexp(v, &e);
+    e = v == 0 || e - 1 < -14 ? -14 : e - 1;
+    if (e > 15) return 0x7C00;
+    fraction = rint(ldexp(fabs(v), 10 - e));           // with its leading 1, which counts the exponent up by one; a carry does, too
+    return ((uint64_t)(e + 14) << 10) + (uint64_t)fraction + (v < 0 ? 0x8000 : 0);
+}
+
+static void ctm__put_real(unsigned char *p, ctm_real v, size_t width) {
     uint64_t bits = 0;
     size_t b;
-    if (sizeof v == 4) { float x = (float)v; uint32_t low; memcpy(&low, &x, 4); bits = low; }
+    if (width == 2) bits = ctm__half_bits((double)v);
+    else if (width == 4) { float x = (float)v; uint32_t low; memcpy(&low, &x, 4); bits = low; }
     else { double x = (double)v; memcpy(&bits, &x, 8); }
-    for (b = 0; b < sizeof v; b++) p[b] = (unsigned char)(bits >> (8 * b));
+    for (b = 0; b < width; b++) p[b] = (unsigned char)(bits >> (8 * b));
+}
+
+static size_t ctm__writer_width(const ctm_writer *w) { return w->half ? 2 : sizeof(ctm_real); }
+
+// 1 if all numbers fit in the file's type.
+static int ctm__writer_holds(const ctm_writer *w, const char *path) {
+    size_t i;
+    int t;
+    for (t = 0; w->half && t < w->count; t++)
+        for (i = 0; i < w->item[t].len; i++)
+            if (!ctm_is_finite((double)w->item[t].data[i]) || (ctm__half_bits((double)w->item[t].data[i]) & 0x7FFF) >= 0x7C00)
+                return ctm__fail(w->ctx, "%s: not written: tensor \"%.80s\" has the number %g, but F16 ends at 65504", path,
+                                 w->item[t].name, (double)w->item[t].data[i]);
+    return 1;
 }
 
 // The numbers in the file's order, [out,in,window], where [window,in,out] is in memory.
-static void ctm__write_item(FILE *f, const struct ctm__item *e) {
+static void ctm__write_item(FILE *f, const struct ctm__item *e, size_t width) {
     unsigned char piece[512 * sizeof(ctm_real)];
     size_t O = e->transposed ? (size_t)e->shape[0] : 1, I = e->transposed ? (size_t)e->shape[1] : 1, K = e->len ? e->len / (O * I) : 0,
         n = 0, o, i, k;
     for (o = 0; o < O; o++) for (i = 0; i < I; i++) for (k = 0; k < K; k++) {
-        ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
-        n += sizeof(ctm_real);
+        ctm__put_real(piece + n, e->data[(k * I + i) * O + o], width);
+        n += width;
         if (n == sizeof piece) { fwrite(piece, 1, n, f); n = 0; }
     }
     fwrite(piece, 1, n, f);
@@ -7986,10 +8013,10 @@ static unsigned char *ctm__writer_header(ctm_writer *w, size_t *n, uint64_t *tot
         const struct ctm__item *e = &w->item[t];
         *at++ = ',';
         at = ctm__json_quote(at, e->name);
-        at += sprintf(at, ":{\"dtype\":\"%s\",\"shape\":[", sizeof(ctm_real) == 4 ? "F32" : "F64");
+        at += sprintf(at, ":{\"dtype\":\"%s\",\"shape\":[", w->half ? "F16" : sizeof(ctm_real) == 4 ? "F32" : "F64");
         for (d = 0; d < e->ndim; d++) at += sprintf(at, d ? ",%d" : "%d", e->shape[d]);
         at += sprintf(at, "],\"data_offsets\":[%llu,", (unsigned long long)*total);
-        *total += e->len * sizeof(ctm_real);
+        *total += e->len * ctm__writer_width(w);
         at += sprintf(at, "%llu]}", (unsigned long long)*total);
     }
     *at++ = '}';
@@ -8006,7 +8033,7 @@ static int ctm__write_file(ctm_writer *w, const char *path, const unsigned char 
     if (ctm_path_kind(path) == CTM_DEVICE) return ctm__fail(w->ctx, "%s: could not be written: it is no regular file", path);
     if (ctm_output_open(&out, path)) {
         fwrite(header, 1, n, out.file);                // a failure is remembered by the file until it is closed
-        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t]);
+        for (t = 0; t < w->count; t++) ctm__write_item(out.file, &w->item[t], ctm__writer_width(w));
         if (ctm_output_close(&out)) return 1;
     }
     if (errno == ENAMETOOLONG) return ctm__fail(w->ctx, "%.80s...: the path is too long", path);
@@ -8022,7 +8049,8 @@ CTM__DEF int ctm_writer_save(ctm_writer *w, const char *path) {
     if (total > (uint64_t)CTM__FILE_MAX - n)
         ok = ctm__fail(w->ctx, "%s: not written: %.0f bytes are more than could be read on this machine", path, (double)total);
     else                                               // what nobody could read is not written
-        ok = ctm__file_parse(w->arena, path, "not written", header, n + (size_t)total) && ctm__write_file(w, path, header, n);
+        ok = ctm__file_parse(w->arena, path, "not written", header, n + (size_t)total) && ctm__writer_holds(w, path) &&
+             ctm__write_file(w, path, header, n);
     ctm_arena_release(w->arena, m);
     return ok;
 }

@@ -1,10 +1,14 @@
-/* frechet.h - the Frechet distance between two sets of images, by a network of yours or by random features
+/* frechet.h - how alike are two sets of images to a network: the Frechet distance, precision and recall, classes
 
    Part of the applications of ctm.h, not of ctm.h itself. Include after images_data.h.
 
-   How far apart two sets of images are to a network, each set's features taken as a Gaussian. The network is the
-   user's (--features), or fixed random convolutional features: three convolutions that nobody trained. Those tell a worse model from a
-   better one of the same kind; that is no FID, and its values compare with nothing else. */
+   The Frechet distance says how far apart two sets of images are to a network, each set's features taken as a Gaussian. Precision is the
+   share of the samples that lie among the real images' features, recall the share of the real images that lie among the samples'. And a
+   network that knows classes says which share of the samples it takes for what they were to be.
+
+   The network is the user's (--features; `images judge` trains one), or fixed random convolutional features: three convolutions that
+   nobody trained. Those tell a worse model from a better one of the same kind. None of it is FID: values compare with others of the same
+   network alone. */
 #ifndef CTM_APPS_FRECHET_H
 #define CTM_APPS_FRECHET_H
 
@@ -15,6 +19,8 @@ typedef struct extractor {
     const char *path;                   // of a user's network; NULL: the random ones
     int         size, channels;         // of the images
     int         layers, weight[FEATURE_LAYERS], bias[FEATURE_LAYERS], halved[FEATURE_LAYERS];     // numbers of parameters; bias -1: none
+    int         classes;                // that its head tells apart; 0: it has none
+    double     *head, *head_bias;       // [classes,features], [classes]
 } extractor;
 
 static void random_features(extractor *q, ctm_arena *a, int size, int channels) {
@@ -60,6 +66,22 @@ static int user_layer(extractor *q, ctm_arena *a, const ctm_file *f, const char 
     return w->shape[0];
 }
 
+// A classifier's head, if the file has one: a score for every class is a sum over the features' means, each with its weight.
+static int user_head(extractor *q, ctm_arena *a, const ctm_file *f, int width, char *err, size_t errlen) {
+    const ctm_entry *w = ctm_file_find(f, "head.weight"), *b = ctm_file_find(f, "head.bias");
+    if (!w && !b) return 1;
+    if (!w || !b || w->ndim < 2 || w->shape[0] < 2 || w->shape[1] != width || w->len != (size_t)w->shape[0]*(size_t)width || b->len != (size_t)w->shape[0])
+        return args_fail(err, errlen, "%s: \"head.weight\" and \"head.bias\" must be those of a classifier, [classes,%d] or [classes,%d,1,1] and [classes]",
+                         f->path, width, width);
+    q->classes = w->shape[0];
+    q->head = (double *)ctm_alloc(a, w->len*sizeof *q->head);
+    q->head_bias = (double *)ctm_alloc(a, b->len*sizeof *q->head_bias);
+    if (!ctm_file_get(f, w, q->head) || !ctm_file_get(f, b, q->head_bias)) return args_fail(err, errlen, "%s", ctm_error(a->ctx));
+    for (size_t i = 0; i < w->len; i++)
+        if (!ctm_is_finite(q->head[i])) return args_fail(err, errlen, "%s: tensor \"head.weight\": number %lu is not finite", f->path, (unsigned long)i);
+    return 1;
+}
+
 // An nn.Sequential of Conv2d, ReLU and MaxPool2d(2), or the `features` of a network, as torchvision's VGG16 has them. What has no
 // weights is known by the numbers left out: after a convolution k the next is k + 2, or k + 3 with a halving between.
 static int user_features(extractor *q, ctm_arena *a, const char *path, int size, int channels, char *err, size_t errlen) {
@@ -90,22 +112,28 @@ static int user_features(extractor *q, ctm_arena *a, const char *path, int size,
                                                path, width, FEATURES_MAX);
     ctm_net_ready(a, q->net);
     q->path = path;
-    return ctm_net_read(q->net, f, prefix) ? 1 : args_fail(err, errlen, "%s", ctm_error(a->ctx));
+    if (!ctm_net_read(q->net, f, prefix)) return args_fail(err, errlen, "%s", ctm_error(a->ctx));
+    return user_head(q, a, f, width, err, errlen);
 }
 
 static int features_count(const extractor *q) { return q->net->param[q->weight[q->layers - 1]]->shape[3]; }
 
-// The last layer's means over the image.
-static ctm_tensor *features_fn(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg) {
-    const extractor *q = (const extractor *)arg;
-    const size_t count = (size_t)features_count(q);
+// The last layer: [B,h,w,features].
+static ctm_tensor *features_map(ctm_tape *tp, const extractor *q, ctm_tensor *x) {
     ctm_tensor *h = ctm_reshape(tp, x, 4, x->shape[0], q->size, q->size, q->channels);
-    ctm_tensor *out = ctm_matrix(tp, "features", x->shape[0], (int)count);
-    (void)first;
     for (int l = 0; l < q->layers; l++) {
         h = ctm_relu(tp, ctm_conv(tp, h, q->net->param[q->weight[l]], q->bias[l] < 0 ? NULL : q->net->param[q->bias[l]], NULL, NULL, 1));
         if (q->halved[l]) h = q->path ? ctm_max_pool(tp, h) : ctm_down(tp, h);
     }
+    return h;
+}
+
+// Its means over the image.
+static ctm_tensor *features_fn(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg) {
+    const extractor *q = (const extractor *)arg;
+    const size_t count = (size_t)features_count(q);
+    ctm_tensor *h = features_map(tp, q, x), *out = ctm_matrix(tp, "features", x->shape[0], (int)count);
+    (void)first;
     const size_t pixels = (size_t)h->shape[1]*(size_t)h->shape[2];
     for (size_t i = 0; i < h->len; i++) out->data[i/(pixels*count)*count + i%count] += h->data[i]/(ctm_real)pixels;
     return out;
@@ -129,16 +157,21 @@ static void cholesky(int dim, double *a) {
     }
 }
 
-// Of n images x; 0 with ctm_error.
-static int gaussian_of(ctm_arena *a, const extractor *by, size_t n, const ctm_real *x, gaussian *g) {
-    const int dim = g->dim = features_count(by);
+// [n,features] of n images x; NULL with ctm_error.
+static ctm_real *features_of(ctm_arena *a, const extractor *by, size_t n, const ctm_real *x) {
+    const size_t width = (size_t)features_count(by);
+    ctm_real *f = (ctm_real *)ctm_alloc(a, n*width*sizeof *f);
+    return map_chunks(a->ctx, features_fn, by, n, (size_t)by->net->dim, x, width, f) ? f : NULL;
+}
+
+// Of n rows of features f.
+static void gaussian_of(ctm_arena *a, int dim, size_t n, const ctm_real *f, gaussian *g) {
     const size_t width = (size_t)dim;
+    g->dim = dim;
     g->mean = (double *)ctm_alloc(a, width*sizeof *g->mean);
     g->L = (double *)ctm_alloc(a, width*width*sizeof *g->L);
     const ctm_mark mark = ctm_arena_mark(a);
-    ctm_real *f = (ctm_real *)ctm_alloc(a, n*width*sizeof *f);
     double *d = (double *)ctm_alloc(a, width*sizeof *d);
-    if (!map_chunks(a->ctx, features_fn, by, n, (size_t)by->net->dim, x, width, f)) return 0;
     for (size_t i = 0; i < n*width; i++) g->mean[i%width] += (double)f[i]/(double)n;
     for (size_t i = 0; i < n; i++) {
         for (int j = 0; j < dim; j++) d[j] = (double)f[i*width + (size_t)j] - g->mean[j];
@@ -149,7 +182,6 @@ static int gaussian_of(ctm_arena *a, const extractor *by, size_t n, const ctm_re
     for (int j = 0; j < dim; j++) g->trace += g->L[j*dim + j];
     cholesky(dim, g->L);
     ctm_arena_release(a, mark);
-    return 1;
 }
 
 // The sum of m's singular values: its rows are turned in pairs until all are orthogonal; their lengths are the values (Hestenes).
@@ -193,6 +225,95 @@ static double frechet(ctm_arena *a, const gaussian *g1, const gaussian *g2) {
     sum -= 2*singular_sum(dim, m);
     ctm_arena_release(a, mark);
     return sum > 0 ? sum : 0;
+}
+
+// ---- Precision, recall, classes ----------------------------------------------------------------------------------------
+
+enum { NEIGHBOURS = 3, DISTANCE_ROWS = 64 };
+
+// The squares of rows' lengths.
+static double *squares_of(ctm_arena *a, size_t width, size_t n, const ctm_real *f) {
+    double *s = (double *)ctm_alloc(a, (n + 1)*sizeof *s);
+    for (size_t i = 0; i < n*width; i++) s[i/width] += (double)f[i]*(double)f[i];
+    return s;
+}
+
+// What rows first ... of y make of their products with the n rows of f, one row after the other: product [n].
+typedef void (*product_fn)(void *user, size_t row, const ctm_real *product);
+static void each_product(ctm_arena *a, size_t width, size_t n, const ctm_real *f, size_t m, const ctm_real *y, product_fn use, void *user) {
+    const ctm_mark mark = ctm_arena_mark(a);
+    ctm_real *product = (ctm_real *)ctm_alloc(a, DISTANCE_ROWS*n*sizeof *product), *turned = (ctm_real *)ctm_alloc(a, n*width*sizeof *turned);
+    for (size_t i = 0; i < n*width; i++) turned[i%width*n + i/width] = f[i];
+    for (size_t first = 0; first < m; first += DISTANCE_ROWS) {
+        const size_t rows = m - first < (size_t)DISTANCE_ROWS ? m - first : (size_t)DISTANCE_ROWS;
+        ctm_gemm(a->ctx, (int)rows, (int)n, (int)width, y + first*width, (ptrdiff_t)width, 1, turned, (ptrdiff_t)n, product, (ptrdiff_t)n, NULL, 0);
+        for (size_t i = 0; i < rows; i++) use(user, first + i, product + i*n);
+    }
+    ctm_arena_release(a, mark);
+}
+
+// n rows of features, and the square of each one's distance to its third neighbour among them: how far it reaches.
+typedef struct region { size_t n, width; const ctm_real *f; double *square, *reach; } region;
+
+static void reach_of(void *user, size_t i, const ctm_real *product) {
+    region *r = (region *)user;
+    double near[NEIGHBOURS];
+    for (int k = 0; k < NEIGHBOURS; k++) near[k] = 1e300;
+    for (size_t j = 0; j < r->n; j++) {
+        double d = j == i ? 1e300 : r->square[i] + r->square[j] - 2*(double)product[j];
+        for (int k = 0; k < NEIGHBOURS; k++)
+            if (d < near[k]) { const double was = near[k]; near[k] = d; d = was; }
+    }
+    r->reach[i] = near[NEIGHBOURS - 1];
+}
+
+static region region_of(ctm_arena *a, size_t width, size_t n, const ctm_real *f) {
+    region r;
+    r.n = n;
+    r.width = width;
+    r.f = f;
+    r.square = squares_of(a, width, n, f);
+    r.reach = (double *)ctm_alloc(a, n*sizeof *r.reach);
+    each_product(a, width, n, f, n, f, reach_of, &r);
+    return r;
+}
+
+typedef struct visitors { const region *r; const double *square; size_t within; } visitors;
+static void visit(void *user, size_t i, const ctm_real *product) {
+    visitors *v = (visitors *)user;
+    const region *r = v->r;
+    size_t j = 0;
+    while (j < r->n && v->square[i] + r->square[j] - 2*(double)product[j] > r->reach[j]) j++;
+    v->within += j < r->n;
+}
+
+// The share of m rows y within reach of a row of r (Kynkaanniemi et al. 2019): precision if r is of real images, recall if y are.
+static double share_within(ctm_arena *a, const region *r, size_t m, const ctm_real *y) {
+    const ctm_mark mark = ctm_arena_mark(a);
+    visitors v;
+    v.r = r;
+    v.square = squares_of(a, r->width, m, y);
+    v.within = 0;
+    each_product(a, r->width, r->n, r->f, m, y, visit, &v);
+    ctm_arena_release(a, mark);
+    return (double)v.within/(double)m;
+}
+
+// The share of n rows of features f that the head takes for their labels.
+static double share_recognised(const extractor *by, size_t n, const ctm_real *f, const int *label) {
+    const int width = features_count(by);
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        double most = -1e300;
+        int best = -1;
+        for (int k = 0; k < by->classes; k++) {
+            double score = by->head_bias[k];
+            for (int j = 0; j < width; j++) score += by->head[k*width + j]*(double)f[i*(size_t)width + (size_t)j];
+            if (score > most) { most = score; best = k; }
+        }
+        right += best == label[i];
+    }
+    return (double)right/(double)n;
 }
 
 #endif

@@ -4,20 +4,25 @@
        a set of drawn shapes in CIFAR-10's format, so that a first run needs no download.
    images train --data DIR|FILE[,FILE...] --config tiny|compact|ddpmpp --out DIR
        first a teacher by denoising score matching (or --teacher FILE), then the CTM, which begins with the teacher's weights.
-       Leaves in DIR: samples.png (a column is one noise; rows: 1, 2, 4, 18 jumps, the teacher's solver), onestep.png, loss.svg, loss.csv,
+       Leaves in DIR: samples.png (a column is one noise; rows: 1, 2, 4, 8 jumps, the teacher's solver), onestep.png, loss.svg, loss.csv,
        teacher_loss.csv, metrics.csv, teacher.safetensors, model.safetensors, checkpoint.safetensors. --resume goes on, bit for bit.
        --lpips FILE compares by LPIPS, as the paper does, with weights that apps/to_safetensors.py makes; --recipe paper is its algorithm.
    images sample --weights W.safetensors --sampler gamma|exact|cm|onestep|heun|euler|dpm|ancestral --nfe N --n K --out F.png|.npy|.npz
    images eval --weights W.safetensors --data DIR|FILE [--teacher FILE] [--features FILE] --out DIR
-       held-out loss by noise level, jumps against the teacher's solver, bits per dimension, Frechet distance, nearest training images.
+       held-out loss by noise level, jumps against the teacher's solver, bits per dimension, nearest training images; Frechet distance,
+       precision, recall and the share recognised, of chains of jumps and of the teacher's solver.
+   images judge --data DIR|FILE --out J.safetensors
+       a classifier of labelled images, for eval's --features.
    images info --weights W.safetensors   or   images info --config compact
        the configuration, and every parameter with its shape.
+   images half --weights W.safetensors --out F.safetensors
+       the same weights in half precision, half the bytes.
 
    Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage; 3 stopped by a signal, the
    state is saved.
 
-   How to read this file: the chapters are the run, its pictures, train, sample, info, synth. What they share is images_data.h, the
-   training loop train.h, eval images_eval.h. The method is ctm.h, the same trainer and samplers as for points: a row of x is an image.
+   How to read this file: the chapters are the run, its pictures, train, sample, info, half, synth. What they share is images_data.h, the
+   training loop train.h, eval images_eval.h, judge images_judge.h. The method is ctm.h, the same trainer and samplers as for points: a row of x is an image.
    The file formats are image.h. */
 
 #include "args.h"
@@ -28,11 +33,12 @@
 #include "images_data.h"
 #include "frechet.h"
 #include "images_eval.h"
+#include "images_judge.h"
 
 #define TEACHER_LR    2             // over the student's: the teacher begins from nothing
 #define SHEET_SECONDS 60
 enum { SHEET_ROWS = 4 };
-static const int sheet_jumps[SHEET_ROWS] = {1, 2, 4, WHOLE_JUMPS};
+static const int sheet_jumps[SHEET_ROWS] = {1, 2, 4, 8};
 
 // ---- The run -----------------------------------------------------------------------------------------------------------
 
@@ -92,7 +98,7 @@ static int adapt(run *r, ctm_config *c) {
     if (strcmp(c->recipe, "authors") != 0) c->lr = lr[p->config];
     if (p->lpips_path) c->share_at_s = 0;            // a network that knows photographs has no judgement of noise
     if (!network_config(&r->ctx, c, p->config, &r->set, p->data.set.size, p->data.set.channels, r->line, sizeof r->line)) return run_misused(r, r->line);
-    if (c->classes && !check_labels(&((images *)r)->data, c->classes, p->path, r->line, sizeof r->line)) return run_wrong(r);
+    if (c->classes && !check_labels(&((images *)r)->data.set, c->classes, p->path, r->line, sizeof r->line)) return run_wrong(r);
     return 0;
 }
 
@@ -190,10 +196,11 @@ static void report(run *r) {
 
 // ---- Pictures of a run -------------------------------------------------------------------------------------------------
 
-// Rows of images that begin with the same noises: 1, 2, 4, 18 jumps of the student, then the teacher's Heun.
+// Rows of images that begin with the same noises, a column for each class if there are some: 1, 2, 4, 8 jumps of the student, then the
+// teacher's Heun.
 static int write_sheet(run *r, ctm_net *net) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    const size_t n = SHEET_COLUMNS, size = n*(size_t)net->dim;
+    const size_t n = (size_t)sheet_columns(net), size = n*(size_t)net->dim;
     const ctm_real *x = sampling_start(&r->scratch, r->cfg.seed, net, n);
     ctm_real *y = (ctm_real *)ctm_alloc(&r->scratch, (SHEET_ROWS + 1)*size*sizeof *y);
     const int *label = labels_in_turn(&r->scratch, net, n);
@@ -211,20 +218,21 @@ static int write_sheet(run *r, ctm_net *net) {
         ok = ok && draw_all(&q, n, x, y + rows++*size);
     }
     if (!ok) run_failed(r);
-    else ok = image_write_sheet(run_path(r, "samples.png", path), rows*n, net->size, net->channels, y, SHEET_COLUMNS, r->line, sizeof r->line);
+    else ok = image_write_sheet(run_path(r, "samples.png", path), rows*n, net->size, net->channels, y, (int)n, r->line, sizeof r->line);
     ctm_arena_release(&r->scratch, mark);
     return ok;
 }
 
-// 64 samples of one jump each.
+// Eight rows of samples of one jump each.
 static int write_onestep(run *r, ctm_net *net) {
     const ctm_mark mark = ctm_arena_mark(&r->scratch);
-    const size_t n = 64;
+    const int columns = sheet_columns(net);
+    const size_t n = 8*(size_t)columns;
     ctm_real *x = sampling_start(&r->scratch, r->cfg.seed, net, n);
     sampling q = sampling_of(&r->scratch, net, BY_ONESTEP, 1);
     char path[ARGS_PATH];
     q.label = labels_in_turn(&r->scratch, net, n);
-    const int ok = draw_all(&q, n, x, x) ? image_write_sheet(run_path(r, "onestep.png", path), n, net->size, net->channels, x, SHEET_COLUMNS, r->line, sizeof r->line)
+    const int ok = draw_all(&q, n, x, x) ? image_write_sheet(run_path(r, "onestep.png", path), n, net->size, net->channels, x, columns, r->line, sizeof r->line)
                                          : run_failed(r);
     ctm_arena_release(&r->scratch, mark);
     return ok;
@@ -286,7 +294,7 @@ static int results(run *r, ctm_net *net) {
     if (!run_save_weights(r, net, &r->cfg, "model.safetensors") || !sheet(r, net) || !write_onestep(r, net) ||
         !measure_write(m, run_path(r, "metrics.csv", path), r->line, sizeof r->line)) return 0;
     for (int i = 0; i < m->n; i++) printf("%-28s %.4g\n", m->row[i].name, m->row[i].value);
-    printf("look at %s/samples.png (rows: 1, 2, 4, %d jumps%s) and %s/onestep.png\n", r->common.out, WHOLE_JUMPS,
+    printf("look at %s/samples.png (rows: 1, 2, 4, 8 jumps%s) and %s/onestep.png\n", r->common.out,
            r->teacher_net ? ", the teacher's Heun" : "", r->common.out);
     return 1;
 }
@@ -316,7 +324,7 @@ static int train_main(int argc, char **argv) {
     };
     const command flags = {"images", kept_flags, options, ARGS_COUNT(options), argc, argv, names_file, &r->set};
     r->flags = flags;
-    status = args_parse("images", "images train --data FILE [flags]      (also: images sample|eval|info|synth --help)", options, ARGS_COUNT(options), argc, argv);
+    status = args_parse("images", "images train --data FILE [flags]      (also: images sample|eval|info|half|judge|synth --help)", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
     status = run_check(r);
     if (status == 0) {
@@ -333,8 +341,8 @@ typedef struct drawing {
     args_common common;
     settings    set;                    // of the network, for weights without metadata
     int         config;
-    const char *weights, *noise, *labels;
-    long long   n, columns, size, channels;
+    const char *weights, *noise, *labels, *class_name;
+    long long   n, columns, size, channels;      // columns 0: as many as there are classes
     npy_array   file;                   // of --noise
     int        *label;
 } drawing;
@@ -396,17 +404,31 @@ static int write_images(const char *path, size_t n, const ctm_net *net, const ct
     return image_write_sheet(path, n, net->size, net->channels, x, columns, err, errlen);
 }
 
-// The labels of --labels, one for each of the rows. 0 with a line.
-static int read_labels(drawing *d, size_t rows, char *err, size_t errlen) {
+// One class for all rows, none for any, or, without --class, the classes in turn.
+static int one_class(drawing *d, ctm_arena *a, size_t rows, char *err, size_t errlen) {
+    const int classes = d->q.net->classes;
+    long long k = -1;
+    int *label = labels_in_turn(a, d->q.net, rows);
+    d->q.label = label;
+    if (!d->class_name) return 1;
+    if (strcmp(d->class_name, "none") != 0 && (args_int(d->class_name, &k) != 1 || k < 0 || k >= classes))
+        return args_fail(err, errlen, "flag --class: found \"%.40s\", expected none or one of 0 to %d, the classes of %s", d->class_name, classes - 1, d->weights);
+    for (size_t i = 0; i < rows; i++) label[i] = (int)k;
+    return 1;
+}
+
+// The label of every row. 0 with a line.
+static int choose_labels(drawing *d, ctm_arena *a, size_t rows, int guided, char *err, size_t errlen) {
     size_t n = 0;
-    if (!d->labels) return 1;
-    if (!d->q.net->classes) return args_fail(err, errlen, "%s: was trained without --classes: it takes no labels", d->weights);
+    if (!d->q.net->classes)
+        return !(d->labels || d->class_name || guided) || args_fail(err, errlen, "%s: was trained without --classes: it takes no labels", d->weights);
+    if (!d->labels) return one_class(d, a, rows, err, errlen);
     if (!image_read_labels(d->labels, d->q.net->classes, &d->label, &n, err, errlen)) return 0;
     d->q.label = d->label;
     return n == rows || args_fail(err, errlen, "%s: found %lu labels, expected %lu, one for each image", d->labels, (unsigned long)n, (unsigned long)rows);
 }
 
-static int sample_run(drawing *d, ctm_arena *a) {
+static int sample_run(drawing *d, ctm_arena *a, int guided) {
     char err[600];
     ctm_net *net = load_weights(a, d, err, sizeof err);
     size_t rows = (size_t)d->n;
@@ -416,7 +438,8 @@ static int sample_run(drawing *d, ctm_arena *a) {
         if (!npy_read_f32(d->noise, &d->file, err, sizeof err) || !check_noise(d, err, sizeof err)) return wrong(err);
         rows = d->file.shape[d->file.ndim - 4];
     }
-    if (!read_labels(d, rows, err, sizeof err)) return wrong(err);
+    if (!choose_labels(d, a, rows, guided, err, sizeof err)) return wrong(err);
+    if (!d->columns) d->columns = sheet_columns(net);
     if (rows > (size_t)-1/64/(size_t)net->dim) {
         args_fail(err, sizeof err, "flag --n: %lu images of %d x %d x %d are more than this machine can count", (unsigned long)rows, net->size, net->size, net->channels);
         return wrong(err);
@@ -446,16 +469,16 @@ static int sample_main(int argc, char **argv) {
     d.q = sampling_default();
     d.common = args_common_defaults("samples.png");
     d.n = 64;
-    d.columns = SHEET_COLUMNS;
     d.size = 32;
     d.channels = 3;
     const args_option options[] = {
         {"weights",    ARGS_TEXT,   &d.weights, 0, 0,    NULL, "model.safetensors of a training folder, or weights with the authors' names"},
         {"n",          ARGS_INT,    &d.n,       1, 1e7,  NULL, "how many images"},
         {"noise",      ARGS_TEXT,   &d.noise,   0, 0,    NULL, "start from this .npy file: float32 [n,c,h,w] of unit variance, or [k,n,c,h,w] with the noise on the way"},
+        {"class",      ARGS_TEXT,   &d.class_name, 0, 0, NULL, "one class for all, or none; if not given, classes in turn"},
         {"labels",     ARGS_TEXT,   &d.labels,  0, 0,    NULL, "a .npy file with the class of every image, -1: none"},
-        SAMPLING_OPTIONS(d.q, "labels"),
-        {"columns",    ARGS_INT,    &d.columns, 1, 1000, NULL, "images in a row of a .png"},
+        SAMPLING_OPTIONS(d.q, "class"),
+        {"columns",    ARGS_INT,    &d.columns, 1, 1000, NULL, "images in a row of a .png; as many as classes, or 8"},
         {"size",       ARGS_INT,    &d.size,    1, IMAGE_SIZE_MAX, NULL, "for weights without metadata: pixels along a side"},
         {"channels",   ARGS_INT,    &d.channels, 1, 16,  NULL, "for weights without metadata: 3 for RGB"},
         NETWORK_OPTIONS(d.config, rest),
@@ -465,14 +488,14 @@ static int sample_main(int argc, char **argv) {
     if (status) return args_exit_status(status);
     if (!d.weights) return misused("flag --weights: is missing; expected a safetensors file");
     if (!sampling_check(&d.q, argc, argv, line, sizeof line)) return misused(line);
-    if (!d.labels && args_given("guidance", argc, argv)) return misused("flag --guidance: goes with --labels");
+    if (d.labels && d.class_name) return misused("flags --class and --labels: give one of them");
     if (!ends_with(d.common.out, ".png") && !ends_with(d.common.out, ".npy") && !ends_with(d.common.out, ".npz")) {
         args_fail(line, sizeof line, "flag --out: found \"%.400s\", expected a name that ends in .png, .npy or .npz", d.common.out);
         return misused(line);
     }
     ctx.threads = (int)d.common.threads;
     ctm_arena_init(&a, &ctx, "sample");
-    status = sample_run(&d, &a);
+    status = sample_run(&d, &a, args_given("guidance", argc, argv));
     npy_free(&d.file);
     free(d.label);
     ctm_arena_free(&a);
@@ -522,6 +545,54 @@ static int info_main(int argc, char **argv) {
     return net ? 0 : wrong(err);
 }
 
+// ---- images half -------------------------------------------------------------------------------------------------------
+
+// Any safetensors file again, names, shapes and metadata as they are, with numbers of half precision.
+static int half_run(ctm_arena *a, const char *from, const char *to, int quiet) {
+    const ctm_file *f = ctm_file_read(a, from);
+    ctm_writer w;
+    ctm_writer_init(&w, a);
+    w.half = 1;
+    if (!f) return wrong(ctm_error(a->ctx));
+    for (int i = 0; i < f->metas; i++) ctm_writer_meta(&w, f->meta[i].key, f->meta[i].value);
+    for (int i = 0; i < f->count; i++) {
+        const ctm_entry *e = &f->entry[i];
+        double *number = (double *)ctm_alloc(a, (e->len + 1)*sizeof *number);
+        ctm_real *x = (ctm_real *)ctm_alloc(a, (e->len + 1)*sizeof *x);
+        if (e->ndim > 4) {
+            char line[600];
+            args_fail(line, sizeof line, "%s: tensor \"%.80s\" has %d dimensions, expected at most 4", f->path, e->name, e->ndim);
+            return wrong(line);
+        }
+        if (!ctm_file_get(f, e, number)) return wrong(ctm_error(a->ctx));
+        for (size_t k = 0; k < e->len; k++) x[k] = (ctm_real)number[k];
+        ctm_writer_add(&w, e->name, x, e->ndim, e->shape, 0);
+    }
+    if (!ctm_writer_save(&w, to)) return wrong(ctm_error(a->ctx));
+    if (!quiet) printf("%s: %d tensor%s in half precision\n", to, f->count, plural((size_t)f->count));
+    return 0;
+}
+
+static int half_main(int argc, char **argv) {
+    args_common common = args_common_defaults("half.safetensors");
+    const char *weights = NULL;
+    ctm_ctx ctx;
+    ctm_arena a;
+    int status;
+    const args_option options[] = {
+        {"weights", ARGS_TEXT, &weights, 0, 0, NULL, "a safetensors file"},
+        ARGS_COMMON(common)
+    };
+    status = args_parse("images", "images half --weights W.safetensors --out FILE.safetensors", options, ARGS_COUNT(options), argc, argv);
+    if (status) return args_exit_status(status);
+    if (!weights) return misused("flag --weights: is missing; expected a safetensors file");
+    ctm_init(&ctx);
+    ctm_arena_init(&a, &ctx, "half");
+    status = half_run(&a, weights, common.out, common.quiet);
+    ctm_arena_free(&a);
+    return status;
+}
+
 // ---- images synth ------------------------------------------------------------------------------------------------------
 
 static int synth_main(int argc, char **argv) {
@@ -561,13 +632,15 @@ static int synth_main(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     args_utf8(&argc, &argv);
-    const int command = args_command("images", "train,sample,eval,info,synth", &argc, &argv);
+    const int command = args_command("images", "train,sample,eval,info,half,judge,synth", &argc, &argv);
     int status;
     if (command < 0) return 2;
     if (command == 1) status = sample_main(argc, argv);
     else if (command == 2) status = eval_main(argc, argv);
     else if (command == 3) status = info_main(argc, argv);
-    else if (command == 4) status = synth_main(argc, argv);
+    else if (command == 4) status = half_main(argc, argv);
+    else if (command == 5) status = judge_main(argc, argv);
+    else if (command == 6) status = synth_main(argc, argv);
     else status = train_main(argc, argv);
     return args_finish("images", status);
 }

@@ -13,9 +13,10 @@
 
 enum {
     CHUNK         = 32,         // images a network sees at once when it samples
-    SHEET_COLUMNS = 8,
+    SHEET_COLUMNS = 8,          // of a sheet without classes
+    SHEET_MOST    = 20,         // of one with a column for each class
     HELD_OUT      = 1000,       // at most so many images, and at most a tenth of the set, are never trained on
-    WHOLE_JUMPS   = 18          // Heun's steps in the sheet's last row, the student's jumps above it
+    WHOLE_JUMPS   = 18          // Heun's steps where a teacher's samples are shown
 };
 #define LABEL_DROPOUT 0.1
 
@@ -76,13 +77,13 @@ static size_t drawn_image(const dataset *d, const ctm_rng *rng, uint64_t step, u
 }
 
 // Every label must be below `classes`.
-static int check_labels(dataset *d, int classes, const char *path, char *err, size_t errlen) {
-    if (!d->set.classes) return args_fail(err, errlen, "%s: has no labels, but --classes %d asks for them", path, classes);
-    for (size_t i = 0; i < d->set.n; i++)
-        if (image_label(&d->set, i) < 0 || image_label(&d->set, i) >= classes)
+static int check_labels(image_set *s, int classes, const char *path, char *err, size_t errlen) {
+    if (!s->classes) return args_fail(err, errlen, "%s: has no labels of %d classes", path, classes);
+    for (size_t i = 0; i < s->n; i++)
+        if (image_label(s, i) < 0 || image_label(s, i) >= classes)
             return args_fail(err, errlen, "%s: image %lu has label %d, out of range: %d classes take 0 to %d", path, (unsigned long)i,
-                             image_label(&d->set, i), classes, classes - 1);
-    return image_intact(&d->set, err, errlen);
+                             image_label(s, i), classes, classes - 1);
+    return image_intact(s, err, errlen);
 }
 
 // ---- The network -------------------------------------------------------------------------------------------------------
@@ -168,26 +169,56 @@ static ctm_net *load_images(ctm_arena *a, const ctm_file *f, ctm_config *cfg, ch
 
 // ---- Drawing -----------------------------------------------------------------------------------------------------------
 
-// A map of rows to rows, chunk by chunk, nothing recorded. Operations share out their work among the threads themselves.
+// A map of rows to rows, chunk by chunk, nothing recorded. Chunks are shared out among the threads.
 typedef ctm_tensor *(*chunk_fn)(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg);
-static int map_chunks(ctm_ctx *ctx, chunk_fn fn, const void *arg, size_t n, size_t dim, const ctm_real *x, size_t width, ctm_real *out) {
+enum { CHUNK_LANES = 64 };
+typedef struct chunk_job {
+    ctm_ctx        *ctx;
+    chunk_fn        fn;
+    const void     *arg;
+    size_t          n, dim, width;
+    const ctm_real *x;
+    ctm_real       *out;
+    int             lanes, failed[CHUNK_LANES];
+} chunk_job;
+
+// Chunks lane, lane + lanes, lane + 2·lanes, ...
+static void chunk_lane(void *arg, int lane) {
+    chunk_job *j = (chunk_job *)arg;
     ctm_arena arena;
     ctm_tape tape;
-    int ok = 1;
-    ctm_arena_init(&arena, ctx, "chunk");
-    ctm_tape_init(&tape, ctx, &arena);
+    ctm_arena_init(&arena, j->ctx, "chunk");
+    ctm_tape_init(&tape, j->ctx, &arena);
     tape.recording = 0;
-    for (size_t first = 0; first < n && ok; first += CHUNK) {
-        const size_t rows = n - first < (size_t)CHUNK ? n - first : (size_t)CHUNK;
+    for (size_t first = (size_t)lane*CHUNK; first < j->n && !j->failed[lane]; first += (size_t)j->lanes*CHUNK) {
+        const size_t rows = j->n - first < (size_t)CHUNK ? j->n - first : (size_t)CHUNK;
         ctm_tape_reset(&tape);
-        ctm_tensor *in = ctm_matrix(&tape, "x", (int)rows, (int)dim), *y;
-        memcpy(in->data, x + first*dim, rows*dim*sizeof(ctm_real));
-        y = fn(&tape, in, first, arg);
-        ok = y != NULL;
-        if (ok) memcpy(out + first*width, y->data, rows*width*sizeof(ctm_real));
+        ctm_tensor *in = ctm_matrix(&tape, "x", (int)rows, (int)j->dim), *y;
+        memcpy(in->data, j->x + first*j->dim, rows*j->dim*sizeof(ctm_real));
+        y = j->fn(&tape, in, first, j->arg);
+        j->failed[lane] = y == NULL;
+        if (y) memcpy(j->out + first*j->width, y->data, rows*j->width*sizeof(ctm_real));
     }
     ctm_arena_free(&arena);
-    return ok;
+}
+
+static int map_chunks(ctm_ctx *ctx, chunk_fn fn, const void *arg, size_t n, size_t dim, const ctm_real *x, size_t width, ctm_real *out) {
+    const size_t chunks = (n + CHUNK - 1)/CHUNK;
+    chunk_job j;
+    int failed = 0;
+    memset(&j, 0, sizeof j);
+    j.ctx = ctx;
+    j.fn = fn;
+    j.arg = arg;
+    j.n = n;
+    j.dim = dim;
+    j.width = width;
+    j.x = x;
+    j.out = out;
+    j.lanes = chunks < CHUNK_LANES ? (int)chunks : CHUNK_LANES;
+    ctm_parallel_for(ctx, j.lanes, chunk_lane, &j);
+    for (int lane = 0; lane < j.lanes; lane++) failed += j.failed[lane];
+    return !failed;
 }
 
 // out [n,dim]: samples from x [n,dim] at sigma_max.
@@ -195,6 +226,8 @@ static int draw_all(const sampling *q, size_t n, const ctm_real *x, ctm_real *ou
     const size_t dim = (size_t)q->net->dim;
     return map_chunks(q->net->ctx, sampling_chunk, q, n, dim, x, dim, out);
 }
+
+static int sheet_columns(const ctm_net *net) { return net->classes && net->classes <= SHEET_MOST ? net->classes : SHEET_COLUMNS; }
 
 // Classes in turn, for the sheets of a model that knows some.
 static int *labels_in_turn(ctm_arena *a, const ctm_net *net, size_t n) {

@@ -7,6 +7,8 @@
 #ifndef CTM_APPS_IMAGES_EVAL_H
 #define CTM_APPS_IMAGES_EVAL_H
 
+enum { HELD_MOST = 10000 };             // held-out images
+
 typedef struct evaluation {
     args_common common;
     const char *weights, *data, *range, *teacher, *features;
@@ -16,6 +18,9 @@ typedef struct evaluation {
     dataset     d;
     ctm_net    *net;                    // frozen
     size_t      held;                   // held-out images in use
+    size_t      samples;                // at most as many
+    size_t      others, first_other;    // the other real images of the set, and the first of them: those trained on if `trained`
+    int         trained;
     ctm_real   *x;                      // [held,dim]
     int        *label;                  // [held]; NULL: the model knows no classes, or the data have no labels
     extractor   by;                     // what the Frechet distance looks at
@@ -161,85 +166,191 @@ static int eval_bits(evaluation *e) {
     return 1;
 }
 
-// The distance of n images x from the Gaussian `real`, as a figure of that name; negative: failed.
-static double eval_distance(evaluation *e, const gaussian *real, size_t n, const ctm_real *x, const char *name) {
-    const ctm_mark mark = ctm_arena_mark(&e->a);
-    gaussian other;
-    char whole[48];
-    double d;
-    if (!gaussian_of(&e->a, &e->by, n, x, &other)) { failed_line(e->line, sizeof e->line, &e->ctx); return -1; }
-    d = frechet(&e->a, real, &other);
-    snprintf(whole, sizeof whole, "frechet_%s_%s", e->by.path ? "user" : "random", name);
-    measure_add(&e->m, whole, d);
-    ctm_arena_release(&e->a, mark);
-    return d;
-}
+// Real images, as a measure of others.
+typedef struct reals { region r; gaussian g; } reals;
 
-// The distance of samples from x at sigma_max to held-out images, printed and measured under this name; y is room for the samples.
-static int eval_sampler(evaluation *e, const gaussian *real, ctm_net *net, int sampler, int steps, size_t n, const ctm_real *x, ctm_real *y, const char *name) {
+// How good n images x are, printed behind `what` and measured as NAME_KIND; label: what they were to be, or NULL.
+static int eval_quality(evaluation *e, const reals *real, size_t n, const ctm_real *x, const int *label, const char *what, const char *kind) {
     const ctm_mark mark = ctm_arena_mark(&e->a);
-    sampling q = sampling_of(&e->a, net, sampler, sampler == BY_HEUN ? 2*steps - 1 : steps);
-    double d;
-    q.label = e->label ? e->label : labels_in_turn(&e->a, net, n);
-    if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
-    d = eval_distance(e, real, n, y, name);
-    if (d < 0) return 0;
-    printf(", %d %s%s %.5f", steps, sampler == BY_HEUN ? "steps of Heun" : steps == 1 ? "jump" : "jumps", net == e->net ? "" : " by the teacher", d);
-    ctm_arena_release(&e->a, mark);
-    return 1;
-}
-
-// Of samples with 1, 2 and 4 jumps, and of the teacher's from the same noises; and, for scale, of as many training images.
-static int eval_frechet(evaluation *e, ctm_net *teacher) {
-    const size_t n = e->held, dim = (size_t)e->net->dim;
-    const int heun = WHOLE_JUMPS/2;
-    ctm_real *x = sampling_start(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
-    const ctm_rng rng = ctm_stream((uint64_t)e->common.seed, "eval.training");
-    gaussian real;
-    double d;
-    if (!gaussian_of(&e->a, &e->by, n, e->x, &real)) return failed_line(e->line, sizeof e->line, &e->ctx);
-    for (size_t i = 0; i < n; i++) image_get(&e->d.set, drawn_image(&e->d, &rng, 0, i), 0, y + i*dim);
-    d = eval_distance(e, &real, n, y, "training");
-    if (d < 0) return 0;
-    printf("Frechet distance on %s%s, %lu against %lu held-out image%s: training images %.5f",
-           e->features ? "features of " : "fixed random convolutional features", e->features ? e->features : "", (unsigned long)n, (unsigned long)n, plural(n), d);
-    if (!e->net->with_s && !eval_sampler(e, &real, e->net, BY_HEUN, heun, n, x, y, "9steps")) return 0;
-    for (int jumps = 1; e->net->with_s && jumps <= 4; jumps *= 2) {
-        char name[48];
-        snprintf(name, sizeof name, "%dsteps", jumps);
-        if (!eval_sampler(e, &real, e->net, BY_EXACT, jumps, n, x, y, name)) return 0;
+    const int width = features_count(&e->by);
+    const ctm_real *f = features_of(&e->a, &e->by, n, x);
+    gaussian g;
+    char name[48];
+    if (!f) return failed_line(e->line, sizeof e->line, &e->ctx);
+    gaussian_of(&e->a, width, n, f, &g);
+    const region own = region_of(&e->a, (size_t)width, n, f);
+    const double figure[3] = {frechet(&e->a, &real->g, &g), share_within(&e->a, &real->r, n, f), share_within(&e->a, &own, real->r.n, real->r.f)};
+    static const char *const names[3] = {"frechet", "precision", "recall"};
+    printf("%-34s %10.4g %10.1f %10.1f", what, figure[0], 100*figure[1], 100*figure[2]);
+    for (int k = 0; k < 3; k++) {
+        snprintf(name, sizeof name, "%s_%s_%s", names[k], e->by.path ? "user" : "random", kind);
+        measure_add(&e->m, name, figure[k]);
     }
-    if (teacher && !eval_sampler(e, &real, teacher, BY_HEUN, heun, n, x, y, "teacher")) return 0;
+    if (label && e->by.classes) {
+        const double share = share_recognised(&e->by, n, f, label);
+        printf(" %10.1f", 100*share);
+        snprintf(name, sizeof name, "recognised_%s", kind);
+        measure_add(&e->m, name, share);
+    }
     printf("\n");
+    ctm_arena_release(&e->a, mark);
     return 1;
 }
 
-// A row of samples above the training images that are nearest to them in the mean square of pixels.
-static int eval_nearest(evaluation *e) {
-    const size_t n = SHEET_COLUMNS, dim = (size_t)e->net->dim;
-    ctm_real *x = sampling_start(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, 2*n*dim*sizeof *y);
-    ctm_real *row = (ctm_real *)ctm_alloc(&e->a, dim*sizeof *row);
-    sampling q = sampling_of(&e->a, e->net, e->net->with_s ? BY_ONESTEP : BY_HEUN, e->net->with_s ? 1 : 2*WHOLE_JUMPS - 1);
-    double best[SHEET_COLUMNS], mean = 0;
-    char path[ARGS_PATH];
-    q.label = labels_in_turn(&e->a, e->net, n);
+// The same of samples from x at sigma_max; y is room for them.
+static int eval_sampler(evaluation *e, const reals *real, ctm_net *net, int sampler, int nfe, size_t n, const ctm_real *x, ctm_real *y) {
+    const ctm_mark mark = ctm_arena_mark(&e->a);
+    sampling q = sampling_of(&e->a, net, sampler, nfe);
+    char what[64], kind[32];
+    q.label = e->label ? e->label : labels_in_turn(&e->a, net, n);
+    q.rng = ctm_stream((uint64_t)e->common.seed, "eval.gamma");
     if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
-    for (size_t k = 0; k < n; k++) best[k] = 1e30;
-    for (size_t i = 0; i < e->d.rows; i++) {
-        image_get(&e->d.set, i, 0, row);
-        for (size_t k = 0; k < n; k++) {
+    if (sampler == BY_HEUN) {
+        snprintf(what, sizeof what, "%s, Heun, %d evaluation%s", net == e->net ? "the model" : "the teacher", nfe, plural((size_t)nfe));
+        snprintf(kind, sizeof kind, "%s%d", net == e->net ? "heun" : "teacher", nfe);
+    } else {
+        snprintf(what, sizeof what, "%d jump%s, gamma %d", nfe, plural((size_t)nfe), sampler == BY_CM);
+        snprintf(kind, sizeof kind, "%dsteps%s", nfe, sampler == BY_CM ? "_gamma1" : "");
+    }
+    const int ok = eval_quality(e, real, n, y, net->classes ? q.label : NULL, what, kind);
+    ctm_arena_release(&e->a, mark);
+    return ok;
+}
+
+// The figure: the Frechet distance over the number of evaluations, as in the paper's figure 7.
+enum { CURVE = 6 };
+static const int curve_jumps[CURVE] = {1, 2, 4, 8, 16, 0}, curve_heun[CURVE] = {1, 3, 7, 15, 35, 0};
+static int draw_curves(evaluation *e) {
+    static const struct { const char *kind, *end, *label; const int *n; } line[4] = {
+        {"", "steps", "jumps, gamma 0", curve_jumps}, {"", "steps_gamma1", "jumps, gamma 1 (as consistency models sample)", curve_jumps},
+        {"teacher", "", "the teacher's Heun", curve_heun}, {"heun", "", "the model's own ODE, Heun", curve_heun}};
+    const char *by = e->by.path ? "user" : "random";
+    double x[CURVE], y[CURVE], lo = 1e30, hi = 0, floor;
+    char path[ARGS_PATH], name[64];
+    args_join(path, sizeof path, e->common.out, "eval.svg");
+    snprintf(name, sizeof name, "frechet_%s_training", by);
+    floor = measure_get(&e->m, name, 0);
+    for (int i = 0; i < e->m.n; i++)
+        if (strncmp(e->m.row[i].name, "frechet_", 8) == 0) {
+            lo = fmin(lo, e->m.row[i].value);
+            hi = fmax(hi, e->m.row[i].value);
+        }
+    if (!(hi > 0)) lo = hi = 1;
+    plot *p = plot_open(path, 720, 420, "Quality over evaluations");
+    plot_grid_panel(p, 1, 1, 0, e->by.path ? "Frechet distance of samples to held-out images" : "Frechet distance on random features");
+    plot_axes(p, 0.9, 40, fmax(lo, hi*1e-6)/1.5, hi*1.5, "evaluations of the network", "Frechet distance", PLOT_LOGX | PLOT_LOGY);
+    for (int k = 0; k < 4; k++) {
+        int n = 0;
+        for (int i = 0; line[k].n[i]; i++) {
+            snprintf(name, sizeof name, "frechet_%s_%s%d%s", by, line[k].kind, line[k].n[i], line[k].end);
+            const double v = measure_get(&e->m, name, -1);
+            if (v > 0) { x[n] = line[k].n[i]; y[n++] = v; }
+        }
+        if (!n) continue;
+        plot_line(p, n, x, y, plot_color(k), 1.6, 0, 1);
+        plot_marks(p, n, x, y, PLOT_CIRCLE, plot_color(k), 5);
+        plot_legend_add(p, PLOT_LINE, plot_color(k), line[k].label);
+    }
+    if (floor > 0) {
+        x[0] = 0.9; x[1] = 40; y[0] = y[1] = floor;
+        plot_line(p, 2, x, y, "#888", 1, 1, 1);
+        plot_legend_add(p, PLOT_DASH, "#888", "real images: the floor");
+    }
+    errno = ENOMEM;
+    return p && plot_close(p) == 0 ? 1 : args_fail(e->line, sizeof e->line, "cannot write %s: %s", path, strerror(errno));
+}
+
+// Chains of jumps with gamma 0 and 1, and the teacher's solver from the same noises; and, for scale, as many other real images.
+static int eval_samples(evaluation *e, ctm_net *teacher) {
+    const size_t n = e->samples, dim = (size_t)e->net->dim, others = e->others < n ? e->others : n;
+    ctm_real *x = sampling_start(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
+    int *label = e->d.set.classes ? (int *)ctm_alloc(&e->a, n*sizeof *label) : NULL;
+    const ctm_rng rng = ctm_stream((uint64_t)e->common.seed, "eval.training");
+    ctm_net *solved = e->net->with_s ? teacher : e->net;
+    reals real;
+    int ok = 1;
+    const ctm_real *f = features_of(&e->a, &e->by, e->held, e->x);
+    if (!f) return failed_line(e->line, sizeof e->line, &e->ctx);
+    gaussian_of(&e->a, features_count(&e->by), e->held, f, &real.g);
+    real.r = region_of(&e->a, (size_t)features_count(&e->by), e->held, f);
+    for (size_t i = 0; i < others; i++) {
+        const size_t which = e->first_other + (size_t)(ctm_uniform(&rng, 0, i)*(double)e->others);
+        image_get(&e->d.set, which, 0, y + i*dim);
+        if (label) label[i] = image_label(&e->d.set, which);
+    }
+    printf("quality by %s%s, %lu samples against %lu held-out image%s:\n%-34s %10s %10s %10s%s\n",
+           e->features ? "features of " : "fixed random convolutional features", e->features ? e->features : "", (unsigned long)n, (unsigned long)e->held, plural(e->held),
+           "", "Frechet", "precision", "recall", e->by.classes ? " recognised" : "");
+    if (others > 1) ok = eval_quality(e, &real, others, y, label, e->trained ? "training images" : "other images of the set", "training");
+    for (int k = 0; ok && e->net->with_s && curve_jumps[k]; k++)
+        ok = eval_sampler(e, &real, e->net, BY_EXACT, curve_jumps[k], n, x, y) && (curve_jumps[k] == 1 || eval_sampler(e, &real, e->net, BY_CM, curve_jumps[k], n, x, y));
+    for (int k = 0; ok && solved && curve_heun[k]; k++) ok = eval_sampler(e, &real, solved, BY_HEUN, curve_heun[k], n, x, y);
+    return ok && draw_curves(e);
+}
+
+// For each of n images x, the nearest of those trained on: its RMS distance, and itself into `nearest` (which may be NULL).
+typedef struct neighbour_job { evaluation *e; size_t n; const ctm_real *x; double *rms; ctm_real *nearest; } neighbour_job;
+enum { NEIGHBOURS_OF = 200, NEIGHBOUR_BLOCK = 8 };
+static void nearest_block(void *arg, int block) {
+    const neighbour_job *j = (const neighbour_job *)arg;
+    const size_t dim = (size_t)j->e->net->dim, from = (size_t)block*NEIGHBOUR_BLOCK, to = from + NEIGHBOUR_BLOCK < j->n ? from + NEIGHBOUR_BLOCK : j->n;
+    ctm_real *row = (ctm_real *)malloc(dim*sizeof *row);
+    if (!row) return;
+    for (size_t i = 0; i < j->e->d.rows; i++) {
+        image_get(&j->e->d.set, i, 0, row);
+        for (size_t k = from; k < to; k++) {
             double sum = 0;
-            for (size_t j = 0; j < dim && sum < best[k]; j++) sum += ((double)row[j] - (double)y[k*dim + j])*((double)row[j] - (double)y[k*dim + j]);
-            if (sum >= best[k]) continue;
-            best[k] = sum;
-            memcpy(y + (n + k)*dim, row, dim*sizeof *row);
+            for (size_t at = 0; at < dim && sum < j->rms[k]; at += 16)
+                for (size_t d = at; d < dim && d < at + 16; d++) sum += ((double)row[d] - (double)j->x[k*dim + d])*((double)row[d] - (double)j->x[k*dim + d]);
+            if (sum >= j->rms[k]) continue;
+            j->rms[k] = sum;
+            if (j->nearest) memcpy(j->nearest + k*dim, row, dim*sizeof *row);
         }
     }
-    for (size_t k = 0; k < n; k++) mean += sqrt(best[k]/(double)dim)/(double)n;
-    printf("nearest of %lu training image%s: RMS distance %.4f on average; nearest.png shows them below the samples\n", (unsigned long)e->d.rows, plural(e->d.rows), mean);
-    measure_add(&e->m, "nearest_rms", mean);
+    free(row);
+}
+
+static int by_size(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// The median over n images of the RMS distance to the nearest image that was trained on.
+static double median_nearest(evaluation *e, size_t n, const ctm_real *x, ctm_real *nearest) {
+    neighbour_job j;
+    j.e = e;
+    j.n = n;
+    j.x = x;
+    j.rms = (double *)ctm_alloc(&e->a, n*sizeof *j.rms);
+    j.nearest = nearest;
+    for (size_t k = 0; k < n; k++) j.rms[k] = 1e300;
+    ctm_parallel_for(&e->ctx, (int)((n + NEIGHBOUR_BLOCK - 1)/NEIGHBOUR_BLOCK), nearest_block, &j);
+    qsort(j.rms, n, sizeof *j.rms, by_size);
+    return sqrt((j.rms[(n - 1)/2] + j.rms[n/2])/2/(double)e->net->dim);
+}
+
+// Are samples copies? Their distance to the nearest image that was trained on, beside that of images that were not. The sheet has the
+// first samples above their neighbours.
+static int eval_nearest(evaluation *e) {
+    const size_t held = e->held < NEIGHBOURS_OF ? e->held : NEIGHBOURS_OF, n = held < SHEET_COLUMNS ? SHEET_COLUMNS : held, dim = (size_t)e->net->dim;
+    ctm_real *x = sampling_start(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
+    ctm_real *near = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *near), *sheet = (ctm_real *)ctm_alloc(&e->a, 2*SHEET_COLUMNS*dim*sizeof *sheet);
+    sampling q = sampling_of(&e->a, e->net, e->net->with_s ? BY_ONESTEP : BY_HEUN, e->net->with_s ? 1 : 2*WHOLE_JUMPS - 1);
+    double median;
+    char path[ARGS_PATH];
+    if (!e->trained) { printf("nearest training images: not looked for, as --data is not the set that the model was trained on\n"); return 1; }
+    q.label = labels_in_turn(&e->a, e->net, n);
+    if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
+    median = median_nearest(e, n, y, near);
+    printf("nearest of %lu training image%s, RMS distance in the median: %.4f of %lu samples", (unsigned long)e->d.rows, plural(e->d.rows), median, (unsigned long)n);
+    measure_add(&e->m, "nearest_rms", median);
+    median = median_nearest(e, held, e->x, NULL);
+    printf(", %.4f of %lu held-out image%s; nearest.png shows them below the samples\n", median, (unsigned long)held, plural(held));
+    measure_add(&e->m, "nearest_rms_held_out", median);
+    memcpy(sheet, y, SHEET_COLUMNS*dim*sizeof *y);
+    memcpy(sheet + SHEET_COLUMNS*dim, near, SHEET_COLUMNS*dim*sizeof *y);
     args_join(path, sizeof path, e->common.out, "nearest.png");
-    return image_write_sheet(path, 2*n, e->net->size, e->net->channels, y, SHEET_COLUMNS, e->line, sizeof e->line);
+    return image_write_sheet(path, 2*SHEET_COLUMNS, e->net->size, e->net->channels, sheet, SHEET_COLUMNS, e->line, sizeof e->line);
 }
 
 // The labels of the held-out images, for a model that knows classes.
@@ -248,7 +359,7 @@ static int eval_labels(evaluation *e, size_t first) {
         printf("%s: has no labels, so the model, which knows %d classes, is asked without\n", e->data, e->net->classes);
         return 1;
     }
-    if (!check_labels(&e->d, e->net->classes, e->data, e->line, sizeof e->line)) return 0;
+    if (!check_labels(&e->d.set, e->net->classes, e->data, e->line, sizeof e->line)) return 0;
     e->label = (int *)ctm_alloc(&e->a, e->held*sizeof *e->label);
     for (size_t i = 0; i < e->held; i++) e->label[i] = image_label(&e->d.set, first + i);
     printf("the model knows %d classes and is told every image's label\n", e->net->classes);
@@ -266,10 +377,13 @@ static int eval_open(evaluation *e) {
     if (net->size != s->size || net->channels != s->channels)
         return args_fail(e->line, sizeof e->line, "%s: holds images of %d x %d with %d channels, but the model makes %d x %d with %d", e->data, s->size, s->size,
                          s->channels, net->size, net->size, net->channels);
-    same = same_hash_in(f, "images.data_hash", e->d.hash);
+    same = e->trained = same_hash_in(f, "images.data_hash", e->d.hash);
     if (same && e->d.held == 0) return args_fail(e->line, sizeof e->line, "%s: the model was trained on all of its %lu images; expected others", e->data, (unsigned long)s->n);
     first = same ? e->d.rows : 0;
-    e->held = s->n - first < (size_t)e->n ? s->n - first : (size_t)e->n;
+    e->held = s->n - first < (size_t)HELD_MOST ? s->n - first : (size_t)HELD_MOST;
+    e->samples = e->held < (size_t)e->n ? e->held : (size_t)e->n;
+    e->first_other = same ? 0 : e->held;
+    e->others = same ? e->d.rows : s->n - e->held;
     e->net = ctm_net_view(&e->a, net, 0);
     e->x = (ctm_real *)ctm_alloc(&e->a, e->held*(size_t)net->dim*sizeof *e->x);
     for (size_t i = 0; i < e->held; i++) image_get(&e->d.set, first + i, 0, e->x + i*(size_t)net->dim);
@@ -294,7 +408,7 @@ static int eval_run(evaluation *e) {
     }
     if (!args_mkdir(e->common.out, e->line, sizeof e->line)) return wrong(e->line);
     if (!eval_dsm(e) || (teacher && e->net->with_s && !eval_consistency(e, ctm_net_view(&e->a, teacher, 0))) || (e->likelihood > 0 && !eval_bits(e)) ||
-        !eval_frechet(e, teacher) || !eval_nearest(e)) return wrong(e->line);
+        !eval_samples(e, teacher) || !eval_nearest(e)) return wrong(e->line);
     if (!image_intact(&e->d.set, e->line, sizeof e->line)) return wrong(e->line);
     args_join(path, sizeof path, e->common.out, "eval.csv");
     if (!measure_write(&e->m, path, e->line, sizeof e->line)) return wrong(e->line);
@@ -313,7 +427,7 @@ static int eval_main(int argc, char **argv) {
         {"data",       ARGS_TEXT, &e.data,       0, 0,   NULL, "the images it was trained on (their held-out end is used), or others"},
         RANGE_OPTION(e.range),
         {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps and samples with its solver's"},
-        {"features",   ARGS_TEXT, &e.features,   0, 0,   NULL, "a network for the Frechet distance: nn.Sequential of Conv2d, ReLU, MaxPool2d(2)"},
+        {"features",   ARGS_TEXT, &e.features,   0, 0,   NULL, "the network that judges: of `images judge`, or an nn.Sequential of Conv2d, ReLU, MaxPool2d(2)"},
         {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many held-out images, and as many samples"},
         {"likelihood", ARGS_INT,  &e.likelihood, 0, 1e6, NULL, "images for bits per dimension; 0: none"},
         ARGS_COMMON(e.common)

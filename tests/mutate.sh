@@ -325,8 +325,17 @@ cat >"$tmp/list" <<'END'
 - d == (size_t)p);
 + d == 0);
 = 21 files hold matrices untransposed
-- ctm__put_real(piece + n, e->data[(k * I + i) * O + o]);
-+ ctm__put_real(piece + n, e->data[(k * O + o) * I + i]);
+- ctm__put_real(piece + n, e->data[(k * I + i) * O + o], width);
++ ctm__put_real(piece + n, e->data[(k * O + o) * I + i], width);
+= 21 half precision is cut off instead of rounded
+- fraction = rint(ldexp(fabs(v), 10 - e));
++ fraction = floor(ldexp(fabs(v), 10 - e));
+= 21 half precision has no numbers below its normal ones
+- v == 0 || e - 1 < -14 ? -14 : e - 1;
++ v == 0 ? -14 : e - 1;
+= 21 numbers beyond half precision become infinite
+- (ctm__half_bits((double)w->item[t].data[i]) & 0x7FFF) >= 0x7C00)
++ (ctm__half_bits((double)w->item[t].data[i]) & 0x7FFF) > 0x7C00)
 = 21 tensors may overlap
 - if (f->entry[i].offset != at)
 + if (f->entry[i].offset > at)

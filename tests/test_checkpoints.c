@@ -1051,6 +1051,55 @@ static void test_every_half_and_bfloat_is_read(void) {
     room_close(&r);
 }
 
+// Writing in half precision: every number that F16 has comes back as it was, others as the nearest, of two equally near ones the even
+// one, and too large ones are refused with the file left as it is.
+static void test_half_precision_is_the_nearest(void) {
+    enum { N = 63488 };                                          // all below infinity, of both signs
+    static const double between[][2] = {{1 + 1 / 2048.0, 1}, {1 + 3 / 2048.0, 1 + 1 / 512.0}, {1 + 1 / 2047.0, 1 + 1 / 1024.0}, {65519, 65504},
+                                        {0.1, 1638 / 16384.0}, {-0.1, -1638 / 16384.0}, {2047.75, 2048}, {1e-9, 0}};
+    const char *path = scratch_path("half.safetensors");
+    ctm_real *x = (ctm_real *)malloc(N * sizeof *x), odd[8], huge[2];
+    int shape[2] = {N / 2, 2}, i, K = (int)(sizeof between / sizeof *between);
+    double *v;
+    room r;
+    ctm_writer w;
+    ctm_file *f;
+    room_open(&r);
+    for (i = 0; x && i < N; i++) {
+        int bits = i % (N / 2), e = bits >> 10, m = bits & 1023;
+        x[i] = (ctm_real)((i < N / 2 ? 1 : -1) * (e ? ldexp(1024 + m, e - 25) : ldexp(m, -24)));
+    }
+    for (i = 0; i < K; i++) odd[i] = (ctm_real)between[i][0];
+    ctm_writer_init(&w, &r.work);
+    w.half = 1;
+    ctm_writer_meta(&w, "k", "v");
+    ctm_writer_add(&w, "x", x, 2, shape, 0);
+    ctm_writer_add(&w, "odd", odd, 1, &K, 0);
+    CHECK(x && ctm_writer_save(&w, path));
+    f = ctm_file_read(&r.keep, path);
+    CHECK(f && f->count == 2 && f->entry[0].dtype == CTM_F16 && f->entry[1].dtype == CTM_F16 && f->entry[1].len == N && ctm_file_meta(f, "k"));
+    v = (double *)ctm_alloc(&r.keep, N * sizeof *v);
+    CHECK(f && ctm_file_get(f, ctm_file_find(f, "x"), v));
+    for (i = 0; x && i < N; i++) CHECK(v[i] == (double)x[i]);
+    CHECK(f && ctm_file_get(f, ctm_file_find(f, "odd"), v));
+    for (i = 0; i < K; i++) CHECK(v[i] == between[i][1]);
+    huge[0] = (ctm_real)65520;                                   // the first that would become infinity
+    huge[1] = (ctm_real)-1e30;
+    for (i = 0; i < 2; i++) {
+        int one = 1;
+        ctm_writer_init(&w, &r.work);
+        w.half = 1;
+        ctm_writer_add(&w, "layer.weight", huge + i, 1, &one, 0);
+        CHECK(ctm_writer_save(&w, path) == 0);
+        check_error(&r.ctx, path, i ? "\"layer.weight\" has the number -1e+30, but F16 ends at 65504" : "has the number 65520");
+        f = ctm_file_read(&r.keep, path);
+        CHECK(f && ctm_file_find(f, "x"));
+    }
+    free(x);
+    remove(path);
+    room_close(&r);
+}
+
 // Which types can be read is asked only of the tensors that are wanted, and the line names tensor and type.
 static void test_types_matter_when_a_tensor_is_wanted(void) {
     static const char *const other[] = {"BOOL", "U8", "I8", "F8_E4M3", "NEW3"};
@@ -1487,7 +1536,7 @@ static void run_checkpoints(void) {
     RUN(truncated_at_every_length); RUN(random_byte_flips); RUN(hostile_headers); RUN(wrong_in_one_thing); RUN(files_that_are_none);
     RUN(unwritable_paths); RUN(full_disk); RUN(devices_are_not_replaced);
     RUN(output_takes_its_name_when_complete); RUN(output_uses_leftovers); RUN(output_keeps_links_and_modes); RUN(hold);
-    RUN(tensors_overlap_leave_holes_or_come_twice); RUN(every_half_and_bfloat_is_read); RUN(types_matter_when_a_tensor_is_wanted);
+    RUN(tensors_overlap_leave_holes_or_come_twice); RUN(every_half_and_bfloat_is_read); RUN(half_precision_is_the_nearest); RUN(types_matter_when_a_tensor_is_wanted);
     RUN(numbers_too_large_for_weights); RUN(checkpoint_with_impossible_state); RUN(text_in_headers); RUN(text_round_trips_or_is_not_written);
     RUN(any_number_of_pairs); RUN(memory_in_proportion_to_the_file); RUN(more_than_two_gigabytes); RUN(load_without_memory_leaves_nothing);
     RUN(a_file_means_the_same_in_every_language);

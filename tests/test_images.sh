@@ -209,7 +209,7 @@ while at < len(b):
     if kind == b'IDAT': raw += data
     at += 12 + n
 raw = zlib.decompress(raw)
-assert size == (8*9 - 1, 8, 8, 2, 0, 0, 0) and len(raw) == 8*(3*size[0] + 1), size
+assert size == (10*9 - 1, 8, 8, 2, 0, 0, 0) and len(raw) == 8*(3*size[0] + 1), size
 assert raw[1:1 + 24] == pixels[:24]
 PY
 else skip "no python3 to read the formats with"; fi
@@ -218,11 +218,21 @@ else skip "no python3 to read the formats with"; fi
 { header '<f4' False '2, 3, 8, 8'; zeros 1536; } >"$tmp/noise.npy"
 { header '<f4' False '1, 2, 3, 8, 8'; zeros 1536; } >"$tmp/stack.npy"
 { header '|u1' False '2,'; bytes '\001\002'; } >"$tmp/label.npy"
-runs "noise from a file" $images sample --weights "$w" --noise "$tmp/noise.npy" --out "$tmp/a.npy" --quiet
-runs "a stack of noise" $images sample --weights "$w" --noise "$tmp/stack.npy" --out "$tmp/b.npy" --quiet
+runs "noise from a file" $images sample --weights "$w" --noise "$tmp/noise.npy" --class none --out "$tmp/a.npy" --quiet
+runs "a stack of noise" $images sample --weights "$w" --noise "$tmp/stack.npy" --class none --out "$tmp/b.npy" --quiet
 same "noise and a stack of one" "$tmp/a.npy" "$tmp/b.npy"
 runs "labels from a file" $images sample --weights "$w" --noise "$tmp/noise.npy" --labels "$tmp/label.npy" --out "$tmp/c.npy" --quiet
 differ "with labels and without" "$tmp/a.npy" "$tmp/c.npy"
+{ header '|u1' False '2,'; bytes '\000\001'; } >"$tmp/turn.npy"
+runs "classes in turn" $images sample --weights "$w" --noise "$tmp/noise.npy" --out "$tmp/c0.npy" --quiet
+runs "the same from a file" $images sample --weights "$w" --noise "$tmp/noise.npy" --labels "$tmp/turn.npy" --out "$tmp/c1.npy" --quiet
+same "classes in turn, by themselves and from a file" "$tmp/c0.npy" "$tmp/c1.npy"
+runs "one class" $images sample --weights "$w" --noise "$tmp/noise.npy" --class 9 --out "$tmp/c2.npy" --quiet
+differ "one class and classes in turn" "$tmp/c0.npy" "$tmp/c2.npy"
+for k in 10 -1 shoe 1.5; do
+    refuses "class $k" 1 "flag --class: found \"$k\", expected none or one of 0 to 9" $images sample --weights "$w" --n 2 --class=$k --out "$tmp/z.png"
+done
+refuses "class and labels" 2 "give one of them" $images sample --weights "$w" --class 1 --labels "$tmp/turn.npy" --out "$tmp/z.png"
 refuses "too little noise" 1 "expected 3" $images sample --weights "$w" --noise "$tmp/stack.npy" --sampler cm --nfe 3 --out "$tmp/z.png"
 { header '<f8' False '2, 3, 8, 8'; zeros 3072; } >"$tmp/f8.npy"
 refuses "noise of another type" 1 "<f8" $images sample --weights "$w" --noise "$tmp/f8.npy" --out "$tmp/z.png"
@@ -381,10 +391,12 @@ absent "$tmp/z.png" "$tmp/z"
 runs "eval" $images eval --weights "$w" --data "$data" --teacher "$tmp/whole/teacher.safetensors" --n 4 --likelihood 1 --out "$tmp/eval" --quiet
 grep -q 'the end of the set' "$tmp/stdout" && ok || bad "eval does not know its own training set"
 grep -Eq '(^|[^0-9.])1 (images|jumps|steps)' "$tmp/stdout" && bad "eval: $(grep -E '(^|[^0-9.])1 (images|jumps|steps)' "$tmp/stdout")" || ok
-for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_training frechet_random_1steps frechet_random_teacher nearest_rms; do
+for name in dsm_held_out jump_rms_0_to_17 bits_ode bits_elbo frechet_random_training frechet_random_1steps frechet_random_16steps_gamma1 precision_random_1steps recall_random_1steps frechet_random_teacher35 \
+    nearest_rms nearest_rms_held_out; do
     grep -Eq "^$name,-?[0-9.]+(e[-+]?[0-9]+)?$" "$tmp/eval/eval.csv" && ok || bad "eval.csv has no number for $name"
 done
-exists "$tmp/eval/nearest.png"
+exists "$tmp/eval/nearest.png" "$tmp/eval/eval.svg"
+grep -q '^recognised' "$tmp/eval/eval.csv" && bad "eval speaks of classes without a network that knows them" || ok
 grep -q 'is told every image' "$tmp/stdout" && ok || bad "eval does not tell a model of classes the labels"
 # Labels are used, all figures finite; data without labels will do, labels that the model does not know will not.
 labelled() { { bytes '\000\000\010\001\000\000\000\050'; for i in 0 1 2 3 4 5 6 7 8 9; do bytes "\\00$1\\00$1\\00$1\\00$1"; done; } >"$tmp/y$1.idx"; }
@@ -402,11 +414,37 @@ refuses "eval with a label of no class" 1 "out of range: 10 classes take 0 to 9"
 runs "a model of 32 x 32" $images train --data "$set" $small --out "$tmp/large"
 large="--weights $tmp/large/model.safetensors --data $set --n 4 --likelihood 0 --quiet"
 runs "eval on features" $images eval $large --features $vgg --out "$tmp/features"
-grep -q "Frechet distance on features of $vgg" "$tmp/stdout" && grep -Eq '^frechet_user_1steps,[0-9.]+' "$tmp/features/eval.csv" && ok || bad "no Frechet distance on a user's features"
+grep -q "quality by features of $vgg" "$tmp/stdout" && grep -Eq '^frechet_user_1steps,[0-9.]+' "$tmp/features/eval.csv" && ok || bad "no Frechet distance on a user's features"
 refuses "features of no network" 1 'has no tensor "0.weight" or "features.0.weight"' $images eval $large --features "$w" --out "$tmp/z"
 refuses "no features" 1 "no/such.safetensors" $images eval $large --features no/such.safetensors --out "$tmp/z"
 refuses "features too deep" 1 "halves images of 1 x 1 pixels" $images eval $ask --data "$data" --features $vgg --out "$tmp/z"
 refuses "features of other images" 1 '"features.0.weight" must be a convolution' $images eval --weights "$tmp/grey/model.safetensors" --data "$tmp/i.npy" --features $vgg --out "$tmp/z"
+# A classifier of drawn pictures, and what eval says with its help; its head must fit.
+judge=examples/demo/judge.safetensors
+grey=$tmp/grey.idx,$tmp/y.idx
+{ bytes '\000\000\010\003\000\000\000\050\000\000\000\034\000\000\000\034'; head -c 31360 "$set"; } >"$tmp/grey.idx"
+refuses "a class of a model without" 1 "was trained without --classes" $images sample --weights "$tmp/grey/model.safetensors" --class 1 --out "$tmp/z.png"
+runs "a grey model of 28 x 28" $images train --data "$grey" $small --classes 10 --out "$tmp/asked"
+asked="--weights $tmp/asked/model.safetensors --data $grey --n 4 --likelihood 0 --quiet"
+runs "eval with a classifier" $images eval $asked --features $judge --out "$tmp/judged"
+for name in frechet_user_4steps recognised_training recognised_1steps recognised_16steps_gamma1; do
+    grep -Eq "^$name,[0-9.]+$" "$tmp/judged/eval.csv" && ok || bad "eval with a classifier has no number for $name"
+done
+runs "judge" $images judge --data "$grey" --epochs 2 --quiet --out "$tmp/judge.safetensors"
+grep -Eq '^[0-9.]+ % of 4 test images recognised' "$tmp/stdout" && ok || bad "judge does not say how many it recognises"
+runs "judge by one thread" $images judge --data "$grey" --test "$grey" --epochs 2 --threads 1 --quiet --out "$tmp/judge1.safetensors"
+same "judge by one thread and by all" "$tmp/judge.safetensors" "$tmp/judge1.safetensors"
+runs "eval with one's own classifier" $images eval $asked --features "$tmp/judge.safetensors" --out "$tmp/judged"
+refuses "judge without labels" 1 "has no labels of two classes or more" $images judge --data "$tmp/grey.idx" --out "$tmp/z"
+refuses "judge without data" 2 "flag --data: is missing" $images judge --out "$tmp/z"
+refuses "judge of images of another size" 1 "holds images of 8 x 8 with 3 channels, but --data has 28 x 28 with 1" $images judge --data "$grey" --test "$data" --out "$tmp/z"
+runs "half" $images half --weights "$tmp/judge.safetensors" --out "$tmp/judge2.safetensors"
+[ "$(wc -c <"$tmp/judge2.safetensors")" -lt "$(($(wc -c <"$tmp/judge.safetensors")*6/10))" ] && ok || bad "half precision is not about half the bytes"
+runs "half of a model" $images half --weights "$w" --out "$tmp/w2.safetensors" --quiet
+runs "samples of half precision" $images sample --weights "$tmp/w2.safetensors" --n 2 --out "$tmp/w2.npy" --quiet
+refuses "half of no file" 1 "no/such.safetensors" $images half --weights no/such.safetensors --out "$tmp/z"
+sed 's/"head.bias":/"head.biaz":/' $judge >"$tmp/named.safetensors"
+refuses "a head without its bias" 1 'must be those of a classifier' $images eval $asked --features "$tmp/named.safetensors" --out "$tmp/z"
 sed 's/"features.2.bias":/"features.2.biaz":/' $vgg >"$tmp/named.safetensors"
 refuses "features with another name" 1 '"features.2.biaz"' $images eval $large --features "$tmp/named.safetensors" --out "$tmp/z"
 sed 's/"features.5.weight":/"features.6.weight":/' $vgg >"$tmp/named.safetensors"
