@@ -27,6 +27,9 @@ demo: build/points                                  ## train on the ring of eigh
 claims: build/claims                                ## the paper's claims in miniature: a table of verdicts, a figure each into out/claims
 	build/claims --out out/claims
 
+pictures: build/images                              ## Fashion-MNIST: teacher, student, pictures and measures into out/pictures (FASHION=FOLDER of its files)
+	@sh apps/pictures.sh $(FASHION)
+
 test: build/test_float build/test_double build/test_fuzz build/test_mini all        ## all tests; ends with "N passed, N failed"
 	@sh tests/run.sh
 
@@ -88,7 +91,7 @@ build/test_double: $(wildcard tests/*.c tests/*.h) ctm.h | build
 build:
 	@mkdir -p build
 
-.PHONY: all demo claims test test-long fuzz bench bench-peers bench-flags mutate merit cifar10 golden clean help
+.PHONY: all demo claims pictures test test-long fuzz bench bench-peers bench-flags mutate merit cifar10 golden clean help
 
 # Ways into the book: read it, run it, step through it.
 

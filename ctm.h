@@ -1086,7 +1086,8 @@ CTMDEF double ctm_bits_per_dim(double logp, int dim, double per_unit);
 // Classifier-free guidance: w·g(label) + (1-w)·g(no label), and the same for G, which is affine in g. w = 1 is the labelled
 // model, 0 the unlabelled one, beyond 1 exaggerates the class. The order: set cfg.classes and cfg.label_dropout before the network is made,
 // tr->label before training, then tp->rows.label = the classes of the rows [B] that you sample, and give this jump to ctm_sample_gamma
-// (ctm_net_jump for w = 1). The network must outlive the wrapper.  [eq:guidance]
+// (ctm_net_jump for w = 1). The network must outlive the wrapper. Each costs two evaluations. A student whose teacher is a guided denoiser,
+// with cfg.aim = ctm_aim_teacher, learns the guided flow itself, and its jumps cost one.  [eq:guidance]
 CTMDEF ctm_jump     *ctm_guided_jump(ctm_arena *a, const ctm_net *net, double w);
 CTMDEF ctm_denoiser *ctm_guided_denoiser(ctm_arena *a, const ctm_net *net, double w);
 

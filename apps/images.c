@@ -50,7 +50,7 @@ typedef struct images {
     ctm_lpips  *lpips;                             // the perceptual distance of --lpips, or NULL
 } images;
 
-static const char *const kept_flags[] = {"data", "range", "config", "teacher", "teacher-steps", "recipe", "lpips", "flips", "seed", NULL};
+static const char *const kept_flags[] = {"data", "range", "config", "teacher", "teacher-steps", "guidance", "recipe", "lpips", "flips", "seed", NULL};
 
 // Files are known by their hash: a resumed run takes them from wherever they are now.
 static int names_file(const char *flag, const char *value) {
@@ -215,6 +215,7 @@ static int write_sheet(run *r, ctm_net *net) {
     if (!net->with_s || r->teacher_net) {
         sampling q = sampling_of(&r->scratch, net->with_s ? r->teacher_net : net, BY_HEUN, 2*WHOLE_JUMPS - 1);
         q.label = label;
+        if (net->with_s && run_guided(r)) q.guidance = r->guidance;
         ok = ok && draw_all(&q, n, x, y + rows++*size);
     }
     if (!ok) run_failed(r);

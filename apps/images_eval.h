@@ -21,6 +21,7 @@ typedef struct evaluation {
     size_t      samples;                // at most as many
     size_t      others, first_other;    // the other real images of the set, and the first of them: those trained on if `trained`
     int         trained;
+    double      guidance;               // with which the model was taught
     ctm_real   *x;                      // [held,dim]
     int        *label;                  // [held]; NULL: the model knows no classes, or the data have no labels
     extractor   by;                     // what the Frechet distance looks at
@@ -45,7 +46,7 @@ static double rms_between(size_t len, const ctm_real *x, const ctm_real *y) {
 }
 
 // What a chunk of rows is asked: by which network, with which labels, at which levels.
-typedef struct at_levels { ctm_net *net; const int *label; const ctm_noise *grid; double i_t, i_s; } at_levels;
+typedef struct at_levels { ctm_net *net; const int *label; const ctm_noise *grid; double i_t, i_s, guidance; } at_levels;
 
 static ctm_tensor *denoise_fn(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg) {
     const at_levels *q = (const at_levels *)arg;
@@ -66,7 +67,7 @@ static ctm_tensor *solve_fn(ctm_tape *tp, ctm_tensor *x, size_t first, const voi
     double from[CHUNK], to[CHUNK];
     for (int i = 0; i < CHUNK; i++) { from[i] = q->i_t; to[i] = q->i_s; }
     tp->rows.label = q->label ? q->label + first : NULL;
-    return ctm_solve(tp, ctm_net_denoiser(tp->arena, q->net), q->grid, CTM_HEUN, x, from, to, 1);
+    return ctm_solve(tp, q->guidance != 1 ? ctm_guided_denoiser(tp->arena, q->net, q->guidance) : ctm_net_denoiser(tp->arena, q->net), q->grid, CTM_HEUN, x, from, to, 1);
 }
 
 // E|D(x_t,t) - x_0|²/dim on held-out images at every noise level of the grid, and times the training's weight.
@@ -103,6 +104,7 @@ static int eval_consistency(evaluation *e, ctm_net *teacher) {
     const ctm_noise *z = &e->net->noise;
     const size_t dim = (size_t)e->net->dim, n = e->held < 64 ? e->held : 64;
     at_levels q, by_teacher;
+    q.guidance = e->label ? e->guidance : 1;                // of the teacher
     q.net = e->net;
     q.label = e->label;
     q.grid = z;
@@ -203,6 +205,7 @@ static int eval_sampler(evaluation *e, const reals *real, ctm_net *net, int samp
     sampling q = sampling_of(&e->a, net, sampler, nfe);
     char what[64], kind[32];
     q.label = e->label ? e->label : labels_in_turn(&e->a, net, n);
+    if (net != e->net) q.guidance = e->guidance;
     q.rng = ctm_stream((uint64_t)e->common.seed, "eval.gamma");
     if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
     if (sampler == BY_HEUN) {
@@ -377,6 +380,9 @@ static int eval_open(evaluation *e) {
     if (net->size != s->size || net->channels != s->channels)
         return args_fail(e->line, sizeof e->line, "%s: holds images of %d x %d with %d channels, but the model makes %d x %d with %d", e->data, s->size, s->size,
                          s->channels, net->size, net->size, net->channels);
+    const char *command = ctm_file_meta(f, "images.command"), *guidance = command ? command_value(&e->a, command, "guidance") : NULL;
+    e->guidance = 1;
+    if (guidance) args_real(guidance, &e->guidance);
     same = e->trained = same_hash_in(f, "images.data_hash", e->d.hash);
     if (same && e->d.held == 0) return args_fail(e->line, sizeof e->line, "%s: the model was trained on all of its %lu images; expected others", e->data, (unsigned long)s->n);
     first = same ? e->d.rows : 0;

@@ -225,7 +225,7 @@ typedef struct points {
 } points;
 
 // The flags that make a run what it is: kept in its checkpoint, restored by --resume, printed on its page. So are all settings.
-static const char *const kept_flags[] = {"data", "columns", "label", "teacher", "teacher-steps", "recipe", "init", "seed", NULL};
+static const char *const kept_flags[] = {"data", "columns", "label", "teacher", "teacher-steps", "guidance", "recipe", "init", "seed", NULL};
 
 // A ctm_draw_fn: a toy's next point, or one of the rows, all equally likely.
 static void draw_point(void *user, const ctm_rng *rng, uint64_t step, uint64_t index, ctm_real *x0) {

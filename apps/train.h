@@ -559,6 +559,7 @@ struct run {                               // begins a program's own struct; run
     const char         *teacher_default;           // "exact" or "learned"
     long long           teacher_steps, stop_at, save_every;
     double              seconds_given, save_seconds;
+    double              guidance;                  // of the teacher's classes; 0: none, as 1
     int                 resume;
     settings            set;
     args_rest           rest;
@@ -583,6 +584,7 @@ struct run {                               // begins a program's own struct; run
     {"recipe",        ARGS_TEXT, &(r).recipe,        0, 0,   NULL, RUN_RECIPES ": chapter 15 of ctm.h"},                                   \
     {"steps",         ARGS_REST, &(r).rest,          0, 0,   NULL, "training steps of the student; set by the data and the recipe if not given"}, \
     {"teacher-steps", ARGS_INT,  &(r).teacher_steps, 1, 1e9, NULL, "of a learned teacher"},                                                 \
+    {"guidance",      ARGS_REAL, &(r).guidance,      0.1, 100, NULL, "the student learns from a teacher that exaggerates classes so much; 1: as they are"}, \
     {"seconds",       ARGS_REAL, &(r).seconds_given, 0.1, 1e7, NULL, "instead of --steps: train about so long (not reproducible)"},         \
     {"batch",         ARGS_REST, &(r).rest,          0, 0,   NULL, "rows of a step"},                                                       \
     {"lr",            ARGS_REST, &(r).rest,          0, 0,   NULL, "learning rate"},                                                        \
@@ -844,6 +846,8 @@ static inline int run_needs_no_teacher(const ctm_config *c) {
     return c->teach == ctm_teach_data || c->teach == ctm_teach_jump || c->teach == ctm_teach_jumps;
 }
 
+static inline int run_guided(const run *r) { return r->guidance > 0 && r->guidance != 1; }
+
 // The student's configuration: the recipe, then the data's and the network's, then the flags, which have the last word.
 // Exit status.
 static inline int run_configure(run *r) {
@@ -859,12 +863,15 @@ static inline int run_configure(run *r) {
     c->seed = (uint64_t)r->common.seed;
     for (int pass = 0; pass < 2; pass++) {           // whether a teacher is wanted may hang on --teach
         if (pass && run_teacher_is(r, "none") && r->program->untaught) r->program->untaught(r, c);
+        if (run_guided(r)) c->aim = ctm_aim_teacher;        // at s = t, too, the student is the guided teacher
         batch = c->batch;
         if (!settings_apply(&r->set, c, r->line, sizeof r->line)) return run_misused(r, r->line);
         if (c->batch != batch && !settings_given(&r->set, "diagonal-batch")) c->diagonal_batch = (int)(((int64_t)c->diagonal_batch*c->batch + batch - 1)/batch);
         if (!r->teacher_kind) r->teacher_kind = run_needs_no_teacher(c) ? "none" : r->teacher_default;
     }
     if (c->steps < 1) return run_misused(r, "flag --steps: expected at least 1");
+    if (run_guided(r) && !c->classes) return run_misused(r, "flag --guidance: goes with classes, and this run has none");
+    if (run_guided(r) && (run_teacher_is(r, "none") || run_teacher_is(r, "exact"))) return run_misused(r, "flag --guidance: goes with a teacher that is a network");
     if (run_teacher_is(r, "none") && (c->aim == ctm_aim_teacher || (!c->aim && c->teach == ctm_teach_solver))) {
         args_fail(r->line, sizeof r->line, "flag --recipe: %s needs a teacher, but --teacher is none%s", c->recipe, c->aim ? "" : "; without one there is --recipe ct");
         return run_misused(r, r->line);
@@ -894,7 +901,7 @@ static inline int run_resume_config(run *r) {
 // ---- The teacher -------------------------------------------------------------------------------------------------------
 
 static inline void run_use_teacher(run *r, ctm_net *net) {
-    r->teacher = ctm_net_denoiser(&r->memory, net);
+    r->teacher = run_guided(r) ? ctm_guided_denoiser(&r->memory, net, r->guidance) : ctm_net_denoiser(&r->memory, net);
     r->teacher_net = net;
     r->teacher_hash = hash_bytes(net->theta, net->len*sizeof(ctm_real));
 }
@@ -904,6 +911,7 @@ static inline int run_load_teacher(run *r, const char *path) {
     ctm_net *net = f ? ctm_load_file(&r->memory, f, NULL) : NULL;
     if (!net) return run_failed(r);
     if (!r->program->teacher_fits(r, f, net)) return 0;
+    if (run_guided(r) && !net->classes) return args_fail(r->line, sizeof r->line, "%s: is a teacher without classes, which --guidance needs", path);
     if (net->noise.sigma_min > r->cfg.noise.sigma_min || net->noise.sigma_max < r->cfg.noise.sigma_max)
         return args_fail(r->line, sizeof r->line, "%s: is a teacher of the noise levels %g to %g, but the student's are %g to %g", path, net->noise.sigma_min,
                          net->noise.sigma_max, r->cfg.noise.sigma_min, r->cfg.noise.sigma_max);

@@ -423,6 +423,24 @@ refuses "features of other images" 1 '"features.0.weight" must be a convolution'
 judge=examples/demo/judge.safetensors
 grey=$tmp/grey.idx,$tmp/y.idx
 { bytes '\000\000\010\003\000\000\000\050\000\000\000\034\000\000\000\034'; head -c 31360 "$set"; } >"$tmp/grey.idx"
+# A guided teacher: another student than the plain one's, one command to resume by, bad uses refused.
+taught28="--data $grey --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn none --batch 2 --shards 1 --teacher-steps 2 --steps 4 --quiet"
+runs "guidance" $images train $taught28 --classes 10 --guidance 2 --out "$tmp/guided"
+runs "guidance 1" $images train $taught28 --classes 10 --guidance 1 --out "$tmp/plain1"
+runs "no guidance" $images train $taught28 --classes 10 --out "$tmp/plain"
+same "teachers with and without guidance" "$tmp/guided/teacher_loss.csv" "$tmp/plain/teacher_loss.csv"
+differ "a guided student and a plain one" "$tmp/guided/model.safetensors" "$tmp/plain/model.safetensors"
+same "loss with guidance 1 and without" "$tmp/plain1/loss.csv" "$tmp/plain/loss.csv"
+differ "loss with guidance 2 and without" "$tmp/guided/loss.csv" "$tmp/plain/loss.csv"
+runs "a guided run, stopped" $images train $taught28 --classes 10 --guidance 2 --stop-at 2 --out "$tmp/guided2"
+runs "a guided run, resumed" $images train --resume --out "$tmp/guided2" --quiet
+same "a guided run, resumed and whole" "$tmp/guided/loss.csv" "$tmp/guided2/loss.csv"
+grep -aq '"ctm.aim":"teacher"' "$tmp/guided/model.safetensors" && ok || bad "a guided student does not aim at its teacher"
+runs "eval of a guided model" $images eval --weights "$tmp/guided/model.safetensors" --teacher "$tmp/guided/teacher.safetensors" --data "$grey" --n 4 --likelihood 0 --quiet --out "$tmp/judged"
+refuses "guidance without classes" 2 "goes with classes" $images train $taught28 --guidance 2 --out "$tmp/z"
+refuses "guidance without a teacher" 2 "goes with a teacher that is a network" $images train --data "$grey" $small --classes 10 --guidance 2 --out "$tmp/z"
+runs "a teacher without classes" $images train $taught28 --out "$tmp/unlabelled"
+refuses "guidance of a teacher without classes" 1 "is a teacher without classes" $images train --data "$grey" $small --classes 10 --guidance 2 --teacher "$tmp/unlabelled/teacher.safetensors" --out "$tmp/z"
 refuses "a class of a model without" 1 "was trained without --classes" $images sample --weights "$tmp/grey/model.safetensors" --class 1 --out "$tmp/z.png"
 runs "a grey model of 28 x 28" $images train --data "$grey" $small --classes 10 --out "$tmp/asked"
 asked="--weights $tmp/asked/model.safetensors --data $grey --n 4 --likelihood 0 --quiet"
@@ -450,6 +468,23 @@ refuses "features with another name" 1 '"features.2.biaz"' $images eval $large -
 sed 's/"features.5.weight":/"features.6.weight":/' $vgg >"$tmp/named.safetensors"
 refuses "features in another order" 1 '"features.6.weight" does not follow' $images eval $large --features "$tmp/named.safetensors" --out "$tmp/z"
 absent "$tmp/z"
+# ---- make pictures, on a folder of 40 drawn images, gunzipped or not; and its bad inputs
+four="train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte"
+mkdir "$tmp/zipped" "$tmp/cut"
+for name in $four; do
+    case $name in *images*) from=$tmp/grey.idx;; *) from=$tmp/y.idx;; esac
+    gzip -c "$from" >"$tmp/zipped/$name.gz"
+    head -c 30 "$tmp/zipped/$name.gz" >"$tmp/cut/$name.gz"
+done
+pictures() { PICTURES=$1 TEACHER_STEPS=2 STEPS=1 MORE="--batch 2 --shards 1 --quiet" sh apps/pictures.sh "$2"; }
+runs "pictures" pictures "$tmp/pictures" "$tmp/zipped"
+exists "$tmp/pictures/fashion.safetensors" "$tmp/pictures/samples.png" "$tmp/pictures/eval/eval.svg"
+runs "pictures of unpacked files, begun again" pictures "$tmp/pictures" "$tmp/pictures/data"
+refuses "pictures of nothing" 1 "apt install dataset-fashion-mnist" pictures "$tmp/z" "$tmp/no-such-folder"
+refuses "pictures of a .gz cut off" 1 "train-images-idx3-ubyte.gz cannot be unpacked" pictures "$tmp/cutout" "$tmp/cut"
+absent "$tmp/cutout/data/train-images-idx3-ubyte" "$tmp/cutout/data/train-images-idx3-ubyte.part"
+rm "$tmp/zipped/t10k-labels-idx1-ubyte.gz"
+refuses "pictures without one of the four files" 1 "has no t10k-labels-idx1-ubyte" pictures "$tmp/three" "$tmp/zipped"
 runs "info" $images info --weights "$w"
 grep -q 'dec.8x8_aux_conv.bias' "$tmp/stdout" && ok || bad "info does not list the parameters"
 runs "help" $images --help
