@@ -27,7 +27,7 @@ done
 if [ -f "$out/checkpoint.safetensors" ] && [ ! -f "$out/model.safetensors" ]; then build/images train --resume --out "$out" || exit
 elif [ ! -f "$out/model.safetensors" ]; then
     build/images train --data "$data/train-images-idx3-ubyte,$data/train-labels-idx1-ubyte" --classes 10 --patch 2 --model-channels 32 --channel-mult 1,2 --guidance 1.75 \
-        --teacher-steps "${TEACHER_STEPS:-16000}" --steps "${STEPS:-6000}" $MORE --out "$out" || exit
+        --teacher-steps "${TEACHER_STEPS:-16000}" --steps "${STEPS:-2500}" $MORE --out "$out" || exit
 fi
 build/images half --weights "$out/model.safetensors" --out "$out/fashion.safetensors" || exit
 build/images eval --weights "$out/fashion.safetensors" --teacher "$out/teacher.safetensors" --data "$data/train-images-idx3-ubyte,$data/train-labels-idx1-ubyte" \

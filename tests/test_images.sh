@@ -461,6 +461,8 @@ runs "half" $images half --weights "$tmp/judge.safetensors" --out "$tmp/judge2.s
 runs "half of a model" $images half --weights "$w" --out "$tmp/w2.safetensors" --quiet
 runs "samples of half precision" $images sample --weights "$tmp/w2.safetensors" --n 2 --out "$tmp/w2.npy" --quiet
 refuses "half of no file" 1 "no/such.safetensors" $images half --weights no/such.safetensors --out "$tmp/z"
+runs "the model that comes with the code" $images eval --weights examples/demo/fashion.safetensors --data "$grey" --n 20 --likelihood 0 --features $judge --quiet --out "$tmp/judged"
+awk -F, '$1 == "recognised_1steps" || $1 == "recognised_4steps" { n += $2 >= 0.75 } END { exit n != 2 }' "$tmp/judged/eval.csv" && ok || bad "the model that comes with the code: $(grep recognised "$tmp/judged/eval.csv" | tr '\n' ' ')"
 sed 's/"head.bias":/"head.biaz":/' $judge >"$tmp/named.safetensors"
 refuses "a head without its bias" 1 'must be those of a classifier' $images eval $asked --features "$tmp/named.safetensors" --out "$tmp/z"
 sed 's/"features.2.bias":/"features.2.biaz":/' $vgg >"$tmp/named.safetensors"
