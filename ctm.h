@@ -2914,21 +2914,21 @@ CTM__DEF ctm_tensor *ctm_up(ctm_tape *tp, ctm_tensor *x) {
 // Backward       dx += dout folded                                  Saves nothing    Test  op_unfold
 // (Also known as space-to-depth: the network sees fewer positions and more numbers at each, and loses none.)
 typedef struct ctm__fold_job { int p, W, C, unfold, add; const ctm_real *from; ctm_real *to; } ctm__fold_job;
-static void ctm__fold_piece(void *arg, int row) {                     // of the small image
+static void ctm__fold_piece(void *arg, int row) {                     // of the folded image
     const ctm__fold_job *j = (const ctm__fold_job *)arg;
     size_t strip = (size_t)j->p * (size_t)j->C, W = (size_t)j->W, p = (size_t)j->p, a, x;       // p pixels side by side
     for (a = 0; a < p; a++)
         for (x = 0; x < W; x++) {
-            size_t small = (((size_t)row * W + x) * p + a) * strip, large = (((size_t)row * p + a) * W + x) * strip;
-            ctm__part_from(j->from + (j->unfold ? small : large), j->to + (j->unfold ? large : small), strip, j->add);
+            size_t folded = (((size_t)row * W + x) * p + a) * strip, whole = (((size_t)row * p + a) * W + x) * strip;
+            ctm__part_from(j->from + (j->unfold ? folded : whole), j->to + (j->unfold ? whole : folded), strip, j->add);
         }
 }
-static void ctm__fold_run(ctm_ctx *ctx, const ctm_tensor *small, const ctm_tensor *large, int unfold, const ctm_real *from, ctm_real *to,
+static void ctm__fold_run(ctm_ctx *ctx, const ctm_tensor *folded, const ctm_tensor *whole, int unfold, const ctm_real *from, ctm_real *to,
                           int add) {
     ctm__fold_job j;
-    j.p = large->shape[1] / small->shape[1]; j.W = small->shape[2]; j.C = large->shape[3];
+    j.p = whole->shape[1] / folded->shape[1]; j.W = folded->shape[2]; j.C = whole->shape[3];
     j.unfold = unfold; j.add = add; j.from = from; j.to = to;
-    ctm_parallel_for(ctx, small->shape[0] * small->shape[1], ctm__fold_piece, &j);
+    ctm_parallel_for(ctx, folded->shape[0] * folded->shape[1], ctm__fold_piece, &j);
 }
 static void ctm__fold_backward(ctm_tape *tp, ctm_tensor *out) {
     int add;

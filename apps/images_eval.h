@@ -21,7 +21,7 @@ typedef struct evaluation {
     size_t      samples;                // at most as many
     size_t      others, first_other;    // the other real images of the set, and the first of them: those trained on if `trained`
     int         trained;
-    double      guidance;               // with which the model was taught
+    double      guidance;               // of the teacher's classes; 0: that with which the model was taught
     ctm_real   *x;                      // [held,dim]
     int        *label;                  // [held]; NULL: the model knows no classes, or the data have no labels
     extractor   by;                     // what the Frechet distance looks at
@@ -205,7 +205,7 @@ static int eval_sampler(evaluation *e, const reals *real, ctm_net *net, int samp
     sampling q = sampling_of(&e->a, net, sampler, nfe);
     char what[64], kind[32];
     q.label = e->label ? e->label : labels_in_turn(&e->a, net, n);
-    if (net != e->net) q.guidance = e->guidance;
+    if (sampler == BY_HEUN) q.guidance = e->guidance;
     q.rng = ctm_stream((uint64_t)e->common.seed, "eval.gamma");
     if (!draw_all(&q, n, x, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
     if (sampler == BY_HEUN) {
@@ -335,7 +335,7 @@ static double median_nearest(evaluation *e, size_t n, const ctm_real *x, ctm_rea
 // Are samples copies? Their distance to the nearest image that was trained on, beside that of images that were not. The sheet has the
 // first samples above their neighbours.
 static int eval_nearest(evaluation *e) {
-    const size_t held = e->held < NEIGHBOURS_OF ? e->held : NEIGHBOURS_OF, n = held < SHEET_COLUMNS ? SHEET_COLUMNS : held, dim = (size_t)e->net->dim;
+    const size_t held = e->held < (size_t)NEIGHBOURS_OF ? e->held : (size_t)NEIGHBOURS_OF, n = held < (size_t)SHEET_COLUMNS ? (size_t)SHEET_COLUMNS : held, dim = (size_t)e->net->dim;
     ctm_real *x = sampling_start(&e->a, (uint64_t)e->common.seed, e->net, n), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y);
     ctm_real *near = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *near), *sheet = (ctm_real *)ctm_alloc(&e->a, 2*SHEET_COLUMNS*dim*sizeof *sheet);
     sampling q = sampling_of(&e->a, e->net, e->net->with_s ? BY_ONESTEP : BY_HEUN, e->net->with_s ? 1 : 2*WHOLE_JUMPS - 1);
@@ -381,8 +381,7 @@ static int eval_open(evaluation *e) {
         return args_fail(e->line, sizeof e->line, "%s: holds images of %d x %d with %d channels, but the model makes %d x %d with %d", e->data, s->size, s->size,
                          s->channels, net->size, net->size, net->channels);
     const char *command = ctm_file_meta(f, "images.command"), *guidance = command ? command_value(&e->a, command, "guidance") : NULL;
-    e->guidance = 1;
-    if (guidance) args_real(guidance, &e->guidance);
+    if (!(e->guidance > 0) && (!guidance || args_real(guidance, &e->guidance) != 1)) e->guidance = 1;
     same = e->trained = same_hash_in(f, "images.data_hash", e->d.hash);
     if (same && e->d.held == 0) return args_fail(e->line, sizeof e->line, "%s: the model was trained on all of its %lu images; expected others", e->data, (unsigned long)s->n);
     first = same ? e->d.rows : 0;
@@ -434,7 +433,8 @@ static int eval_main(int argc, char **argv) {
         RANGE_OPTION(e.range),
         {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps and samples with its solver's"},
         {"features",   ARGS_TEXT, &e.features,   0, 0,   NULL, "the network that judges: of `images judge`, or an nn.Sequential of Conv2d, ReLU, MaxPool2d(2)"},
-        {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many held-out images, and as many samples"},
+        {"guidance",   ARGS_REAL, &e.guidance,   0.1, 100, NULL, "by which the teacher exaggerates classes; if not given, that of the model's training"},
+        {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many samples"},
         {"likelihood", ARGS_INT,  &e.likelihood, 0, 1e6, NULL, "images for bits per dimension; 0: none"},
         ARGS_COMMON(e.common)
     };

@@ -424,7 +424,7 @@ judge=examples/demo/judge.safetensors
 grey=$tmp/grey.idx,$tmp/y.idx
 { bytes '\000\000\010\003\000\000\000\050\000\000\000\034\000\000\000\034'; head -c 31360 "$set"; } >"$tmp/grey.idx"
 # A guided teacher: another student than the plain one's, one command to resume by, bad uses refused.
-taught28="--data $grey --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn none --batch 2 --shards 1 --teacher-steps 2 --steps 4 --quiet"
+taught28="--data $grey --patch 2 --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn none --batch 2 --shards 1 --teacher-steps 2 --steps 4 --quiet"
 runs "guidance" $images train $taught28 --classes 10 --guidance 2 --out "$tmp/guided"
 runs "guidance 1" $images train $taught28 --classes 10 --guidance 1 --out "$tmp/plain1"
 runs "no guidance" $images train $taught28 --classes 10 --out "$tmp/plain"
@@ -437,6 +437,9 @@ runs "a guided run, resumed" $images train --resume --out "$tmp/guided2" --quiet
 same "a guided run, resumed and whole" "$tmp/guided/loss.csv" "$tmp/guided2/loss.csv"
 grep -aq '"ctm.aim":"teacher"' "$tmp/guided/model.safetensors" && ok || bad "a guided student does not aim at its teacher"
 runs "eval of a guided model" $images eval --weights "$tmp/guided/model.safetensors" --teacher "$tmp/guided/teacher.safetensors" --data "$grey" --n 4 --likelihood 0 --quiet --out "$tmp/judged"
+runs "eval of a guided teacher" $images eval --weights "$tmp/guided/teacher.safetensors" --guidance 2 --data "$grey" --n 4 --likelihood 0 --quiet --out "$tmp/judged2"
+same_figure() { [ "$(grep "^$1," "$tmp/judged/eval.csv" | cut -d, -f2)" = "$(grep "^$2," "$tmp/judged2/eval.csv" | cut -d, -f2)" ] && ok || bad "$1 is not $2 of the guided teacher alone"; }
+same_figure frechet_random_teacher35 frechet_random_heun35
 refuses "guidance without classes" 2 "goes with classes" $images train $taught28 --guidance 2 --out "$tmp/z"
 refuses "guidance without a teacher" 2 "goes with a teacher that is a network" $images train --data "$grey" $small --classes 10 --guidance 2 --out "$tmp/z"
 runs "a teacher without classes" $images train $taught28 --out "$tmp/unlabelled"
@@ -461,7 +464,7 @@ runs "half" $images half --weights "$tmp/judge.safetensors" --out "$tmp/judge2.s
 runs "half of a model" $images half --weights "$w" --out "$tmp/w2.safetensors" --quiet
 runs "samples of half precision" $images sample --weights "$tmp/w2.safetensors" --n 2 --out "$tmp/w2.npy" --quiet
 refuses "half of no file" 1 "no/such.safetensors" $images half --weights no/such.safetensors --out "$tmp/z"
-runs "the model that comes with the code" $images eval --weights examples/demo/fashion.safetensors --data "$grey" --n 20 --likelihood 0 --features $judge --quiet --out "$tmp/judged"
+runs "the model that comes with the code" $images eval --weights examples/demo/fashion.safetensors --data "$grey" --n 10 --likelihood 0 --features $judge --quiet --out "$tmp/judged"
 awk -F, '$1 == "recognised_1steps" || $1 == "recognised_4steps" { n += $2 >= 0.75 } END { exit n != 2 }' "$tmp/judged/eval.csv" && ok || bad "the model that comes with the code: $(grep recognised "$tmp/judged/eval.csv" | tr '\n' ' ')"
 sed 's/"head.bias":/"head.biaz":/' $judge >"$tmp/named.safetensors"
 refuses "a head without its bias" 1 'must be those of a classifier' $images eval $asked --features "$tmp/named.safetensors" --out "$tmp/z"
@@ -478,7 +481,7 @@ for name in $four; do
     gzip -c "$from" >"$tmp/zipped/$name.gz"
     head -c 30 "$tmp/zipped/$name.gz" >"$tmp/cut/$name.gz"
 done
-pictures() { PICTURES=$1 TEACHER_STEPS=2 STEPS=1 MORE="--batch 2 --shards 1 --quiet" sh apps/pictures.sh "$2"; }
+pictures() { PICTURES=$1 TEACHER_STEPS=2 STEPS=1 MORE="--model-channels 4 --channel-mult 1,1 --attn none --batch 2 --shards 1 --quiet" sh apps/pictures.sh "$2"; }
 runs "pictures" pictures "$tmp/pictures" "$tmp/zipped"
 exists "$tmp/pictures/fashion.safetensors" "$tmp/pictures/samples.png" "$tmp/pictures/eval/eval.svg"
 runs "pictures of unpacked files, begun again" pictures "$tmp/pictures" "$tmp/pictures/data"
