@@ -13,6 +13,8 @@
        precision, recall and the share recognised, of chains of jumps and of the teacher's solver.
    images judge --data DIR|FILE --out J.safetensors
        a classifier of labelled images, for eval's --features.
+   images fit --data DIR|FILE --out G.safetensors --samples S.npy
+       a mixture of low-rank Gaussians: train on its samples with --teacher G.safetensors, and `eval --truth G.safetensors` knows all errors.
    images info --weights W.safetensors   or   images info --config compact
        the configuration, and every parameter with its shape.
    images half --weights W.safetensors --out F.safetensors
@@ -22,7 +24,8 @@
    state is saved.
 
    How to read this file: the chapters are the run, its pictures, train, sample, info, half, synth. What they share is images_data.h, the
-   training loop train.h, eval images_eval.h, judge images_judge.h. The method is ctm.h, the same trainer and samplers as for points: a row of x is an image.
+   training loop train.h, eval images_eval.h, judge images_judge.h, fit images_fit.h and
+   gaussians.h. The method is ctm.h, the same trainer and samplers as for points: a row of x is an image.
    The file formats are image.h. */
 
 #include "args.h"
@@ -31,9 +34,11 @@
 #include "measure.h"
 #include "plot.h"
 #include "images_data.h"
+#include "gaussians.h"
 #include "frechet.h"
 #include "images_eval.h"
 #include "images_judge.h"
+#include "images_fit.h"
 
 #define TEACHER_LR    2             // over the student's: the teacher begins from nothing
 #define SHEET_SECONDS 60
@@ -137,6 +142,23 @@ static int ready(run *r) {
     if (r->cfg.size != p->data.set.size || r->cfg.channels != p->data.set.channels) return run_misused(r, "flags --size and --channels: are those of the data");
     if (!ctm_unet_fits(&r->ctx, &r->cfg)) return run_failed(r) + run_wrong(r);
     return !p->lpips_path || load_lpips(p) ? 0 : run_wrong(r);
+}
+
+// A file of `images fit` is a teacher, too. 1: it is and fits; 0: it is a network; -1: it does not fit.
+static int exact_teacher(run *r, const ctm_file *f) {
+    const image_set *s = &((images *)r)->data.set;
+    gaussians *g;
+    if (!gaussians_is(f)) return 0;
+    g = gaussians_read(&r->memory, f, r->line, sizeof r->line);
+    if (!g) return -1;
+    if (g->size != s->size || g->channels != s->channels) {
+        args_fail(r->line, sizeof r->line, "%s: is a teacher of images of %d x %d with %d channels, but the data are %d x %d with %d", f->path, g->size, g->size,
+                  g->channels, s->size, s->size, s->channels);
+        return -1;
+    }
+    r->teacher = gaussians_denoiser(&r->memory, g);
+    r->teacher_hash = hash_bytes(g->basis, (size_t)g->K*(size_t)(1 + g->rank)*(size_t)g->dim*sizeof *g->basis);
+    return 1;
 }
 
 static const ctm_denoiser *no_exact_teacher(run *r) {
@@ -302,7 +324,7 @@ static int results(run *r, ctm_net *net) {
 
 // ---- images train ------------------------------------------------------------------------------------------------------
 
-static const run_program program = {"images", "images", SHEET_SECONDS, open_data, adapt, untaught, teacher_config, ready, no_exact_teacher, teacher_fits, report,
+static const run_program program = {"images", "images", SHEET_SECONDS, open_data, adapt, untaught, teacher_config, ready, no_exact_teacher, exact_teacher, teacher_fits, report,
                                     network, prepare, discriminator, draw_image, drawn_label, intact, notes_of, sheet, results};
 
 static int train_main(int argc, char **argv) {
@@ -325,7 +347,7 @@ static int train_main(int argc, char **argv) {
     };
     const command flags = {"images", kept_flags, options, ARGS_COUNT(options), argc, argv, names_file, &r->set};
     r->flags = flags;
-    status = args_parse("images", "images train --data FILE [flags]      (also: images sample|eval|info|half|judge|synth --help)", options, ARGS_COUNT(options), argc, argv);
+    status = args_parse("images", "images train --data FILE [flags]      (also: images sample|eval|info|half|judge|fit|synth --help)", options, ARGS_COUNT(options), argc, argv);
     if (status) return args_exit_status(status);
     status = run_check(r);
     if (status == 0) {
@@ -633,7 +655,7 @@ static int synth_main(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     args_utf8(&argc, &argv);
-    const int command = args_command("images", "train,sample,eval,info,half,judge,synth", &argc, &argv);
+    const int command = args_command("images", "train,sample,eval,info,half,judge,fit,synth", &argc, &argv);
     int status;
     if (command < 0) return 2;
     if (command == 1) status = sample_main(argc, argv);
@@ -641,7 +663,8 @@ int main(int argc, char **argv) {
     else if (command == 3) status = info_main(argc, argv);
     else if (command == 4) status = half_main(argc, argv);
     else if (command == 5) status = judge_main(argc, argv);
-    else if (command == 6) status = synth_main(argc, argv);
+    else if (command == 6) status = fit_main(argc, argv);
+    else if (command == 7) status = synth_main(argc, argv);
     else status = train_main(argc, argv);
     return args_finish("images", status);
 }

@@ -11,7 +11,7 @@ enum { HELD_MOST = 10000 };             // held-out images
 
 typedef struct evaluation {
     args_common common;
-    const char *weights, *data, *range, *teacher, *features;
+    const char *weights, *data, *range, *teacher, *features, *truth;
     long long   n, likelihood;
     ctm_ctx     ctx;
     ctm_arena   a;
@@ -356,6 +356,146 @@ static int eval_nearest(evaluation *e) {
     return image_write_sheet(path, 2*SHEET_COLUMNS, e->net->size, e->net->channels, sheet, SHEET_COLUMNS, e->line, sizeof e->line);
 }
 
+// ---- Against the truth -------------------------------------------------------------------------------------------------
+//
+// A model of samples of `images fit` has an exact denoiser, so that its error is known: of the denoiser at every level, of jumps and
+// chains from noise against the flow, of the likelihood against the density.
+
+typedef struct exact_at { const ctm_denoiser *D; double t; int steps; const ctm_noise *z; } exact_at;
+
+static ctm_tensor *exact_denoise_fn(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg) {
+    const exact_at *q = (const exact_at *)arg;
+    (void)first;
+    return q->D->denoise(tp, q->D, x, ctm_fill(ctm_vector(tp, "t", x->shape[0]), q->t));
+}
+
+// From sigma_max to sigma_min by that many steps of Heun.
+static ctm_tensor *exact_flow_fn(ctm_tape *tp, ctm_tensor *x, size_t first, const void *arg) {
+    const exact_at *q = (const exact_at *)arg;
+    double *ts = (double *)ctm_alloc(tp->arena, ((size_t)q->steps + 1)*sizeof *ts);
+    (void)first;
+    ctm_karras_times(q->z, q->steps + 1, ts);
+    return ctm_sample_heun(tp, q->D, x, q->steps, ts);
+}
+
+static int truth_denoiser(evaluation *e, const ctm_denoiser *D, size_t n, const ctm_real *x_0) {
+    const ctm_noise *z = &e->net->noise;
+    const size_t dim = (size_t)e->net->dim;
+    at_levels q;
+    exact_at exact;
+    double square = 0;
+    memset(&q, 0, sizeof q);
+    q.net = e->net;
+    q.grid = z;
+    exact.D = D;
+    printf("against the truth, %lu images:   noise level   RMS error of the denoiser/sigma_data\n", (unsigned long)n);
+    for (int i = 0; i < z->N; i++) {
+        const ctm_mark mark = ctm_arena_mark(&e->a);
+        const double t = exact.t = ctm_t_of_index(z, i);
+        ctm_real *x = noised(e, "eval.truth", (uint64_t)i, n, x_0, t), *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y), *w = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *w);
+        q.i_t = q.i_s = i;
+        if (!map_chunks(&e->ctx, denoise_fn, &q, n, dim, x, dim, y) || !map_chunks(&e->ctx, exact_denoise_fn, &exact, n, dim, x, dim, w))
+            return failed_line(e->line, sizeof e->line, &e->ctx);
+        const double rms = rms_between(n*dim, y, w)/z->sigma_data;
+        square += rms*rms/z->N;
+        printf("%45.4g %18.4f\n", t, rms);
+        ctm_arena_release(&e->a, mark);
+    }
+    measure_add(&e->m, "truth_denoiser_rms", sqrt(square));
+    return 1;
+}
+
+enum { TRUTH_ROWS = 256, TRUTH_STEPS = 256 };
+static int truth_flow(evaluation *e, const ctm_denoiser *D, size_t n) {
+    const size_t dim = (size_t)e->net->dim;
+    const double sd = e->net->noise.sigma_data;
+    const ctm_real *x = sampling_start(&e->a, (uint64_t)e->common.seed, e->net, n);
+    ctm_real *y = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *y), *half = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *half), *w = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *w);
+    exact_at exact;
+    char name[48];
+    exact.D = D;
+    exact.z = &e->net->noise;
+    exact.steps = TRUTH_STEPS/2;
+    if (!map_chunks(&e->ctx, exact_flow_fn, &exact, n, dim, x, dim, half)) return failed_line(e->line, sizeof e->line, &e->ctx);
+    exact.steps = TRUTH_STEPS;
+    if (!map_chunks(&e->ctx, exact_flow_fn, &exact, n, dim, x, dim, y)) return failed_line(e->line, sizeof e->line, &e->ctx);
+    printf("the exact flow from noise, %lu noises, by %d steps of Heun (half as many differ by %.5f):\n", (unsigned long)n, TRUTH_STEPS, rms_between(n*dim, half, y)/sd);
+    measure_add(&e->m, "truth_flow_doubt", rms_between(n*dim, half, y)/sd);
+    for (int k = 0; e->net->with_s && curve_jumps[k]; k++) {
+        sampling q = sampling_of(&e->a, e->net, BY_EXACT, curve_jumps[k]);
+        if (!draw_all(&q, n, x, w)) return failed_line(e->line, sizeof e->line, &e->ctx);
+        printf("  %2d jump%s  RMS error/sigma_data %.4f\n", curve_jumps[k], curve_jumps[k] == 1 ? " " : "s", rms_between(n*dim, w, y)/sd);
+        snprintf(name, sizeof name, "truth_rms_%dsteps", curve_jumps[k]);
+        measure_add(&e->m, name, rms_between(n*dim, w, y)/sd);
+    }
+    for (int k = 0; curve_heun[k]; k++) {                    // the same solver on the exact denoiser: what few steps cost without any network
+        exact.steps = (curve_heun[k] + 1)/2;
+        if (!map_chunks(&e->ctx, exact_flow_fn, &exact, n, dim, x, dim, w)) return failed_line(e->line, sizeof e->line, &e->ctx);
+        printf("  %2d step%s of Heun on the truth  %.4f\n", exact.steps, exact.steps == 1 ? "" : "s", rms_between(n*dim, w, y)/sd);
+        snprintf(name, sizeof name, "truth_rms_heun%d", exact.steps);
+        measure_add(&e->m, name, rms_between(n*dim, w, y)/sd);
+    }
+    return 1;
+}
+
+// Log densities of n rows, in bits per dimension: exact at sigma_min, by the ODE of the truth, by that of the model.
+static int truth_bits(evaluation *e, const ctm_denoiser *D, size_t n, const ctm_real *x) {
+    const int dim = e->net->dim;
+    const ctm_noise *z = &e->net->noise;
+    const ctm_rng probe = ctm_stream((uint64_t)e->common.seed, "eval.hutchinson");
+    ctm_likelihood how = ctm_likelihood_default();
+    double *value = (double *)ctm_alloc(&e->a, n*sizeof *value), *row = (double *)ctm_alloc(&e->a, (size_t)dim*sizeof *row), bits[3] = {0, 0, 0};
+    const ctm_denoiser *by[2];
+    by[0] = D;
+    by[1] = ctm_net_denoiser(&e->a, e->net);
+    how.rng = &probe;
+    how.steps = 20;
+    how.probes = 1;
+    for (size_t i = 0; i < n; i++) {
+        for (int d = 0; d < dim; d++) row[d] = (double)x[i*(size_t)dim + (size_t)d];
+        bits[0] += ctm_bits_per_dim(D->log_density(D, row, z->sigma_min), dim, 127.5)/(double)n;
+    }
+    for (int k = 0; k < 2; k++) {
+        ctm_arena arena;
+        ctm_tape tape;
+        int ok = 1;
+        ctm_arena_init(&arena, &e->ctx, "likelihood");
+        ctm_tape_init(&tape, &e->ctx, &arena);
+        tape.keep_grads = 0;
+        for (size_t first = 0; first < n && ok; first += 8) {
+            how.first_row = first;
+            ctm_tape_reset(&tape);
+            ok = ctm_loglik(&tape, by[k], z, &how, n - first < 8 ? n - first : 8, x + first*(size_t)dim, value + first);
+        }
+        ctm_arena_free(&arena);
+        if (!ok) return failed_line(e->line, sizeof e->line, &e->ctx);
+        for (size_t i = 0; i < n; i++) bits[1 + k] += ctm_bits_per_dim(value[i], dim, 127.5)/(double)n;
+    }
+    printf("bits per dimension, %lu samples of the truth: %.4f exactly, %.4f by its ODE, %.4f by the model's (Hutchinson, 1 probe, 20 steps of RK4)\n", (unsigned long)n,
+           bits[0], bits[1], bits[2]);
+    measure_add(&e->m, "truth_bits", bits[0]);
+    measure_add(&e->m, "truth_bits_ode", bits[1]);
+    measure_add(&e->m, "truth_bits_model", bits[2]);
+    return 1;
+}
+
+static int eval_truth(evaluation *e) {
+    const ctm_file *f = ctm_file_read(&e->a, e->truth);
+    const size_t dim = (size_t)e->net->dim, n = e->n < TRUTH_ROWS ? (size_t)e->n : (size_t)TRUTH_ROWS, likely = (size_t)e->likelihood < n ? (size_t)e->likelihood : n;
+    gaussians *g;
+    if (!f) return failed_line(e->line, sizeof e->line, &e->ctx);
+    if (!gaussians_is(f)) return args_fail(e->line, sizeof e->line, "%s: is no mixture of Gaussians as `images fit` writes it", e->truth);
+    g = gaussians_read(&e->a, f, e->line, sizeof e->line);
+    if (!g) return 0;
+    if (g->size != e->net->size || g->channels != e->net->channels)
+        return args_fail(e->line, sizeof e->line, "%s: is the truth of images of %d x %d with %d channels, but the model makes %d x %d with %d", e->truth, g->size, g->size,
+                         g->channels, e->net->size, e->net->size, e->net->channels);
+    const ctm_denoiser *D = gaussians_denoiser(&e->a, g);
+    ctm_real *x = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *x);
+    gaussians_samples(g, &e->a, (uint64_t)e->common.seed, "eval.samples", n, x);
+    return truth_denoiser(e, D, n, x) && truth_flow(e, D, n) && (likely == 0 || truth_bits(e, D, likely, x));
+}
+
 // The labels of the held-out images, for a model that knows classes.
 static int eval_labels(evaluation *e, size_t first) {
     if (!e->d.set.classes) {
@@ -413,7 +553,7 @@ static int eval_run(evaluation *e) {
     }
     if (!args_mkdir(e->common.out, e->line, sizeof e->line)) return wrong(e->line);
     if (!eval_dsm(e) || (teacher && e->net->with_s && !eval_consistency(e, ctm_net_view(&e->a, teacher, 0))) || (e->likelihood > 0 && !eval_bits(e)) ||
-        !eval_samples(e, teacher) || !eval_nearest(e)) return wrong(e->line);
+        !eval_samples(e, teacher) || !eval_nearest(e) || (e->truth && !eval_truth(e))) return wrong(e->line);
     if (!image_intact(&e->d.set, e->line, sizeof e->line)) return wrong(e->line);
     args_join(path, sizeof path, e->common.out, "eval.csv");
     if (!measure_write(&e->m, path, e->line, sizeof e->line)) return wrong(e->line);
@@ -433,6 +573,7 @@ static int eval_main(int argc, char **argv) {
         RANGE_OPTION(e.range),
         {"teacher",    ARGS_TEXT, &e.teacher,    0, 0,   NULL, "teacher.safetensors: compare jumps and samples with its solver's"},
         {"features",   ARGS_TEXT, &e.features,   0, 0,   NULL, "the network that judges: of `images judge`, or an nn.Sequential of Conv2d, ReLU, MaxPool2d(2)"},
+        {"truth",      ARGS_TEXT, &e.truth,      0, 0,   NULL, "of a model of samples of `images fit`: that mixture, against which it is held"},
         {"guidance",   ARGS_REAL, &e.guidance,   0.1, 100, NULL, "by which the teacher exaggerates classes; if not given, that of the model's training"},
         {"n",          ARGS_INT,  &e.n,          2, 1e6, NULL, "at most so many samples"},
         {"likelihood", ARGS_INT,  &e.likelihood, 0, 1e6, NULL, "images for bits per dimension; 0: none"},

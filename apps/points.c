@@ -562,7 +562,7 @@ static int results(run *r, ctm_net *net) {
 
 // ---- points train ------------------------------------------------------------------------------------------------------
 
-static const run_program program = {"points", "points", 10, open_data, adapt, untaught, NULL, ready, exact_teacher, teacher_fits, report, network, NULL,
+static const run_program program = {"points", "points", 10, open_data, adapt, untaught, NULL, ready, exact_teacher, NULL, teacher_fits, report, network, NULL,
                                     ctm_mlp_discriminator, draw_point, point_label, NULL, notes_of, NULL, results};
 
 // A word that is none of a flag's words, no file, and does not look like the name of one.

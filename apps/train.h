@@ -539,6 +539,7 @@ typedef struct run_program {               // what a program of this kind has of
     void      (*teacher)(run *r, const ctm_config *student, ctm_config *cfg);    // and for a learned teacher; NULL
     int       (*ready)(run *r);            // after the settings, before the folder is made. Exit status, too
     const ctm_denoiser *(*exact)(run *r);  // --teacher exact; NULL with r->line: there is no such teacher
+    int       (*exact_file)(run *r, const ctm_file *f);    // may be NULL: sets r->teacher if the file is a formula. 1; 0: it is none; -1 with r->line
     int       (*teacher_fits)(run *r, const ctm_file *f, const ctm_net *net);    // 1; or 0 with r->line, as those below
     void      (*report)(run *r);           // the program's lines after the first, before training
     ctm_net  *(*network)(run *r, ctm_arena *a, const ctm_config *cfg);   // a student with cfg->times, otherwise a teacher
@@ -908,7 +909,10 @@ static inline void run_use_teacher(run *r, ctm_net *net) {
 
 static inline int run_load_teacher(run *r, const char *path) {
     const ctm_file *f = ctm_file_read(&r->memory, path);
-    ctm_net *net = f ? ctm_load_file(&r->memory, f, NULL) : NULL;
+    const int exact = f && r->program->exact_file ? r->program->exact_file(r, f) : 0;
+    ctm_net *net = f && !exact ? ctm_load_file(&r->memory, f, NULL) : NULL;
+    if (exact > 0 && run_guided(r)) return args_fail(r->line, sizeof r->line, "%s: is a teacher without classes, which --guidance needs", path);
+    if (exact) return exact > 0;
     if (!net) return run_failed(r);
     if (!r->program->teacher_fits(r, f, net)) return 0;
     if (run_guided(r) && !net->classes) return args_fail(r->line, sizeof r->line, "%s: is a teacher without classes, which --guidance needs", path);

@@ -473,6 +473,33 @@ refuses "features with another name" 1 '"features.2.biaz"' $images eval $large -
 sed 's/"features.5.weight":/"features.6.weight":/' $vgg >"$tmp/named.safetensors"
 refuses "features in another order" 1 '"features.6.weight" does not follow' $images eval $large --features "$tmp/named.safetensors" --out "$tmp/z"
 absent "$tmp/z"
+# ---- images fit: a mixture whose truth is known, a student of it, and its errors
+fit="--data $tmp/grey.idx --components 3 --rank 2 --rounds 4"
+runs "fit" $images fit $fit --n 60 --samples "$tmp/fit.npy" --out "$tmp/fit.safetensors"
+rounds=$(grep -E '^round [1-4]: -?[0-9.]+ bits per dimension' "$tmp/stdout" | sed 's/.*: //; s/ bits.*//' | tr '\n' ' ')
+echo "$rounds" | awk 'NF != 4 || $2 > $1 || $3 > $2 + 0.001 || $4 > $3 + 0.001 { exit 1 }' && ok || bad "images fit does not get better from round to round: $rounds"
+runs "fit by one thread" $images fit $fit --n 60 --samples "$tmp/fit1.npy" --threads 1 --quiet --out "$tmp/fit1.safetensors"
+same "a fit by one thread and by all" "$tmp/fit.safetensors" "$tmp/fit1.safetensors"
+same "samples of it by one thread and by all" "$tmp/fit.npy" "$tmp/fit1.npy"
+runs "a sheet of its samples" $images fit $fit --n 8 --samples "$tmp/fit.png" --quiet --out "$tmp/fit2.safetensors"
+mixed="--patch 2 --model-channels 4 --channel-mult 1,1 --num-blocks 1 --attn none --batch 2 --shards 1 --steps 2 --quiet"
+runs "a student of the mixture" $images train --data "$tmp/fit.npy" --range -1,1 $mixed --teacher "$tmp/fit.safetensors" --out "$tmp/mixed"
+runs "eval against the truth" $images eval --weights "$tmp/mixed/model.safetensors" --data "$tmp/fit.npy" --range -1,1 --truth "$tmp/fit.safetensors" --n 8 --likelihood 8 --quiet --out "$tmp/truth"
+# The likelihood by the ODE needs the denoiser, its gradient and the density, which must agree; the flow must have converged; the model,
+# which has learned nothing, must be further from it than the solver.
+figure() { sed -n "s/^$1,//p" "$tmp/truth/eval.csv"; }
+echo "$(figure truth_bits) $(figure truth_bits_ode) $(figure truth_flow_doubt) $(figure truth_rms_heun18) $(figure truth_rms_1steps) $(figure truth_denoiser_rms)" |
+    awk '{ d = $1 - $2; exit !(NF == 6 && d*d < 0.03*0.03 && $3 < 0.01 && $4 < 0.1 && $5 > 0.5 && $6 > 0.1) }' && ok || bad "the truth: $(grep truth "$tmp/truth/eval.csv" | tr '\n' ' ')"
+refuses "fit without data" 2 "flag --data: is missing" $images fit --out "$tmp/z"
+refuses "fit of too few images" 1 "are too few for 30 components" $images fit --data "$tmp/grey.idx" --components 30 --out "$tmp/z"
+refuses "samples of a fit in another format" 2 ".npy or .png" $images fit $fit --samples "$tmp/z.jpg" --out "$tmp/z"
+refuses "a mixture of other images" 1 "is a teacher of images of 28 x 28 with 1 channels, but the data are 8 x 8 with 3" $images train --data "$data" $mixed --patch 1 --teacher "$tmp/fit.safetensors" --out "$tmp/z"
+refuses "guidance of a mixture" 1 "is a teacher without classes" $images train --data "$grey" $mixed --classes 10 --guidance 2 --teacher "$tmp/fit.safetensors" --out "$tmp/z"
+refuses "a truth that is a model" 1 "is no mixture of Gaussians" $images eval --weights "$tmp/mixed/model.safetensors" --data "$tmp/fit.npy" --range -1,1 --truth "$w" --n 2 --likelihood 0 --quiet --out "$tmp/z2"
+sed 's/"gaussians.size":"28"/"gaussians.size":"29"/' "$tmp/fit.safetensors" >"$tmp/named.safetensors"
+refuses "a mixture of another size than it says" 1 "is no mixture of Gaussians" $images train --data "$tmp/fit.npy" --range -1,1 $mixed --teacher "$tmp/named.safetensors" --out "$tmp/z"
+refuses "points of a mixture" 1 "named.safetensors" build/points train --data ring --teacher "$tmp/named.safetensors" --steps 2 --out "$tmp/z"
+
 # ---- make pictures, on a folder of 40 drawn images, gunzipped or not; and its bad inputs
 four="train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte"
 mkdir "$tmp/zipped" "$tmp/cut"
