@@ -3898,11 +3898,12 @@ static int ctm__groups(int channels) { return ctm__imin(32, channels / 4); }
 // name.weight and name.bias: a window of k x k if k > 0, else a matrix; in = 0: a norm's two vectors.
 static void ctm__unet_param(ctm_arena *a, ctm_net *net, const char *prefix, const char *name, int k, int in, int out) {
     char text[48];
-    snprintf(text, sizeof text, "%s%s.weight", prefix, name);
+    int n = snprintf(text, sizeof text, "%s%s.weight", prefix, name);
+    CTM__REQUIRE(n < (int)sizeof text, "ctm_unet: the name %s%s.weight is too long", prefix, name);
     if (k)       ctm_param_conv(a, net, text, k, in, out);
     else if (in) ctm_param(a, net, text, in, out);
     else         ctm_param(a, net, text, out, 0);
-    snprintf(text, sizeof text, "%s%s.bias", prefix, name);
+    strcpy(text + n - 6, "bias");
     ctm_param(a, net, text, out, 0);
 }
 
