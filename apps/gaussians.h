@@ -10,7 +10,7 @@
 
    and D(x,t) is the mean of the D_k, weighted by the probability r_k that x came from k. Everything that is asked of a row of images is
    its product with the matrix of all m_k and u_kj, and everything that is answered is a product with that matrix: two matrix products an
-   evaluation, some sixty times cheaper than a small U-Net. */
+   evaluation. */
 #ifndef CTM_APPS_GAUSSIANS_H
 #define CTM_APPS_GAUSSIANS_H
 
@@ -90,20 +90,6 @@ static void gaussians_answer(const gaussians *g, double t, double *p, const doub
 
 // ---- The denoiser ------------------------------------------------------------------------------------------------------
 
-static void gaussians_exact(const ctm_denoiser *self, const double *x, double t, double *D) {
-    const gaussians *g = (const gaussians *)self->impl;
-    const int n = g->K*(1 + g->rank);
-    double *p = (double *)malloc(((size_t)n + (size_t)g->K)*sizeof *p), *r = p + n, share = g->c2/(g->c2 + t*t);
-    if (!p) { fprintf(stderr, "images: no memory\n"); exit(1); }
-    for (int i = 0; i < n; i++) p[i] = gaussians_dot(g->dim, g->basis + (size_t)i*(size_t)g->dim, x);
-    gaussians_posterior(g, t, p, r);
-    gaussians_answer(g, t, p, r);
-    for (int d = 0; d < g->dim; d++) D[d] = share*x[d];
-    for (int i = 0; i < n; i++)
-        if (p[i] != 0) for (int d = 0; d < g->dim; d++) D[d] += p[i]*g->basis[(size_t)i*(size_t)g->dim + (size_t)d];
-    free(p);
-}
-
 static double gaussians_log_density(const ctm_denoiser *self, const double *x, double t) {
     const gaussians *g = (const gaussians *)self->impl;
     const int n = g->K*(1 + g->rank);
@@ -115,7 +101,7 @@ static double gaussians_log_density(const ctm_denoiser *self, const double *x, d
     return l;
 }
 
-// products [B,n] of rows x with the basis, as they are kept for the backward pass.
+// products [B,n] of rows x with the basis.
 static ctm_real *gaussians_products(ctm_tape *tp, const gaussians *g, int B, const ctm_real *x) {
     const int n = g->K*(1 + g->rank);
     ctm_real *p = (ctm_real *)ctm_alloc_raw(tp->arena, (size_t)B*(size_t)n*sizeof *p);
@@ -130,11 +116,10 @@ static void gaussians_backward(ctm_tape *tp, ctm_tensor *out) {
     ctm_tensor *x = out->src[0], *t = out->src[1];
     const gaussians *g = (const gaussians *)(const void *)out->saved;
     const int B = x->shape[0], n = g->K*(1 + g->rank), R = 1 + g->rank;
-    ctm_real *dx = ctm_grad(tp, x);
+    ctm_real *dx = ctm_grad(tp, x);                       // t is a constant, so x is what wants one
     const ctm_mark mark = ctm_arena_mark(tp->arena);
     ctm_real *p = gaussians_products(tp, g, B, x->data), *q = gaussians_products(tp, g, B, out->grad);
     double *a = (double *)ctm_alloc(tp->arena, ((size_t)n + 2*(size_t)g->K)*sizeof *a), *r = a + n, *w = r + g->K;
-    if (!dx) return;
     for (int b = 0; b < B; b++) {
         const double tt = (double)t->data[b], v = g->c2 + tt*tt, share = g->c2/v;
         ctm_real *qb = q + (size_t)b*(size_t)n;
@@ -194,7 +179,6 @@ static ctm_denoiser *gaussians_denoiser(ctm_arena *a, gaussians *g) {
     D->dim = g->dim;
     D->impl = g;
     D->denoise = gaussians_denoise;
-    D->exact = gaussians_exact;
     D->log_density = gaussians_log_density;
     return D;
 }

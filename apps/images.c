@@ -23,10 +23,9 @@
    Exit status: 0 done; 1 the world is wrong (a file, the disk), one line on stderr says what; 2 wrong usage; 3 stopped by a signal, the
    state is saved.
 
-   How to read this file: the chapters are the run, its pictures, train, sample, info, half, synth. What they share is images_data.h, the
-   training loop train.h, eval images_eval.h, judge images_judge.h, fit images_fit.h and
-   gaussians.h. The method is ctm.h, the same trainer and samplers as for points: a row of x is an image.
-   The file formats are image.h. */
+   How to read this file: the chapters are the run, its pictures, train, sample, info, half, synth. Files of their own have eval
+   (images_eval.h), judge (images_judge.h) and fit (images_fit.h, gaussians.h). What they share is images_data.h, the training loop train.h.
+   The method is ctm.h, the same trainer and samplers as for points: a row of x is an image. The file formats are image.h. */
 
 #include "args.h"
 #define CTM_IMPLEMENTATION

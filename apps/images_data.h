@@ -133,7 +133,7 @@ static int check_bottom(const ctm_config *c, const settings *set, char *err, siz
 
 // The network of that --config for images of this size, as the flags want it. 0 with a line: there is none.
 static int network_config(ctm_ctx *ctx, ctm_config *c, int which, const settings *set, int size, int channels, char *err, size_t errlen) {
-    int side;                                            // of the network's first level
+    int side;                                            // of the network's first level, which the preset's levels and --attn hang on
     if (!settings_apply(set, c, err, errlen)) return 0;
     side = size/c->patch;
     preset(c, which, side);

@@ -131,40 +131,47 @@ static int eval_consistency(evaluation *e, ctm_net *teacher) {
     return 1;
 }
 
-// Bits per dimension of bytes: images with noise of one grey step, so that they have a density.
-static int eval_bits(evaluation *e) {
-    const ctm_rng step = ctm_stream((uint64_t)e->common.seed, "eval.dequantise"), probe = ctm_stream((uint64_t)e->common.seed, "eval.probe");
-    const size_t dim = (size_t)e->net->dim, n = e->held < (size_t)e->likelihood ? e->held : (size_t)e->likelihood;
+// The mean over n rows x of their log densities by the ODE of D, or of the bound on them, in bits per dimension. 0 with a line.
+static int mean_bits(evaluation *e, const ctm_denoiser *D, int bound, const int *label, size_t n, const ctm_real *x, double *bits) {
+    const ctm_rng probe = ctm_stream((uint64_t)e->common.seed, "eval.probe");
+    const ctm_noise *z = &e->net->noise;
+    const size_t dim = (size_t)e->net->dim;
     ctm_likelihood how = ctm_likelihood_default();
-    ctm_real *x = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *x);
-    double *value = (double *)ctm_alloc(&e->a, 2*n*sizeof *value), bits[2] = {0, 0};
+    double value[8];
     ctm_arena arena;
     ctm_tape tape;
     int ok = 1;
-    for (size_t i = 0; i < n*dim; i++) x[i] = (ctm_real)((double)e->x[i] + (ctm_uniform(&step, i/dim, i%dim) - 0.5)/127.5);
     how.rng = &probe;
     how.steps = 20;
+    how.probes = bound ? 16 : 1;
+    *bits = 0;
     ctm_arena_init(&arena, &e->ctx, "likelihood");
     ctm_tape_init(&tape, &e->ctx, &arena);
     tape.keep_grads = 0;
-    const ctm_denoiser *D = ctm_net_denoiser(&e->a, e->net);
     for (size_t first = 0; first < n && ok; first += 8) {
         const size_t rows = n - first < 8 ? n - first : 8;
-        tape.rows.label = e->label ? e->label + first : NULL;
+        tape.rows.label = label ? label + first : NULL;
         how.first_row = first;
-        how.probes = 1;
         ctm_tape_reset(&tape);
-        ok = ctm_loglik(&tape, D, &e->net->noise, &how, rows, x + first*dim, value + first);
-        how.probes = 16;
-        ctm_tape_reset(&tape);
-        ok = ok && ctm_elbo(&tape, D, &e->net->noise, &how, rows, x + first*dim, value + n + first);
+        ok = bound ? ctm_elbo(&tape, D, z, &how, rows, x + first*dim, value) : ctm_loglik(&tape, D, z, &how, rows, x + first*dim, value);
+        for (size_t i = 0; i < rows && ok; i++) *bits += ctm_bits_per_dim(value[i], (int)dim, 127.5)/(double)n;
     }
     ctm_arena_free(&arena);
-    if (!ok) return failed_line(e->line, sizeof e->line, &e->ctx);
-    for (size_t i = 0; i < 2*n; i++) bits[i/n] += ctm_bits_per_dim(value[i], (int)dim, 127.5)/(double)n;
-    printf("bits per dimension, %lu image%s: %.3f by the ODE (Hutchinson, 1 probe, 20 steps of RK4), at most %.3f by the bound (16 draws)\n", (unsigned long)n, plural(n), bits[0], bits[1]);
-    measure_add(&e->m, "bits_ode", bits[0]);
-    measure_add(&e->m, "bits_elbo", bits[1]);
+    return ok || failed_line(e->line, sizeof e->line, &e->ctx);
+}
+
+// Bits per dimension of bytes: images with noise of one grey step, so that they have a density.
+static int eval_bits(evaluation *e) {
+    const ctm_rng step = ctm_stream((uint64_t)e->common.seed, "eval.dequantise");
+    const size_t dim = (size_t)e->net->dim, n = e->held < (size_t)e->likelihood ? e->held : (size_t)e->likelihood;
+    const ctm_denoiser *D = ctm_net_denoiser(&e->a, e->net);
+    ctm_real *x = (ctm_real *)ctm_alloc(&e->a, n*dim*sizeof *x);
+    double ode, bound;
+    for (size_t i = 0; i < n*dim; i++) x[i] = (ctm_real)((double)e->x[i] + (ctm_uniform(&step, i/dim, i%dim) - 0.5)/127.5);
+    if (!mean_bits(e, D, 0, e->label, n, x, &ode) || !mean_bits(e, D, 1, e->label, n, x, &bound)) return 0;
+    printf("bits per dimension, %lu image%s: %.3f by the ODE (Hutchinson, 1 probe, 20 steps of RK4), at most %.3f by the bound (16 draws)\n", (unsigned long)n, plural(n), ode, bound);
+    measure_add(&e->m, "bits_ode", ode);
+    measure_add(&e->m, "bits_elbo", bound);
     return 1;
 }
 
@@ -439,42 +446,18 @@ static int truth_flow(evaluation *e, const ctm_denoiser *D, size_t n) {
 
 // Log densities of n rows, in bits per dimension: exact at sigma_min, by the ODE of the truth, by that of the model.
 static int truth_bits(evaluation *e, const ctm_denoiser *D, size_t n, const ctm_real *x) {
-    const int dim = e->net->dim;
-    const ctm_noise *z = &e->net->noise;
-    const ctm_rng probe = ctm_stream((uint64_t)e->common.seed, "eval.hutchinson");
-    ctm_likelihood how = ctm_likelihood_default();
-    double *value = (double *)ctm_alloc(&e->a, n*sizeof *value), *row = (double *)ctm_alloc(&e->a, (size_t)dim*sizeof *row), bits[3] = {0, 0, 0};
-    const ctm_denoiser *by[2];
-    by[0] = D;
-    by[1] = ctm_net_denoiser(&e->a, e->net);
-    how.rng = &probe;
-    how.steps = 20;
-    how.probes = 1;
+    const size_t dim = (size_t)e->net->dim;
+    double *row = (double *)ctm_alloc(&e->a, dim*sizeof *row), exact = 0, ode, model;
     for (size_t i = 0; i < n; i++) {
-        for (int d = 0; d < dim; d++) row[d] = (double)x[i*(size_t)dim + (size_t)d];
-        bits[0] += ctm_bits_per_dim(D->log_density(D, row, z->sigma_min), dim, 127.5)/(double)n;
+        for (size_t d = 0; d < dim; d++) row[d] = (double)x[i*dim + d];
+        exact += ctm_bits_per_dim(D->log_density(D, row, e->net->noise.sigma_min), (int)dim, 127.5)/(double)n;
     }
-    for (int k = 0; k < 2; k++) {
-        ctm_arena arena;
-        ctm_tape tape;
-        int ok = 1;
-        ctm_arena_init(&arena, &e->ctx, "likelihood");
-        ctm_tape_init(&tape, &e->ctx, &arena);
-        tape.keep_grads = 0;
-        for (size_t first = 0; first < n && ok; first += 8) {
-            how.first_row = first;
-            ctm_tape_reset(&tape);
-            ok = ctm_loglik(&tape, by[k], z, &how, n - first < 8 ? n - first : 8, x + first*(size_t)dim, value + first);
-        }
-        ctm_arena_free(&arena);
-        if (!ok) return failed_line(e->line, sizeof e->line, &e->ctx);
-        for (size_t i = 0; i < n; i++) bits[1 + k] += ctm_bits_per_dim(value[i], dim, 127.5)/(double)n;
-    }
+    if (!mean_bits(e, D, 0, NULL, n, x, &ode) || !mean_bits(e, ctm_net_denoiser(&e->a, e->net), 0, NULL, n, x, &model)) return 0;
     printf("bits per dimension, %lu samples of the truth: %.4f exactly, %.4f by its ODE, %.4f by the model's (Hutchinson, 1 probe, 20 steps of RK4)\n", (unsigned long)n,
-           bits[0], bits[1], bits[2]);
-    measure_add(&e->m, "truth_bits", bits[0]);
-    measure_add(&e->m, "truth_bits_ode", bits[1]);
-    measure_add(&e->m, "truth_bits_model", bits[2]);
+           exact, ode, model);
+    measure_add(&e->m, "truth_bits", exact);
+    measure_add(&e->m, "truth_bits_ode", ode);
+    measure_add(&e->m, "truth_bits_model", model);
     return 1;
 }
 
