@@ -15,12 +15,12 @@ part() {                                # part LANE COMMAND...: its output is sh
 }
 {
     part a build/test_float
-    for t in programs images claims examples docs tags links counts book notebook; do part a sh tests/test_$t.sh; done
+    for t in programs images docs tags links counts book notebook; do part a sh tests/test_$t.sh; done
 } &
 part b build/test_double
 part b build/test_fuzz
 part b build/test_mini
-for t in header edit; do part b sh tests/test_$t.sh; done
+for t in header edit claims examples; do part b sh tests/test_$t.sh; done
 wait
 if [ "$1" = long ]; then
     part b sh tests/mutate.sh --texts
